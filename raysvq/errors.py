@@ -1,0 +1,39 @@
+"""The exceptions a user can meet. Each message says what was found, what was expected, what to do.
+
+`RaysvqError.exit_code` is what the command line returns: 2 where the input is wrong,
+1 where a run that started well failed.
+"""
+
+
+class RaysvqError(Exception):
+    """Base of every error raysvq raises on purpose."""
+
+    exit_code = 2
+
+
+class SettingsError(RaysvqError):
+    """A setting is unknown, impossible, or contradicts another one."""
+
+
+class DataError(RaysvqError):
+    """An image set, listing or manifest cannot be used as it is."""
+
+
+class StorageError(RaysvqError):
+    """A path or bucket is missing, or may not be read or written."""
+
+
+class BundleError(RaysvqError):
+    """A model bundle is incomplete, damaged or from another format version."""
+
+
+class TrainingError(RaysvqError):
+    """Training left the finite or the plausible, or Ray Train gave up."""
+
+    exit_code = 1
+
+
+class AccountingError(RaysvqError):
+    """Scored and rejected images do not add up to the manifest."""
+
+    exit_code = 1

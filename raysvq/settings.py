@@ -1,0 +1,273 @@
+"""Every option of raysvq: frozen, validated models; a YAML file, then dotted overrides.
+
+`load_settings("configs/textures.yaml", ["model.codebook_size=256"])` is the whole interface.
+Unknown keys and impossible values raise `SettingsError`, naming the key, what was found and
+what is allowed. Field descriptions are what `raysvq settings` prints.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from raysvq.errors import SettingsError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SplitSettings(_Section):
+    """Who trains, who validates, who tests. Drawn by image, or by `group` where the set has one."""
+
+    seed: int = Field(0, ge=0, description="Seed of the draw; the same seed gives the same split.")
+    validation_fraction: float = Field(
+        0.2, gt=0, lt=1, description="Share of the training pool kept for validation."
+    )
+    test_fraction: float = Field(
+        0.3, ge=0, lt=1, description="Share of normal images tested, for sets without a split of their own."
+    )
+    gamma: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Supervision level M / (M + N): labelled outliers in the training pool, leaving the test.",
+    )
+    outliers: int | None = Field(
+        None, ge=0, description="Number of labelled outliers in the training pool; instead of gamma."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self) -> SplitSettings:
+        if self.gamma is not None and self.outliers is not None:
+            raise ValueError(
+                f"gamma={self.gamma} and outliers={self.outliers} are both set; set one of them"
+            )
+        return self
+
+
+class TileSettings(_Section):
+    """How an image is cut, and when a tile counts as anomalous."""
+
+    mode: Literal["tiles", "whole"] = Field(
+        "tiles", description="tiles: cut at full resolution; whole: the image resized to one tile."
+    )
+    size: int = Field(64, ge=16, le=4096, multiple_of=8, description="Side of a tile, pixels.")
+    stride: int | None = Field(
+        None, ge=1, description="Distance between tiles, pixels; none means the tile size (no overlap)."
+    )
+    channels: Literal[1, 3] = Field(
+        3, description="3: colour, grey images are replicated; 1: grey, colour images are averaged."
+    )
+    anomalous_fraction: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="A tile is anomalous when at least this share of its mask is marked; 0 means any pixel.",
+    )
+
+    @model_validator(mode="after")
+    def _no_gaps(self) -> TileSettings:
+        if self.stride is not None and self.stride > self.size:
+            raise ValueError(f"stride={self.stride} leaves gaps between tiles of size={self.size}")
+        return self
+
+
+class ModelSettings(_Section):
+    """The ss-VQ-VAE network (paper, section IV-D)."""
+
+    encoder: Literal["pixels"] = Field("pixels", description="pixels: the paper's network, from scratch.")
+    hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
+    residual_hidden: int = Field(32, ge=4, description="Channels inside a residual block.")
+    residual_layers: int = Field(2, ge=0, description="Residual blocks in encoder and decoder each.")
+    codebook_size: int = Field(512, ge=2, description="K, number of embeddings.")
+    embedding_dim: int = Field(64, ge=2, description="d, size of an embedding.")
+    codebook: Literal["ema", "gradient"] = Field(
+        "ema", description="ema: moving averages of normal encodings; gradient: eq. 1's codebook loss."
+    )
+    decay: float = Field(0.99, gt=0, lt=1, description="Decay of the EMA codebook.")
+    revive_below: float = Field(
+        0.5, ge=0, description="A code used less often a step than this (moving average) is revived; 0 never."
+    )
+
+
+class ObjectiveSettings(_Section):
+    """The semi-supervised loss (paper, eq. 2 to 4)."""
+
+    form: Literal["bounded", "negation"] = Field(
+        "bounded", description="negation: eq. 3 as printed, unbounded below; bounded: a hinge on the score."
+    )
+    eta: float = Field(0.5, gt=0, le=1, description="Supervision coefficient: weight of the normal term.")
+    beta: float = Field(1.0, gt=0, description="Commitment coefficient.")
+    margin: float = Field(
+        4.0, gt=1, description="bounded: how many times the normal distance an outlier should reach."
+    )
+
+
+class TrainingSettings(_Section):
+    """Length, pace and place of the training."""
+
+    steps: int = Field(1500, ge=1, description="Optimiser steps; the paper takes 15,000.")
+    batch_size: int = Field(128, ge=2, description="Tiles a step, over all workers.")
+    outlier_share: float = Field(
+        0.25, ge=0, lt=1, description="Share of a batch taken from labelled outliers, if there are any."
+    )
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate.")
+    seed: int = Field(0, ge=0, description="Seed of weights, shuffles and codebook draws.")
+    workers: int = Field(1, ge=1, description="Data-parallel workers.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU for each worker where the cluster has enough, else CPU."
+    )
+    validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")
+    validation_images: int = Field(512, ge=2, description="At most this many validation images are scored.")
+    cache_mib: int = Field(
+        512, ge=0, description="Tile sets up to this size stay in Ray's object store between epochs."
+    )
+    max_failures: int = Field(2, ge=0, description="Worker failures survived by restarting from a checkpoint.")
+
+
+class ScoringSettings(_Section):
+    """From distance maps to image scores, and what a scoring job writes."""
+
+    pooling: Literal["tile_max", "map_max", "top_k"] = Field(
+        "top_k",
+        description="Image score: largest tile score (eq. 5), largest map value, or mean of the top_k largest.",
+    )
+    top_k: int = Field(16, ge=1, description="top_k: number of map cells averaged.")
+    threshold_quantile: float = Field(
+        0.99, gt=0, lt=1, description="Image threshold without validation outliers: quantile of the normals."
+    )
+    pixel_quantile: float = Field(
+        0.999, gt=0, lt=1, description="Map threshold for regions: quantile over normal validation maps."
+    )
+    batch_images: int = Field(128, ge=1, description="Images a work unit, and rows a Parquet file.")
+    max_pixels: int = Field(
+        400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
+    )
+    tile_batch: int = Field(256, ge=1, description="Tiles encoded at once.")
+    maps: Literal["labelled", "all", "none"] = Field(
+        "labelled", description="Whose anomaly maps are kept for `evaluate`."
+    )
+    worst: int = Field(0, ge=0, description="Write heat-map overlays of this many highest-scored images.")
+
+
+class EvaluationSettings(_Section):
+    """Metrics and the report."""
+
+    bootstrap: int = Field(1000, ge=0, description="Resamples for the intervals; 0 leaves them out.")
+    confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of the intervals.")
+    fpr_limit: float = Field(0.3, gt=0, le=1, description="False-positive rate up to which AU-PRO integrates.")
+    gallery: int = Field(8, ge=0, description="Images in each of the report's galleries.")
+
+
+class RaySettings(_Section):
+    """Which Ray cluster does the work."""
+
+    address: str | None = Field(
+        None, description="Cluster to join; none: the job's own cluster, else one started on this machine."
+    )
+    cpus: int | None = Field(None, ge=2, description="Logical CPUs of a cluster started on this machine.")
+    object_store_mib: int = Field(
+        1024, ge=128, description="Object store of a cluster started on this machine."
+    )
+
+
+class Settings(_Section):
+    """All of them. Every run stores these, resolved, and their digest."""
+
+    split: SplitSettings = SplitSettings()
+    tiles: TileSettings = TileSettings()
+    model: ModelSettings = ModelSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    training: TrainingSettings = TrainingSettings()
+    scoring: ScoringSettings = ScoringSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    ray: RaySettings = RaySettings()
+
+
+def load_settings(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Read a YAML file (or none), apply `a.b=value` overrides, validate.
+
+    Raises:
+        SettingsError: the file or an override cannot be read, a key is unknown, a value impossible.
+    """
+    values = _read_yaml(Path(config)) if config is not None else {}
+    for override in overrides:
+        _apply(values, override)
+    return parse_settings(values)
+
+
+def parse_settings(values: dict[str, Any]) -> Settings:
+    """Validate nested plain values, as read from YAML or JSON.
+
+    Raises:
+        SettingsError: a key is unknown or a value impossible.
+    """
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError("; ".join(_sentence(item) for item in error.errors())) from None
+
+
+def digest(settings: BaseModel) -> str:
+    """16 hexadecimal digits over the resolved values, independent of key order."""
+    canonical = json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def describe() -> Iterator[tuple[str, Any, str]]:
+    """Yield (dotted key, default, description) of every setting."""
+    for section, field in Settings.model_fields.items():
+        for name, inner in type(field.default).model_fields.items():
+            yield f"{section}.{name}", inner.default, inner.description or ""
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"configuration {path}: cannot be read ({error.strerror})") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"configuration {path}: not valid YAML ({error})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise SettingsError(
+            f"configuration {path}: expected sections such as `training:`, found {type(values).__name__}"
+        )
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise SettingsError(f"override {override!r}: expected section.name=value")
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise SettingsError(f"override {override!r}: {section!r} is not a section")
+        values = inner
+    try:
+        values[name] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise SettingsError(f"override {override!r}: {text!r} is not a YAML value") from None
+
+
+def _sentence(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"]) or "settings"
+    if item["type"] == "extra_forbidden":
+        known = [name for name, _, _ in describe()] + list(Settings.model_fields)
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean `{close[0]}`?" if close else "`raysvq settings` lists them all"
+        return f"unknown setting `{key}`: {hint}"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    found = "" if isinstance(item["input"], dict | BaseModel) else f", found {item['input']!r}"
+    return f"setting `{key}`: {message}{found}"
