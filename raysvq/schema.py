@@ -100,7 +100,9 @@ MAPS = pa.schema(
         pa.field("map_width", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),  # of the image
         pa.field("height", pa.int32(), nullable=False),
-        pa.field("cell", pa.float32(), nullable=False),  # image pixels along one map cell's side (x)
+        # Pixels the map spans from the top left corner; may pass the image's edge by part of a cell.
+        pa.field("span_width", pa.int32(), nullable=False),
+        pa.field("span_height", pa.int32(), nullable=False),
         pa.field("values", pa.binary(), nullable=False),  # float32, little endian, row-major
     ]
 )
