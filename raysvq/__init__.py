@@ -1,0 +1,3 @@
+"""raysvq: fleet-scale visual inspection as Ray batch jobs."""
+
+__version__ = "0.1.0"

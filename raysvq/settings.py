@@ -64,7 +64,7 @@ class TileSettings(_Section):
         None, ge=1, description="Distance between tiles, pixels; none means the tile size (no overlap)."
     )
     channels: Literal[1, 3] = Field(
-        3, description="3: colour, grey images are replicated; 1: grey, colour images are averaged."
+        3, description="3: colour, grey images are replicated; 1: grey, colour images become luminance."
     )
     anomalous_fraction: float = Field(
         0.05,
@@ -94,7 +94,7 @@ class ModelSettings(_Section):
     )
     decay: float = Field(0.99, gt=0, lt=1, description="Decay of the EMA codebook.")
     revive_below: float = Field(
-        0.5, ge=0, description="A code used less often a step than this (moving average) is revived; 0 never."
+        0.05, ge=0, lt=1, description="A code with less than this share of an even load is revived; 0 never."
     )
 
 
@@ -125,16 +125,17 @@ class TrainingSettings(_Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU for each worker where the cluster has enough, else CPU."
     )
+    flips: bool = Field(True, description="Mirror batches at random; not for objects that face one way.")
     validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")
     validation_images: int = Field(512, ge=2, description="At most this many validation images are scored.")
     cache_mib: int = Field(
-        512, ge=0, description="Tile sets up to this size stay in Ray's object store between epochs."
+        512, ge=0, description="A worker keeps its tiles in memory after the first epoch, up to this size."
     )
     max_failures: int = Field(2, ge=0, description="Worker failures survived by restarting from a checkpoint.")
 
 
-class ScoringSettings(_Section):
-    """From distance maps to image scores, and what a scoring job writes."""
+class AnomalySettings(_Section):
+    """From distance maps to image scores and thresholds. Stored with the model."""
 
     pooling: Literal["tile_max", "map_max", "top_k"] = Field(
         "top_k",
@@ -147,6 +148,11 @@ class ScoringSettings(_Section):
     pixel_quantile: float = Field(
         0.999, gt=0, lt=1, description="Map threshold for regions: quantile over normal validation maps."
     )
+
+
+class ScoringSettings(_Section):
+    """What a scoring job reads and writes."""
+
     batch_images: int = Field(128, ge=1, description="Images a work unit, and rows a Parquet file.")
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
@@ -187,6 +193,7 @@ class Settings(_Section):
     model: ModelSettings = ModelSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
+    anomaly: AnomalySettings = AnomalySettings()
     scoring: ScoringSettings = ScoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     ray: RaySettings = RaySettings()

@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -83,12 +85,50 @@ def write_bytes(uri: str, content: bytes) -> None:
     fs, path = filesystem(uri)
     try:
         if isinstance(fs, pafs.LocalFileSystem):
-            _write_local(Path(path), content)
+            with _replacing(Path(path)) as partial:
+                partial.write_bytes(content)
         else:
             with fs.open_output_stream(path) as stream:
                 stream.write(content)
     except OSError as error:
         raise StorageError(f"cannot write {uri}: {_reason(error)}") from None
+
+
+def put_file(local: Path, uri: str) -> None:
+    """Copy a local file, of any size, to a URI; readers see all of it or nothing.
+
+    Raises:
+        StorageError: the place may not be written.
+    """
+    fs, path = filesystem(uri)
+    try:
+        if isinstance(fs, pafs.LocalFileSystem):
+            with _replacing(Path(path)) as partial:
+                shutil.copyfile(local, partial)
+        else:
+            pafs.copy_files(str(local), path, pafs.LocalFileSystem(), fs)
+    except OSError as error:
+        raise StorageError(f"cannot write {uri}: {_reason(error)}") from None
+
+
+def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
+    """Size and time of each file, None where there is no such file.
+
+    Raises:
+        StorageError: the store cannot be asked.
+    """
+    infos: dict[str, ObjectInfo] = {}
+    for scheme in {_split(uri)[0] for uri in uris}:
+        paths = {_split(uri)[1]: uri for uri in uris if _split(uri)[0] == scheme}
+        try:
+            found = _arrow_filesystem(scheme).get_file_info(list(paths))
+        except OSError as error:
+            raise StorageError(f"cannot read {next(iter(paths.values()))}: {_reason(error)}") from None
+        for info in found:
+            if info.type == pafs.FileType.File:
+                uri = paths[info.path]
+                infos[uri] = ObjectInfo(uri, info.size, None, info.mtime)
+    return [infos.get(uri) for uri in uris]
 
 
 def list_objects(prefix: str) -> Iterator[ObjectInfo]:
@@ -206,13 +246,14 @@ def _object_info(scheme: str, entry: dict[str, Any]) -> ObjectInfo:
     )
 
 
-def _write_local(path: Path, content: bytes) -> None:
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to fill, which then takes its place at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:

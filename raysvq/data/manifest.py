@@ -1,0 +1,114 @@
+"""The manifest: one row per image, a Parquet file, streamed in both directions."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from raysvq.errors import DataError
+from raysvq.schema import MANIFEST
+from raysvq.storage import filesystem, put_file
+
+ROW_GROUP = 16_384
+
+UNSPLIT = MANIFEST.set(MANIFEST.get_field_index("split"), pa.field("split", pa.string()))
+
+Row = dict[str, Any]
+Item = TypeVar("Item")
+
+
+def write_manifest(rows: Iterable[Row], uri: str) -> None:
+    """Write rows, which have every field of MANIFEST, as one Parquet file.
+
+    Raises:
+        StorageError: the place may not be written.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / "manifest.parquet"
+        spool(rows, local, MANIFEST)
+        put_file(local, uri)
+
+
+def spool(rows: Iterable[Row], path: Path, schema: pa.Schema) -> None:
+    """Write rows to a local Parquet file, a row group in memory at a time."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for chunk in chunks(rows, ROW_GROUP):
+            writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
+
+
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows of a local manifest file, a row group in memory at a time."""
+    for batch in pq.ParquetFile(path).iter_batches(batch_size=ROW_GROUP):
+        yield from batch.to_pylist()
+
+
+def open_manifest(uri: str) -> ds.Dataset:
+    """An Arrow dataset over a manifest, nothing read yet.
+
+    Raises:
+        DataError: it is missing, not Parquet, or lacks a column.
+    """
+    fs, path = filesystem(uri)
+    try:
+        dataset = ds.dataset(path, filesystem=fs, format="parquet")
+    except FileNotFoundError:
+        raise DataError(f"manifest {uri} does not exist; `raysvq index` makes one") from None
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"manifest {uri} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    missing = [name for name in MANIFEST.names if name not in dataset.schema.names]
+    if missing:
+        raise DataError(f"manifest {uri} lacks the columns {', '.join(missing)}")
+    return dataset
+
+
+def select(uri: str, **equal: str) -> pa.Table:
+    """The rows whose columns equal the given values, e.g. split="train", label="anomalous".
+
+    Raises:
+        DataError: the manifest cannot be read.
+    """
+    condition = pc.scalar(True)
+    for column, value in equal.items():
+        condition = condition & (pc.field(column) == value)
+    return open_manifest(uri).to_table(filter=condition)
+
+
+@dataclass
+class Tally:
+    """How many images, and which: equal tallies mean equal multisets of ids.
+
+    The sum of 128-bit ids modulo 2^128 stands for the set, so that millions of ids can be
+    compared without holding them.
+    """
+
+    count: int = 0
+    total: int = 0
+
+    def add(self, image_ids: pa.Array | pa.ChunkedArray) -> None:
+        """Count a column of hexadecimal ids."""
+        self.count += len(image_ids)
+        self.total = (self.total + sum(int(value, 16) for value in image_ids.to_pylist())) % 2**128
+
+
+def tally(dataset: ds.Dataset) -> Tally:
+    """Count the ids of a dataset with an `image_id` column, a batch in memory at a time."""
+    result = Tally()
+    for batch in dataset.to_batches(columns=["image_id"]):
+        result.add(batch.column(0))
+    return result
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, the last one shorter."""
+    iterator = iter(items)
+    while chunk := list(itertools.islice(iterator, size)):
+        yield chunk

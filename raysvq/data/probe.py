@@ -1,0 +1,37 @@
+"""A look at a few images before a long run: are they there, and do the tiles fit them?"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from raysvq.errors import DataError
+from raysvq.imaging.decode import DecodeError, image_size
+from raysvq.settings import TileSettings
+from raysvq.storage import read_bytes
+
+
+def require_fitting(uris: list[str], tiles: TileSettings) -> None:
+    """Check a sample of images against the tile size.
+
+    Raises:
+        DataError: none of them can be read, or every one is smaller than a tile.
+    """
+    with ThreadPoolExecutor(8) as pool:
+        looks = list(pool.map(_look, uris))
+    sizes = [look for look in looks if isinstance(look, tuple)]
+    if not sizes:
+        raise DataError(f"none of the {len(uris)} images looked at can be read; {uris[0]}: {looks[0]}")
+    largest = max(sizes, key=min)
+    if tiles.mode == "tiles" and min(largest) < tiles.size:
+        raise DataError(
+            f"setting `tiles.size`: {tiles.size} is larger than every image looked at (the largest of"
+            f" {len(sizes)} is {largest[1]} x {largest[0]} pixels); expected a smaller one, or tiles.mode=whole"
+        )
+
+
+def _look(uri: str) -> tuple[int, int] | str:
+    """(height, width), or what went wrong."""
+    try:
+        return image_size(read_bytes(uri))
+    except (DecodeError, OSError) as error:
+        return str(error)

@@ -1,0 +1,144 @@
+"""Who trains, who validates, who tests.
+
+The unit of every draw is an image, or the images of a `group` together. Draws compare a seeded hash
+of the unit with a fraction, so an image keeps its split as the set around it grows, and nothing
+needs to hold the whole set. Labelled outliers, of which there are few, are drawn to the exact number
+and leave the test split with their whole unit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from raysvq.data.manifest import Row
+from raysvq.errors import DataError
+from raysvq.schema import ANOMALOUS, NONE, NORMAL, TEST, TRAIN, UNKNOWN, VALIDATION
+from raysvq.settings import SplitSettings
+
+
+@dataclass
+class Survey:
+    """What the draw needs to know of a set; filled in one pass over its rows."""
+
+    has_splits: bool = False
+    has_validation: bool = False
+    anomalous_units: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    given: dict[str, str] = field(default_factory=dict)  # group -> the split its source gave it
+    pool_normals: int = 0
+    first_normal: tuple[float, str] | None = None  # the pool's unit with the smallest validation draw
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The outcome for labelled outliers: which images and units left the test, and where to."""
+
+    images: dict[str, str]  # image_id -> split
+    units: dict[str, str]  # unit -> split
+
+
+def unit_of(row: Row) -> str:
+    """The group, or the image where it has none."""
+    return str(row["group"] or row["image_id"])
+
+
+def survey(rows: Iterable[Row], settings: SplitSettings) -> Survey:
+    """Pass over rows once, before any is assigned.
+
+    Raises:
+        DataError: the source puts one group into two splits.
+    """
+    found = Survey()
+    normals: dict[bool, int] = {True: 0, False: 0}  # with a given split train, with none given
+    for row in rows:
+        unit, split = unit_of(row), row["split"]
+        found.has_splits |= split is not None
+        found.has_validation |= split == VALIDATION
+        if row["group"] and split not in (None, NONE):
+            before = found.given.setdefault(unit, split)
+            if before != split:
+                raise DataError(f"group {unit!r} stands in the splits {before} and {split}; give it one")
+        if row["label"] == ANOMALOUS and split in (None, TEST):
+            found.anomalous_units[unit].append(row["image_id"])
+        if row["label"] == NORMAL and (split == TRAIN or (split is None and not _tests(unit, settings))):
+            normals[split == TRAIN] += 1
+            draw = (_chance(settings.seed, "validation", unit), unit)
+            found.first_normal = min(found.first_normal or draw, draw)
+    found.pool_normals = normals[found.has_splits]
+    return found
+
+
+def draw_outliers(found: Survey, settings: SplitSettings) -> Draw:
+    """Draw the labelled outliers, M of them, and share them between training and validation.
+
+    Raises:
+        DataError: gamma or outliers asks for more than the set has.
+    """
+    available = sum(len(images) for images in found.anomalous_units.values())
+    wanted = _wanted(found.pool_normals, settings)
+    if wanted > available:
+        asked = f"gamma={settings.gamma}" if settings.gamma is not None else f"outliers={settings.outliers}"
+        most = available / max(1, available + found.pool_normals)
+        raise DataError(
+            f"split.{asked} asks for {wanted} labelled outliers beside {found.pool_normals} normal images,"
+            f" but the set has {available} anomalous ones; at most gamma={most:.3f} or outliers={available}"
+        )
+    validating = round(wanted * settings.validation_fraction)
+    images: dict[str, str] = {}
+    units: dict[str, str] = {}
+    for unit in sorted(found.anomalous_units, key=lambda name: _chance(settings.seed, "outlier", name)):
+        if len(images) >= wanted:
+            break
+        split = VALIDATION if len(images) < validating else TRAIN
+        units[unit] = split
+        room = wanted - len(images)
+        members = sorted(found.anomalous_units[unit])
+        images.update({image: split if place < room else NONE for place, image in enumerate(members)})
+    return Draw(images, units)
+
+
+def assign(row: Row, found: Survey, draw: Draw, settings: SplitSettings) -> str:
+    """The split of one row, given what the survey found and the draw decided."""
+    unit, label, given = unit_of(row), row["label"], row["split"]
+    if row["image_id"] in draw.images:
+        return draw.images[row["image_id"]]
+    if found.has_splits:
+        if given is None:
+            return NONE
+        if given == TEST and unit in draw.units:
+            return NONE
+        return _validate(unit, found, settings) if given == TRAIN and label == NORMAL else str(given)
+    if label == UNKNOWN:
+        return NONE
+    if unit in draw.units:
+        return draw.units[unit]
+    if unit in found.anomalous_units or _tests(unit, settings):
+        return TEST
+    return _validate(unit, found, settings)
+
+
+def _validate(unit: str, found: Survey, settings: SplitSettings) -> str:
+    """Training or validation, for a normal unit of the training pool."""
+    if found.has_validation:
+        return TRAIN
+    chosen = _chance(settings.seed, "validation", unit) < settings.validation_fraction
+    first = found.first_normal is not None and unit == found.first_normal[1]
+    return VALIDATION if chosen or first else TRAIN
+
+
+def _tests(unit: str, settings: SplitSettings) -> bool:
+    return _chance(settings.seed, "test", unit) < settings.test_fraction
+
+
+def _wanted(normals: int, settings: SplitSettings) -> int:
+    if settings.gamma is not None:
+        return round(settings.gamma * normals / (1 - settings.gamma))
+    return settings.outliers or 0
+
+
+def _chance(seed: int, purpose: str, unit: str) -> float:
+    """A fixed draw from [0, 1) for a unit."""
+    key = f"{seed}:{purpose}:{unit}".encode()
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64

@@ -1,0 +1,106 @@
+"""Ray Data: manifest -> tiles for training.
+
+Rows carry URIs until the task that fetches, decodes and cuts an image; what comes out has one
+fixed shape, so blocks stay plain tensors.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.compute as pc
+import ray.data
+
+from raysvq.imaging.decode import DecodeError, decode_mask
+from raysvq.imaging.pixels import load_tiles
+from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
+from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
+from raysvq.settings import Settings, TileSettings
+from raysvq.storage import filesystem, read_bytes
+
+IMAGES_PER_TASK = 16
+
+Batch = dict[str, npt.NDArray[Any]]
+
+logger = logging.getLogger(__name__)
+
+
+def normal_tiles(manifest: str, settings: Settings) -> ray.data.Dataset:
+    """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale."""
+    return _stream(manifest, NORMAL, _normal_cutter(settings))
+
+
+def outlier_tiles(manifest: str, settings: Settings, cell: int) -> ray.data.Dataset:
+    """Anomalous tiles of the labelled training outliers, by the label rule.
+
+    Rows hold `tile` as above and `weight` (size / cell, size / cell) float32: the marked share of
+    each grid position; all ones where an image has no mask, which only whole-image mode can use.
+    """
+    return _stream(manifest, ANOMALOUS, _outlier_cutter(settings, cell))
+
+
+def _stream(manifest: str, label: str, cutter: Callable[[Batch], Batch]) -> ray.data.Dataset:
+    fs, path = filesystem(manifest)
+    rows = ray.data.read_parquet(
+        path,
+        filesystem=fs,
+        columns=["uri", "mask_uri"],
+        filter=(pc.field("split") == TRAIN) & (pc.field("label") == label),
+    )
+    return rows.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
+
+
+def _normal_cutter(settings: Settings) -> Callable[[Batch], Batch]:
+    def cut_normals(batch: Batch) -> Batch:
+        loaded = (_load(uri, settings) for uri in batch["uri"])
+        return {"tile": _concatenate([tiles for _, tiles in filter(None, loaded)], settings.tiles)}
+
+    return cut_normals
+
+
+def _outlier_cutter(settings: Settings, cell: int) -> Callable[[Batch], Batch]:
+    side = settings.tiles.size // cell
+
+    def cut_outliers(batch: Batch) -> Batch:
+        kept, weights = [], [np.zeros((0, side, side), np.float32)]
+        for uri, mask_uri in zip(batch["uri"], batch["mask_uri"], strict=True):
+            if (loaded := _load(uri, settings)) is None:
+                continue
+            tiling, tiles = loaded
+            marked, weight = _mark(mask_uri, tiling, settings.tiles, cell)
+            kept.append(tiles[marked])
+            weights.append(weight[marked])
+        return {"tile": _concatenate(kept, settings.tiles), "weight": np.concatenate(weights)}
+
+    return cut_outliers
+
+
+def _mark(
+    mask_uri: str | None, tiling: Tiling, tiles: TileSettings, cell: int
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Which tiles are anomalous (T,), and the marked share of their grid positions (T, h, w)."""
+    side = tiling.size // cell
+    if not mask_uri:
+        return np.full(len(tiling), tiling.whole), np.ones((len(tiling), side, side), np.float32)
+    mask = decode_mask(read_bytes(mask_uri))
+    fractions = mask_fractions(mask, tiling.rects())
+    pixels = cut(mask.astype(np.uint8) * np.uint8(255), tiling).astype(np.float32) / 255
+    shares = pixels.reshape(len(tiling), side, cell, side, cell).mean(axis=(2, 4))
+    return is_anomalous(fractions, 0.0 if tiling.whole else tiles.anomalous_fraction), shares
+
+
+def _load(uri: str, settings: Settings) -> tuple[Tiling, npt.NDArray[np.uint16]] | None:
+    try:
+        return load_tiles(read_bytes(uri), settings.tiles, settings.scoring.max_pixels)
+    except (DecodeError, OSError) as error:
+        logger.warning("left out of training: %s (%s)", uri, error)
+        return None
+
+
+def _concatenate(parts: list[npt.NDArray[np.uint16]], tiles: TileSettings) -> npt.NDArray[np.uint16]:
+    empty = np.zeros((0, tiles.size, tiles.size, tiles.channels), np.uint16)
+    return np.concatenate([empty, *parts])

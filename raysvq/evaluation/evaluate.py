@@ -1,0 +1,154 @@
+"""Join what a scoring job committed with what the manifest knows, and measure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from raysvq import schema
+from raysvq.errors import DataError
+from raysvq.evaluation.maps import PixelResult, measure_pixels
+from raysvq.evaluation.masks import MaskReader
+from raysvq.evaluation.measure import measure_group
+from raysvq.evaluation.metrics import BoolArray, FloatArray, roc_points
+from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Metrics, Provenance
+from raysvq.evaluation.scored import ScoredImage, image_arrays, read_scored
+from raysvq.evaluation.tables import UNNAMED, ManifestView, read_manifest, read_rejects
+from raysvq.evaluation.threshold import confusion
+from raysvq.results import read_commits
+from raysvq.settings import EvaluationSettings, TileSettings
+
+_BINS = 40
+
+
+def evaluate(manifest: str, scores: str, settings: EvaluationSettings, tiles: TileSettings) -> Evaluation:
+    """Measure a model on the labelled test split.
+
+    Score rows of those images stay in memory, their pixels and maps pass one at a time.
+
+    Args:
+        manifest: URI of a manifest, a Parquet file or a folder of them.
+        scores: URI of the folder that `raysvq score` wrote.
+        settings: of metrics and report.
+        tiles: as the model was trained with.
+
+    Raises:
+        DataError: no scoring run has finished, rows of different models stand together, a table is damaged.
+        StorageError: a place may not be read.
+    """
+    commits = read_commits(scores)
+    provenance = _provenance(manifest, scores, commits)
+    view = read_manifest(manifest)
+    rejected, refused = read_rejects(scores, view.images)
+    masks = MaskReader()
+    images = read_scored(scores, view.images, masks, tiles)
+    pixels = measure_pixels(scores, {item.image.image_id: item.image for item in images}, masks)
+    labels, values = image_arrays(images)
+    thresholds = {item.threshold for item in images}
+    ranked = sorted(images, key=lambda item: -item.score)
+    return Evaluation(
+        provenance=provenance,
+        settings=settings,
+        tiles=tiles,
+        counts=_counts(commits, view, images, refused),
+        overall=measure_group(images, pixels.overall, settings),
+        by_defect_type=dict(_by_defect_type(images, pixels, settings)),
+        threshold=thresholds.pop() if len(thresholds) == 1 else None,
+        confusion=confusion(labels, np.array([item.flagged for item in images], dtype=bool)),
+        roc=roc_points(labels, values),
+        histogram=_histogram(labels, values),
+        map_range=_map_range(pixels),
+        worst=_examples(ranked, settings.gallery),
+        lowest_anomalous=_examples(
+            [item for item in reversed(ranked) if item.image.anomalous], settings.gallery
+        ),
+        highest_normal=_examples([item for item in ranked if not item.image.anomalous], settings.gallery),
+        rejected=rejected,
+        notes=tuple(_notes(images, pixels, masks)),
+    )
+
+
+def _provenance(manifest: str, scores: str, commits: Sequence[dict[str, Any]]) -> Provenance:
+    models = sorted({f"{commit['model_version']} ({commit['model_digest']})" for commit in commits})
+    if len(models) > 1:
+        raise DataError(
+            f"scores {scores}: found runs of {len(models)} models, {', '.join(models)}; expected one: "
+            "scores of different models cannot be ranked together"
+        )
+    last = commits[-1]
+    return Provenance(
+        manifest=manifest,
+        scores=scores,
+        run_ids=tuple(sorted(commit["run_id"] for commit in commits)),
+        scored_at=last["created_at"],
+        model_version=last["model_version"],
+        model_digest=last["model_digest"],
+        settings_digest=last["settings_digest"],
+        code_version=last["code_version"],
+    )
+
+
+def _counts(
+    commits: Sequence[dict[str, Any]], view: ManifestView, images: Sequence[ScoredImage], refused: set[str]
+) -> Counts:
+    anomalous = sum(item.image.anomalous for item in images)
+    return Counts(
+        scored=sum(commit["scored"] for commit in commits),
+        rejected=sum(commit["rejected"] for commit in commits),
+        manifest=view.counts,
+        test_scored={schema.NORMAL: len(images) - anomalous, schema.ANOMALOUS: anomalous},
+        test_rejected=len(refused),
+        test_missing=len(view.images) - len(images) - len(refused),
+    )
+
+
+def _by_defect_type(
+    images: Sequence[ScoredImage], pixels: PixelResult, settings: EvaluationSettings
+) -> Iterator[tuple[str, Metrics]]:
+    normal = [item for item in images if not item.image.anomalous]
+    kinds = Counter(item.image.defect_type or UNNAMED for item in images if item.image.anomalous)
+    for kind in sorted(kinds):
+        of_kind = [
+            item for item in images if item.image.anomalous and (item.image.defect_type or UNNAMED) == kind
+        ]
+        yield kind, measure_group([*normal, *of_kind], pixels.by_defect_type.get(kind), settings)
+
+
+def _histogram(labels: BoolArray, values: FloatArray) -> Histogram:
+    edges = np.histogram_bin_edges(values, _BINS)
+    return Histogram(
+        edges=tuple(edges.tolist()),
+        normal=tuple(np.histogram(values[~labels], edges)[0].tolist()),
+        anomalous=tuple(np.histogram(values[labels], edges)[0].tolist()),
+    )
+
+
+def _map_range(pixels: PixelResult) -> tuple[float, float] | None:
+    """From the 90 % point of anomaly-free pixels to the 75 % point of marked ones, if there are any."""
+    if pixels.overall is None:
+        return None
+    low = pixels.overall.level(0.9, marked=False)
+    highs = (pixels.overall.level(0.75, marked=True), pixels.overall.level(0.9999, marked=False))
+    high = next((level for level in highs if level is not None and low is not None and level > low), None)
+    return None if low is None or high is None else (low, high)
+
+
+def _examples(images: Sequence[ScoredImage], number: int) -> tuple[Example, ...]:
+    return tuple(item.example() for item in images[:number])
+
+
+def _notes(images: Sequence[ScoredImage], pixels: PixelResult, masks: MaskReader) -> Iterator[str]:
+    if len({item.threshold for item in images}) > 1:
+        yield "Score rows carry different thresholds; each image counts as it was decided when scored."
+    without_tiles = sum(item.tile_labels is None for item in images)
+    if without_tiles:
+        yield f"Tile AUROC leaves out {without_tiles} anomalous images without a usable mask."
+    if pixels.without_mask:
+        yield f"Pixel figures leave out {pixels.without_mask} anomalous images without a usable mask."
+    if pixels.overall is not None and pixels.without_map:
+        yield f"Pixel figures leave out {pixels.without_map} images whose anomaly map was not kept."
+    for uri, problem in sorted(masks.problems.items()):
+        yield f"Mask {uri} {problem}."

@@ -1,0 +1,66 @@
+"""Ground-truth masks of anomalous images, and the tile labels that follow from them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from raysvq import storage
+from raysvq.evaluation.metrics import BoolArray
+from raysvq.evaluation.tables import TestImage
+from raysvq.imaging.decode import DecodeError, decode_mask
+from raysvq.imaging.tiling import is_anomalous, mask_fractions
+from raysvq.settings import TileSettings
+
+
+class MaskReader:
+    """Reads masks one at a time, and remembers which could not be used."""
+
+    def __init__(self) -> None:
+        """Start with no problem seen."""
+        self.problems: dict[str, str] = {}  # mask URI -> what is wrong with it
+
+    def read(self, uri: str | None, height: int, width: int) -> BoolArray | None:
+        """The mask of a (height, width) image, or None where there is none or it cannot be used."""
+        if uri is None:
+            return None
+        try:
+            mask = decode_mask(storage.read_bytes(uri))
+        except OSError as error:
+            self.problems[uri] = f"cannot be read ({error.strerror or error})"
+            return None
+        except DecodeError as error:
+            self.problems[uri] = f"cannot be decoded ({error.reason}: {error.detail})"
+            return None
+        if mask.shape != (height, width):
+            found, expected = f"{mask.shape[1]} x {mask.shape[0]}", f"{width} x {height}"
+            self.problems[uri] = f"is {found} pixels, its image {expected}"
+            return None
+        return mask
+
+
+def tile_labels(
+    image: TestImage,
+    rects: npt.NDArray[np.int32],
+    size: tuple[int, int],
+    masks: MaskReader,
+    tiles: TileSettings,
+) -> BoolArray | None:
+    """Which tiles of an image are anomalous.
+
+    A tile that is the whole image takes the image's label. Else a tile of a normal image is normal,
+    and one of an anomalous image follows its mask and `tiles.anomalous_fraction`.
+
+    Args:
+        rects: (T, 4) x, y, w, h of the tiles, pixels.
+        size: (height, width) of the image.
+
+    Returns:
+        (T,) labels, or None where an anomalous image has no usable mask.
+    """
+    if tiles.mode == "whole" or not image.anomalous:
+        return np.full(len(rects), image.anomalous)
+    mask = masks.read(image.mask_uri, *size)
+    if mask is None:
+        return None
+    return is_anomalous(mask_fractions(mask, rects), tiles.anomalous_fraction)

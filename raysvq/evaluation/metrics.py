@@ -1,0 +1,117 @@
+"""Ranking metrics of images and tiles, and how sure a test set of this size can be of them.
+
+A label is True where something is anomalous; a larger score means more anomalous. Scores are only
+ranked: raw distances of any size are fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.floating]
+Counts = npt.NDArray[np.int64]
+Statistic = Callable[[Counts, Counts], npt.NDArray[np.float64]]
+
+_CELLS_AT_ONCE = 2_000_000  # of the resample x image matrix
+
+
+def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
+    """Area under the ROC curve; None where a class is absent."""
+    if not _both_classes(labels):
+        return None
+    return float(roc_auc_score(labels, scores))
+
+
+def average_precision(labels: BoolArray, scores: FloatArray) -> float | None:
+    """Area under the precision-recall steps, without interpolation; None where a class is absent.
+
+    Without a normal image it would be 1 for any scores, so that case says nothing either.
+    """
+    if not _both_classes(labels):
+        return None
+    return float(average_precision_score(labels, scores))
+
+
+def roc_points(labels: BoolArray, scores: FloatArray, limit: int = 400) -> tuple[tuple[float, float], ...]:
+    """(false-positive rate, true-positive rate) of the ROC curve's corners, at most `limit` of them.
+
+    Empty where a class is absent.
+    """
+    if not _both_classes(labels):
+        return ()
+    fpr, tpr, _ = roc_curve(labels, scores)
+    kept = np.unique(np.linspace(0, len(fpr) - 1, min(limit, len(fpr))).round().astype(int))
+    return tuple((float(fpr[i]), float(tpr[i])) for i in kept)
+
+
+def auroc_of_counts(positives: Counts, negatives: Counts) -> npt.NDArray[np.float64]:
+    """AUROC of each row of counts, by the Mann-Whitney statistic; a tie counts one half.
+
+    Args:
+        positives: (resamples, values) how often each distinct score was drawn, scores ascending.
+        negatives: likewise, of the normal images.
+    """
+    below = np.cumsum(negatives, axis=1) - 0.5 * negatives
+    pairs = positives.sum(axis=1) * negatives.sum(axis=1)
+    area: npt.NDArray[np.float64] = (positives * below).sum(axis=1) / pairs
+    return area
+
+
+def average_precision_of_counts(positives: Counts, negatives: Counts) -> npt.NDArray[np.float64]:
+    """Average precision of each row of counts; arguments as in `auroc_of_counts`."""
+    gained = positives[:, ::-1]
+    hits = np.cumsum(gained, axis=1)
+    flagged = hits + np.cumsum(negatives[:, ::-1], axis=1)
+    precision = hits / np.maximum(flagged, 1)
+    area: npt.NDArray[np.float64] = (precision * gained).sum(axis=1) / hits[:, -1]
+    return area
+
+
+def bootstrap_interval(
+    labels: BoolArray,
+    scores: FloatArray,
+    statistic: Statistic,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int = 0,
+) -> tuple[float, float] | None:
+    """Percentile interval over stratified resamples: as many normal and anomalous images each time.
+
+    Args:
+        statistic: `auroc_of_counts` or `average_precision_of_counts`.
+        resamples: 0 asks for no interval.
+        confidence: coverage, 0.95 for the 2.5 % and 97.5 % points.
+
+    Returns:
+        (low, high), or None where a class is absent or no resamples were asked for.
+    """
+    if resamples == 0 or not _both_classes(labels):
+        return None
+    distinct, ranks = np.unique(scores, return_inverse=True)
+    rng = np.random.default_rng(seed)
+    rows = max(1, _CELLS_AT_ONCE // len(scores))
+    values = []
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        positives = _draw(rng, ranks[labels], len(distinct), size)
+        negatives = _draw(rng, ranks[~labels], len(distinct), size)
+        values.append(statistic(positives, negatives))
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _draw(rng: np.random.Generator, ranks: npt.NDArray[np.intp], values: int, rows: int) -> Counts:
+    drawn = ranks[rng.integers(0, len(ranks), (rows, len(ranks)))]
+    cells = drawn + np.arange(rows)[:, None] * values
+    return np.bincount(cells.ravel(), minlength=rows * values).reshape(rows, values)
+
+
+def _both_classes(labels: BoolArray) -> bool:
+    return bool(labels.any() and not labels.all())

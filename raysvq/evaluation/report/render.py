@@ -1,0 +1,99 @@
+"""Fill the report's template and write the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+
+from raysvq import storage
+from raysvq.evaluation.report import charts
+from raysvq.evaluation.report.pictures import draw_pictures
+from raysvq.evaluation.report.svg import Chart
+from raysvq.evaluation.result import Evaluation, Measure
+
+
+def render(
+    evaluation: Evaluation, history: Mapping[str, Any] | None, summary: Mapping[str, Any], out_uri: str
+) -> None:
+    """Write the report: one HTML file that needs nothing beside it.
+
+    Args:
+        evaluation: what it reports. Pictures are drawn from the images, masks and maps it names.
+        history: of the training, `{"history": [...], "codebook_usage": [...]}`; None without a model.
+        summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
+        out_uri: of the file, `…/report.html`.
+
+    Raises:
+        StorageError: the place may not be written.
+    """
+    galleries = (evaluation.worst, evaluation.lowest_anomalous, evaluation.highest_normal)
+    examples = [example for gallery in galleries for example in gallery]
+    html = _template().render(
+        evaluation=evaluation,
+        summary={key: value for key, value in summary.items() if not isinstance(value, Mapping)},
+        training={
+            key: value
+            for group in summary.values()
+            if isinstance(group, Mapping)
+            for key, value in group.items()
+        },
+        pictures=draw_pictures(evaluation.provenance.scores, examples, evaluation.map_range),
+        roc=charts.roc_chart(evaluation),
+        scores=charts.score_chart(evaluation),
+        training_charts=_training_charts(history),
+        has_history=history is not None,
+    )
+    storage.write_bytes(out_uri, html.encode())
+
+
+def _training_charts(history: Mapping[str, Any] | None) -> dict[str, Chart]:
+    if history is None:
+        return {}
+    steps = history["history"]
+    drawn = {
+        "Loss terms": charts.loss_chart(steps),
+        "Validation AUROC": charts.auroc_chart(steps),
+        "Perplexity and codes used": charts.codes_chart(steps),
+        "Codebook usage": charts.usage_chart(history["codebook_usage"]),
+    }
+    return {title: chart for title, chart in drawn.items() if chart is not None}
+
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(figure=_figure, interval=_interval, percent=_percent, when=_when, words=_words)
+    return environment.get_template("template.html")
+
+
+def _figure(measure: Measure) -> str:
+    return "n/a" if measure.value is None else f"{measure.value:.3f}"
+
+
+def _interval(measure: Measure) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return f"{measure.low:.3f} to {measure.high:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.1f} %"
+
+
+def _when(stamp: str) -> str:
+    return f"{datetime.fromisoformat(stamp).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

@@ -1,0 +1,162 @@
+"""Bytes -> pixels, at the depth they were stored in.
+
+Fast decoders where they apply (simplejpeg for 8-bit JPEG, OpenCV for PNG and deep TIFF), Pillow
+for every other format. Alpha is dropped, palettes are expanded, CMYK becomes RGB, EXIF rotation is
+applied; of an animation or a multi-page file the first frame counts.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+
+# The pixel budget below is ours to enforce, before decoding and with a reason.
+Image.MAX_IMAGE_PIXELS = None
+
+REASONS = {
+    "not_found": "no file at this URI",
+    "access_denied": "the store refused to hand the file out",
+    "unreadable": "the file could not be read in full",
+    "empty": "the file has no bytes",
+    "not_an_image": "no known image format",
+    "corrupt": "the format is known, but the data is cut off or damaged",
+    "too_large": "more pixels than scoring.max_pixels",
+    "unsupported": "a pixel type raysvq does not read, such as 32-bit float",
+}
+
+_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, cv2.error)
+
+
+class DecodeError(Exception):
+    """An image cannot be used. `reason` is a key of REASONS, `detail` says what was found."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str]]:
+        return DecodeError, (self.reason, self.detail)
+
+
+def decode_image(content: bytes, max_pixels: int) -> Pixels:
+    """Decode an image file.
+
+    Args:
+        content: the whole file.
+        max_pixels: refuse images with more pixels, before decoding them.
+
+    Returns:
+        (H, W) or (H, W, 3) RGB; uint8, or uint16 where the file has more than 8 bits.
+
+    Raises:
+        DecodeError: with a reason code, for anything that is not a whole, readable image.
+    """
+    header = _open(content)
+    width, height = header.size
+    if width * height > max_pixels:
+        raise DecodeError("too_large", f"{width} x {height} pixels, allowed are {max_pixels}")
+    try:
+        orientation = _orientation(header)
+        return np.ascontiguousarray(_upright(_decode(content, header), orientation))
+    except _DAMAGE as error:
+        raise DecodeError("corrupt", f"{header.format}: {_first_line(error)}") from None
+
+
+def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
+    """Decode a defect mask: every non-zero pixel is marked. (H, W) bool. Raises DecodeError."""
+    pixels = decode_image(content, max_pixels=2**40)
+    return np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels > 0)
+
+
+def image_size(content: bytes) -> tuple[int, int]:
+    """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
+    header = _open(content)
+    width, height = header.size
+    try:
+        sideways = _orientation(header) >= 5
+    except _DAMAGE as error:
+        raise DecodeError("corrupt", f"{header.format}: {_first_line(error)}") from None
+    return (width, height) if sideways else (height, width)
+
+
+def _open(content: bytes) -> Image.Image:
+    if not content:
+        raise DecodeError("empty", "0 bytes")
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        raise DecodeError("not_an_image", f"starts with {content[:8]!r}") from None
+    except _DAMAGE as error:
+        raise DecodeError("corrupt", _first_line(error)) from None
+
+
+def _decode(content: bytes, header: Image.Image) -> Pixels:
+    if header.format == "JPEG" and header.mode in ("L", "RGB"):
+        grey = header.mode == "L"
+        decoded = simplejpeg.decode_jpeg(content, colorspace="GRAY" if grey else "RGB")
+        return np.asarray(decoded[..., 0] if grey else decoded)
+    if header.format == "PNG" or _deep_colour_tiff(header):
+        # Pillow notices files cut short, which OpenCV fills up silently.
+        header.verify()
+        return _with_opencv(content)
+    return _with_pillow(header)
+
+
+def _deep_colour_tiff(header: Image.Image) -> bool:
+    if header.format != "TIFF":
+        return False
+    bits = header.tag_v2.get(258, (8,))  # type: ignore[attr-defined]  # BitsPerSample
+    return max(bits) == 16 and len(bits) >= 3
+
+
+def _with_opencv(content: bytes) -> Pixels:
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DecodeError("corrupt", "the decoder gave up")
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DecodeError("unsupported", f"pixels of type {pixels.dtype}")
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., 2::-1]
+
+
+def _with_pillow(header: Image.Image) -> Pixels:
+    header.seek(0)
+    header.load()
+    if header.mode in ("1", "L", "LA", "La"):
+        return np.asarray(header.convert("L"))
+    if header.mode.startswith("I;16"):
+        return np.asarray(header).astype(np.uint16)
+    if header.mode in ("I", "F"):
+        raise DecodeError("unsupported", f"{header.format} with 32-bit pixels (mode {header.mode})")
+    return np.asarray(header.convert("RGB"))
+
+
+def _orientation(header: Image.Image) -> int:
+    """EXIF 2.32, tag 0x0112. Of a PNG only what stands before the pixels is read."""
+    if header.format == "PNG" and "exif" not in header.info:
+        return 1
+    return int(header.getexif().get(0x0112, 1))
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    if orientation in (5, 6, 7, 8):
+        pixels = np.swapaxes(pixels, 0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

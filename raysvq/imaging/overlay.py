@@ -1,0 +1,58 @@
+"""Heat maps over images, for people to look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from raysvq.imaging.decode import Pixels
+
+Rgb = npt.NDArray[np.uint8]
+Map = npt.NDArray[Any]
+
+
+def upsample(anomaly_map: Map, span: tuple[int, int], size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """Bilinear from map cells to image pixels.
+
+    Args:
+        anomaly_map: (h, w) values.
+        span: (height, width) in pixels that the map spans, see `raysvq.schema.MAPS`.
+        size: (height, width) of the image.
+    """
+    full = cv2.resize(np.asarray(anomaly_map, np.float32), span[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(full[: size[0], : size[1]], np.float32)
+
+
+def to_rgb8(image: Pixels) -> Rgb:
+    """(H, W[, 3]) of any depth -> (H, W, 3) uint8; deep images are stretched for display."""
+    if image.dtype == np.uint16:
+        low, high = np.percentile(image, (0.5, 99.5))
+        image = np.clip((image - low) * (255.0 / max(high - low, 1.0)), 0, 255).astype(np.uint8)
+    return np.asarray(image if image.ndim == 3 else image[..., None].repeat(3, axis=2), np.uint8)
+
+
+def overlay(image: Rgb, anomaly_map: Map, low: float, high: float) -> Rgb:
+    """Blend a map over an image: nothing at or below `low`, strongest from `high`.
+
+    Args:
+        image: (H, W, 3) uint8.
+        anomaly_map: (H, W) values.
+    """
+    strength = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
+    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    alpha = 0.65 * np.sqrt(strength)[..., None]
+    return np.asarray(image * (1 - alpha) + colours * alpha, np.uint8)
+
+
+def encode_jpeg(image: Rgb, max_side: int) -> bytes:
+    """JPEG bytes of an (H, W, 3) uint8 image, shrunk to at most `max_side` pixels a side."""
+    shrink = min(1.0, max_side / max(image.shape[:2]))
+    if shrink < 1:
+        image = np.asarray(cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
+    done, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
+    if not done:
+        raise ValueError(f"cannot encode an image of shape {image.shape}")
+    return encoded.tobytes()

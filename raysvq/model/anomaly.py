@@ -1,0 +1,72 @@
+"""From distances on a grid to anomaly maps, tile scores, image scores and regions. NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from raysvq.settings import AnomalySettings
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected part of an anomaly map over a threshold, in pixels of the image."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    area: int
+    peak: float
+
+
+def tile_scores(distances: Floats) -> Floats:
+    """Eq. 5: s(U) = ‖E(U) − Q(U)‖₂ over the whole grid. (T, h, w) -> (T,)"""
+    squares = np.square(distances, dtype=np.float64).sum(axis=(1, 2))
+    return np.asarray(np.sqrt(squares), np.float32)
+
+
+def image_score(anomaly_map: Floats, scores: Floats, settings: AnomalySettings) -> float:
+    """Pool an image's (h, w) map, or its tiles' scores, into one number; larger is more anomalous."""
+    if settings.pooling == "tile_max":
+        return float(scores.max())
+    if settings.pooling == "map_max":
+        return float(anomaly_map.max())
+    values = anomaly_map.ravel()
+    largest = np.partition(values, -min(settings.top_k, values.size))[-settings.top_k :]
+    return float(largest.mean(dtype=np.float64))
+
+
+def share_over(anomaly_map: Floats, threshold: float) -> float:
+    """Share of the map above a threshold, 0 to 1."""
+    return float((anomaly_map > threshold).mean())
+
+
+def find_regions(
+    anomaly_map: Floats, threshold: float, span: tuple[int, int], size: tuple[int, int]
+) -> list[Region]:
+    """8-connected regions of the map above a threshold, largest peak first.
+
+    Args:
+        span: (height, width) in image pixels that the map spans.
+        size: (height, width) of the image; regions end at its edge.
+    """
+    parts, count = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
+    if not count:
+        return []
+    down, across = span[0] / anomaly_map.shape[0], span[1] / anomaly_map.shape[1]
+    cells = ndimage.sum_labels(np.ones_like(anomaly_map), parts, range(1, count + 1))
+    peaks = ndimage.maximum(anomaly_map, parts, range(1, count + 1))
+    regions = []
+    for (rows, columns), n_cells, peak in zip(ndimage.find_objects(parts), cells, peaks, strict=True):
+        top, bottom = round(rows.start * down), min(round(rows.stop * down), size[0])
+        left, right = round(columns.start * across), min(round(columns.stop * across), size[1])
+        box = (bottom - top) * (right - left)
+        area = min(round(n_cells * down * across), box)
+        regions.append(Region(left, top, right - left, bottom - top, area, float(peak)))
+    return sorted(regions, key=lambda region: -region.peak)

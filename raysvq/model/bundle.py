@@ -1,0 +1,137 @@
+"""The model bundle: everything a scoring job needs, in files that run no code when read.
+
+    weights.safetensors   encoder, codebook, decoder, input mean and deviation
+    bundle.json           settings, thresholds, reference statistics, training summary
+    history.json          training curves and codebook usage
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+
+from raysvq import __version__
+from raysvq.errors import BundleError, SettingsError
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings, digest, parse_settings
+from raysvq.storage import join, read_bytes, write_bytes
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What validation said: the thresholds, and how normal images score."""
+
+    image_threshold: float  # an image is anomalous at or above it
+    threshold_rule: str  # how it was found, in words
+    pixel_threshold: float  # map values above it make up regions
+    normal_scores: dict[str, float]  # quantile -> image score of normal validation images
+    validation: dict[str, Any]  # counts, AUROC
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model with its settings and reference statistics."""
+
+    model: SSVQVAE
+    settings: Settings
+    reference: Reference
+    training: dict[str, Any]  # summary: steps, workers, device, seconds, data
+    history: dict[str, Any]
+    model_digest: str  # of the weights
+    model_version: str
+    created_at: str
+
+    @property
+    def settings_digest(self) -> str:
+        """Digest of the resolved settings the model was trained with."""
+        return digest(self.settings)
+
+    def summary(self) -> dict[str, Any]:
+        """Plain values that identify the bundle, as stored in bundle.json."""
+        return {
+            "format": FORMAT,
+            "model_version": self.model_version,
+            "model_digest": self.model_digest,
+            "settings_digest": self.settings_digest,
+            "code_version": __version__,
+            "created_at": self.created_at,
+            "settings": self.settings.model_dump(mode="json"),
+            "reference": asdict(self.reference),
+            "training": self.training,
+        }
+
+
+def make_bundle(
+    model: SSVQVAE,
+    settings: Settings,
+    reference: Reference,
+    training: dict[str, Any],
+    history: dict[str, Any],
+) -> Bundle:
+    """Name and date a freshly trained model."""
+    weights = hashlib.sha256(safetensors.torch.save(_weights(model))).hexdigest()
+    now = datetime.now(UTC)
+    version = f"{now:%Y%m%d-%H%M%S}-{weights[:8]}"
+    return Bundle(
+        model, settings, reference, training, history, weights, version, now.isoformat(timespec="seconds")
+    )
+
+
+def save_bundle(bundle: Bundle, folder: str) -> None:
+    """Write a bundle; bundle.json comes last, so a folder that has one is complete.
+
+    Raises:
+        StorageError: the folder may not be written.
+    """
+    write_bytes(join(folder, "weights.safetensors"), safetensors.torch.save(_weights(bundle.model)))
+    write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
+    write_bytes(join(folder, "bundle.json"), json.dumps(bundle.summary(), indent=2).encode())
+
+
+def load_bundle(folder: str) -> Bundle:
+    """Read a bundle and check its weights against their digest.
+
+    Raises:
+        BundleError: a file is missing or damaged, or the format is not FORMAT.
+    """
+    try:
+        summary = json.loads(read_bytes(join(folder, "bundle.json")))
+        weights = read_bytes(join(folder, "weights.safetensors"))
+        history = json.loads(read_bytes(join(folder, "history.json")))
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
+    if summary.get("format") != FORMAT:
+        raise BundleError(f"model bundle {folder}: format {summary.get('format')}, expected {FORMAT}")
+    if hashlib.sha256(weights).hexdigest() != summary["model_digest"]:
+        raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
+    try:
+        settings = parse_settings(summary["settings"])
+        model = SSVQVAE(settings.tiles.channels, settings.model)
+        model.load_state_dict(safetensors.torch.load(weights))
+        reference = Reference(**summary["reference"])
+    except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
+        raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+    return Bundle(
+        model.eval(),
+        settings,
+        reference,
+        summary["training"],
+        history,
+        summary["model_digest"],
+        summary["model_version"],
+        summary["created_at"],
+    )
+
+
+def _weights(model: SSVQVAE) -> dict[str, Any]:
+    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}

@@ -1,0 +1,72 @@
+"""One image's bytes -> its scores. Validation, evaluation and the batch job all go through here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raysvq.imaging.pixels import FULL_SCALE, load_tiles
+from raysvq.imaging.tiling import Tiling, map_span, stitch
+from raysvq.model.anomaly import image_score, tile_scores
+from raysvq.model.network import CELL, SSVQVAE
+from raysvq.settings import ScoringSettings, Settings
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """What the model says of one image."""
+
+    tiling: Tiling
+    tile_scores: npt.NDArray[np.float32]  # (T,)
+    anomaly_map: npt.NDArray[np.float32]  # (h, w)
+    span: tuple[int, int]  # (height, width) in image pixels that the map spans
+    image_score: float
+
+
+class ImageScorer:
+    """Scores whole images with one model on one device."""
+
+    def __init__(
+        self,
+        model: SSVQVAE,
+        settings: Settings,
+        scoring: ScoringSettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """`settings` are the model's own, `scoring` those of the run that uses it."""
+        self.model = model.to(device).eval()
+        self.settings = settings
+        self.scoring = scoring
+        self.device = torch.device(device)
+
+    def __call__(self, content: bytes) -> ImageResult:
+        """Score an image file.
+
+        Raises:
+            DecodeError: the file is not a whole, readable image.
+        """
+        tiling, tiles = load_tiles(content, self.settings.tiles, self.scoring.max_pixels)
+        distances = self.distances(tiles)
+        scores = tile_scores(distances)
+        anomaly_map = stitch(distances, tiling, CELL)
+        pooled = image_score(anomaly_map, scores, self.settings.anomaly)
+        return ImageResult(tiling, scores, anomaly_map, map_span(tiling, CELL), pooled)
+
+    def distances(self, tiles: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+        """(T, size, size, C) tiles -> (T, size/4, size/4) distances to the codebook."""
+        batch = self.scoring.tile_batch
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(tiles), batch):
+                pixels = to_model_input(tiles[start : start + batch], self.device)
+                parts.append(self.model.distance_map(pixels).float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+def to_model_input(tiles: npt.NDArray[np.uint16], device: torch.device) -> torch.Tensor:
+    """(B, H, W, C) uint16 over the full scale -> (B, C, H, W) float32 in [0, 1], channels last."""
+    pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
+    return pixels.mul_(1 / FULL_SCALE).permute(0, 3, 1, 2)

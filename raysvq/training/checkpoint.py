@@ -1,0 +1,62 @@
+"""Training state on disk: tensors as safetensors, the rest as JSON. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+_MODEL, _OPTIMISER, _PROGRESS = "model.safetensors", "optimiser.safetensors", "progress.json"
+
+
+@dataclass
+class Progress:
+    """Where a training run stands."""
+
+    step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row a validation
+    codebook_usage: list[float] = field(default_factory=list)  # since the last validation
+    validation: dict[str, Any] = field(default_factory=dict)  # scores, labels, pixel threshold
+    tiles_per_s: float = 0.0
+
+
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write a checkpoint into an existing folder."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    safetensors.torch.save_file(state, folder / _MODEL)
+    safetensors.torch.save_file(_flatten(optimiser), folder / _OPTIMISER)
+    (folder / _PROGRESS).write_text(json.dumps(asdict(progress)))
+
+
+def load_model(folder: Path, model: nn.Module) -> None:
+    """Fill a model of the same settings with a checkpoint's weights and codebook statistics."""
+    model.load_state_dict(safetensors.torch.load_file(folder / _MODEL))
+
+
+def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Fill an optimiser over the same parameters with a checkpoint's moments."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in safetensors.torch.load_file(folder / _OPTIMISER).items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def load_progress(folder: Path) -> Progress:
+    """Read where the run stood."""
+    return Progress(**json.loads((folder / _PROGRESS).read_text()))
+
+
+def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": value.detach().cpu().contiguous()
+        for index, moments in optimiser.state_dict()["state"].items()
+        for name, value in moments.items()
+    }

@@ -1,0 +1,200 @@
+"""Ray Train: manifest -> model bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import ray.train
+import ray.train.torch
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+
+from raysvq.cluster import connect
+from raysvq.data.manifest import open_manifest, select, tally
+from raysvq.data.probe import require_fitting
+from raysvq.data.stream import normal_tiles, outlier_tiles
+from raysvq.errors import DataError, TrainingError
+from raysvq.evaluation.threshold import fit_threshold
+from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
+from raysvq.model.network import CELL, SSVQVAE
+from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
+from raysvq.settings import Settings, digest
+from raysvq.storage import canonical, filesystem, join, require_writable
+from raysvq.training.checkpoint import Progress, load_model, load_progress
+from raysvq.training.loop import train_on_worker
+from raysvq.training.plan import WorkerPlan, plan_workers
+from raysvq.training.validation import ValidationImage, validation_images
+
+PROBED = 32
+_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+def train(manifest: str, out: str, settings: Settings) -> Bundle:
+    """Train a model on a manifest's training split and save it as a bundle.
+
+    A run that was interrupted goes on from its last checkpoint when it is started again with the
+    same manifest, settings and `out`.
+
+    Args:
+        manifest: a manifest, path or URI.
+        out: the bundle's folder, path or URI.
+
+    Raises:
+        DataError, SettingsError, StorageError: the run cannot start.
+        TrainingError: the loss ran away, or workers failed more than `training.max_failures` times.
+    """
+    manifest, out = canonical(manifest), canonical(out)
+    training_set = _training_set(manifest, settings)
+    images = validation_images(manifest, settings.training.validation_images)
+    _require_validation(images, manifest)
+    require_writable(out)
+    plan = plan_workers(settings.training, connect(settings.ray))
+    datasets = {"normal": normal_tiles(manifest, settings)}
+    outliers = 0
+    if training_set["outliers"]:
+        datasets["outlier"] = outlier_tiles(manifest, settings, CELL).materialize()
+        outliers = datasets["outlier"].count()
+    print(_announce(training_set, outliers, images, plan, settings), flush=True)
+    started = time.monotonic()
+    fs, folder = filesystem(join(out, "_training"))
+    trainer = ray.train.torch.TorchTrainer(
+        train_on_worker,
+        train_loop_config={
+            "settings": settings.model_dump(mode="json"),
+            "validation": images,
+            "outlier_tiles": outliers,
+            "threads": plan.threads,
+        },
+        datasets=datasets,
+        dataset_config=DataConfig(datasets_to_split=["normal"]),
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers, use_gpu=plan.use_gpu, resources_per_worker=plan.resources
+        ),
+        run_config=RunConfig(
+            name=_run_name(manifest, settings),
+            storage_path=folder,
+            storage_filesystem=fs,
+            failure_config=FailureConfig(max_failures=settings.training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="selection"),
+        ),
+    )
+    model, progress = _best(_fit(trainer), settings)
+    summary = training_set | {
+        "outlier_tiles": outliers,
+        "steps": settings.training.steps,
+        "best_step": progress.step,
+        "workers": plan.workers,
+        "device": "cuda" if plan.use_gpu else "cpu",
+        "tiles_per_s": round(progress.tiles_per_s, 1),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    history = {"history": progress.history, "codebook_usage": progress.codebook_usage}
+    bundle = make_bundle(model, settings, _reference(progress, settings), summary, history)
+    save_bundle(bundle, out)
+    fs.delete_dir(folder)
+    return bundle
+
+
+def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
+    rows = open_manifest(manifest)
+    split = pc.field("split") == TRAIN
+    normals = rows.count_rows(filter=split & (pc.field("label") == NORMAL))
+    if not normals:
+        raise DataError(
+            f"manifest {manifest} has no normal images in its train split; label some `normal`, or index"
+            " a tree with train/good"
+        )
+    sample = rows.head(PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
+    require_fitting(sample["uri"].to_pylist(), settings.tiles)
+    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
+    unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
+    if unmasked and settings.tiles.mode == "tiles":
+        raise DataError(
+            f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
+            " anomalous cannot be told; add masks, or set tiles.mode=whole"
+        )
+    return {"manifest": manifest, "normals": normals, "outliers": len(outliers)}
+
+
+def _require_validation(images: list[ValidationImage], manifest: str) -> None:
+    if all(image.anomalous for image in images):
+        raise DataError(
+            f"manifest {manifest} has no normal images in its validation split, which the threshold is"
+            " fitted on; raise split.validation_fraction when indexing"
+        )
+
+
+def _announce(
+    training_set: dict[str, Any],
+    outliers: int,
+    images: list[ValidationImage],
+    plan: WorkerPlan,
+    settings: Settings,
+) -> str:
+    labelled = sum(image.anomalous for image in images)
+    return (
+        f"training on {training_set['normals']} normal images and {outliers} anomalous tiles of"
+        f" {training_set['outliers']} labelled outliers; validating on {len(images) - labelled} normal and"
+        f" {labelled} anomalous images\n"
+        f"{settings.training.steps} steps of {settings.training.batch_size} tiles on {plan.workers}"
+        f" {'GPU' if plan.use_gpu else 'CPU'} worker(s); starting them takes some seconds"
+    )
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
+    try:
+        return trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise _cause(error) from error
+
+
+def _cause(error: ray.train.TrainingFailedError) -> TrainingError:
+    """Our own error from a worker where there is one, else Ray's."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        inner = getattr(failure, "cause", None) or failure
+        if isinstance(inner, TrainingError):
+            return inner
+    return TrainingError(f"Ray Train gave up: {error}")
+
+
+def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progress]:
+    """The checkpoint that validated best."""
+    checkpoint = result.get_best_checkpoint("selection", "max")
+    if checkpoint is None:
+        raise TrainingError("Ray Train returned no checkpoint")
+    model = SSVQVAE(settings.tiles.channels, settings.model)
+    with checkpoint.as_directory() as folder:
+        load_model(Path(folder), model)
+        return model.eval(), load_progress(Path(folder))
+
+
+def _reference(progress: Progress, settings: Settings) -> Reference:
+    """Thresholds and normal scores, from validation alone."""
+    outcome = progress.validation
+    scores = np.array(outcome["image_scores"], np.float32)
+    anomalous = np.array(outcome["anomalous"], bool)
+    threshold = fit_threshold(scores, anomalous, settings.anomaly.threshold_quantile)
+    normals = scores[~anomalous]
+    return Reference(
+        image_threshold=threshold.value,
+        threshold_rule=threshold.rule,
+        pixel_threshold=outcome["pixel_threshold"],
+        normal_scores={str(level): float(np.quantile(normals, level)) for level in _QUANTILES},
+        validation={
+            "normal": int((~anomalous).sum()),
+            "anomalous": int(anomalous.sum()),
+            "auroc": outcome["auroc"],
+            "unreadable": outcome["unreadable"],
+        },
+    )
+
+
+def _run_name(manifest: str, settings: Settings) -> str:
+    """The same for the same data and settings, so that a restart finds its checkpoints."""
+    ids = tally(open_manifest(manifest))
+    key = f"{digest(settings)}:{ids.count}:{ids.total:x}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -1,0 +1,82 @@
+"""Scores of validation images during training, shared out over the ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch.distributed as dist
+
+from raysvq.data.manifest import select
+from raysvq.evaluation.metrics import image_auroc
+from raysvq.imaging.decode import DecodeError
+from raysvq.model.collective import world_size
+from raysvq.model.scorer import ImageScorer
+from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
+from raysvq.storage import read_bytes
+
+_VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
+
+
+@dataclass(frozen=True)
+class ValidationImage:
+    """An image to score, and its label."""
+
+    uri: str
+    anomalous: bool
+
+
+def validation_images(manifest: str, most: int) -> list[ValidationImage]:
+    """Labelled validation images, at most `most`, the outliers first; in order of their ids."""
+    chosen: list[ValidationImage] = []
+    for label in (ANOMALOUS, NORMAL):
+        table: pa.Table = select(manifest, split=VALIDATION, label=label).sort_by("image_id")
+        room = most // 2 if label == ANOMALOUS else most - len(chosen)
+        chosen += [ValidationImage(uri, label == ANOMALOUS) for uri in table["uri"].to_pylist()[:room]]
+    return chosen
+
+
+def validate(
+    scorer: ImageScorer, images: list[ValidationImage], rank: int, quantile: float, seed: int
+) -> dict[str, Any]:
+    """Score every image once, each on one rank; all ranks return the same.
+
+    Returns:
+        `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (the
+        quantile over a sample of the normal images' maps), `unreadable` URIs.
+    """
+    rng = np.random.default_rng([seed, rank])
+    mine: list[tuple[float, bool]] = []
+    values: list[Any] = []
+    unreadable: list[str] = []
+    for image in images[rank :: world_size()]:
+        try:
+            result = scorer(read_bytes(image.uri))
+        except (DecodeError, OSError):
+            unreadable.append(image.uri)
+            continue
+        mine.append((result.image_score, image.anomalous))
+        if not image.anomalous:
+            cells = result.anomaly_map.ravel()
+            values.append(rng.choice(cells, min(_VALUES_PER_IMAGE, cells.size), replace=False))
+    scored, sampled, failed = (_gather(part) for part in (mine, values, unreadable))
+    scores = np.array([score for score, _ in scored], np.float32)
+    anomalous = np.array([label for _, label in scored], bool)
+    return {
+        "image_scores": scores.tolist(),
+        "anomalous": anomalous.tolist(),
+        "auroc": image_auroc(anomalous, scores) if anomalous.any() and not anomalous.all() else None,
+        "pixel_threshold": float(np.quantile(np.concatenate(sampled), quantile)) if sampled else None,
+        "unreadable": failed,
+    }
+
+
+def _gather(items: list[Any]) -> list[Any]:
+    """The items of all ranks, in rank order."""
+    if world_size() == 1:
+        return items
+    parts: list[list[Any]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
+
+from raysvq.evaluation.metrics import (
+    auroc_of_counts,
+    average_precision,
+    average_precision_of_counts,
+    bootstrap_interval,
+    image_auroc,
+    roc_points,
+)
+
+
+def _images(seed: int, number: int, levels: int, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(number) < 0.3
+    labels[:2] = [True, False]
+    return labels, offset + np.round(rng.random(number) * levels + labels * levels / 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 80), st.sampled_from([1, 4, 1000]))
+def test_statistics_of_drawn_images_are_those_of_scikit_learn(seed: int, number: int, levels: int) -> None:
+    labels, scores = _images(seed, number, levels)
+    distinct, ranks = np.unique(scores, return_inverse=True)
+    positives = np.bincount(ranks[labels], minlength=len(distinct))[None]
+    negatives = np.bincount(ranks[~labels], minlength=len(distinct))[None]
+    assert auroc_of_counts(positives, negatives)[0] == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    expected = average_precision_score(labels, scores)
+    assert average_precision_of_counts(positives, negatives)[0] == pytest.approx(expected, abs=1e-9)
+    assert image_auroc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    assert average_precision(labels, scores) == pytest.approx(expected, abs=1e-9)
+
+
+def test_raw_distances_are_only_ranked() -> None:
+    labels, scores = _images(3, 60, 1000)
+    assert image_auroc(labels, scores + 1e6) == image_auroc(labels, scores)
+    assert average_precision(labels, scores + 1e6) == average_precision(labels, scores)
+
+
+@pytest.mark.parametrize("labels", [[], [True, True], [False, False]])
+def test_without_both_classes_there_is_no_figure(labels: list[bool]) -> None:
+    truth, scores = np.array(labels, dtype=bool), np.arange(len(labels), dtype=float)
+    assert image_auroc(truth, scores) is None
+    assert average_precision(truth, scores) is None
+    assert roc_points(truth, scores) == ()
+    assert bootstrap_interval(truth, scores, auroc_of_counts, resamples=10, confidence=0.95) is None
+
+
+@pytest.mark.parametrize(
+    ("statistic", "oracle"),
+    [(auroc_of_counts, roc_auc_score), (average_precision_of_counts, average_precision_score)],
+)
+def test_interval_is_that_of_a_plain_stratified_bootstrap(statistic, oracle) -> None:  # type: ignore[no-untyped-def]
+    labels, scores = _images(5, 90, 20)
+    low, high = bootstrap_interval(labels, scores, statistic, resamples=4000, confidence=0.9) or (0, 0)
+    rng = np.random.default_rng(1)
+    positives, negatives = scores[labels], scores[~labels]
+    truth = np.sort(labels)[::-1]
+    plain = [
+        oracle(
+            truth,
+            np.concatenate([rng.choice(positives, len(positives)), rng.choice(negatives, len(negatives))]),
+        )
+        for _ in range(1500)
+    ]
+    assert (low, high) == pytest.approx(tuple(np.quantile(plain, [0.05, 0.95])), abs=0.015)
+
+
+def test_interval_repeats_and_moves_with_the_seed() -> None:
+    labels, scores = _images(5, 90, 20)
+    first, again, other = (
+        bootstrap_interval(labels, scores, auroc_of_counts, resamples=200, confidence=0.9, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+def test_no_resamples_no_interval() -> None:
+    labels, scores = _images(5, 90, 20)
+    assert bootstrap_interval(labels, scores, auroc_of_counts, resamples=0, confidence=0.9) is None
+
+
+def test_a_thousand_resamples_of_hundreds_of_images_take_about_a_second() -> None:
+    labels, scores = _images(5, 400, 10_000)
+    start = time.perf_counter()
+    bootstrap_interval(labels, scores, auroc_of_counts, resamples=1000, confidence=0.95)
+    assert time.perf_counter() - start < 3
+
+
+def test_roc_points_run_from_corner_to_corner_and_are_thinned() -> None:
+    labels, scores = _images(5, 3000, 10_000)
+    points = roc_points(labels, scores, limit=50)
+    assert (points[0], points[-1], len(points)) == ((0, 0), (1, 1), 50)
+    fpr, tpr, _ = roc_curve(labels, scores)
+    assert set(points) <= set(zip(fpr, tpr, strict=True))
