@@ -1,9 +1,9 @@
 """What a scoring job leaves behind, and how to read it: committed files only.
 
-    <scores>/scores/part-….parquet    a row an image, see raysvq.schema.SCORES
-    <scores>/rejects/part-….parquet   images that could not be scored, with a reason
-    <scores>/maps/part-….parquet      anomaly maps of labelled images
-    <scores>/_commits/<run>.json      names the files of a finished run, with counts
+<scores>/scores/part-….parquet    a row an image, see raysvq.schema.SCORES
+<scores>/rejects/part-….parquet   images that could not be scored, with a reason
+<scores>/maps/part-….parquet      anomaly maps of labelled images
+<scores>/_commits/<run>.json      names the files of a finished run, with counts
 """
 
 from __future__ import annotations

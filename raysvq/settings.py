@@ -38,7 +38,7 @@ class SplitSettings(_Section):
         None,
         ge=0,
         lt=1,
-        description="Supervision level M / (M + N): labelled outliers in the training pool, leaving the test.",
+        description="Supervision level M / (M + N): outliers labelled for training; they leave the test.",
     )
     outliers: int | None = Field(
         None, ge=0, description="Number of labelled outliers in the training pool; instead of gamma."
@@ -47,9 +47,7 @@ class SplitSettings(_Section):
     @model_validator(mode="after")
     def _one_way_to_say_it(self) -> SplitSettings:
         if self.gamma is not None and self.outliers is not None:
-            raise ValueError(
-                f"gamma={self.gamma} and outliers={self.outliers} are both set; set one of them"
-            )
+            raise ValueError(f"gamma={self.gamma} and outliers={self.outliers} are both set; set one of them")
         return self
 
 
@@ -107,7 +105,7 @@ class ObjectiveSettings(_Section):
     eta: float = Field(0.5, gt=0, le=1, description="Supervision coefficient: weight of the normal term.")
     beta: float = Field(1.0, gt=0, description="Commitment coefficient.")
     margin: float = Field(
-        4.0, gt=1, description="bounded: how many times the normal distance an outlier should reach."
+        16.0, gt=1, description="bounded: how many times the normal squared distance an outlier should reach."
     )
 
 
@@ -119,7 +117,9 @@ class TrainingSettings(_Section):
     outlier_share: float = Field(
         0.25, ge=0, lt=1, description="Share of a batch taken from labelled outliers, if there are any."
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's learning rate.")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="Adam's learning rate at its peak, after a short warm-up; a cosine follows."
+    )
     seed: int = Field(0, ge=0, description="Seed of weights, shuffles and codebook draws.")
     workers: int = Field(1, ge=1, description="Data-parallel workers.")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -131,7 +131,9 @@ class TrainingSettings(_Section):
     cache_mib: int = Field(
         512, ge=0, description="A worker keeps its tiles in memory after the first epoch, up to this size."
     )
-    max_failures: int = Field(2, ge=0, description="Worker failures survived by restarting from a checkpoint.")
+    max_failures: int = Field(
+        2, ge=0, description="Worker failures survived by restarting from a checkpoint."
+    )
 
 
 class AnomalySettings(_Section):
@@ -139,7 +141,7 @@ class AnomalySettings(_Section):
 
     pooling: Literal["tile_max", "map_max", "top_k"] = Field(
         "top_k",
-        description="Image score: largest tile score (eq. 5), largest map value, or mean of the top_k largest.",
+        description="Image score: largest tile score (eq. 5), largest map value, or mean of top_k largest.",
     )
     top_k: int = Field(16, ge=1, description="top_k: number of map cells averaged.")
     threshold_quantile: float = Field(
@@ -169,7 +171,9 @@ class EvaluationSettings(_Section):
 
     bootstrap: int = Field(1000, ge=0, description="Resamples for the intervals; 0 leaves them out.")
     confidence: float = Field(0.95, gt=0, lt=1, description="Coverage of the intervals.")
-    fpr_limit: float = Field(0.3, gt=0, le=1, description="False-positive rate up to which AU-PRO integrates.")
+    fpr_limit: float = Field(
+        0.3, gt=0, le=1, description="False-positive rate up to which AU-PRO integrates."
+    )
     gallery: int = Field(8, ge=0, description="Images in each of the report's galleries.")
 
 
@@ -205,10 +209,29 @@ def load_settings(config: str | Path | None = None, overrides: Sequence[str] = (
     Raises:
         SettingsError: the file or an override cannot be read, a key is unknown, a value impossible.
     """
-    values = _read_yaml(Path(config)) if config is not None else {}
+    values = _read_yaml(find_config(config)) if config is not None else {}
     for override in overrides:
         _apply(values, override)
     return parse_settings(values)
+
+
+def find_config(name: str | Path) -> Path:
+    """The file of that path, or the shipped configuration of that name.
+
+    Raises:
+        SettingsError: there is neither.
+    """
+    path = Path(name)
+    if path.suffix or path.exists():
+        return path
+    package = Path(__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):  # in a wheel, in a checkout
+        if folder.is_dir():
+            shipped = {file.stem: file for file in folder.glob("*.yaml")}
+            if path.name in shipped:
+                return shipped[path.name]
+            raise SettingsError(f"no configuration {name!r}; shipped are {', '.join(sorted(shipped))}")
+    raise SettingsError(f"configuration {name!r} is not a file")
 
 
 def parse_settings(values: dict[str, Any]) -> Settings:

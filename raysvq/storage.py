@@ -171,6 +171,12 @@ def exists(uri: str) -> bool:
     return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
 
 
+def remove_folder(uri: str) -> None:
+    """Remove a folder and what is in it."""
+    fs, path = filesystem(uri)
+    fs.delete_dir(path)
+
+
 def require_writable(folder: str) -> None:
     """Write and remove a probe file, so that a run without permission ends before it begins.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from raysvq.errors import DataError
+from raysvq.errors import DataError, StorageError
 from raysvq.imaging.decode import DecodeError, image_size
 from raysvq.settings import TileSettings
 from raysvq.storage import read_bytes
@@ -25,8 +25,28 @@ def require_fitting(uris: list[str], tiles: TileSettings) -> None:
     if tiles.mode == "tiles" and min(largest) < tiles.size:
         raise DataError(
             f"setting `tiles.size`: {tiles.size} is larger than every image looked at (the largest of"
-            f" {len(sizes)} is {largest[1]} x {largest[0]} pixels); expected a smaller one, or tiles.mode=whole"
+            f" {len(sizes)} is {largest[1]} x {largest[0]} pixels); expected a smaller one,"
+            " or tiles.mode=whole"
         )
+
+
+def require_readable(uris: list[str]) -> None:
+    """Check that the store hands out files at all, before a run would reject every one of them.
+
+    Raises:
+        StorageError: every one of the images exists but is refused, or the store does not answer.
+    """
+    problems: list[OSError] = []
+    for uri in uris:
+        try:
+            read_bytes(uri)
+            return
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            problems.append(error)
+    if problems and len(problems) == len(uris):
+        raise StorageError(f"none of the {len(uris)} images looked at can be read; {uris[0]}: {problems[0]}")
 
 
 def _look(uri: str) -> tuple[int, int] | str:

@@ -23,7 +23,9 @@ from raysvq.schema import ANOMALOUS, LABELS, NORMAL, SPLITS, TEST, TRAIN, UNKNOW
 from raysvq.storage import ObjectInfo, canonical, exists, file_infos, filesystem, image_id, is_folder, join
 from raysvq.storage import list_objects as list_all
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm"})
+EXTENSIONS = frozenset(
+    {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".pgm", ".ppm"}
+)
 
 _FIELDS = frozenset({"uri", "label", "mask_uri", "split", "group", "defect_type", "captured_at"})
 
@@ -142,7 +144,9 @@ def _listing_records(uri: str) -> Iterator[dict[str, Any]]:
             try:
                 yield from reader
             except (csv.Error, UnicodeDecodeError) as error:
-                raise DataError(f"listing {uri}: not readable as CSV near line {reader.line_num}: {error}") from None
+                raise DataError(
+                    f"listing {uri}: not readable as CSV near line {reader.line_num}: {error}"
+                ) from None
     elif suffix == ".parquet":
         try:
             with fs.open_input_file(path) as stream:
@@ -181,5 +185,7 @@ def _time(value: Any, where: str) -> datetime | None:
     try:
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
-        raise DataError(f"{where}: captured_at is {value!r}, expected ISO 8601 such as 2026-05-04T10:00:00Z") from None
+        raise DataError(
+            f"{where}: captured_at is {value!r}, expected ISO 8601 such as 2026-05-04T10:00:00Z"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,69 +6,70 @@ fixed shape, so blocks stay plain tensors.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 import ray.data
+from ray.data.expressions import col
 
 from raysvq.imaging.decode import DecodeError, decode_mask
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
+from raysvq.relay import Relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings, TileSettings
 from raysvq.storage import filesystem, read_bytes
 
+IMAGES_PER_BLOCK = 64
 IMAGES_PER_TASK = 16
 
 Batch = dict[str, npt.NDArray[Any]]
 
-logger = logging.getLogger(__name__)
+
+def normal_tiles(manifest: str, settings: Settings, relay: Relay) -> ray.data.Dataset:
+    """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale.
+
+    An image that cannot be read is left out, and named through the relay.
+    """
+    return _stream(manifest, NORMAL, _normal_cutter(settings, relay))
 
 
-def normal_tiles(manifest: str, settings: Settings) -> ray.data.Dataset:
-    """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale."""
-    return _stream(manifest, NORMAL, _normal_cutter(settings))
-
-
-def outlier_tiles(manifest: str, settings: Settings, cell: int) -> ray.data.Dataset:
+def outlier_tiles(manifest: str, settings: Settings, cell: int, relay: Relay) -> ray.data.Dataset:
     """Anomalous tiles of the labelled training outliers, by the label rule.
 
     Rows hold `tile` as above and `weight` (size / cell, size / cell) float32: the marked share of
     each grid position; all ones where an image has no mask, which only whole-image mode can use.
     """
-    return _stream(manifest, ANOMALOUS, _outlier_cutter(settings, cell))
+    return _stream(manifest, ANOMALOUS, _outlier_cutter(settings, cell, relay))
 
 
 def _stream(manifest: str, label: str, cutter: Callable[[Batch], Batch]) -> ray.data.Dataset:
     fs, path = filesystem(manifest)
-    rows = ray.data.read_parquet(
-        path,
-        filesystem=fs,
-        columns=["uri", "mask_uri"],
-        filter=(pc.field("split") == TRAIN) & (pc.field("label") == label),
+    rows = (
+        ray.data.read_parquet(path, filesystem=fs, columns=["uri", "mask_uri", "split", "label"])
+        .filter(expr=(col("split") == TRAIN) & (col("label") == label))
+        .repartition(target_num_rows_per_block=IMAGES_PER_BLOCK)
     )
     return rows.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
 
 
-def _normal_cutter(settings: Settings) -> Callable[[Batch], Batch]:
+def _normal_cutter(settings: Settings, relay: Relay) -> Callable[[Batch], Batch]:
     def cut_normals(batch: Batch) -> Batch:
-        loaded = (_load(uri, settings) for uri in batch["uri"])
+        loaded = (_load(uri, settings, relay) for uri in batch["uri"])
         return {"tile": _concatenate([tiles for _, tiles in filter(None, loaded)], settings.tiles)}
 
     return cut_normals
 
 
-def _outlier_cutter(settings: Settings, cell: int) -> Callable[[Batch], Batch]:
+def _outlier_cutter(settings: Settings, cell: int, relay: Relay) -> Callable[[Batch], Batch]:
     side = settings.tiles.size // cell
 
     def cut_outliers(batch: Batch) -> Batch:
         kept, weights = [], [np.zeros((0, side, side), np.float32)]
         for uri, mask_uri in zip(batch["uri"], batch["mask_uri"], strict=True):
-            if (loaded := _load(uri, settings)) is None:
+            if (loaded := _load(uri, settings, relay)) is None:
                 continue
             tiling, tiles = loaded
             marked, weight = _mark(mask_uri, tiling, settings.tiles, cell)
@@ -93,11 +94,11 @@ def _mark(
     return is_anomalous(fractions, 0.0 if tiling.whole else tiles.anomalous_fraction), shares
 
 
-def _load(uri: str, settings: Settings) -> tuple[Tiling, npt.NDArray[np.uint16]] | None:
+def _load(uri: str, settings: Settings, relay: Relay) -> tuple[Tiling, npt.NDArray[np.uint16]] | None:
     try:
         return load_tiles(read_bytes(uri), settings.tiles, settings.scoring.max_pixels)
     except (DecodeError, OSError) as error:
-        logger.warning("left out of training: %s (%s)", uri, error)
+        relay.say(f"left out of training: {uri} ({error})")
         return None
 
 

@@ -145,10 +145,10 @@ def _notes(images: Sequence[ScoredImage], pixels: PixelResult, masks: MaskReader
         yield "Score rows carry different thresholds; each image counts as it was decided when scored."
     without_tiles = sum(item.tile_labels is None for item in images)
     if without_tiles:
-        yield f"Tile AUROC leaves out {without_tiles} anomalous images without a usable mask."
+        yield f"Anomalous images without a usable mask, left out of tile AUROC: {without_tiles}."
     if pixels.without_mask:
-        yield f"Pixel figures leave out {pixels.without_mask} anomalous images without a usable mask."
+        yield f"Anomalous images without a usable mask, left out of pixel figures: {pixels.without_mask}."
     if pixels.overall is not None and pixels.without_map:
-        yield f"Pixel figures leave out {pixels.without_map} images whose anomaly map was not kept."
+        yield f"Images whose anomaly map was not kept, left out of pixel figures: {pixels.without_map}."
     for uri, problem in sorted(masks.problems.items()):
         yield f"Mask {uri} {problem}."

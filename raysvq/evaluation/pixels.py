@@ -114,7 +114,8 @@ class PixelCurves:
         """(H, W) component numbers from 1 up, and the weight of a pixel of each component."""
         numbers, count = ndimage.label(mask, structure=_EIGHT_CONNECTED)
         self.components += count
-        return numbers.astype(np.int32, copy=False), 1 / np.maximum(np.bincount(numbers[mask], minlength=1), 1)
+        areas = np.maximum(np.bincount(numbers[mask]), 1)  # none stands at 0, the unmarked pixels
+        return numbers.astype(np.int32, copy=False), 1 / areas
 
     def _bins(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         height = (values.astype(np.float64) - self.lower).astype(np.float32)

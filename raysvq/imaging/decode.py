@@ -32,7 +32,17 @@ REASONS = {
     "unsupported": "a pixel type raysvq does not read, such as 32-bit float",
 }
 
-_DAMAGE = (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError, struct.error, cv2.error)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    struct.error,
+    cv2.error,
+)
 
 
 class DecodeError(Exception):

@@ -28,9 +28,7 @@ def to_planes(image: Pixels, channels: int) -> npt.NDArray[np.uint16]:
     return image.astype(np.uint16, copy=False)
 
 
-def load_tiles(
-    content: bytes, tiles: TileSettings, max_pixels: int
-) -> tuple[Tiling, npt.NDArray[np.uint16]]:
+def load_tiles(content: bytes, tiles: TileSettings, max_pixels: int) -> tuple[Tiling, npt.NDArray[np.uint16]]:
     """The one way from a file's bytes to model input, in training, evaluation and scoring.
 
     Returns:

@@ -1,8 +1,8 @@
 """The model bundle: everything a scoring job needs, in files that run no code when read.
 
-    weights.safetensors   encoder, codebook, decoder, input mean and deviation
-    bundle.json           settings, thresholds, reference statistics, training summary
-    history.json          training curves and codebook usage
+weights.safetensors   encoder, codebook, decoder, input mean and deviation
+bundle.json           settings, thresholds, reference statistics, training summary
+history.json          training curves and codebook usage
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+import ray.data
 import ray.train
 import ray.train.torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
@@ -21,9 +22,10 @@ from raysvq.errors import DataError, TrainingError
 from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import CELL, SSVQVAE
+from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings, digest
-from raysvq.storage import canonical, filesystem, join, require_writable
+from raysvq.storage import canonical, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.loop import train_on_worker
 from raysvq.training.plan import WorkerPlan, plan_workers
@@ -53,36 +55,25 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     _require_validation(images, manifest)
     require_writable(out)
     plan = plan_workers(settings.training, connect(settings.ray))
-    datasets = {"normal": normal_tiles(manifest, settings)}
-    outliers = 0
-    if training_set["outliers"]:
-        datasets["outlier"] = outlier_tiles(manifest, settings, CELL).materialize()
-        outliers = datasets["outlier"].count()
-    print(_announce(training_set, outliers, images, plan, settings), flush=True)
     started = time.monotonic()
-    fs, folder = filesystem(join(out, "_training"))
-    trainer = ray.train.torch.TorchTrainer(
-        train_on_worker,
-        train_loop_config={
+    folder = join(out, "_training")
+    with relay() as voice:
+        datasets = {"normal": normal_tiles(manifest, settings, voice)}
+        outliers = 0
+        if training_set["outliers"]:
+            datasets["outlier"] = outlier_tiles(manifest, settings, CELL, voice).materialize()
+            outliers = datasets["outlier"].count()
+        voice.say(_announce(training_set, outliers, images, plan, settings))
+        loop = {
             "settings": settings.model_dump(mode="json"),
             "validation": images,
             "outlier_tiles": outliers,
             "threads": plan.threads,
-        },
-        datasets=datasets,
-        dataset_config=DataConfig(datasets_to_split=["normal"]),
-        scaling_config=ScalingConfig(
-            num_workers=plan.workers, use_gpu=plan.use_gpu, resources_per_worker=plan.resources
-        ),
-        run_config=RunConfig(
-            name=_run_name(manifest, settings),
-            storage_path=folder,
-            storage_filesystem=fs,
-            failure_config=FailureConfig(max_failures=settings.training.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="selection"),
-        ),
-    )
-    model, progress = _best(_fit(trainer), settings)
+            "relay": voice,
+        }
+        name = _run_name(manifest, settings)
+        result = _fit(_trainer(loop, datasets, plan, settings, folder, name))
+    model, progress = _best(result, settings)
     summary = training_set | {
         "outlier_tiles": outliers,
         "steps": settings.training.steps,
@@ -95,8 +86,35 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     history = {"history": progress.history, "codebook_usage": progress.codebook_usage}
     bundle = make_bundle(model, settings, _reference(progress, settings), summary, history)
     save_bundle(bundle, out)
-    fs.delete_dir(folder)
+    remove_folder(folder)
     return bundle
+
+
+def _trainer(
+    loop: dict[str, Any],
+    datasets: dict[str, ray.data.Dataset],
+    plan: WorkerPlan,
+    settings: Settings,
+    folder: str,
+    name: str,
+) -> ray.train.torch.TorchTrainer:
+    fs, path = filesystem(folder)
+    return ray.train.torch.TorchTrainer(
+        train_on_worker,
+        train_loop_config=loop,
+        datasets=datasets,
+        dataset_config=DataConfig(datasets_to_split=["normal"]),
+        scaling_config=ScalingConfig(
+            num_workers=plan.workers, use_gpu=plan.use_gpu, resources_per_worker=plan.resources
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=path,
+            storage_filesystem=fs,
+            failure_config=FailureConfig(max_failures=settings.training.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="selection"),
+        ),
+    )
 
 
 def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:

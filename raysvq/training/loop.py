@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from raysvq.model.network import SSVQVAE
 from raysvq.model.objective import Loss, objective
 from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer, to_model_input
-from raysvq.settings import Settings, parse_settings
+from raysvq.relay import Relay
+from raysvq.settings import Settings, TrainingSettings, parse_settings
 from raysvq.training.checkpoint import Progress, load_model, load_optimiser, load_progress, save_checkpoint
 from raysvq.training.loader import Columns, endless_batches
 from raysvq.training.validation import ValidationImage, validate
@@ -65,7 +67,8 @@ def train_on_worker(config: dict[str, Any]) -> None:
     network = ray.train.torch.prepare_model(
         model, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
     )
-    trainer = _Trainer(model, network, optimiser, settings, progress, talks=rank == 0)
+    relay: Relay | None = config["relay"] if rank == 0 else None
+    trainer = _Trainer(model, network, optimiser, settings, progress, relay)
     scorer = ImageScorer(model, settings, settings.scoring, device)
     while progress.step < settings.training.steps:
         trainer.run(batches, _next_stop(progress.step, settings))
@@ -84,14 +87,14 @@ class _Trainer:
         optimiser: torch.optim.Optimizer,
         settings: Settings,
         progress: Progress,
-        talks: bool,
+        relay: Relay | None,
     ) -> None:
         self.model = model
         self.network = network
         self.optimiser = optimiser
         self.settings = settings
         self.progress = progress
-        self.talks = talks
+        self.relay = relay
         self.used = torch.zeros_like(model.quantizer.counts)
         self.losses: dict[str, float | None] = {}
         self.limit = _limit(progress)
@@ -112,9 +115,9 @@ class _Trainer:
             self.progress.tiles_per_s = (
                 (self.progress.step - first) * self.settings.training.batch_size / (now - started)
             )
-            if self.talks and now - told > REPORT_EVERY_S:
+            if self.relay and now - told > REPORT_EVERY_S:
                 told = now
-                print(self._line(), flush=True)
+                self.relay.say(self._line())
         self.losses = _values(loss)
 
     def close_interval(self, outcome: dict[str, Any]) -> None:
@@ -130,10 +133,12 @@ class _Trainer:
                 "validation_auroc": outcome["auroc"],
             }
         )
-        if self.talks:
-            print(self._line(), flush=True)
+        if self.relay:
+            self.relay.say(self._line())
 
     def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.progress.step, self.settings.training)
         output = self.network(batch.pixels)
         loss = objective(output, batch.weight, self.settings.objective)
         self.optimiser.zero_grad()
@@ -240,6 +245,15 @@ def _report(model: SSVQVAE, optimiser: torch.optim.Optimizer, progress: Progress
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder), model, optimiser, progress)
         ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear over the first 2 % of the steps, then half a cosine down to a twentieth of the peak."""
+    warm_up = max(1, settings.steps // 50)
+    if step < warm_up:
+        return settings.learning_rate * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, settings.steps - warm_up)
+    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
 
 
 def _next_stop(step: int, settings: Settings) -> int:

@@ -120,8 +120,8 @@ def test_without_a_mask_tiles_and_pixels_of_an_anomalous_image_are_left_out(scor
     assert found.overall.tile_auroc.reason == "no anomalous tile is known"
     assert found.overall.pixel_auroc.reason == "no pixel is marked"
     assert found.notes == (
-        "Tile AUROC leaves out 1 anomalous images without a usable mask.",
-        "Pixel figures leave out 1 anomalous images without a usable mask.",
+        "Anomalous images without a usable mask, left out of tile AUROC: 1.",
+        "Anomalous images without a usable mask, left out of pixel figures: 1.",
     )
 
 

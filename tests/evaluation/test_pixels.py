@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,7 +25,7 @@ def official_au_pro(maps: list[np.ndarray], masks: list[np.ndarray], limit: floa
     for value in np.unique(np.concatenate([values.ravel() for values in maps]))[::-1]:
         points.append(((normal >= value).mean(), np.mean([(region >= value).mean() for region in regions])))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(points):
         if x0 >= limit:
             break
         if x1 > limit:

@@ -111,8 +111,8 @@ def _curves(history: Sequence[dict[str, Any]], names: dict[str, str], label: str
     }
     if not series:
         return None
-    steps = [row["step"] for row in history]
-    x = linear_axis(min(steps), max(steps), "training step", whole=True)
+    taken = [row["step"] for row in history]
+    x = linear_axis(min(taken), max(taken), "training step", whole=True)
     y = _value_axis([value for points in series.values() for _, value in points], label)
     elements = [line(x, y, points, f"s{number}") for number, points in enumerate(series.values())]
     legend = tuple((f"s{number}", names[key]) for number, key in enumerate(series))

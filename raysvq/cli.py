@@ -1,0 +1,169 @@
+"""The command line: one verb a stage. `jobs/` calls the same verbs on a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from raysvq.errors import RaysvqError, SettingsError
+from raysvq.settings import Settings, describe, load_settings
+
+# Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
+
+app = typer.Typer(
+    name="raysvq",
+    help="Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.",
+    epilog="A path may be local or an object store's, such as s3://bucket/prefix.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+Config = Annotated[
+    str | None, typer.Option("--config", help="YAML file with settings, or the name of a shipped one.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set objective.eta=0.7.")
+]
+Manifest = Annotated[str, typer.Argument(help="Manifest made by `raysvq index`.")]
+
+
+@app.command()
+def index(
+    source: Annotated[str, typer.Argument(help="Image tree, folder or prefix, or CSV/Parquet listing.")],
+    out: Annotated[str, typer.Option(help="Manifest to write.")] = "manifest.parquet",
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """List an image set, draw its splits, write the manifest: one row an image.
+
+    A folder with train/ is read as an image tree (train/good, test/<defect>,
+    ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label. A listing
+    needs a column `uri`; label, mask_uri, split, group, defect_type and captured_at are understood,
+    every other column is kept as metadata.
+    """
+    from raysvq.data.index import build_index
+
+    summary = build_index(source, out, load_settings(config, overrides or ()).split)
+    for (split, label), images in sorted(summary.counts.items()):
+        typer.echo(f"{split:<11} {label:<10} {images:>9}")
+    if summary.missing:
+        typer.echo(f"{summary.missing} listed images do not exist; scoring will reject them by name")
+    typer.echo(f"{summary.images} images in {summary.manifest}")
+
+
+@app.command()
+def train(
+    manifest: Manifest,
+    out: Annotated[str, typer.Option(help="Folder of the model bundle to write.")] = "model",
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Train an ss-VQ-VAE on the manifest's training split, data-parallel over training.workers.
+
+    Stopped and started again with the same arguments, it goes on from its last checkpoint.
+    """
+    from raysvq.training.launch import train as run
+
+    bundle = run(manifest, out, load_settings(config, overrides or ()))
+    auroc = bundle.reference.validation["auroc"]
+    typer.echo(
+        f"model {bundle.model_version} of step {bundle.training['best_step']},"
+        f" validation AUROC {'- (no outliers)' if auroc is None else f'{auroc:.3f}'},"
+        f" threshold {bundle.reference.image_threshold:.4g} ({bundle.reference.threshold_rule})"
+    )
+    typer.echo(f"trained in {bundle.training['seconds']:.0f} s, saved in {out}")
+
+
+@app.command()
+def score(
+    manifest: Manifest,
+    model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`.")] = "model",
+    out: Annotated[str, typer.Option(help="Folder for scores/, rejects/ and maps/.")] = "scores",
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Score every image of a manifest: one Parquet row an image, or a reject row with a reason.
+
+    Tiles, encoder and threshold come with the model; of the settings, the sections `scoring` and
+    `ray` apply.
+    """
+    from raysvq.scoring.job import score as run
+
+    summary = run(manifest, model, out, load_settings(config, overrides or ()))
+    typer.echo(
+        f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
+        f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"
+    )
+    for reason, images in summary.rejects.most_common():
+        typer.echo(f"  rejected as {reason}: {images}")
+    if summary.heatmaps:
+        typer.echo(f"{len(summary.heatmaps)} heat maps, the first is {summary.heatmaps[0]}")
+    typer.echo(f"run {summary.run_id} committed in {summary.out}")
+
+
+@app.command()
+def evaluate(
+    manifest: Manifest,
+    scores: Annotated[str, typer.Option(help="Folder made by `raysvq score`.")] = "scores",
+    model: Annotated[str, typer.Option(help="Model bundle the scores were made with.")] = "model",
+    out: Annotated[str, typer.Option(help="Folder for report.html and evaluation.json.")] = "report",
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Compare scores with labels and masks of the test split; write a report to open offline."""
+    from raysvq.judge import judge, table
+
+    evaluation, report = judge(
+        manifest, scores, model, out, load_settings(config, overrides or ()).evaluation
+    )
+    typer.echo(table(evaluation))
+    typer.echo(f"report in {report}")
+
+
+@app.command()
+def demo(
+    data: Annotated[str | None, typer.Option(help="Your own image tree or listing.")] = None,
+    out: Annotated[
+        str, typer.Option(help="Folder for everything the demo makes; emptied first.")
+    ] = "runs/demo",
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Run index, train, score and evaluate on generated sample images, or on your own.
+
+    Without --data it draws 220 photographs-to-be of steel and painted panels, with pits, rust,
+    scratches and dirt, and uses the shipped configuration `sample`; with --data, `objects`, which
+    takes each image as a whole.
+    """
+    from raysvq.demo import run_demo
+
+    run_demo(data, out, load_settings(config or ("objects" if data else "sample"), overrides or ()))
+
+
+@app.command()
+def settings(config: Config = None, overrides: Overrides = None) -> None:
+    """List every setting: its value with --config and --set applied, and what it does."""
+    resolved = load_settings(config, overrides or ())
+    for key, default, text in describe():
+        value = _value(resolved, key)
+        changed = "" if value == default else f"  (default {default})"
+        typer.echo(f"{key} = {value}{changed}\n    {text}")
+
+
+def _value(resolved: Settings, key: str) -> object:
+    section, name = key.split(".")
+    return getattr(getattr(resolved, section), name)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; an error a user can mend is one sentence on stderr and exit code 2."""
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments))
+    except RaysvqError as error:
+        kind = "settings" if isinstance(error, SettingsError) else "error"
+        print(f"raysvq: {kind}: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

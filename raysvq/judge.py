@@ -1,0 +1,64 @@
+"""Evaluation of a scoring run with its model: figures, JSON and the report."""
+
+from __future__ import annotations
+
+from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.report import render
+from raysvq.evaluation.result import Evaluation, Measure, to_json
+from raysvq.model.bundle import load_bundle
+from raysvq.settings import EvaluationSettings
+from raysvq.storage import canonical, join, write_bytes
+
+_FIGURES = {
+    "image AUROC": "image_auroc",
+    "average precision": "average_precision",
+    "tile AUROC": "tile_auroc",
+    "pixel AUROC": "pixel_auroc",
+    "AU-PRO": "au_pro",
+}
+
+
+def judge(
+    manifest: str, scores: str, model: str, out: str, settings: EvaluationSettings
+) -> tuple[Evaluation, str]:
+    """Evaluate, and write `evaluation.json` and `report.html` into `out`.
+
+    Returns:
+        The evaluation and the report's URI.
+
+    Raises:
+        DataError, BundleError, StorageError: an input is missing or damaged, or `out` not writable.
+    """
+    bundle = load_bundle(canonical(model))
+    evaluation = evaluate(canonical(manifest), canonical(scores), settings, bundle.settings.tiles)
+    summary = {
+        "created_at": bundle.created_at,
+        "threshold_rule": bundle.reference.threshold_rule,
+        "validation_auroc": bundle.reference.validation["auroc"],
+        "training": bundle.training,
+        "model": bundle.settings.model.model_dump(mode="json"),
+        "objective": bundle.settings.objective.model_dump(mode="json"),
+    }
+    report = join(canonical(out), "report.html")
+    write_bytes(join(canonical(out), "evaluation.json"), to_json(evaluation).encode())
+    render(evaluation, bundle.history, summary, report)
+    return evaluation, report
+
+
+def table(evaluation: Evaluation) -> str:
+    """The headline figures, overall and by defect type, as aligned text."""
+    groups = {"all": evaluation.overall, **evaluation.by_defect_type}
+    width = max(len(name) for name in groups)
+    lines = [" " * width + "".join(f"{name:>20}" for name in _FIGURES)]
+    for name, metrics in groups.items():
+        cells = [_cell(getattr(metrics, field)) for field in _FIGURES.values()]
+        lines.append(f"{name:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
+    return "\n".join(lines)
+
+
+def _cell(measure: Measure) -> str:
+    if measure.value is None:
+        return "-"
+    if measure.low is None or measure.high is None:
+        return f"{measure.value:.3f}"
+    return f"{measure.value:.3f} ({measure.low:.2f}-{measure.high:.2f})"

@@ -1,0 +1,94 @@
+"""The Ray Data actor that turns manifest rows into result files."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import torch
+
+from raysvq.imaging.decode import DecodeError
+from raysvq.model.bundle import load_bundle
+from raysvq.model.scorer import ImageScorer
+from raysvq.schema import TEST, UNKNOWN
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.sink import unit_name, write_unit
+from raysvq.settings import ScoringSettings
+from raysvq.storage import read_bytes
+
+READ_AHEAD = 8  # files fetched while others are scored
+
+
+class ScoreImages:
+    """Scores one work unit a call: fetches, decodes, scores and writes, and hands back the tally."""
+
+    def __init__(self, model: str, out: str, scoring: ScoringSettings, origin: Row, device: str) -> None:
+        """`origin` holds the provenance columns that every row of the run carries."""
+        if device == "cpu":
+            torch.set_num_threads(1)
+        bundle = load_bundle(model)
+        self.scorer = ImageScorer(bundle.model, bundle.settings, scoring, device)
+        self.reference = bundle.reference
+        self.scoring = scoring
+        self.out = out
+        self.origin = origin
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        """Manifest rows -> one row with the unit's counts, files and highest scores, as JSON."""
+        sources = unit.to_pylist()
+        tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
+        for source, content in _fetch(sources):
+            try:
+                if isinstance(content, OSError):
+                    raise content
+                result = self.scorer(content)
+            except (DecodeError, OSError) as error:
+                tables["rejects"].append(reject_row(source, error, self.origin))
+                continue
+            tables["scores"].append(score_row(source, result, self.reference, self.origin))
+            if self._keeps_map(source):
+                tables["maps"].append(map_row(source, result))
+        name = unit_name(sources, self.origin["model_digest"], self.origin["settings_digest"])
+        files = write_unit(self.out, name, tables)
+        report = {
+            "scored": len(tables["scores"]),
+            "reasons": dict(Counter(row["reason"] for row in tables["rejects"])),
+            "anomalous": sum(row["is_anomalous"] for row in tables["scores"]),
+            "files": {kind: [asdict(file) for file in written] for kind, written in files.items()},
+            "worst": self._worst(tables["scores"]),
+        }
+        return pa.table({"report": [json.dumps(report)]})
+
+    def _keeps_map(self, source: Row) -> bool:
+        if self.scoring.maps == "labelled":
+            return source["label"] != UNKNOWN and source["split"] == TEST
+        return self.scoring.maps == "all"
+
+    def _worst(self, rows: list[Row]) -> list[list[Any]]:
+        ranked = ([row["image_score"], row["image_id"], row["uri"]] for row in rows)
+        return heapq.nlargest(self.scoring.worst, ranked)
+
+
+def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | OSError]]:
+    """Each image's bytes, or why they cannot be had; a few files are read ahead."""
+    with ThreadPoolExecutor(READ_AHEAD) as pool:
+        pending = [(source, pool.submit(_read, source["uri"])) for source in sources[:READ_AHEAD]]
+        for place in range(len(sources)):
+            source, content = pending.pop(0)
+            following = place + READ_AHEAD
+            if following < len(sources):
+                pending.append((sources[following], pool.submit(_read, sources[following]["uri"])))
+            yield source, content.result()
+
+
+def _read(uri: str) -> bytes | OSError:
+    try:
+        return read_bytes(uri)
+    except OSError as error:
+        return error
