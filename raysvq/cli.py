@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from raysvq.errors import RaysvqError, SettingsError
+from raysvq.errors import RaysvqError
 from raysvq.settings import Settings, describe, load_settings
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
@@ -164,6 +164,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments))
     except RaysvqError as error:
-        kind = "settings" if isinstance(error, SettingsError) else "error"
-        print(f"raysvq: {kind}: {error}", file=sys.stderr)
+        print(f"raysvq: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -43,7 +43,7 @@ class Relay:
 @contextmanager
 def relay() -> Iterator[Relay]:
     """Print what is said through the relay until the block ends."""
-    mailbox = _Mailbox.remote()
+    mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
     done = threading.Event()
 
     def print_lines() -> None:

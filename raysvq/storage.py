@@ -44,7 +44,7 @@ def canonical(uri: str | Path) -> str:
     text = str(uri)
     scheme, path = _split(text)
     if scheme != "file":
-        return text.rstrip("/")
+        return f"{scheme}://{path.rstrip('/')}"
     return os.path.abspath(os.path.expanduser(path))
 
 
@@ -69,10 +69,15 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole content of a file. Raises OSError as the filesystem does."""
+    """The whole content of a file. Raises OSError as the filesystem does, for impossible paths as well."""
     fs, path = filesystem(uri)
-    with fs.open_input_stream(path) as stream:
-        content: bytes = stream.read()
+    try:
+        with fs.open_input_stream(path) as stream:
+            content: bytes = stream.read()
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise OSError(_reason(error)) from None
     return content
 
 
@@ -83,15 +88,13 @@ def write_bytes(uri: str, content: bytes) -> None:
         StorageError: the place may not be written.
     """
     fs, path = filesystem(uri)
-    try:
+    with _storage_errors(f"cannot write {uri}"):
         if isinstance(fs, pafs.LocalFileSystem):
             with _replacing(Path(path)) as partial:
                 partial.write_bytes(content)
         else:
             with fs.open_output_stream(path) as stream:
                 stream.write(content)
-    except OSError as error:
-        raise StorageError(f"cannot write {uri}: {_reason(error)}") from None
 
 
 def put_file(local: Path, uri: str) -> None:
@@ -101,14 +104,12 @@ def put_file(local: Path, uri: str) -> None:
         StorageError: the place may not be written.
     """
     fs, path = filesystem(uri)
-    try:
+    with _storage_errors(f"cannot write {uri}"):
         if isinstance(fs, pafs.LocalFileSystem):
             with _replacing(Path(path)) as partial:
                 shutil.copyfile(local, partial)
         else:
             pafs.copy_files(str(local), path, pafs.LocalFileSystem(), fs)
-    except OSError as error:
-        raise StorageError(f"cannot write {uri}: {_reason(error)}") from None
 
 
 def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
@@ -120,10 +121,9 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
     infos: dict[str, ObjectInfo] = {}
     for scheme in {_split(uri)[0] for uri in uris}:
         paths = {_split(uri)[1]: uri for uri in uris if _split(uri)[0] == scheme}
-        try:
-            found = _arrow_filesystem(scheme).get_file_info(list(paths))
-        except OSError as error:
-            raise StorageError(f"cannot read {next(iter(paths.values()))}: {_reason(error)}") from None
+        fs = _arrow_filesystem(scheme)
+        with _storage_errors(f"cannot read {next(iter(paths.values()))}"):
+            found = _infos(fs, list(paths))
         for info in found:
             if info.type == pafs.FileType.File:
                 uri = paths[info.path]
@@ -139,10 +139,8 @@ def list_objects(prefix: str) -> Iterator[ObjectInfo]:
     """
     scheme, path = _split(prefix)
     fs = _fsspec_filesystem(scheme)
-    try:
+    with _storage_errors(f"cannot read {prefix}"):
         info = fs.info(path)
-    except (OSError, ValueError) as error:
-        raise StorageError(f"cannot read {prefix}: {_reason(error)}") from None
     if info["type"] == "file":
         yield _object_info(scheme, info)
         return
@@ -156,25 +154,33 @@ def is_folder(uri: str) -> bool:
         StorageError: nothing is there, or the place may not be read.
     """
     fs, path = filesystem(uri)
-    try:
+    with _storage_errors(f"cannot read {uri}"):
         kind = fs.get_file_info(path).type
-    except OSError as error:
-        raise StorageError(f"cannot read {uri}: {_reason(error)}") from None
     if kind == pafs.FileType.NotFound:
         raise StorageError(f"cannot read {uri}: no such file, folder or bucket")
     return bool(kind == pafs.FileType.Directory)
 
 
 def exists(uri: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder is there.
+
+    Raises:
+        StorageError: the place may not be read.
+    """
     fs, path = filesystem(uri)
-    return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
+    with _storage_errors(f"cannot read {uri}"):
+        return bool(fs.get_file_info(path).type != pafs.FileType.NotFound)
 
 
 def remove_folder(uri: str) -> None:
-    """Remove a folder and what is in it."""
+    """Remove a folder and what is in it.
+
+    Raises:
+        StorageError: it does not exist or may not be removed.
+    """
     fs, path = filesystem(uri)
-    fs.delete_dir(path)
+    with _storage_errors(f"cannot remove {uri}"):
+        fs.delete_dir(path)
 
 
 def require_writable(folder: str) -> None:
@@ -186,7 +192,8 @@ def require_writable(folder: str) -> None:
     probe = join(folder, f".probe-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
     fs, path = filesystem(probe)
-    fs.delete_file(path)
+    with _storage_errors(f"cannot remove {probe}"):
+        fs.delete_file(path)
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -227,12 +234,12 @@ def _s3_endpoint() -> str | None:
 
 
 def _walk(fs: Any, scheme: str, path: str, prefix: str) -> Iterator[ObjectInfo]:
-    try:
+    with _storage_errors(f"cannot list {prefix}"):
         entries = sorted(fs.ls(path, detail=True), key=lambda entry: str(entry["name"]))
-    except OSError as error:
-        raise StorageError(f"cannot list {prefix}: {_reason(error)}") from None
     for entry in entries:
         if entry["type"] == "directory":
+            if entry["name"].rstrip("/") == path.rstrip("/"):
+                raise StorageError(f"cannot list {prefix}: {scheme}://{path}// is a folder without a name")
             yield from _walk(fs, scheme, entry["name"], prefix)
         elif not entry["name"].endswith("/"):  # a folder marker of an object store
             yield _object_info(scheme, entry)
@@ -264,6 +271,25 @@ def _replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _infos(fs: pafs.FileSystem, paths: list[str]) -> list[pafs.FileInfo]:
+    """What is known of each path; those that no file can have are left out."""
+    try:
+        found: list[pafs.FileInfo] = fs.get_file_info(paths)
+    except ValueError:  # one impossible path fails them all
+        half = len(paths) // 2
+        return _infos(fs, paths[:half]) + _infos(fs, paths[half:]) if half else []
+    return found
+
+
+@contextmanager
+def _storage_errors(what: str) -> Iterator[None]:
+    """Name `what` failed and why. Each store's client has exceptions of its own, not all of them OSErrors."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001
+        raise StorageError(f"{what}: {_reason(error)}") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -80,10 +80,10 @@ def draw_outliers(found: Survey, settings: SplitSettings) -> Draw:
     wanted = _wanted(found.pool_normals, settings)
     if wanted > available:
         asked = f"gamma={settings.gamma}" if settings.gamma is not None else f"outliers={settings.outliers}"
-        most = available / max(1, available + found.pool_normals)
+        most = int(1000 * available / max(1, available + found.pool_normals)) / 1000
         raise DataError(
             f"split.{asked} asks for {wanted} labelled outliers beside {found.pool_normals} normal images,"
-            f" but the set has {available} anomalous ones; at most gamma={most:.3f} or outliers={available}"
+            f" but the set has {available} anomalous ones; at most gamma={most} or outliers={available}"
         )
     validating = round(wanted * settings.validation_fraction)
     images: dict[str, str] = {}

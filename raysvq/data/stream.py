@@ -48,7 +48,8 @@ def outlier_tiles(manifest: str, settings: Settings, cell: int, relay: Relay) ->
 def _stream(manifest: str, label: str, cutter: Callable[[Batch], Batch]) -> ray.data.Dataset:
     fs, path = filesystem(manifest)
     rows = (
-        ray.data.read_parquet(path, filesystem=fs, columns=["uri", "mask_uri", "split", "label"])
+        ray.data.read_parquet(path, filesystem=fs)
+        .select_columns(["uri", "mask_uri", "split", "label"])
         .filter(expr=(col("split") == TRAIN) & (col("label") == label))
         .repartition(target_num_rows_per_block=IMAGES_PER_BLOCK)
     )

@@ -22,6 +22,7 @@ from raysvq.results import read_commits
 from raysvq.settings import EvaluationSettings, TileSettings
 
 _BINS = 40
+_WIDE = 10  # scores that span more than 1 : 10 are binned logarithmically
 
 
 def evaluate(manifest: str, scores: str, settings: EvaluationSettings, tiles: TileSettings) -> Evaluation:
@@ -118,11 +119,17 @@ def _by_defect_type(
 
 
 def _histogram(labels: BoolArray, values: FloatArray) -> Histogram:
-    edges = np.histogram_bin_edges(values, _BINS)
+    logarithmic = bool(len(values) and values.min() > 0 and values.max() / values.min() > _WIDE)
+    if logarithmic:
+        edges = np.geomspace(values.min(), values.max(), _BINS + 1)
+        edges[[0, -1]] = values.min(), values.max()
+    else:
+        edges = np.histogram_bin_edges(values, _BINS)
     return Histogram(
         edges=tuple(edges.tolist()),
         normal=tuple(np.histogram(values[~labels], edges)[0].tolist()),
         anomalous=tuple(np.histogram(values[labels], edges)[0].tolist()),
+        logarithmic=logarithmic,
     )
 
 

@@ -88,11 +88,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Image scores by label, in equal bins."""
+    """Image scores by label, in bins of equal width, or of equal ratio where logarithmic."""
 
     edges: tuple[float, ...]
     normal: tuple[int, ...]
     anomalous: tuple[int, ...]
+    logarithmic: bool
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+from typing import cast
 
 import cv2
 import numpy as np
@@ -76,7 +77,7 @@ def decode_image(content: bytes, max_pixels: int) -> Pixels:
         raise DecodeError("too_large", f"{width} x {height} pixels, allowed are {max_pixels}")
     try:
         orientation = _orientation(header)
-        return np.ascontiguousarray(_upright(_decode(content, header), orientation))
+        return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), orientation)))
     except _DAMAGE as error:
         raise DecodeError("corrupt", f"{header.format}: {_first_line(error)}") from None
 
@@ -134,9 +135,9 @@ def _with_opencv(content: bytes) -> Pixels:
         raise DecodeError("corrupt", "the decoder gave up")
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DecodeError("unsupported", f"pixels of type {pixels.dtype}")
-    if pixels.ndim == 2:
-        return pixels
-    return pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., 2::-1]
+    if pixels.ndim == 3:
+        pixels = pixels[..., 0] if pixels.shape[2] == 2 else pixels[..., 2::-1]
+    return cast(Pixels, pixels)
 
 
 def _with_pillow(header: Image.Image) -> Pixels:

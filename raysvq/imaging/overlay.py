@@ -42,8 +42,9 @@ def overlay(image: Rgb, anomaly_map: Map, low: float, high: float) -> Rgb:
         anomaly_map: (H, W) values.
     """
     strength = np.clip((anomaly_map - low) / max(high - low, 1e-12), 0, 1).astype(np.float32)
-    colours = cv2.applyColorMap((strength * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    alpha = 0.65 * np.sqrt(strength)[..., None]
+    # The warm half of the scale, green over yellow to red: steel and paint are seldom that colour.
+    colours = cv2.applyColorMap((128 + strength * 112).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    alpha = 0.8 * np.sqrt(strength)[..., None]
     return np.asarray(image * (1 - alpha) + colours * alpha, np.uint8)
 
 

@@ -8,7 +8,7 @@ fills one. In whole-image mode there is one tile, the image resized to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -83,7 +83,7 @@ def stitch(tiles: Array, tiling: Tiling, cell: int) -> Array:
         stands between cells shares its values out by area. Whole-image mode: the tile's own map.
     """
     if tiling.whole:
-        return tiles[0]
+        return np.asarray(tiles[0])
     side = tiling.size // cell
     rows, columns = len(tiling.ys), len(tiling.xs)
     down = _placement(tiling.ys, side, -(-tiling.height // cell), cell)
@@ -121,7 +121,7 @@ def resize(image: Pixels, height: int, width: int) -> Pixels:
         return image
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=method))
+    return cast(Pixels, cv2.resize(image, (width, height), interpolation=method))
 
 
 def _placement(starts: tuple[int, ...], side: int, cells: int, cell: int) -> sparse.csr_array:

@@ -103,34 +103,34 @@ def load_bundle(folder: str) -> Bundle:
         BundleError: a file is missing or damaged, or the format is not FORMAT.
     """
     try:
-        summary = json.loads(read_bytes(join(folder, "bundle.json")))
+        summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
         weights = read_bytes(join(folder, "weights.safetensors"))
         history = json.loads(read_bytes(join(folder, "history.json")))
     except FileNotFoundError as error:
         raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
     if summary.get("format") != FORMAT:
         raise BundleError(f"model bundle {folder}: format {summary.get('format')}, expected {FORMAT}")
-    if hashlib.sha256(weights).hexdigest() != summary["model_digest"]:
-        raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
     try:
+        if hashlib.sha256(weights).hexdigest() != summary["model_digest"]:
+            raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
         settings = parse_settings(summary["settings"])
         model = SSVQVAE(settings.tiles.channels, settings.model)
         model.load_state_dict(safetensors.torch.load(weights))
         reference = Reference(**summary["reference"])
+        return Bundle(
+            model.eval(),
+            settings,
+            reference,
+            summary["training"],
+            history,
+            summary["model_digest"],
+            summary["model_version"],
+            summary["created_at"],
+        )
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
-    return Bundle(
-        model.eval(),
-        settings,
-        reference,
-        summary["training"],
-        history,
-        summary["model_digest"],
-        summary["model_version"],
-        summary["created_at"],
-    )
 
 
 def _weights(model: SSVQVAE) -> dict[str, Any]:

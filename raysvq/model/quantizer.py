@@ -108,7 +108,9 @@ class Quantizer(nn.Module):
 def nearest_codes(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
     """Index of the nearest of K codes for each of (P, d) positions. (P,)"""
     offset = 0.5 * codebook.square().sum(dim=1)
-    parts = [torch.addmm(offset, part, codebook.T, alpha=-1).argmin(1) for part in positions.split(chunk)]
+    parts = [
+        torch.addmm(offset, part, codebook.T, alpha=-1).argmin(1) for part in torch.split(positions, chunk)
+    ]
     return torch.cat(parts)
 
 

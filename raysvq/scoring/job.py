@@ -106,8 +106,10 @@ def _run(
     actors = gpus or max(1, int(capacity.cpus))
     # One CPU stays free for reading the manifest and for rebuilding what a lost node held.
     cpus = max(0.1, int(100 * (capacity.cpus - 1) / actors) / 100)
-    units = ray.data.read_parquet(path, filesystem=fs, columns=_COLUMNS).repartition(
-        target_num_rows_per_block=settings.scoring.batch_images
+    units = (
+        ray.data.read_parquet(path, filesystem=fs)
+        .select_columns(_COLUMNS)
+        .repartition(target_num_rows_per_block=settings.scoring.batch_images)
     )
     return units.map_batches(
         ScoreImages,

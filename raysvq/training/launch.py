@@ -102,7 +102,7 @@ def _trainer(
     return ray.train.torch.TorchTrainer(
         train_on_worker,
         train_loop_config=loop,
-        datasets=datasets,
+        datasets={**datasets},
         dataset_config=DataConfig(datasets_to_split=["normal"]),
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.use_gpu, resources_per_worker=plan.resources
@@ -165,18 +165,13 @@ def _announce(
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
     try:
-        return trainer.fit()
+        result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise _cause(error) from error
-
-
-def _cause(error: ray.train.TrainingFailedError) -> TrainingError:
-    """Our own error from a worker where there is one, else Ray's."""
-    for failure in getattr(error, "worker_failures", {}).values():
-        inner = getattr(failure, "cause", None) or failure
-        if isinstance(inner, TrainingError):
-            return inner
-    return TrainingError(f"Ray Train gave up: {error}")
+        raise TrainingError(f"Ray Train gave up: {error}") from error
+    problem: str | None = result.return_value  # type: ignore[attr-defined]  # of rank 0; Train V2 only
+    if problem is not None:
+        raise TrainingError(problem)
+    return result
 
 
 def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progress]:

@@ -43,12 +43,21 @@ class Batch:
     weight: Tensor | None  # (outliers, H/4, W/4) marked share of each grid position
 
 
-def train_on_worker(config: dict[str, Any]) -> None:
+def train_on_worker(config: dict[str, Any]) -> str | None:
     """Train to `training.steps`, reporting a checkpoint at every validation.
 
-    Raises:
-        TrainingError: the loss has left the finite or the plausible, on all ranks at once.
+    Returns:
+        Why training cannot succeed, the same on all ranks; None if it has. Ray Train would take an
+        exception for a lost worker and try the same again.
     """
+    try:
+        _train(config)
+    except TrainingError as error:
+        return str(error)
+    return None
+
+
+def _train(config: dict[str, Any]) -> None:
     settings = parse_settings(config["settings"])
     images: list[ValidationImage] = config["validation"]
     context = ray.train.get_context()

@@ -57,7 +57,8 @@ def score_chart(evaluation: Evaluation) -> Chart | None:
     ends = [shown.edges[0], shown.edges[-1]]
     if evaluation.threshold is not None:
         ends.append(evaluation.threshold)
-    x = linear_axis(min(ends), max(ends), "image score")
+    axis = log_axis if shown.logarithmic and min(ends) > 0 else linear_axis
+    x = axis(min(ends), max(ends), "image score")
     y = linear_axis(0, max(*shown.normal, *shown.anomalous), "images", whole=True)
     elements = [
         bars(x, y, shown.edges, shown.normal, "normal"),

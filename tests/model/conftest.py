@@ -1,0 +1,79 @@
+"""Small models, and images as files, for the tests of the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings, parse_settings
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def small() -> Callable[..., Settings]:
+    """Settings of a model that runs in milliseconds; `tiles={"mode": "whole"}` changes a value."""
+
+    def build(**sections: dict[str, Any]) -> Settings:
+        values: dict[str, dict[str, Any]] = {
+            "tiles": {"size": 32},
+            "model": {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
+            | {"codebook_size": 16, "embedding_dim": 4},
+        }
+        return parse_settings(values | {name: values.get(name, {}) | new for name, new in sections.items()})
+
+    return build
+
+
+@pytest.fixture
+def make_model() -> Callable[[Settings], SSVQVAE]:
+    """A model with random weights that standardises its input."""
+
+    def build(settings: Settings) -> SSVQVAE:
+        model = SSVQVAE(settings.tiles.channels, settings.model)
+        model.mean.uniform_(0.3, 0.6)
+        model.std.uniform_(0.1, 0.3)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def bundle(small: Callable[..., Settings], make_model: Callable[[Settings], SSVQVAE]) -> Bundle:
+    settings = small()
+    reference = Reference(2.5, "as found", 0.75, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
+    curves = {"history": [{"step": 1, "loss": 0.5}], "codebook_usage": [1.0, 0.0]}
+    return make_bundle(make_model(settings), settings, reference, {"steps": 7}, curves)
+
+
+@pytest.fixture
+def picture() -> Callable[..., np.ndarray]:
+    """Reproducible noise, (H, W, 3) uint8."""
+
+    def draw(height: int, width: int, seed: int = 0) -> np.ndarray:
+        return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+    return draw
+
+
+@pytest.fixture
+def png() -> Callable[[np.ndarray], bytes]:
+    """A PNG file of an RGB image, as deep as the array."""
+
+    def encode(image: np.ndarray) -> bytes:
+        written, content = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+        assert written
+        return content.tobytes()
+
+    return encode

@@ -1,0 +1,147 @@
+"""Model bundles: what is written comes back, and what is damaged is refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raysvq.errors import BundleError
+from raysvq.model.bundle import Bundle, load_bundle, save_bundle
+from raysvq.model.scorer import ImageScorer
+from raysvq.settings import digest
+
+FILES = ["bundle.json", "history.json", "weights.safetensors"]
+
+
+@pytest.fixture
+def folder(bundle: Bundle, tmp_path: Path) -> Path:
+    save_bundle(bundle, str(tmp_path / "model"))
+    return tmp_path / "model"
+
+
+def _edit(folder: Path, **changes: Any) -> None:
+    summary = json.loads((folder / "bundle.json").read_text())
+    (folder / "bundle.json").write_text(json.dumps(summary | changes))
+
+
+def test_a_bundle_read_back_scores_the_same(
+    bundle: Bundle, folder: Path, picture: Callable[..., np.ndarray], png: Callable[[np.ndarray], bytes]
+) -> None:
+    content = png(picture(50, 70))
+    written = ImageScorer(bundle.model, bundle.settings, bundle.settings.scoring)(content)
+    loaded = load_bundle(str(folder))
+    read = ImageScorer(loaded.model, loaded.settings, loaded.settings.scoring)(content)
+    assert read.image_score == written.image_score
+    np.testing.assert_array_equal(read.tile_scores, written.tile_scores)
+    np.testing.assert_array_equal(read.anomaly_map, written.anomaly_map)
+
+
+def test_everything_else_comes_back_too(bundle: Bundle, folder: Path) -> None:
+    loaded = load_bundle(str(folder))
+    assert loaded.summary() == bundle.summary()
+    assert loaded.history == bundle.history
+    assert loaded.settings_digest == digest(bundle.settings)
+    assert not loaded.model.training
+    for name, value in bundle.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value), name
+
+
+def test_version_names_the_weights(bundle: Bundle) -> None:
+    assert bundle.model_version.endswith(bundle.model_digest[:8])
+
+
+def test_a_bundle_holds_json_and_plain_tensors_only(folder: Path) -> None:
+    assert sorted(path.name for path in folder.rglob("*")) == FILES
+    for name in FILES[:2]:
+        json.loads((folder / name).read_text())
+    weights = (folder / "weights.safetensors").read_bytes()
+    length = int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8 : 8 + length])
+    header.pop("__metadata__", None)
+    tensors = [(*entry["data_offsets"], entry["dtype"]) for entry in header.values()]
+    assert {kind for _, _, kind in tensors} == {"F32", "I64"}
+    ends = [0, *(end for _, end, _ in sorted(tensors))]
+    assert [start for start, _, _ in sorted(tensors)] == ends[:-1]
+    assert 8 + length + ends[-1] == len(weights)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(BundleError, match=rf"{folder} is not a complete model bundle: .*{name}"):
+        load_bundle(str(folder))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="is not a complete model bundle"):
+        load_bundle(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("place", [-1, 3000])
+def test_damaged_weights_are_noticed(folder: Path, place: int) -> None:
+    path = folder / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError, match=r"weights\.safetensors does not match its digest"):
+        load_bundle(str(folder))
+
+
+def test_weights_cut_short_are_noticed(folder: Path) -> None:
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BundleError, match="does not match its digest"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("name", FILES[:2])
+def test_damaged_json_is_refused(folder: Path, name: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(BundleError, match=f"model bundle {folder} cannot be read"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("found", [2, "1", None])
+def test_another_format_version_is_refused(folder: Path, found: Any) -> None:
+    _edit(folder, format=found)
+    with pytest.raises(BundleError, match=f"format {found}, expected 1"):
+        load_bundle(str(folder))
+
+
+def test_settings_this_version_does_not_know_are_named(folder: Path) -> None:
+    settings = json.loads((folder / "bundle.json").read_text())["settings"]
+    settings["model"]["attention_heads"] = 4
+    _edit(folder, settings=settings)
+    with pytest.raises(BundleError, match=r"does not fit this version: .*model\.attention_heads"):
+        load_bundle(str(folder))
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    settings = json.loads((folder / "bundle.json").read_text())["settings"]
+    settings["model"]["codebook_size"] = 17
+    _edit(folder, settings=settings)
+    with pytest.raises(BundleError, match="does not fit this version"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("key", ["model_digest", "model_version", "created_at", "training", "reference"])
+def test_a_summary_that_lacks_a_key_is_refused(folder: Path, key: str) -> None:
+    summary = json.loads((folder / "bundle.json").read_text())
+    del summary[key]
+    (folder / "bundle.json").write_text(json.dumps(summary))
+    with pytest.raises(BundleError, match=rf"model bundle {folder}.*{key}"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "null"])
+def test_a_summary_that_is_not_an_object_is_refused(folder: Path, content: str) -> None:
+    (folder / "bundle.json").write_text(content)
+    with pytest.raises(BundleError, match=f"model bundle {folder}"):
+        load_bundle(str(folder))
