@@ -1,5 +1,6 @@
 """`ray job submit` against a real head node: what `jobs/` is for. Needs the extra `jobs`."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -79,13 +80,9 @@ def head() -> Iterator[Head]:
         _wait_for(address, process, folder / "head.log")
         yield Head(address, environment)
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL) if _alive(process.pid) else None
-            log.close()
-            shutil.rmtree(folder, ignore_errors=True)
+        _end_group(process)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_train_and_score_as_submitted_jobs(head: Head, tmp_path: Path) -> None:
@@ -140,9 +137,10 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
     pytest.fail(f"no answer from {address} within {START_S} s: {log.read_text()[-2000:]}")
 
 
-def _alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """End the head and everything it started: they share its process group."""
+    os.killpg(process.pid, signal.SIGTERM)
+    time.sleep(3)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait(10)

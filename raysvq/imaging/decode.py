@@ -41,6 +41,7 @@ _DAMAGE = (
     IndexError,
     KeyError,
     TypeError,
+    RuntimeError,
     struct.error,
     cv2.error,
 )
@@ -153,8 +154,11 @@ def _with_pillow(header: Image.Image) -> Pixels:
 
 
 def _orientation(header: Image.Image) -> int:
-    """EXIF 2.32, tag 0x0112. Of a PNG only what stands before the pixels is read."""
-    if header.format == "PNG" and "exif" not in header.info:
+    """EXIF 2.32, tag 0x0112. Of a PNG only what stands before the pixels is read.
+
+    Both decoders turn a TIFF upright themselves, and Pillow's header gives its size upright.
+    """
+    if header.format == "TIFF" or (header.format == "PNG" and "exif" not in header.info):
         return 1
     return int(header.getexif().get(0x0112, 1))
 

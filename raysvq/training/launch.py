@@ -100,7 +100,7 @@ def _trainer(
 ) -> ray.train.torch.TorchTrainer:
     fs, path = filesystem(folder)
     return ray.train.torch.TorchTrainer(
-        train_on_worker,
+        train_on_worker,  # type: ignore[arg-type]  # what it returns comes back in the result
         train_loop_config=loop,
         datasets={**datasets},
         dataset_config=DataConfig(datasets_to_split=["normal"]),

@@ -115,7 +115,7 @@ def test_eta_weighs_normals_against_outliers() -> None:
     case = _case()
     for eta in (0.1, 0.5, 1.0):
         loss = case.loss(_everywhere(), eta=eta)
-            expected = eta * _value(loss.normal) + (1 - eta) * _value(loss.outlier)
+        expected = eta * _value(loss.normal) + (1 - eta) * _value(loss.outlier)
         assert _value(loss.total) == pytest.approx(expected, rel=1e-5)
 
 
