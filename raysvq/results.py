@@ -22,18 +22,25 @@ SCHEMAS = {"scores": schema.SCORES, "rejects": schema.REJECTS, "maps": schema.MA
 COMMITS = "_commits"
 
 
+def find_commits(scores: str) -> list[dict[str, Any]]:
+    """The commit records of a score directory, oldest first; none where no run has finished."""
+    folder = join(scores, COMMITS)
+    files = [file.uri for file in list_objects(folder)] if exists(folder) else []
+    # A record cut off while it was written has another ending.
+    commits: list[dict[str, Any]] = [json.loads(read_bytes(uri)) for uri in files if uri.endswith(".json")]
+    return sorted(commits, key=lambda commit: commit["created_at"])
+
+
 def read_commits(scores: str) -> list[dict[str, Any]]:
     """The commit records of a score directory, oldest first.
 
     Raises:
         DataError: there is none, so no run has finished there.
     """
-    folder = join(scores, COMMITS)
-    records = list(list_objects(folder)) if exists(folder) else []
-    if not records:
+    commits = find_commits(scores)
+    if not commits:
         raise DataError(f"{scores} holds no finished scoring run (no record in {COMMITS}/)")
-    commits: list[dict[str, Any]] = [json.loads(read_bytes(record.uri)) for record in records]
-    return sorted(commits, key=lambda commit: commit["created_at"])
+    return commits
 
 
 def committed_files(scores: str, kind: str) -> list[str]:

@@ -159,7 +159,7 @@ class ScoringSettings(_Section):
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
     )
-    tile_batch: int = Field(256, ge=1, description="Tiles encoded at once.")
+    tile_batch: int = Field(64, ge=1, description="Tiles encoded at once.")
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Whose anomaly maps are kept for `evaluate`."
     )
@@ -295,7 +295,8 @@ def _sentence(item: Any) -> str:
     key = ".".join(str(part) for part in item["loc"]) or "settings"
     if item["type"] == "extra_forbidden":
         known = [name for name, _, _ in describe()] + list(Settings.model_fields)
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        close = [name for name in known if name.endswith(f".{key}")]
+        close = close or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         hint = f"did you mean `{close[0]}`?" if close else "`raysvq settings` lists them all"
         return f"unknown setting `{key}`: {hint}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")

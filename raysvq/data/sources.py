@@ -52,7 +52,7 @@ def tree_rows(root: str) -> Iterator[Row]:
     """
     masks: dict[tuple[str, str], str] = {}
     if exists(join(root, "ground_truth")):
-        for info in list_all(join(root, "ground_truth")):
+        for info in _images(join(root, "ground_truth")):
             path = PurePosixPath(info.uri)
             masks[path.parent.name, path.stem.removesuffix("_mask")] = info.uri
     for split in (TRAIN, TEST):
@@ -96,24 +96,28 @@ def listing_rows(uri: str) -> Iterator[Row]:
     base = uri.rpartition("/")[0]
     numbered = enumerate(_listing_records(uri), start=1)
     for chunk in chunks(numbered, 1000):
-        uris = [_resolve(base, record.get("uri"), f"{uri}, row {number}") for number, record in chunk]
+        uris = [_resolve(base, _text(record.get("uri")), f"{uri}, row {number}") for number, record in chunk]
         for (number, record), name, info in zip(chunk, uris, file_infos(uris), strict=True):
             where = f"{uri}, row {number}"
-            mask = record.get("mask_uri")
+            mask = _text(record.get("mask_uri"))
             yield _row(
                 info or ObjectInfo(name, 0, None, None),
                 label=_one_of(record.get("label") or UNKNOWN, LABELS, "label", where),
                 split=_one_of(record["split"], SPLITS, "split", where) if record.get("split") else None,
                 mask_uri=_resolve(base, mask, where) if mask else None,
-                group=record.get("group") or None,
-                defect_type=record.get("defect_type") or None,
+                group=_text(record.get("group")),
+                defect_type=_text(record.get("defect_type")),
                 captured_at=_time(record.get("captured_at"), where),
-                meta=[(key, str(value)) for key, value in record.items() if key not in _FIELDS and value],
+                meta=[(key, text) for key in record if key not in _FIELDS and (text := _text(record[key]))],
             )
 
 
 def _images(root: str) -> Iterator[ObjectInfo]:
-    return (info for info in list_all(root) if PurePosixPath(info.uri).suffix.lower() in EXTENSIONS)
+    for info in list_all(root):
+        if PurePosixPath(info.uri).suffix.lower() in EXTENSIONS:
+            if any("\ud800" <= character <= "\udfff" for character in info.uri):
+                raise DataError(f"{info.uri!r}: the name is not UTF-8; rename the file")
+            yield info
 
 
 def _row(info: ObjectInfo, **fields: Any) -> Row:
@@ -140,9 +144,14 @@ def _listing_records(uri: str) -> Iterator[dict[str, Any]]:
     if suffix == ".csv":
         with fs.open_input_stream(path) as stream:
             reader = csv.DictReader(io.TextIOWrapper(stream, encoding="utf-8-sig", newline=""))
-            _require_uri(reader.fieldnames or [], uri)
             try:
-                yield from reader
+                _require_uri(reader.fieldnames or [], uri)
+                for record in reader:
+                    if None in record:
+                        raise DataError(
+                            f"listing {uri}: line {reader.line_num} has more cells than the header"
+                        )
+                    yield record
             except (csv.Error, UnicodeDecodeError) as error:
                 raise DataError(
                     f"listing {uri}: not readable as CSV near line {reader.line_num}: {error}"
@@ -171,6 +180,11 @@ def _resolve(base: str, name: str | None, where: str) -> str:
     if "://" in name or name.startswith("/"):
         return canonical(name)
     return canonical(join(base, name))
+
+
+def _text(value: Any) -> str | None:
+    """A cell as text; None where it is empty."""
+    return None if value is None or value == "" else str(value)
 
 
 def _one_of(value: str, allowed: tuple[str, ...], column: str, where: str) -> str:

@@ -9,8 +9,8 @@ and leave the test split with their whole unit.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from raysvq.data.manifest import Row
@@ -29,6 +29,34 @@ class Survey:
     given: dict[str, str] = field(default_factory=dict)  # group -> the split its source gave it
     pool_normals: int = 0
     first_normal: tuple[float, str] | None = None  # the pool's unit with the smallest validation draw
+
+
+@dataclass
+class _Pool:
+    """Normal images that may train. A group with a defect goes another way, once all of it is known."""
+
+    seed: int
+    images: int = 0
+    first: tuple[float, str] | None = None
+    groups: Counter[str] = field(default_factory=Counter)
+
+    def add(self, unit: str, grouped: bool) -> None:
+        if grouped:
+            self.groups[unit] += 1
+        else:
+            self._count(unit, 1)
+
+    def close(self, anomalous: Container[str]) -> tuple[int, tuple[float, str] | None]:
+        """Images of units without a defect, and the unit with the smallest validation draw."""
+        for unit, images in self.groups.items():
+            if unit not in anomalous:
+                self._count(unit, images)
+        return self.images, self.first
+
+    def _count(self, unit: str, images: int) -> None:
+        self.images += images
+        draw = (_chance(self.seed, "validation", unit), unit)
+        self.first = min(self.first or draw, draw)
 
 
 @dataclass(frozen=True)
@@ -51,7 +79,7 @@ def survey(rows: Iterable[Row], settings: SplitSettings) -> Survey:
         DataError: the source puts one group into two splits.
     """
     found = Survey()
-    normals: dict[bool, int] = {True: 0, False: 0}  # with a given split train, with none given
+    pools = {True: _Pool(settings.seed), False: _Pool(settings.seed)}  # given to train, given no split
     for row in rows:
         unit, split = unit_of(row), row["split"]
         found.has_splits |= split is not None
@@ -63,10 +91,11 @@ def survey(rows: Iterable[Row], settings: SplitSettings) -> Survey:
         if row["label"] == ANOMALOUS and split in (None, TEST):
             found.anomalous_units[unit].append(row["image_id"])
         if row["label"] == NORMAL and (split == TRAIN or (split is None and not _tests(unit, settings))):
-            normals[split == TRAIN] += 1
-            draw = (_chance(settings.seed, "validation", unit), unit)
-            found.first_normal = min(found.first_normal or draw, draw)
-    found.pool_normals = normals[found.has_splits]
+            pools[split == TRAIN].add(unit, row["group"] is not None)
+    for unit, split in found.given.items():
+        if split != TEST:
+            found.anomalous_units.pop(unit, None)
+    found.pool_normals, found.first_normal = pools[found.has_splits].close(found.anomalous_units)
     return found
 
 
@@ -109,7 +138,9 @@ def assign(row: Row, found: Survey, draw: Draw, settings: SplitSettings) -> str:
             return NONE
         if given == TEST and unit in draw.units:
             return NONE
-        return _validate(unit, found, settings) if given == TRAIN and label == NORMAL else str(given)
+        if given == TRAIN and (label == NORMAL or row["group"]):
+            return _validate(unit, found, settings)
+        return str(given)
     if label == UNKNOWN:
         return NONE
     if unit in draw.units:

@@ -41,6 +41,7 @@ _DAMAGE = (
     IndexError,
     KeyError,
     TypeError,
+    AttributeError,
     RuntimeError,
     struct.error,
     cv2.error,
@@ -73,7 +74,7 @@ def decode_image(content: bytes, max_pixels: int) -> Pixels:
         DecodeError: with a reason code, for anything that is not a whole, readable image.
     """
     header = _open(content)
-    width, height = header.size
+    width, height = header.size[:2]
     if width * height > max_pixels:
         raise DecodeError("too_large", f"{width} x {height} pixels, allowed are {max_pixels}")
     try:
@@ -92,9 +93,9 @@ def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
 def image_size(content: bytes) -> tuple[int, int]:
     """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
     header = _open(content)
-    width, height = header.size
+    width, height = header.size[:2]
     try:
-        sideways = _orientation(header) >= 5
+        sideways = _orientation(header) in (5, 6, 7, 8)
     except _DAMAGE as error:
         raise DecodeError("corrupt", f"{header.format}: {_first_line(error)}") from None
     return (width, height) if sideways else (height, width)

@@ -52,9 +52,8 @@ def encode_jpeg(image: Rgb, max_side: int) -> bytes:
     """JPEG bytes of an (H, W, 3) uint8 image, shrunk to at most `max_side` pixels a side."""
     shrink = min(1.0, max_side / max(image.shape[:2]))
     if shrink < 1:
-        image = np.asarray(
-            cv2.resize(image, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8
-        )
+        height, width = (max(1, round(side * shrink)) for side in image.shape[:2])
+        image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     done, encoded = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
     if not done:
         raise ValueError(f"cannot encode an image of shape {image.shape}")

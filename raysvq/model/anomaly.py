@@ -64,9 +64,15 @@ def find_regions(
     peaks = ndimage.maximum(anomaly_map, parts, range(1, count + 1))
     regions = []
     for (rows, columns), n_cells, peak in zip(ndimage.find_objects(parts), cells, peaks, strict=True):
-        top, bottom = round(rows.start * down), min(round(rows.stop * down), size[0])
-        left, right = round(columns.start * across), min(round(columns.stop * across), size[1])
+        top, bottom = _extent(rows, down, size[0])
+        left, right = _extent(columns, across, size[1])
         box = (bottom - top) * (right - left)
-        area = min(round(n_cells * down * across), box)
+        area = min(max(round(n_cells * down * across), 1), box)
         regions.append(Region(left, top, right - left, bottom - top, area, float(peak)))
     return sorted(regions, key=lambda region: -region.peak)
+
+
+def _extent(cells: slice, scale: float, length: int) -> tuple[int, int]:
+    """From, to in pixels: inside the image, and at least one pixel where cells are smaller than that."""
+    start = min(round(cells.start * scale), length - 1)
+    return start, max(start + 1, min(round(cells.stop * scale), length))

@@ -107,9 +107,13 @@ class Quantizer(nn.Module):
 
 def nearest_codes(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
     """Index of the nearest of K codes for each of (P, d) positions. (P,)"""
+    # Around the codebook's mean, since far from the origin ‖e‖² would swallow the differences.
+    centre = codebook.mean(dim=0)
+    codebook = codebook - centre
     offset = 0.5 * codebook.square().sum(dim=1)
     parts = [
-        torch.addmm(offset, part, codebook.T, alpha=-1).argmin(1) for part in torch.split(positions, chunk)
+        torch.addmm(offset, part - centre, codebook.T, alpha=-1).argmin(1)
+        for part in torch.split(positions, chunk)
     ]
     return torch.cat(parts)
 

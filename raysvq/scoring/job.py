@@ -21,14 +21,14 @@ from raysvq.data.manifest import Tally, open_manifest, tally
 from raysvq.data.probe import require_readable
 from raysvq.errors import AccountingError, DataError, RaysvqError
 from raysvq.model.bundle import load_bundle
-from raysvq.results import COMMITS, read_commits
+from raysvq.results import find_commits
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.scoring.heatmaps import write_heatmaps
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import File, write_commit
 from raysvq.scoring.worker import ScoreImages
 from raysvq.settings import Settings, digest
-from raysvq.storage import canonical, exists, filesystem, join, require_writable
+from raysvq.storage import canonical, filesystem, join, require_writable
 
 PROBED = 8
 REPORT_EVERY_S = 5.0
@@ -92,8 +92,8 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
 
 
 def _require_fresh(out: str) -> None:
-    if exists(join(out, COMMITS)):
-        runs = ", ".join(commit["run_id"] for commit in read_commits(out))
+    if commits := find_commits(out):
+        runs = ", ".join(commit["run_id"] for commit in commits)
         raise DataError(f"{out} already holds the finished run {runs}; choose another folder")
 
 

@@ -82,7 +82,7 @@ def _dated(source: Row, origin: Row) -> Row:
 def _reason(error: DecodeError | OSError) -> tuple[str, str]:
     if isinstance(error, DecodeError):
         return error.reason, error.detail
-    detail = str(error).splitlines()[0]
+    detail = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, FileNotFoundError):
         return "not_found", detail
     if isinstance(error, PermissionError) or "ACCESS_DENIED" in detail:

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from raysvq.errors import StorageError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
@@ -45,7 +46,7 @@ class ScoreImages:
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
         for source, content in _fetch(sources):
             try:
-                if isinstance(content, OSError):
+                if not isinstance(content, bytes):
                     raise content
                 result = self.scorer(content)
             except (DecodeError, OSError) as error:
@@ -75,7 +76,7 @@ class ScoreImages:
         return heapq.nlargest(self.scoring.worst, ranked)
 
 
-def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | OSError]]:
+def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | DecodeError | OSError]]:
     """Each image's bytes, or why they cannot be had; a few files are read ahead."""
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         pending = [(source, pool.submit(_read, source["uri"])) for source in sources[:READ_AHEAD]]
@@ -87,8 +88,10 @@ def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | OSError]]:
             yield source, content.result()
 
 
-def _read(uri: str) -> bytes | OSError:
+def _read(uri: str) -> bytes | DecodeError | OSError:
     try:
         return read_bytes(uri)
+    except StorageError as error:  # no client for the scheme
+        return DecodeError("unreadable", str(error))
     except OSError as error:
         return error

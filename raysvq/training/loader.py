@@ -6,7 +6,7 @@ of an epoch opens the next. A shard that fits the cache is decoded once and then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,17 @@ def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:
 def _epochs(
     shard: ray.data.DataIterator, cache_bytes: int, rng: np.random.Generator, name: str
 ) -> Iterator[Columns]:
+    cached = yield from _first_epoch(shard, cache_bytes, rng, name)
+    if cached is not None:
+        yield from _from_memory(cached, rng)
+    while True:
+        yield from _shuffled(_read(shard), rng)
+
+
+def _first_epoch(
+    shard: ray.data.DataIterator, cache_bytes: int, rng: np.random.Generator, name: str
+) -> Generator[Columns, None, Columns | None]:
+    """Returns the epoch's rows, joined, where they fit the cache."""
     kept: list[Columns] = []
     size = rows = 0
     for piece in _shuffled(_read(shard), rng):
@@ -68,10 +79,7 @@ def _epochs(
         yield piece
     if not rows:
         raise TrainingError(f"no {name} tiles to train on: every image was unreadable or unmarked")
-    if kept:
-        yield from _from_memory(_join(kept), rng)
-    while True:
-        yield from _shuffled(_read(shard), rng)
+    return _join(kept) if kept else None
 
 
 def _from_memory(tiles: Columns, rng: np.random.Generator) -> Iterator[Columns]:

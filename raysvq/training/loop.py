@@ -28,7 +28,7 @@ from raysvq.training.checkpoint import Progress, load_model, load_optimiser, loa
 from raysvq.training.loader import Columns, endless_batches
 from raysvq.training.validation import ValidationImage, validate
 
-START_TILES = 512  # normal tiles that fix the input statistics and the first codebook
+START_PIXELS = 512 * 64**2  # of normal tiles, that fix the input statistics and the first codebook
 START_POSITIONS = 50_000
 IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
 REPORT_EVERY_S = 10.0
@@ -202,7 +202,7 @@ def _batches(
     """This rank's share of every step, at a fixed ratio of normal to outlier tiles."""
     training = settings.training
     share = training.batch_size // workers
-    outliers = max(1, round(share * training.outlier_share)) if outlier_tiles else 0
+    outliers = _outliers_a_step(share, training.outlier_share) if outlier_tiles else 0
     cache = training.cache_mib * 2**20
     seeds = [training.seed, rank, step]
     normal = endless_batches(
@@ -228,10 +228,15 @@ def _batches(
         yield Batch(pixels, outliers, weight)
 
 
+def _outliers_a_step(tiles: int, share: float) -> int:
+    """None for a share of 0; else at least one, and a normal tile is always left."""
+    return min(tiles - 1, max(1, round(tiles * share))) if share else 0
+
+
 def _start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
     """Fix the input's mean and deviation, and place the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
-    while sum(len(part) for part in taken) < START_TILES:
+    while sum(len(part) for part in taken) * settings.tiles.size**2 < START_PIXELS:
         batch = next(batches)
         taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
     pixels = torch.cat(taken)

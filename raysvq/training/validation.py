@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 import torch.distributed as dist
 
-from raysvq.data.manifest import select
+from raysvq.data.manifest import open_manifest
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.collective import world_size
@@ -29,13 +30,23 @@ class ValidationImage:
 
 
 def validation_images(manifest: str, most: int) -> list[ValidationImage]:
-    """Labelled validation images, at most `most`, the outliers first; in order of their ids."""
-    chosen: list[ValidationImage] = []
-    for label in (ANOMALOUS, NORMAL):
-        table: pa.Table = select(manifest, split=VALIDATION, label=label).sort_by("image_id")
-        room = most // 2 if label == ANOMALOUS else most - len(chosen)
-        chosen += [ValidationImage(uri, label == ANOMALOUS) for uri in table["uri"].to_pylist()[:room]]
-    return chosen
+    """Labelled validation images, at most `most`: outliers up to half, then normal ones.
+
+    Of more than fit, those with the smallest ids are taken: the same in every run.
+    """
+    outliers = _first(manifest, ANOMALOUS, most // 2)
+    normals = _first(manifest, NORMAL, most - len(outliers))
+    return [ValidationImage(uri, True) for uri in outliers] + [ValidationImage(uri, False) for uri in normals]
+
+
+def _first(manifest: str, label: str, most: int) -> list[str]:
+    wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
+    rows = (
+        row
+        for batch in open_manifest(manifest).to_batches(columns=["image_id", "uri"], filter=wanted)
+        for row in zip(batch["image_id"].to_pylist(), batch["uri"].to_pylist(), strict=True)
+    )
+    return [uri for _, uri in heapq.nsmallest(most, rows)]
 
 
 def validate(

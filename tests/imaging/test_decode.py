@@ -238,20 +238,17 @@ def test_a_file_cut_short_never_yields_other_pixels(name: str) -> None:
         (b"this is a text that someone named image.png", "not_an_image"),
         (b"<html>404</html>", "not_an_image"),
         (bytes(5000), "not_an_image"),
-        (b"\x89PNG\r\n\x1a\n", "corrupt"),
+        (b"\x89PNG\r\n\x1a\n", "not_an_image"),
+        (_png_header(3, 2), "corrupt"),
         (_pillow(Image.fromarray(GREY8.astype(np.float32)), "TIFF"), "unsupported"),
         (_pillow(Image.fromarray(GREY8.astype(np.int32)), "TIFF"), "unsupported"),
     ],
-    ids=["empty", "text", "html", "zeros", "png-signature", "float-tiff", "int32-tiff"],
+    ids=["empty", "text", "html", "zeros", "png-signature", "png-without-pixels", "float-tiff", "int32-tiff"],
 )
 def test_what_is_no_readable_image_is_rejected_with_its_reason(content: bytes, reason: str) -> None:
     with pytest.raises(DecodeError) as failure:
         decode_image(content, LIMIT)
-    if reason == "corrupt":
-        assert failure.value.reason in ("corrupt", "not_an_image")
-    else:
-        assert failure.value.reason == reason
-    assert failure.value.reason in REASONS
+    assert failure.value.reason == reason
     assert failure.value.detail
 
 

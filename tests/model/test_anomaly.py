@@ -87,3 +87,15 @@ def test_area_is_that_of_the_marked_cells_not_of_the_box() -> None:
     ring = ["11111", "1...1", "1...1", "11111"]
     (region,) = _regions(ring)
     assert (region.w * region.h, region.area) == (20 * 16, 14 * 16)
+
+
+def test_a_region_of_an_image_smaller_than_its_map_has_at_least_a_pixel() -> None:
+    for row in range(16):
+        values = np.zeros((16, 16), np.float32)
+        values[row, 15 - row] = 3
+        (region,) = find_regions(values, 1.0, (5, 9), (5, 9))
+        assert region.w >= 1
+        assert region.h >= 1
+        assert region.area == 1
+        assert 0 <= region.x <= 9 - region.w
+        assert 0 <= region.y <= 5 - region.h

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from raysvq.data.index import IndexSummary, build_index
+from raysvq.data.manifest import open_manifest
+from raysvq.errors import DataError, StorageError
+from raysvq.schema import MANIFEST
+from raysvq.settings import SplitSettings
+from raysvq.storage import exists, file_infos, join
+
+
+def _index(source: str, **options: Any) -> tuple[IndexSummary, list[dict[str, Any]]]:
+    """Index to a manifest beside the source."""
+    summary = build_index(source, f"{source}.manifest.parquet", SplitSettings.model_validate(options))
+    table = open_manifest(summary.manifest).to_table()
+    assert table.schema.equals(MANIFEST)
+    return summary, table.to_pylist()
+
+
+def _labelled(folder: Any, rows: list[dict[str, Any]]) -> str:
+    """A listing whose images exist."""
+    for row in rows:
+        folder.image(row["uri"])
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return folder.csv([{column: row.get(column) for column in columns} for row in rows])
+
+
+def test_an_index_accounts_for_every_image(folder: Any) -> None:
+    summary, rows = _index(folder.tree(good=12, bad=5), outliers=2)
+    assert summary.images == len(rows) == 18
+    assert summary.missing == 0
+    assert summary.counts == Counter((row["split"], row["label"]) for row in rows)
+    assert sum(row["split"] in ("train", "validation") and row["label"] == "anomalous" for row in rows) == 2
+    assert sum(row["split"] == "test" and row["label"] == "anomalous" for row in rows) == 3
+    assert len({row["image_id"] for row in rows}) == 18
+
+
+def test_the_same_seed_writes_the_same_manifest(folder: Any) -> None:
+    source = folder.tree(good=30, bad=6)
+    first, again = _index(source, outliers=3, seed=2)[1], _index(source, outliers=3, seed=2)[1]
+    assert first == again
+    assert _index(source, outliers=3, seed=3)[1] != first
+
+
+def test_an_unlabelled_folder_is_there_to_be_scored(folder: Any) -> None:
+    names = ["a.png", "shift 2/b#1.png"]
+    for name in names:
+        folder.image(f"set/{name}")
+    summary, rows = _index(join(folder.uri, "set"))
+    assert summary.counts == {("none", "unknown"): 2}
+    assert [row["uri"] for row in rows] == [join(folder.uri, "set", name) for name in names]
+
+
+def test_sizes_and_etags_are_those_of_the_store(s3: str, folder: Any) -> None:
+    _, rows = _index(folder.tree(good=2, bad=0))
+    infos = file_infos([row["uri"] for row in rows])
+    assert [row["size_bytes"] for row in rows] == [info and info.size_bytes for info in infos]
+    assert all((row["etag"] is not None) == row["uri"].startswith(s3) for row in rows)
+
+
+def test_images_added_later_do_not_move_the_others(disk: Any) -> None:
+    for number in range(40):
+        disk.image(f"tree/train/good/{number:03}.png")
+    source = join(disk.uri, "tree")
+    before = {row["uri"]: row["split"] for row in _index(source)[1]}
+    for number in range(40, 60):
+        disk.image(f"tree/train/good/{number:03}.png")
+    after = {row["uri"]: row["split"] for row in _index(source)[1]}
+    assert before.items() <= after.items()
+    assert len(after) == 60
+
+
+def test_meta_group_and_time_reach_the_manifest(disk: Any) -> None:
+    listing = _labelled(
+        disk,
+        [
+            {
+                "uri": "a.png",
+                "label": "normal",
+                "group": "lot 1",
+                "captured_at": "2026-05-04T10:00:00Z",
+                "line": "4",
+            },
+            {"uri": "b.png", "label": "normal", "group": "lot 2", "line": ""},
+        ],
+    )
+    _, rows = _index(listing)
+    assert [row["group"] for row in rows] == ["lot 1", "lot 2"]
+    assert [dict(row["meta"]) for row in rows] == [{"line": "4"}, {}]
+    assert [row["captured_at"] and row["captured_at"].isoformat() for row in rows] == [
+        "2026-05-04T10:00:00+00:00",
+        None,
+    ]
+
+
+def test_missing_files_are_counted_and_kept(disk: Any) -> None:
+    disk.image("a.png")
+    summary, rows = _index(disk.csv([{"uri": "a.png"}, {"uri": "gone.png"}, {"uri": "gone too.png"}]))
+    assert (summary.images, summary.missing) == (3, 2)
+    assert [row["size_bytes"] > 0 for row in rows] == [True, False, False]
+
+
+def test_groups_stay_together_in_the_manifest(disk: Any) -> None:
+    listing = _labelled(
+        disk,
+        [{"uri": f"{number}.png", "label": "normal", "group": f"part {number // 3}"} for number in range(60)],
+    )
+    _, rows = _index(listing)
+    splits = {
+        row["group"]: {other["split"] for other in rows if other["group"] == row["group"]} for row in rows
+    }
+    assert all(len(found) == 1 for found in splits.values())
+    assert {split for found in splits.values() for split in found} == {"train", "validation", "test"}
+
+
+def test_a_mask_of_another_size_is_named_with_both_sizes(disk: Any) -> None:
+    source = disk.tree(bad=2)
+    mask = disk.image("tree/ground_truth/scratch/001_mask.png", size=(16, 9))
+    with pytest.raises(DataError) as failure:
+        _index(source)
+    assert str(failure.value) == (
+        f"mask of another size: {mask} is 9 x 16 pixels, its image {source}/test/scratch/001.png 9 x 8"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "No such file|does not exist"), (b"", "empty: 0 bytes"), (b"text", "not_an_image")],
+)
+def test_a_mask_that_cannot_be_read_is_named(folder: Any, content: bytes | None, why: str) -> None:
+    folder.image("a.png")
+    if content is not None:
+        folder.file("mask.png", content)
+    listing = folder.csv([{"uri": "a.png", "label": "anomalous", "mask_uri": "mask.png"}])
+    with pytest.raises(DataError, match=rf"mask \S+/mask\.png of \S+/a\.png cannot be read: .*({why})"):
+        _index(listing)
+
+
+def test_a_mask_on_a_normal_image_is_a_contradiction(disk: Any) -> None:
+    disk.image("a.png")
+    disk.image("mask.png")
+    with pytest.raises(DataError, match=r"a\.png is labelled normal, but has the mask \S+mask\.png"):
+        _index(disk.csv([{"uri": "a.png", "label": "normal", "mask_uri": "mask.png"}]))
+
+
+def test_a_mask_whose_image_is_damaged_is_left_to_scoring(disk: Any) -> None:
+    disk.file("a.png", b"damaged")
+    disk.image("mask.png")
+    rows = [{"uri": name, "label": "anomalous", "mask_uri": "mask.png"} for name in ("a.png", "gone.png")]
+    assert _index(disk.csv(rows))[0].images == 2
+
+
+@pytest.mark.parametrize("other", ["a.png", "./a.png", "sub/../a.png"])
+def test_an_image_listed_twice_is_named(disk: Any, other: str) -> None:
+    image = disk.image("a.png")
+    with pytest.raises(DataError) as failure:
+        _index(disk.csv([{"uri": "a.png"}, {"uri": "b.png"}, {"uri": other}]))
+    assert str(failure.value) == f"{image} is listed 2 times; an image may have one row"
+
+
+def test_nothing_to_index_says_what_was_looked_for(folder: Any) -> None:
+    folder.file("set/readme.txt", b"no images here")
+    with pytest.raises(DataError, match=r"no images found in \S+/set; looked for .*\.jpg.*\.png"):
+        _index(join(folder.uri, "set"))
+    assert not exists(join(folder.uri, "set.manifest.parquet"))
+
+
+def test_an_empty_folder_and_an_empty_listing_hold_no_images(disk: Any, tmp_path: Any) -> None:
+    (tmp_path / "empty").mkdir()
+    for source in (str(tmp_path / "empty"), disk.file("l.csv", b"uri,label\n")):
+        with pytest.raises(DataError, match="no images found in"):
+            _index(source)
+
+
+def test_too_much_gamma_writes_no_manifest(disk: Any) -> None:
+    source = disk.tree(good=20, bad=2)
+    with pytest.raises(
+        DataError, match=r"split\.gamma=0\.5 asks for 20 .* has 2 anomalous .* at most gamma=0\.09"
+    ):
+        _index(source, gamma=0.5)
+    assert not exists(f"{source}.manifest.parquet")
+
+
+def test_a_source_or_manifest_out_of_reach_is_named(disk: Any) -> None:
+    with pytest.raises(StorageError, match="nowhere: no such file"):
+        _index(join(disk.uri, "nowhere"))
+    image = disk.image("set/a.png")
+    with pytest.raises(StorageError, match="cannot write"):
+        build_index(join(disk.uri, "set"), join(image, "manifest.parquet"), SplitSettings())
+
+
+def test_paths_may_be_relative(disk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = disk.image("set/a.png")
+    monkeypatch.chdir(disk.uri)
+    summary = build_index("set/", "out/manifest.parquet", SplitSettings())
+    assert summary.manifest == join(disk.uri, "out/manifest.parquet")
+    assert open_manifest(summary.manifest).to_table()["uri"].to_pylist() == [image]

@@ -1,0 +1,57 @@
+"""A manifest row, a scored image and a bundle, without a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.network import SSVQVAE
+from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.scoring.rows import Row
+from raysvq.settings import parse_settings
+
+
+@pytest.fixture
+def source() -> Callable[..., Row]:
+    """A manifest row; keywords change its fields."""
+
+    def build(number: int = 0, **changes: Any) -> Row:
+        row = {
+            "image_id": f"{number:032x}",
+            "uri": f"/plates/{number}.png",
+            "size_bytes": 1000 + number,
+            "etag": f"etag-{number}",
+            "mtime": datetime(2025, 3, 4, 5, 6, 7, 8, tzinfo=UTC),
+            "label": "normal",
+            "split": "test",
+        }
+        return row | changes
+
+    return build
+
+
+@pytest.fixture
+def bundle() -> Bundle:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    sizes = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
+    settings = parse_settings(
+        {"tiles": {"size": 32}, "model": sizes | {"codebook_size": 16, "embedding_dim": 4}}
+    )
+    reference = Reference(0.5, "as found", 0.1, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
+    return make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {})
+
+
+@pytest.fixture
+def result(bundle: Bundle) -> ImageResult:
+    """What the bundle's model says of an image of 50 x 70 pixels."""
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    scorer = ImageScorer(bundle.model, bundle.settings, bundle.settings.scoring)
+    return scorer(cv2.imencode(".png", image)[1].tobytes())

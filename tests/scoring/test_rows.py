@@ -1,0 +1,138 @@
+"""Rows that fit their tables and say what the image's result says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raysvq import __version__, schema
+from raysvq.imaging.decode import REASONS, DecodeError
+from raysvq.model.anomaly import share_over
+from raysvq.model.bundle import Bundle, Reference
+from raysvq.model.scorer import ImageResult
+from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+
+Source = Callable[..., Row]
+
+
+def _reference(image_threshold: float = 0.5, pixel_threshold: float = 0.1) -> Reference:
+    return Reference(image_threshold, "as found", pixel_threshold, {}, {})
+
+
+def _read_back(row: Row, table_schema: pa.Schema) -> Row:
+    """As it comes out of the table; missing, extra and null fields are errors."""
+    assert row.keys() == set(table_schema.names)
+    table = pa.Table.from_pylist([row], schema=table_schema)
+    table.validate(full=True)
+    assert not [f.name for f in table_schema if not f.nullable and table[f.name].null_count]
+    (read,) = table.to_pylist()
+    return read
+
+
+def _origin(bundle: Bundle) -> Row:
+    return provenance(bundle, "run-1", "5e771465")
+
+
+def test_a_score_row_fits_its_table(source: Source, result: ImageResult, bundle: Bundle) -> None:
+    row = _read_back(score_row(source(3), result, bundle.reference, _origin(bundle)), schema.SCORES)
+    assert {name: row[name] for name in ("image_id", "uri", "size_bytes", "etag", "mtime")} == {
+        name: source(3)[name] for name in ("image_id", "uri", "size_bytes", "etag", "mtime")
+    }
+    assert (row["width"], row["height"]) == (70, 50)
+    assert row["image_score"] == pytest.approx(result.image_score)
+    assert row["map_max"] == result.anomaly_map.max()
+    assert row["map_mean"] == pytest.approx(result.anomaly_map.mean())
+    assert row["area_over_threshold"] == pytest.approx(share_over(result.anomaly_map, 0.1))
+    assert row["threshold"] == 0.5
+    assert row["heatmap_uri"] is None
+
+
+def test_a_score_row_says_where_it_came_from(source: Source, result: ImageResult, bundle: Bundle) -> None:
+    row = score_row(source(), result, bundle.reference, _origin(bundle))
+    assert row["run_id"] == "run-1"
+    assert (row["model_version"], row["model_digest"]) == (bundle.model_version, bundle.model_digest)
+    assert row["settings_digest"] == "5e771465"
+    assert row["code_version"] == __version__
+    assert abs(datetime.now(UTC) - row["scored_at"]) < timedelta(minutes=1)
+
+
+def test_tiles_lie_inside_the_row_with_their_scores(
+    source: Source, result: ImageResult, bundle: Bundle
+) -> None:
+    row = _read_back(score_row(source(), result, bundle.reference, _origin(bundle)), schema.SCORES)
+    assert len(row["tiles"]) == 2 * 3
+    assert row["tiles"][0] == {"x": 0, "y": 0, "w": 32, "h": 32, "score": result.tile_scores[0]}
+    assert row["tiles"][5] == {"x": 38, "y": 18, "w": 32, "h": 32, "score": result.tile_scores[5]}
+
+
+def test_regions_follow_the_pixel_threshold(source: Source, result: ImageResult, bundle: Bundle) -> None:
+    def regions(threshold: float) -> list[Row]:
+        row = score_row(source(), result, _reference(pixel_threshold=threshold), _origin(bundle))
+        found: list[Row] = _read_back(row, schema.SCORES)["regions"]
+        return found
+
+    assert regions(float(result.anomaly_map.max())) == []
+    (everything,) = regions(-1.0)
+    assert everything == {"x": 0, "y": 0, "w": 70, "h": 50, "area": 70 * 50, "peak": result.anomaly_map.max()}
+
+
+@pytest.mark.parametrize(("offset", "anomalous"), [(-1, True), (0, True), (1, False)])
+def test_an_image_is_anomalous_from_the_threshold_on(
+    source: Source, result: ImageResult, bundle: Bundle, offset: int, anomalous: bool
+) -> None:
+    score = np.float32(result.image_score)
+    threshold = float(score) if not offset else float(np.nextafter(score, np.float32(offset * np.inf)))
+    row = score_row(source(), result, _reference(image_threshold=threshold), _origin(bundle))
+    assert row["is_anomalous"] is anomalous
+    stored = _read_back(row, schema.SCORES)
+    assert (stored["image_score"] >= stored["threshold"]) is anomalous
+
+
+def test_a_map_row_fits_its_table_and_gives_the_map_back(source: Source, result: ImageResult) -> None:
+    row = _read_back(map_row(source(7), result), schema.MAPS)
+    values = np.frombuffer(row["values"], "<f4").reshape(row["map_height"], row["map_width"])
+    np.testing.assert_array_equal(values, result.anomaly_map)
+    assert row["image_id"] == source(7)["image_id"]
+    assert (row["width"], row["height"], row["span_width"], row["span_height"]) == (70, 50, 72, 52)
+
+
+def test_a_map_that_is_not_contiguous_is_stored_row_by_row(source: Source, result: ImageResult) -> None:
+    turned = replace(result, anomaly_map=np.arange(6, dtype=np.float32).reshape(2, 3).T)
+    row = map_row(source(), turned)
+    np.testing.assert_array_equal(np.frombuffer(row["values"], "<f4").reshape(3, 2), turned.anomaly_map)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "detail"),
+    [
+        (DecodeError("corrupt", "PNG: cut off"), "corrupt", "PNG: cut off"),
+        (DecodeError("empty", "0 bytes"), "empty", "0 bytes"),
+        (FileNotFoundError(2, "No such file", "/a.png"), "not_found", "[Errno 2] No such file: '/a.png'"),
+        (PermissionError(13, "Permission denied"), "access_denied", "[Errno 13] Permission denied"),
+        (
+            OSError("AWS Error ACCESS_DENIED during GetObject\nmore"),
+            "access_denied",
+            "AWS Error ACCESS_DENIED during GetObject",
+        ),
+        (OSError("connection reset\nby peer"), "unreadable", "connection reset"),
+        (TimeoutError(), "unreadable", "TimeoutError"),
+    ],
+)
+def test_a_reject_row_fits_its_table_and_has_a_known_reason(
+    source: Source, bundle: Bundle, error: DecodeError | OSError, reason: str, detail: str
+) -> None:
+    row = _read_back(reject_row(source(), error, _origin(bundle)), schema.REJECTS)
+    assert (row["reason"], row["detail"]) == (reason, detail)
+    assert row["reason"] in REASONS
+    assert row["run_id"] == "run-1"
+
+
+def test_a_source_without_etag_and_time_is_fine(source: Source, result: ImageResult, bundle: Bundle) -> None:
+    bare = source(etag=None, mtime=None)
+    row = _read_back(score_row(bare, result, bundle.reference, _origin(bundle)), schema.SCORES)
+    assert row["etag"] is row["mtime"] is None

@@ -1,0 +1,120 @@
+"""Readers see the files of finished runs, whole, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysvq import schema
+from raysvq.errors import DataError
+from raysvq.results import committed_files, open_results, read_commits, read_scores
+from raysvq.scoring.sink import File, write_commit, write_unit
+
+ORIGIN = {
+    "run_id": "run-1",
+    "model_version": "m-1",
+    "model_digest": "d1",
+    "settings_digest": "5e77",
+    "code_version": "0.1.0",
+}
+WHEN = datetime(2025, 3, 4, tzinfo=UTC)
+
+
+def _score(name: str) -> dict[str, Any]:
+    row = {"image_id": name, "uri": f"/{name}.png", "size_bytes": 1, "etag": None, "mtime": WHEN}
+    row |= {"width": 8, "height": 8, "image_score": 1.0, "map_max": 1.0, "map_mean": 1.0}
+    row |= {"area_over_threshold": 0.0, "is_anomalous": False, "threshold": 2.0, "tiles": [], "regions": []}
+    return row | ORIGIN | {"heatmap_uri": None, "scored_at": WHEN}
+
+
+def _reject(name: str) -> dict[str, Any]:
+    row = {"image_id": name, "uri": f"/{name}.png", "size_bytes": 0, "etag": None, "mtime": WHEN}
+    return row | ORIGIN | {"reason": "empty", "detail": "0 bytes", "scored_at": WHEN}
+
+
+def _write(folder: Path, unit: str, scores: list[str], rejects: list[str]) -> dict[str, list[File]]:
+    rows = {"scores": [_score(name) for name in scores], "rejects": [_reject(name) for name in rejects]}
+    return write_unit(str(folder), unit, rows | {"maps": []})
+
+
+def _finish(folder: Path, run: str, files: dict[str, list[File]]) -> None:
+    rows = sum(file.rows for kind in files.values() for file in kind)
+    write_commit(str(folder), ORIGIN | {"run_id": run}, files, rows)
+
+
+def _ids(folder: Path) -> list[str]:
+    found: list[str] = read_scores(str(folder), ["image_id"])["image_id"].to_pylist()
+    return sorted(found)
+
+
+def test_a_finished_run_is_read_in_full(tmp_path: Path) -> None:
+    one, two = _write(tmp_path, "u1", ["a", "b"], ["c"]), _write(tmp_path, "u2", ["d"], [])
+    _finish(tmp_path, "run-1", {kind: one[kind] + two[kind] for kind in one})
+    table = read_scores(str(tmp_path))
+    assert table.schema.equals(schema.SCORES)
+    assert _ids(tmp_path) == ["a", "b", "d"]
+    assert open_results(str(tmp_path), "rejects").to_table()["image_id"].to_pylist() == ["c"]
+    assert committed_files(str(tmp_path), "scores") == [
+        f"{tmp_path}/scores/part-u1.parquet",
+        f"{tmp_path}/scores/part-u2.parquet",
+    ]
+
+
+def test_files_that_no_record_names_are_invisible(tmp_path: Path) -> None:
+    _finish(tmp_path, "run-1", _write(tmp_path, "u1", ["a"], []))
+    _write(tmp_path, "u2", ["left over"], ["left over too"])
+    (tmp_path / "scores/.part-u3.parquet.123.partial").write_bytes(b"PAR1 cut off")
+    (tmp_path / "scores/part-u4.parquet").write_bytes(b"not parquet")
+    assert _ids(tmp_path) == ["a"]
+    assert open_results(str(tmp_path), "rejects").count_rows() == 0
+
+
+@pytest.mark.parametrize("kind", ["scores", "rejects", "maps"])
+def test_a_kind_without_rows_is_an_empty_table(tmp_path: Path, kind: str) -> None:
+    _finish(tmp_path, "run-1", {"scores": [], "rejects": [], "maps": []})
+    table = open_results(str(tmp_path), kind).to_table()
+    assert table.num_rows == 0
+    assert "image_id" in table.column_names
+
+
+def test_a_folder_without_a_finished_run_says_so(tmp_path: Path) -> None:
+    _write(tmp_path, "u1", ["a"], [])
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(DataError, match=f"{folder} holds no finished scoring run"):
+            read_scores(str(folder))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_record_that_was_being_written_is_no_record(tmp_path: Path, whole: bool) -> None:
+    _finish(tmp_path, "run-1", _write(tmp_path, "u1", ["a"], []))
+    record = tmp_path / "_commits/run-1.json"
+    content = record.read_bytes()
+    record.unlink()
+    partial = record.with_name(".run-1.json.0f0f.partial")
+    partial.write_bytes(content if whole else content[:40])
+    with pytest.raises(DataError, match="holds no finished scoring run"):
+        read_commits(str(tmp_path))
+    _finish(tmp_path, "run-2", _write(tmp_path, "u1", ["a"], []))
+    assert [commit["run_id"] for commit in read_commits(str(tmp_path))] == ["run-2"]
+    assert _ids(tmp_path) == ["a"]
+
+
+def test_runs_are_listed_oldest_first_and_a_file_in_two_of_them_counts_once(tmp_path: Path) -> None:
+    files = _write(tmp_path, "u1", ["a"], [])
+    for run in ("run-b", "run-a"):
+        _finish(tmp_path, run, files)
+    for run, when in (("run-a", "2025-03-04T00:00:00+00:00"), ("run-b", "2025-03-03T00:00:00+00:00")):
+        path = tmp_path / f"_commits/{run}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": when}))
+    assert [commit["run_id"] for commit in read_commits(str(tmp_path))] == ["run-b", "run-a"]
+    assert _ids(tmp_path) == ["a"]
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "résultats #3 100% ?"
+    _finish(folder, "run-1", _write(folder, "u1", ["a"], []))
+    assert _ids(folder) == ["a"]
