@@ -5,21 +5,42 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
+ANSWER_S = 10.0  # within which a cluster's head must answer
+
+
+@dataclass(frozen=True)
+class Node:
+    """What one machine of a cluster has to offer."""
+
+    cpus: float
+    gpus: float = 0.0
+
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster has to offer."""
+    """What a cluster has to offer, machine by machine."""
 
-    cpus: float
-    gpus: float
-    nodes: int
+    nodes: tuple[Node, ...]
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all machines."""
+        return sum(node.cpus for node in self.nodes)
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of all machines."""
+        return sum(node.gpus for node in self.nodes)
 
 
 def connect(settings: RaySettings) -> Capacity:
@@ -39,16 +60,20 @@ def connect(settings: RaySettings) -> Capacity:
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    total = ray.cluster_resources()
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    return Capacity(total.get("CPU", 0.0), total.get("GPU", 0.0), nodes)
+    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
 
 
 def _join(address: str) -> None:
+    where = urlsplit(address if "://" in address else f"//{address}")
     try:
+        if where.hostname and where.port:  # Ray itself would try for a quarter of an hour
+            socket.create_connection((where.hostname, where.port), timeout=ANSWER_S).close()
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise SettingsError(f"setting `ray.address`: no Ray cluster at {address!r}: {error}") from None
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
+        raise SettingsError(
+            f"setting `ray.address`: no Ray cluster to join at {address!r}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _start(settings: RaySettings) -> None:

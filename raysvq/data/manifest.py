@@ -62,8 +62,10 @@ def open_manifest(uri: str) -> ds.Dataset:
         dataset = ds.dataset(path, filesystem=fs, format="parquet")
     except FileNotFoundError:
         raise DataError(f"manifest {uri} does not exist; `raysvq index` makes one") from None
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"manifest {uri} cannot be read as Parquet: {str(error).splitlines()[0]}") from None
+    except pa.ArrowInvalid as error:
+        raise DataError(f"manifest {uri} is not Parquet: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise DataError(f"manifest {uri} cannot be read: {str(error).splitlines()[0]}") from None
     missing = [name for name in MANIFEST.names if name not in dataset.schema.names]
     if missing:
         raise DataError(f"manifest {uri} lacks the columns {', '.join(missing)}")

@@ -39,7 +39,7 @@ def rows_of(source: str) -> Iterator[Row]:
     """
     if not is_folder(source):
         return listing_rows(source)
-    if exists(join(source, "train")):
+    if exists(join(source, "train")) or exists(join(source, "ground_truth")):
         return tree_rows(source)
     return folder_rows(source)
 
@@ -47,21 +47,27 @@ def rows_of(source: str) -> Iterator[Row]:
 def tree_rows(root: str) -> Iterator[Row]:
     """An MVTec-style tree: train/good, test/<defect>, ground_truth/<defect>/<stem>_mask.png.
 
+    The folder right below train/ or test/ is the label; there may be more folders below it.
+
     Raises:
-        DataError: a mask has no image.
+        DataError: a mask has no image, or an image no such folder.
     """
-    masks: dict[tuple[str, str], str] = {}
+    masks: dict[str, str] = {}  # path below ground_truth, without _mask and extension -> URI
     if exists(join(root, "ground_truth")):
         for info in _images(join(root, "ground_truth")):
-            path = PurePosixPath(info.uri)
-            masks[path.parent.name, path.stem.removesuffix("_mask")] = info.uri
+            masks[_stem_below(info.uri, join(root, "ground_truth")).removesuffix("_mask")] = info.uri
     for split in (TRAIN, TEST):
-        if not exists(join(root, split)):
+        folder = join(root, split)
+        if not exists(folder):
             continue
-        for info in _images(join(root, split)):
-            path = PurePosixPath(info.uri)
-            kind = path.parent.name
-            mask = masks.pop((kind, path.stem), None)
+        for info in _images(folder):
+            stem = _stem_below(info.uri, folder)
+            kind, below, _ = stem.partition("/")
+            if not below:
+                raise DataError(
+                    f"{info.uri} stands in no folder of {folder}; expected good/ or a defect's name"
+                )
+            mask = masks.pop(stem, None)
             good = kind == "good"
             yield _row(
                 info,
@@ -71,11 +77,16 @@ def tree_rows(root: str) -> Iterator[Row]:
                 defect_type=None if good else kind,
             )
     if masks:
-        kind, stem = next(iter(masks))
+        stem, mask = next(iter(masks.items()))
         raise DataError(
-            f"mask without image: {masks[kind, stem]} expects an image {stem}.* in {root}/test/{kind}"
+            f"mask without image: {mask} expects an image {join(root, TEST, stem)}.*"
             + (f" ({len(masks)} such masks)" if len(masks) > 1 else "")
         )
+
+
+def _stem_below(uri: str, folder: str) -> str:
+    """A file's path below a folder, without its extension."""
+    return uri.removeprefix(f"{folder}/").removesuffix(PurePosixPath(uri).suffix)
 
 
 def folder_rows(root: str) -> Iterator[Row]:

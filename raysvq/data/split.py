@@ -83,7 +83,7 @@ def survey(rows: Iterable[Row], settings: SplitSettings) -> Survey:
     for row in rows:
         unit, split = unit_of(row), row["split"]
         found.has_splits |= split is not None
-        found.has_validation |= split == VALIDATION
+        found.has_validation |= split == VALIDATION and row["label"] == NORMAL
         if row["group"] and split not in (None, NONE):
             before = found.given.setdefault(unit, split)
             if before != split:

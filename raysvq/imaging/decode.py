@@ -22,6 +22,9 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 # The pixel budget below is ours to enforce, before decoding and with a reason.
 Image.MAX_IMAGE_PIXELS = None
 
+# Pillow knows more; some of them start other programs.
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM", "JPEG2000")
+
 REASONS = {
     "not_found": "no file at this URI",
     "access_denied": "the store refused to hand the file out",
@@ -105,7 +108,7 @@ def _open(content: bytes) -> Image.Image:
     if not content:
         raise DecodeError("empty", "0 bytes")
     try:
-        return Image.open(io.BytesIO(content))
+        return Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise DecodeError("not_an_image", f"starts with {content[:8]!r}") from None
     except _DAMAGE as error:

@@ -85,8 +85,8 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     print(f"scoring {expected.count} images with model {bundle.model_version}", flush=True)
     _collect(reports, summary, settings.scoring.worst)
     _account(out, summary.files, expected, rows)
-    write_commit(out, origin, summary.files, expected.count)
     summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out)
+    write_commit(out, origin, summary.files, expected.count)
     summary.seconds = time.monotonic() - started
     return summary
 

@@ -9,6 +9,7 @@ from raysvq.errors import SettingsError
 from raysvq.settings import TrainingSettings
 
 DATA_CPUS = 1.0  # kept free for the tasks that fetch and decode
+_SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs a worker may ask for, the most that fits is taken
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,21 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
             f"setting `training.device`: cuda with training.workers={workers} needs {workers} GPUs,"
             f" the cluster has {capacity.gpus:g}"
         )
-    share = (capacity.cpus - DATA_CPUS) / workers
-    if share < 0.1:
+    cpus = next((share for share in _SHARES if _fits(workers, share, use_gpu, capacity)), None)
+    if cpus is None:
         raise SettingsError(
             f"setting `training.workers`: {workers} workers and {DATA_CPUS:g} CPU for reading data do not"
-            f" fit into {capacity.cpus:g} CPUs"
+            f" fit into {capacity.cpus:g} CPUs on {len(capacity.nodes)} node(s)"
         )
-    cpus = min(1.0, round(share - 0.005, 2)) if share < 1 else float(int(min(share, 4)))
-    threads = max(1, int(capacity.cpus / max(workers, capacity.nodes)))
+    together = -(-workers // len(capacity.nodes))  # on one node
+    threads = max(1, int(max(node.cpus for node in capacity.nodes) / together))
     return WorkerPlan(workers, cpus, use_gpu, threads)
+
+
+def _fits(workers: int, share: float, use_gpu: bool, capacity: Capacity) -> bool:
+    """Whether the nodes can hold that many workers of that many CPUs, and CPU for data is left."""
+    places = sum(
+        min(int(node.cpus / share), int(node.gpus)) if use_gpu else int(node.cpus / share)
+        for node in capacity.nodes
+    )
+    return places >= workers and workers * share + DATA_CPUS <= capacity.cpus

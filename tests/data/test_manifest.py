@@ -122,7 +122,7 @@ def test_a_missing_manifest_says_how_to_make_one(place: str) -> None:
 def test_a_manifest_that_is_not_parquet_is_named(place: str, content: bytes) -> None:
     uri = join(place, "m.parquet")
     write_bytes(uri, content)
-    with pytest.raises(DataError, match=r"m\.parquet cannot be read as Parquet: \S+"):
+    with pytest.raises(DataError, match=r"m\.parquet is not Parquet: \S+"):
         open_manifest(uri)
 
 

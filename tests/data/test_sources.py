@@ -57,12 +57,36 @@ def test_a_mask_without_an_image_is_named(disk: Any) -> None:
     with pytest.raises(DataError) as failure:
         _rows(root)
     assert str(failure.value) == (
-        f"mask without image: {root}/ground_truth/scratch/007_mask.png expects an image 007.*"
-        f" in {root}/test/scratch"
+        f"mask without image: {root}/ground_truth/scratch/007_mask.png expects an image"
+        f" {root}/test/scratch/007.*"
     )
     disk.image("tree/ground_truth/scratch/008_mask.png")
     with pytest.raises(DataError, match=r"\(2 such masks\)$"):
         _rows(root)
+
+
+def test_folders_below_a_label_keep_it_and_their_masks(disk: Any) -> None:
+    disk.image("tree/train/good/lot1/000.png")
+    disk.image("tree/test/scratch/lot1/000.png")
+    disk.image("tree/test/scratch/lot2/000.png")
+    mask = disk.image("tree/ground_truth/scratch/lot2/000_mask.png")
+    rows = {row["uri"].partition("/tree/")[2]: row for row in _rows(f"{disk.uri}/tree")}
+    assert rows["train/good/lot1/000.png"]["label"] == "normal"
+    assert rows["test/scratch/lot1/000.png"]["mask_uri"] is None
+    assert rows["test/scratch/lot2/000.png"]["mask_uri"] == mask
+    assert rows["test/scratch/lot2/000.png"]["defect_type"] == "scratch"
+
+
+def test_an_image_without_a_label_folder_is_named(disk: Any) -> None:
+    disk.image("tree/train/000.png")
+    with pytest.raises(DataError, match=r"train/000\.png stands in no folder"):
+        _rows(f"{disk.uri}/tree")
+
+
+def test_a_tree_may_hold_a_test_split_alone(disk: Any) -> None:
+    disk.image("tree/test/scratch/000.png")
+    disk.image("tree/ground_truth/scratch/000_mask.png")
+    assert [row["label"] for row in _rows(f"{disk.uri}/tree")] == ["anomalous"]
 
 
 def test_a_plain_folder_is_of_unknown_label_at_any_depth(folder: Any) -> None:

@@ -8,10 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysvq.cluster import Capacity
+from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
 from raysvq.settings import TrainingSettings
 from raysvq.training.plan import DATA_CPUS, WorkerPlan, plan_workers
+
+
+def _capacity(cpus: float, gpus: int, nodes: int) -> Capacity:
+    """Equal nodes, which share the GPUs as evenly as they can."""
+    return Capacity(tuple(Node(cpus / nodes, (gpus + place) // nodes) for place in range(nodes)))
 
 
 def _plan(capacity: Capacity, **training: Any) -> WorkerPlan:
@@ -26,9 +31,10 @@ def _plan(capacity: Capacity, **training: Any) -> WorkerPlan:
 )
 def test_data_always_keeps_its_cpu(cpus: float, gpus: int, nodes: int, workers: int) -> None:
     try:
-        plan = _plan(Capacity(cpus, gpus, nodes), workers=workers, batch_size=4 * workers)
+        plan = _plan(_capacity(cpus, gpus, nodes), workers=workers, batch_size=4 * workers)
     except SettingsError:
-        assert (cpus - DATA_CPUS) / workers < 0.1
+        places = nodes * int(cpus / nodes / 0.125)
+        assert places < workers or gpus >= workers or (cpus - DATA_CPUS) / workers < 0.125
         return
     assert plan.cpus > 0
     assert plan.cpus * workers + DATA_CPUS <= cpus + 1e-9
@@ -37,43 +43,48 @@ def test_data_always_keeps_its_cpu(cpus: float, gpus: int, nodes: int, workers: 
 
 
 @pytest.mark.parametrize(
-    ("cpus", "workers", "each"), [(2, 1, 1.0), (2, 2, 0.49), (8, 2, 3.0), (64, 2, 4.0), (3, 1, 2.0)]
+    ("cpus", "workers", "each"), [(2, 1, 1.0), (2, 2, 0.5), (8, 2, 3.0), (64, 2, 4.0), (3, 1, 2.0)]
 )
 def test_workers_share_what_is_left_evenly(cpus: float, workers: int, each: float) -> None:
-    plan = _plan(Capacity(cpus, 0, 1), workers=workers)
+    plan = _plan(_capacity(cpus, 0, 1), workers=workers)
     assert plan == WorkerPlan(workers, pytest.approx(each, abs=0.011), False, max(1, int(cpus / workers)))
     assert plan.resources == {"CPU": plan.cpus}
 
 
+def test_a_worker_asks_for_no_more_than_a_node_has() -> None:
+    assert _plan(_capacity(4, 0, 2), workers=1).cpus == 2
+    assert _plan(Capacity((Node(16), Node(2, 1))), workers=1).cpus == 2
+
+
 def test_threads_of_a_worker_stay_on_its_node() -> None:
-    assert _plan(Capacity(32, 0, 4), workers=1).threads == 8
+    assert _plan(_capacity(32, 0, 4), workers=1).threads == 8
 
 
 @pytest.mark.parametrize(
     ("gpus", "device", "used"), [(2, "auto", True), (1, "auto", False), (2, "cpu", False), (2, "cuda", True)]
 )
 def test_every_worker_gets_a_gpu_or_none_does(gpus: int, device: str, used: bool) -> None:
-    plan = _plan(Capacity(8, gpus, 1), workers=2, device=device)
+    plan = _plan(_capacity(8, gpus, 1), workers=2, device=device)
     assert plan.use_gpu == used
     assert plan.resources.get("GPU") == (1.0 if used else None)
 
 
 def test_too_few_gpus_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"`training\.device`: cuda .*workers=4 needs 4 GPUs.* has 1"):
-        _plan(Capacity(16, 1, 1), workers=4, device="cuda")
+        _plan(_capacity(16, 1, 1), workers=4, device="cuda")
 
 
 def test_a_batch_that_cannot_be_shared_out_evenly_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"`training\.batch_size`: 10 .*training\.workers=4.*a multiple"):
-        _plan(Capacity(16, 0, 1), workers=4, batch_size=10)
+        _plan(_capacity(16, 0, 1), workers=4, batch_size=10)
 
 
 def test_a_batch_too_small_for_its_workers_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"`training\.batch_size`: 4 leaves fewer than 2"):
-        _plan(Capacity(16, 0, 1), workers=4, batch_size=4)
+        _plan(_capacity(16, 0, 1), workers=4, batch_size=4)
 
 
 @pytest.mark.parametrize(("cpus", "workers"), [(1, 1), (2, 16)])
 def test_too_many_workers_for_the_cpus_are_refused(cpus: float, workers: int) -> None:
     with pytest.raises(SettingsError, match=rf"`training\.workers`: {workers} workers .* {cpus} CPUs"):
-        _plan(Capacity(cpus, 0, 1), workers=workers, batch_size=4 * workers)
+        _plan(_capacity(cpus, 0, 1), workers=workers, batch_size=4 * workers)
