@@ -30,7 +30,7 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
         DataError: `out` holds something else; and whatever the stages raise.
     """
     started = time.monotonic()
-    folder = _fresh(Path(out).resolve())
+    folder = _fresh(Path(out))
     manifest, model = str(folder / "manifest.parquet"), str(folder / "model")
     scores, report_folder = str(folder / "scores"), str(folder / "report")
     if data is None:
@@ -48,7 +48,7 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
     rejects = ", ".join(f"{count} {reason}" for reason, count in outcome.rejects.most_common()) or "none"
     print(f"{outcome.scored} scored, {outcome.anomalous} anomalous; rejected: {rejects}")
     _title(f"raysvq evaluate {manifest} --scores {scores} --model {model} --out {report_folder}")
-    evaluation, report = judge(manifest, scores, model, report_folder, settings.evaluation)
+    evaluation, _ = judge(manifest, scores, model, report_folder, settings.evaluation)
     print(table(evaluation))
     query = (
         "select parse_filename(uri) as image, round(image_score, 2) as score, is_anomalous,"
@@ -56,7 +56,7 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
     )
     _title(f'python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"')
     print(duckdb.sql(query))
-    print(f"done in {time.monotonic() - started:.0f} s; the report is {report}")
+    print(f"done in {time.monotonic() - started:.0f} s; the report is {report_folder}/report.html")
 
 
 def _fresh(folder: Path) -> Path:

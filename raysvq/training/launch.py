@@ -72,7 +72,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
             "relay": voice,
         }
         name = _run_name(manifest, settings)
-        result = _fit(_trainer(loop, datasets, plan, settings, folder, name))
+        result, history = _fit(_trainer(loop, datasets, plan, settings, folder, name))
     model, progress = _best(result, settings)
     summary = training_set | {
         "outlier_tiles": outliers,
@@ -83,8 +83,8 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         "tiles_per_s": round(progress.tiles_per_s, 1),
         "seconds": round(time.monotonic() - started, 1),
     }
-    history = {"history": progress.history, "codebook_usage": progress.codebook_usage}
-    bundle = make_bundle(model, settings, _reference(progress, settings), summary, history)
+    curves = {"history": history, "codebook_usage": progress.codebook_usage}
+    bundle = make_bundle(model, settings, _reference(progress, settings), summary, curves)
     save_bundle(bundle, out)
     remove_folder(folder)
     return bundle
@@ -163,15 +163,16 @@ def _announce(
     )
 
 
-def _fit(trainer: ray.train.torch.TorchTrainer) -> ray.train.Result:
+def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[dict[str, Any]]]:
+    """The result, and the history of all steps, the best one being seldom the last."""
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"Ray Train gave up: {error}") from error
-    problem: str | None = result.return_value  # type: ignore[attr-defined]  # of rank 0; Train V2 only
-    if problem is not None:
-        raise TrainingError(problem)
-    return result
+    outcome: dict[str, Any] = result.return_value  # type: ignore[attr-defined]  # of rank 0; Train V2 only
+    if "problem" in outcome:
+        raise TrainingError(outcome["problem"])
+    return result, outcome["history"]
 
 
 def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progress]:

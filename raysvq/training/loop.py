@@ -43,21 +43,20 @@ class Batch:
     weight: Tensor | None  # (outliers, H/4, W/4) marked share of each grid position
 
 
-def train_on_worker(config: dict[str, Any]) -> str | None:
+def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train to `training.steps`, reporting a checkpoint at every validation.
 
     Returns:
-        Why training cannot succeed, the same on all ranks; None if it has. Ray Train would take an
-        exception for a lost worker and try the same again.
+        The `history` of the whole run; or the `problem` why it cannot succeed, the same on all
+        ranks: Ray Train would take an exception for a lost worker and try the same again.
     """
     try:
-        _train(config)
+        return {"history": _train(config).history}
     except TrainingError as error:
-        return str(error)
-    return None
+        return {"problem": str(error)}
 
 
-def _train(config: dict[str, Any]) -> None:
+def _train(config: dict[str, Any]) -> Progress:
     settings = parse_settings(config["settings"])
     images: list[ValidationImage] = config["validation"]
     context = ray.train.get_context()
@@ -84,6 +83,7 @@ def _train(config: dict[str, Any]) -> None:
         outcome = validate(scorer, images, rank, settings.anomaly.pixel_quantile, settings.training.seed)
         trainer.close_interval(outcome)
         _report(model, optimiser, progress, rank)
+    return progress
 
 
 class _Trainer:
