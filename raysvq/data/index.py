@@ -19,7 +19,7 @@ from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError, image_size
 from raysvq.schema import NORMAL
 from raysvq.settings import SplitSettings
-from raysvq.storage import canonical, read_bytes
+from raysvq.storage import canonical, is_folder, read_bytes
 
 READERS = 16
 
@@ -46,13 +46,14 @@ def build_index(source: str, manifest: str, settings: SplitSettings) -> IndexSum
         StorageError: the source cannot be read or the manifest not written.
     """
     source, manifest = canonical(source), canonical(manifest)
+    root = source if is_folder(source) else source.rpartition("/")[0]
     counts: Counter[tuple[str, str]] = Counter()
     missing = 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
         spool(_checked(rows_of(source)), path, UNSPLIT)
         _require_unique(path)
-        found = survey(read_rows(path), settings)
+        found = survey(read_rows(path), settings, root)
         draw = draw_outliers(found, settings)
 
         def split_rows() -> Iterator[Row]:

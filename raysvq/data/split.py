@@ -23,9 +23,11 @@ from raysvq.settings import SplitSettings
 class Survey:
     """What the draw needs to know of a set; filled in one pass over its rows."""
 
+    root: str
     has_splits: bool = False
     has_validation: bool = False
-    anomalous_units: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # unit -> (URI, image id) of its anomalous images
+    anomalous_units: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     given: dict[str, str] = field(default_factory=dict)  # group -> the split its source gave it
     pool_normals: int = 0
     first_normal: tuple[float, str] | None = None  # the pool's unit with the smallest validation draw
@@ -67,21 +69,25 @@ class Draw:
     units: dict[str, str]  # unit -> split
 
 
-def unit_of(row: Row) -> str:
-    """The group, or the image where it has none."""
-    return str(row["group"] or row["image_id"])
+def unit_of(row: Row, root: str) -> str:
+    """The group, or the image where it has none, by its path below the root of the set."""
+    return str(row["group"] or row["uri"].removeprefix(root))
 
 
-def survey(rows: Iterable[Row], settings: SplitSettings) -> Survey:
+def survey(rows: Iterable[Row], settings: SplitSettings, root: str = "") -> Survey:
     """Pass over rows once, before any is assigned.
+
+    Args:
+        root: what the URIs start with; left out of every draw, so that a copy of the set elsewhere
+            is split alike.
 
     Raises:
         DataError: the source puts one group into two splits.
     """
-    found = Survey()
+    found = Survey(root)
     pools = {True: _Pool(settings.seed), False: _Pool(settings.seed)}  # given to train, given no split
     for row in rows:
-        unit, split = unit_of(row), row["split"]
+        unit, split = unit_of(row, root), row["split"]
         found.has_splits |= split is not None
         found.has_validation |= split == VALIDATION and row["label"] == NORMAL
         if row["group"] and split not in (None, NONE):
@@ -89,7 +95,7 @@ def survey(rows: Iterable[Row], settings: SplitSettings) -> Survey:
             if before != split:
                 raise DataError(f"group {unit!r} stands in the splits {before} and {split}; give it one")
         if row["label"] == ANOMALOUS and split in (None, TEST):
-            found.anomalous_units[unit].append(row["image_id"])
+            found.anomalous_units[unit].append((row["uri"], row["image_id"]))
         if row["label"] == NORMAL and (split == TRAIN or (split is None and not _tests(unit, settings))):
             pools[split == TRAIN].add(unit, row["group"] is not None)
     for unit, split in found.given.items():
@@ -124,13 +130,13 @@ def draw_outliers(found: Survey, settings: SplitSettings) -> Draw:
         units[unit] = split
         room = wanted - len(images)
         members = sorted(found.anomalous_units[unit])
-        images.update({image: split if place < room else NONE for place, image in enumerate(members)})
+        images.update({image: split if place < room else NONE for place, (_, image) in enumerate(members)})
     return Draw(images, units)
 
 
 def assign(row: Row, found: Survey, draw: Draw, settings: SplitSettings) -> str:
     """The split of one row, given what the survey found and the draw decided."""
-    unit, label, given = unit_of(row), row["label"], row["split"]
+    unit, label, given = unit_of(row, found.root), row["label"], row["split"]
     if row["image_id"] in draw.images:
         return draw.images[row["image_id"]]
     if found.has_splits:

@@ -199,3 +199,14 @@ def test_paths_may_be_relative(disk: Any, monkeypatch: pytest.MonkeyPatch) -> No
     summary = build_index("set/", "out/manifest.parquet", SplitSettings())
     assert summary.manifest == join(disk.uri, "out/manifest.parquet")
     assert open_manifest(summary.manifest).to_table()["uri"].to_pylist() == [image]
+
+
+def test_a_copy_of_the_set_elsewhere_is_split_alike(disk: Any) -> None:
+    splits = []
+    for name in ("here", "there"):
+        copy = type(disk)(join(disk.uri, name))
+        source = copy.tree(good=30, bad=8)
+        _, rows = _index(source, outliers=3)
+        splits.append({row["uri"].removeprefix(source): row["split"] for row in rows})
+    assert splits[0] == splits[1]
+    assert len(set(splits[0].values())) == 3

@@ -14,7 +14,8 @@ from raysvq.settings import SplitSettings
 
 
 def _row(number: int, label: str, split: str | None = None, group: str | None = None) -> Row:
-    return {"image_id": f"{number:032x}", "label": label, "split": split, "group": group}
+    name = f"{number:032x}"
+    return {"image_id": name, "uri": name, "label": label, "split": split, "group": group}
 
 
 def _rows(normal: int, anomalous: int, split: str | None = None, test: str | None = None) -> list[Row]:
