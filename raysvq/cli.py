@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.",
     epilog="A path may be local or an object store's, such as s3://bucket/prefix.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -31,7 +32,7 @@ Overrides = Annotated[
 Manifest = Annotated[str, typer.Argument(help="Manifest made by `raysvq index`.")]
 
 
-@app.command()
+@app.command(short_help="List an image set and draw its splits: the manifest.")
 def index(
     source: Annotated[str, typer.Argument(help="Image tree, folder or prefix, or CSV/Parquet listing.")],
     out: Annotated[str, typer.Option(help="Manifest to write.")] = "manifest.parquet",
@@ -55,7 +56,7 @@ def index(
     typer.echo(f"{summary.images} images in {summary.manifest}")
 
 
-@app.command()
+@app.command(short_help="Train a model on a manifest: the bundle.")
 def train(
     manifest: Manifest,
     out: Annotated[str, typer.Option(help="Folder of the model bundle to write.")] = "model",
@@ -78,7 +79,7 @@ def train(
     typer.echo(f"trained in {bundle.training['seconds']:.0f} s, saved in {out}")
 
 
-@app.command()
+@app.command(short_help="Score every image of a manifest: Parquet rows.")
 def score(
     manifest: Manifest,
     model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`.")] = "model",
@@ -105,7 +106,7 @@ def score(
     typer.echo(f"run {summary.run_id} committed in {summary.out}")
 
 
-@app.command()
+@app.command(short_help="Compare scores with labels and masks: the report.")
 def evaluate(
     manifest: Manifest,
     scores: Annotated[str, typer.Option(help="Folder made by `raysvq score`.")] = "scores",
@@ -124,7 +125,7 @@ def evaluate(
     typer.echo(f"report in {report}")
 
 
-@app.command()
+@app.command(short_help="All four in a row, on sample images or your own.")
 def demo(
     data: Annotated[str | None, typer.Option(help="Your own image tree or listing.")] = None,
     out: Annotated[
@@ -135,16 +136,16 @@ def demo(
 ) -> None:
     """Run index, train, score and evaluate on generated sample images, or on your own.
 
-    Without --data it draws 220 photographs-to-be of steel and painted panels, with pits, rust,
-    scratches and dirt, and uses the shipped configuration `sample`; with --data, `objects`, which
-    takes each image as a whole.
+    Without --data it draws 222 images of steel and painted panels, with pits, rust, scratches and
+    dirt, and uses the shipped configuration `sample`; with --data, `objects`, which takes each image
+    as a whole.
     """
     from raysvq.demo import run_demo
 
     run_demo(data, out, load_settings(config or ("objects" if data else "sample"), overrides or ()))
 
 
-@app.command()
+@app.command(short_help="List every setting, its value and what it does.")
 def settings(config: Config = None, overrides: Overrides = None) -> None:
     """List every setting: its value with --config and --set applied, and what it does."""
     resolved = load_settings(config, overrides or ())
