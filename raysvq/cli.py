@@ -89,12 +89,18 @@ def score(
 ) -> None:
     """Score every image of a manifest: one Parquet row an image, or a reject row with a reason.
 
+    Images that are scored in --out already are left alone. Stopped and started again with the same
+    arguments, it goes on where it was.
+
     Tiles, encoder and threshold come with the model; of the settings, the sections `scoring` and
     `ray` apply.
     """
     from raysvq.scoring.job import score as run
 
     summary = run(manifest, model, out, load_settings(config, overrides or ()))
+    if not summary.images:
+        typer.echo(f"nothing to do: all {summary.done_before} images are scored in {summary.out}")
+        return
     typer.echo(
         f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
         f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"

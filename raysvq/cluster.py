@@ -42,6 +42,21 @@ class Capacity:
         """GPUs of all machines."""
         return sum(node.gpus for node in self.nodes)
 
+    def places(self, cpus: float, use_gpu: bool) -> int:
+        """How many processes of `cpus` each, and of a GPU each, the machines can hold."""
+        return sum(
+            min(int(node.cpus / cpus), int(node.gpus)) if use_gpu else int(node.cpus / cpus)
+            for node in self.nodes
+        )
+
+    def keeps_a_cpu(self, count: int, cpus: float) -> bool:
+        """Whether a task of one CPU still finds room, wherever `count` processes of `cpus` each stand.
+
+        Free CPUs that add up to one over several machines are no room: such a task would wait for ever.
+        """
+        to_fill_all = sum(int((node.cpus - 1) / cpus) + 1 for node in self.nodes if node.cpus >= 1)
+        return count < to_fill_all
+
 
 def connect(settings: RaySettings) -> Capacity:
     """Join `ray.address`, else the cluster this job was submitted to, else start one here.
@@ -49,7 +64,7 @@ def connect(settings: RaySettings) -> Capacity:
     A cluster started here lasts as long as the process and is closed to others by a token.
 
     Raises:
-        SettingsError: the address cannot be reached.
+        SettingsError: the address cannot be reached, or the machine has not the memory asked for.
     """
     if not ray.is_initialized():
         address = settings.address or os.environ.get("RAY_ADDRESS")
@@ -81,11 +96,17 @@ def _start(settings: RaySettings) -> None:
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=settings.cpus or max(2, os.cpu_count() or 2),
-        object_store_memory=settings.object_store_mib * 2**20,
-        include_dashboard=False,
-        logging_level=logging.WARNING,
-        log_to_driver=False,
-    )
+    try:
+        ray.init(
+            address="local",
+            num_cpus=settings.cpus or max(2, os.cpu_count() or 2),
+            object_store_memory=settings.object_store_mib * 2**20,
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    except ValueError as error:
+        raise SettingsError(
+            f"setting `ray.object_store_mib`: {settings.object_store_mib} does not fit this machine:"
+            f" {str(error).splitlines()[0]}"
+        ) from None

@@ -14,6 +14,7 @@ from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
 from raysvq.scoring.job import score
 from raysvq.settings import Settings
+from raysvq.storage import canonical
 from raysvq.training.launch import train
 
 _MARK = ".raysvq-demo"
@@ -30,6 +31,8 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
         DataError: `out` holds something else; and whatever the stages raise.
     """
     started = time.monotonic()
+    if data is not None:
+        _require_outside(data, out)
     folder = _fresh(Path(out))
     manifest, model = str(folder / "manifest.parquet"), str(folder / "model")
     scores, report_folder = str(folder / "scores"), str(folder / "report")
@@ -57,6 +60,12 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
     _title(f'python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"')
     print(duckdb.sql(query))
     print(f"done in {time.monotonic() - started:.0f} s; the report is {report_folder}/report.html")
+
+
+def _require_outside(data: str, out: str) -> None:
+    """Raise DataError where emptying `out` would remove the images."""
+    if f"{canonical(data)}/".startswith(f"{canonical(out)}/"):
+        raise DataError(f"{data} lies in {out}, which the demo empties first; choose another --out")
 
 
 def _fresh(folder: Path) -> Path:

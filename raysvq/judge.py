@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, Measure, to_json
@@ -27,10 +28,16 @@ def judge(
         The evaluation and the report's URI.
 
     Raises:
-        DataError, BundleError, StorageError: an input is missing or damaged, or `out` not writable.
+        DataError, BundleError, StorageError: an input is missing or damaged, the scores are another
+            model's, or `out` is not writable.
     """
     bundle = load_bundle(canonical(model))
     evaluation = evaluate(canonical(manifest), canonical(scores), settings, bundle.settings.tiles)
+    if evaluation.provenance.model_digest != bundle.model_digest:
+        raise DataError(
+            f"scores {scores} were made with model {evaluation.provenance.model_version}, but {model} is"
+            f" model {bundle.model_version}; name the model that made them with --model"
+        )
     summary = {
         "created_at": bundle.created_at,
         "threshold_rule": bundle.reference.threshold_rule,

@@ -16,7 +16,7 @@ import ray
 _POLL_S = 0.5
 
 
-@ray.remote(num_cpus=0)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)  # a lost node costs lines, not the run
 class _Mailbox:
     def __init__(self) -> None:
         self.lines: list[str] = []

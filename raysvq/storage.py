@@ -16,7 +16,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -96,6 +96,44 @@ def write_bytes(uri: str, content: bytes) -> None:
         else:
             with fs.open_output_stream(path) as stream:
                 stream.write(content)
+
+
+def create_file(uri: str, content: bytes) -> bool:
+    """Create a file that must not exist yet; of several processes one succeeds.
+
+    Returns:
+        Whether this call created it.
+
+    Raises:
+        StorageError: the place may not be written.
+    """
+    scheme, path = _split(uri)
+    try:
+        with _storage_errors(f"cannot write {uri}", passing=FileExistsError):
+            if scheme == "file":
+                with _partial(Path(path)) as partial:
+                    partial.write_bytes(content)
+                    _flush(partial)
+                    os.link(partial, path)
+            else:
+                _fsspec_filesystem(scheme).pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def remove_file(uri: str) -> None:
+    """Remove a file; one that is gone already is no error.
+
+    Raises:
+        StorageError: it may not be removed.
+    """
+    fs, path = filesystem(uri)
+    with (
+        suppress(FileNotFoundError),
+        _storage_errors(f"cannot remove {uri}", passing=FileNotFoundError),
+    ):
+        fs.delete_file(path)
 
 
 def put_file(local: Path, uri: str) -> None:
@@ -192,9 +230,7 @@ def require_writable(folder: str) -> None:
     """
     probe = join(folder, f".probe-{uuid.uuid4().hex}")
     write_bytes(probe, b"")
-    fs, path = filesystem(probe)
-    with _storage_errors(f"cannot remove {probe}"):
-        fs.delete_file(path)
+    remove_file(probe)
 
 
 def _split(uri: str) -> tuple[str, str]:
@@ -261,17 +297,28 @@ def _object_info(scheme: str, entry: dict[str, Any]) -> ObjectInfo:
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to fill, which then takes its place at once."""
+def _partial(path: Path) -> Iterator[Path]:
+    """A file beside `path` to fill, on disk when the block ends; what is left of it then goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}.partial")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A file beside `path` to fill, which then takes its place at once."""
+    with _partial(path) as partial:
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _infos(fs: pafs.FileSystem, paths: list[str]) -> list[pafs.FileInfo]:
@@ -285,10 +332,15 @@ def _infos(fs: pafs.FileSystem, paths: list[str]) -> list[pafs.FileInfo]:
 
 
 @contextmanager
-def _storage_errors(what: str) -> Iterator[None]:
-    """Name `what` failed and why. Each store's client has exceptions of its own, not all of them OSErrors."""
+def _storage_errors(what: str, passing: type[OSError] | tuple[()] = ()) -> Iterator[None]:
+    """Name `what` failed and why; errors of the type `passing` go through as they are.
+
+    Each store's client has exceptions of its own, not all of them OSErrors.
+    """
     try:
         yield
+    except passing:
+        raise
     except Exception as error:  # noqa: BLE001
         raise StorageError(f"{what}: {_reason(error)}") from None
 

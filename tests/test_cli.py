@@ -121,6 +121,17 @@ def test_missing_bucket(s3: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "s3://no-such-bucket" in _fails(capsys, "index", "s3://no-such-bucket/images")
 
 
+def test_demo_does_not_empty_the_folder_its_images_lie_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".raysvq-demo").touch()
+    image = tmp_path / "sample/images/a.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"kept")
+    assert "empties first" in _fails(capsys, "demo", "--data", tmp_path / "sample", "--out", tmp_path)
+    assert image.read_bytes() == b"kept"
+
+
 def test_demo_keeps_other_peoples_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     assert "no demo made" in _fails(capsys, "demo", "--out", tmp_path)

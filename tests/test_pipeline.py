@@ -17,7 +17,8 @@ from raysvq.data.index import build_index
 from raysvq.errors import DataError, TrainingError
 from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge
-from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
+from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.scoring.job import ScoreSummary, score
@@ -133,8 +134,8 @@ def test_maps_are_kept_for_labelled_test_images(run: Run) -> None:
 
 
 def test_a_finished_run_is_not_doubled(run: Run) -> None:
-    with pytest.raises(DataError, match="already holds the finished run"):
-        score(run.manifest, run.model, run.scores, run.settings)
+    again = score(run.manifest, run.model, run.scores, run.settings)
+    assert (again.images, again.done_before) == (0, run.summary.images)
     assert len(read_commits(run.scores)) == 1
 
 
@@ -145,6 +146,15 @@ def test_evaluation_and_report(run: Run, tmp_path: Path) -> None:
     assert evaluation.counts.scored == run.summary.scored
     assert "<html" in Path(report).read_text()
     assert json.loads((tmp_path / "evaluation.json").read_text())["counts"]["rejected"] == 2
+
+
+def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> None:
+    other = make_bundle(
+        SSVQVAE(3, run.settings.model), run.settings, run.bundle.reference, run.bundle.training, {}
+    )
+    save_bundle(other, str(tmp_path / "other"))
+    with pytest.raises(DataError, match=f"made with model {run.bundle.model_version}, but .*other is model"):
+        judge(run.manifest, run.scores, str(tmp_path / "other"), str(tmp_path), run.settings.evaluation)
 
 
 def test_runaway_training_stops_with_a_reason(run: Run, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def _write(folder: Path, unit: str, scores: list[str], rejects: list[str]) -> di
 
 def _finish(folder: Path, run: str, files: dict[str, list[File]]) -> None:
     rows = sum(file.rows for kind in files.values() for file in kind)
-    write_commit(str(folder), ORIGIN | {"run_id": run}, files, rows)
+    write_commit(str(folder), ORIGIN | {"run_id": run}, {}, files, rows)
 
 
 def _ids(folder: Path) -> list[str]:

@@ -100,6 +100,11 @@ class Tally:
         self.count += len(image_ids)
         self.total = (self.total + sum(int(value, 16) for value in image_ids.to_pylist())) % 2**128
 
+    def merge(self, other: Tally) -> None:
+        """Count what another tally has counted."""
+        self.count += other.count
+        self.total = (self.total + other.total) % 2**128
+
 
 def tally(dataset: ds.Dataset) -> Tally:
     """Count the ids of a dataset with an `image_id` column, a batch in memory at a time."""

@@ -52,6 +52,7 @@ def tree_rows(root: str) -> Iterator[Row]:
     Raises:
         DataError: a mask has no image, or an image no such folder.
     """
+    taken: dict[str, str] = {}  # the same path -> URI of the image that has the mask
     masks: dict[str, str] = {}  # path below ground_truth, without _mask and extension -> URI
     if exists(join(root, "ground_truth")):
         for info in _images(join(root, "ground_truth")):
@@ -68,6 +69,10 @@ def tree_rows(root: str) -> Iterator[Row]:
                     f"{info.uri} stands in no folder of {folder}; expected good/ or a defect's name"
                 )
             mask = masks.pop(stem, None)
+            if mask:
+                taken[stem] = info.uri
+            elif stem in taken:
+                raise DataError(f"one mask for two images: {taken[stem]} and {info.uri}; rename one of them")
             good = kind == "good"
             yield _row(
                 info,
@@ -110,11 +115,11 @@ def listing_rows(uri: str) -> Iterator[Row]:
         uris = [_resolve(base, _text(record.get("uri")), f"{uri}, row {number}") for number, record in chunk]
         for (number, record), name, info in zip(chunk, uris, file_infos(uris), strict=True):
             where = f"{uri}, row {number}"
-            mask = _text(record.get("mask_uri"))
+            mask, split = _text(record.get("mask_uri")), _text(record.get("split"))
             yield _row(
                 info or ObjectInfo(name, 0, None, None),
-                label=_one_of(record.get("label") or UNKNOWN, LABELS, "label", where),
-                split=_one_of(record["split"], SPLITS, "split", where) if record.get("split") else None,
+                label=_one_of(_text(record.get("label")) or UNKNOWN, LABELS, "label", where),
+                split=_one_of(split, SPLITS, "split", where) if split else None,
                 mask_uri=_resolve(base, mask, where) if mask else None,
                 group=_text(record.get("group")),
                 defect_type=_text(record.get("defect_type")),

@@ -6,7 +6,7 @@ fixed shape, so blocks stay plain tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy.typing as npt
 import ray.data
 from ray.data.expressions import col
 
-from raysvq.imaging.decode import DecodeError, decode_mask
+from raysvq.evaluation.masks import MaskReader
+from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
 from raysvq.relay import Relay
@@ -26,6 +27,7 @@ IMAGES_PER_BLOCK = 64
 IMAGES_PER_TASK = 16
 
 Batch = dict[str, npt.NDArray[Any]]
+Cutter = Callable[[Batch], Iterator[Batch]]  # a batch an image: the tiles of one are in memory at a time
 
 
 def normal_tiles(manifest: str, settings: Settings, relay: Relay) -> ray.data.Dataset:
@@ -45,7 +47,7 @@ def outlier_tiles(manifest: str, settings: Settings, cell: int, relay: Relay) ->
     return _stream(manifest, ANOMALOUS, _outlier_cutter(settings, cell, relay))
 
 
-def _stream(manifest: str, label: str, cutter: Callable[[Batch], Batch]) -> ray.data.Dataset:
+def _stream(manifest: str, label: str, cutter: Cutter) -> ray.data.Dataset:
     fs, path = filesystem(manifest)
     rows = (
         ray.data.read_parquet(path, filesystem=fs)
@@ -56,39 +58,50 @@ def _stream(manifest: str, label: str, cutter: Callable[[Batch], Batch]) -> ray.
     return rows.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
 
 
-def _normal_cutter(settings: Settings, relay: Relay) -> Callable[[Batch], Batch]:
-    def cut_normals(batch: Batch) -> Batch:
-        loaded = (_load(uri, settings, relay) for uri in batch["uri"])
-        return {"tile": _concatenate([tiles for _, tiles in filter(None, loaded)], settings.tiles)}
+def _normal_cutter(settings: Settings, relay: Relay) -> Cutter:
+    def cut_normals(batch: Batch) -> Iterator[Batch]:
+        yield {"tile": _no_tiles(settings.tiles)}  # the columns' types, should no image be readable
+        for uri in batch["uri"]:
+            if (loaded := _load(uri, settings, relay)) is not None:
+                yield {"tile": loaded[1]}
 
     return cut_normals
 
 
-def _outlier_cutter(settings: Settings, cell: int, relay: Relay) -> Callable[[Batch], Batch]:
+def _outlier_cutter(settings: Settings, cell: int, relay: Relay) -> Cutter:
     side = settings.tiles.size // cell
 
-    def cut_outliers(batch: Batch) -> Batch:
-        kept, weights = [], [np.zeros((0, side, side), np.float32)]
+    def cut_outliers(batch: Batch) -> Iterator[Batch]:
+        yield {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
         for uri, mask_uri in zip(batch["uri"], batch["mask_uri"], strict=True):
             if (loaded := _load(uri, settings, relay)) is None:
                 continue
             tiling, tiles = loaded
-            marked, weight = _mark(mask_uri, tiling, settings.tiles, cell)
-            kept.append(tiles[marked])
-            weights.append(weight[marked])
-        return {"tile": _concatenate(kept, settings.tiles), "weight": np.concatenate(weights)}
+            mask = _mask(uri, mask_uri, tiling, relay)
+            if mask_uri and mask is None:
+                continue
+            marked, weight = _mark(mask, tiling, settings.tiles, cell)
+            yield {"tile": tiles[marked], "weight": weight[marked]}
 
     return cut_outliers
 
 
+def _mask(uri: str, mask_uri: str | None, tiling: Tiling, relay: Relay) -> npt.NDArray[np.bool_] | None:
+    """(H, W), or None where there is no mask or it cannot be used, which is said."""
+    reader = MaskReader()
+    mask = reader.read(mask_uri, tiling.height, tiling.width)
+    for name, problem in reader.problems.items():
+        relay.say(f"left out of training: {uri} (its mask {name} {problem})")
+    return mask
+
+
 def _mark(
-    mask_uri: str | None, tiling: Tiling, tiles: TileSettings, cell: int
+    mask: npt.NDArray[np.bool_] | None, tiling: Tiling, tiles: TileSettings, cell: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
     """Which tiles are anomalous (T,), and the marked share of their grid positions (T, h, w)."""
     side = tiling.size // cell
-    if not mask_uri:
+    if mask is None:
         return np.full(len(tiling), tiling.whole), np.ones((len(tiling), side, side), np.float32)
-    mask = decode_mask(read_bytes(mask_uri))
     fractions = mask_fractions(mask, tiling.rects())
     pixels = cut(mask.astype(np.uint8) * np.uint8(255), tiling).astype(np.float32) / 255
     shares = pixels.reshape(len(tiling), side, cell, side, cell).mean(axis=(2, 4))
@@ -103,6 +116,5 @@ def _load(uri: str, settings: Settings, relay: Relay) -> tuple[Tiling, npt.NDArr
         return None
 
 
-def _concatenate(parts: list[npt.NDArray[np.uint16]], tiles: TileSettings) -> npt.NDArray[np.uint16]:
-    empty = np.zeros((0, tiles.size, tiles.size, tiles.channels), np.uint16)
-    return np.concatenate([empty, *parts])
+def _no_tiles(tiles: TileSettings) -> npt.NDArray[np.uint16]:
+    return np.zeros((0, tiles.size, tiles.size, tiles.channels), np.uint16)

@@ -1,8 +1,8 @@
 """Bytes -> pixels, at the depth they were stored in.
 
-Fast decoders where they apply (simplejpeg for 8-bit JPEG, OpenCV for PNG and deep TIFF), Pillow
-for every other format. Alpha is dropped, palettes are expanded, CMYK becomes RGB, EXIF rotation is
-applied; of an animation or a multi-page file the first frame counts.
+simplejpeg for 8-bit JPEG, OpenCV for whatever is deeper than Pillow reads, Pillow for everything else;
+`benchmarks/decode.py` compares them. Alpha is dropped, palettes are expanded, CMYK becomes RGB,
+EXIF rotation is applied; of an animation or a multi-page file the first frame counts.
 """
 
 from __future__ import annotations
@@ -120,11 +120,23 @@ def _decode(content: bytes, header: Image.Image) -> Pixels:
         grey = header.mode == "L"
         decoded = simplejpeg.decode_jpeg(content, colorspace="GRAY" if grey else "RGB")
         return np.asarray(decoded[..., 0] if grey else decoded)
-    if header.format == "PNG" or _deep_colour_tiff(header):
-        # Pillow notices files cut short, which OpenCV fills up silently.
-        header.verify()
+    if header.format == "PNG":
+        header.verify()  # the checksum of every chunk but the last
+        if len(content) < content.rindex(b"IEND") + 8:
+            raise DecodeError("corrupt", "PNG: cut off in its last chunk")
+        return _with_opencv(content) if _deep_colour_png(content) else _with_pillow(_open(content))
+    if _deep_colour_tiff(header):
+        header.verify()  # OpenCV would fill up silently what is cut short
+        return _with_opencv(content)
+    if _deep_netpbm(header) or _deep_jpeg2000(content, header):
+        header.load()  # fails where the file is cut short; its pixels have lost their depth
         return _with_opencv(content)
     return _with_pillow(header)
+
+
+def _deep_colour_png(content: bytes) -> bool:
+    """PNG specification, section 11.2.1: bit depth and colour type stand in bytes 24 and 25."""
+    return content[24] == 16 and content[25] in (2, 4, 6)
 
 
 def _deep_colour_tiff(header: Image.Image) -> bool:
@@ -132,6 +144,22 @@ def _deep_colour_tiff(header: Image.Image) -> bool:
         return False
     bits = header.tag_v2.get(258, (8,))  # type: ignore[attr-defined]  # BitsPerSample
     return max(bits) == 16 and len(bits) >= 3
+
+
+def _deep_netpbm(header: Image.Image) -> bool:
+    if header.format != "PPM":
+        return False
+    # Holds the largest value, where that is not a byte's.
+    layout = header.tile[0].args  # type: ignore[attr-defined]
+    return header.mode == "I" or (isinstance(layout, tuple) and layout[1] > 255)
+
+
+def _deep_jpeg2000(content: bytes, header: Image.Image) -> bool:
+    """ISO 15444-1, annex A.5.1: the bits of the first component stand in the codestream's SIZ segment."""
+    if header.format != "JPEG2000":
+        return False
+    start = content.index(b"\xff\x4f\xff\x51")
+    return (content[start + 42] & 0x7F) + 1 > 8
 
 
 def _with_opencv(content: bytes) -> Pixels:
@@ -154,7 +182,7 @@ def _with_pillow(header: Image.Image) -> Pixels:
         return np.asarray(header).astype(np.uint16)
     if header.mode in ("I", "F"):
         raise DecodeError("unsupported", f"{header.format} with 32-bit pixels (mode {header.mode})")
-    return np.asarray(header.convert("RGB"))
+    return np.asarray(header if header.mode == "RGB" else header.convert("RGB"))
 
 
 def _orientation(header: Image.Image) -> int:

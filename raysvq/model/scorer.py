@@ -59,7 +59,9 @@ class ImageScorer:
         """(T, size, size, C) tiles -> (T, size/4, size/4) distances to the codebook."""
         batch = self.scoring.tile_batch
         parts = []
-        with torch.inference_mode():
+        # GPUs would round the factors of convolutions to ten bits, and score otherwise than CPUs do.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with torch.inference_mode(), exact:
             for start in range(0, len(tiles), batch):
                 pixels = to_model_input(tiles[start : start + batch], self.device)
                 parts.append(self.model.distance_map(pixels).float().cpu().numpy())

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from raysvq.imaging.decode import decode_image
+from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
@@ -19,6 +19,8 @@ MAX_SIDE = 1600  # of an overlay, pixels
 
 def write_heatmaps(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str) -> list[str]:
     """Write an overlay for each (score, image_id, uri), named by rank, in one Ray task.
+
+    An image that is gone since it was scored has none.
 
     Returns:
         Their URIs, worst first.
@@ -35,9 +37,12 @@ def _draw(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str
     scorer = ImageScorer(bundle.model, bundle.settings, scoring)
     uris = []
     for rank, (_, image_id, uri) in enumerate(worst, start=1):
-        content = read_bytes(uri)
-        result = scorer(content)
-        image = to_rgb8(decode_image(content, scoring.max_pixels))
+        try:
+            content = read_bytes(uri)
+            result = scorer(content)
+            image = to_rgb8(decode_image(content, scoring.max_pixels))
+        except (DecodeError, OSError):
+            continue
         full = upsample(result.anomaly_map, result.span, (result.tiling.height, result.tiling.width))
         low = bundle.reference.pixel_threshold
         picture = overlay(image, full, low, max(2 * low, float(np.max(full))))

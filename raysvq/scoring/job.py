@@ -2,37 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import json
+import tempfile
 import time
 import uuid
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import ray.data
 from ray.exceptions import RayTaskError
 
-from raysvq.cluster import Capacity, connect
-from raysvq.data.manifest import Tally, open_manifest, tally
+from raysvq.cluster import connect
+from raysvq.data.manifest import Tally, open_manifest
 from raysvq.data.probe import require_readable
-from raysvq.errors import AccountingError, DataError, RaysvqError
-from raysvq.model.bundle import load_bundle
-from raysvq.results import find_commits
-from raysvq.schema import SOURCE_FIELDS
+from raysvq.errors import AccountingError, RaysvqError
+from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.scoring.heatmaps import write_heatmaps
+from raysvq.scoring.lease import lease
+from raysvq.scoring.pending import Pending, find_pending
+from raysvq.scoring.plan import ActorPlan, plan_actors
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import File, write_commit
-from raysvq.scoring.worker import ScoreImages
-from raysvq.settings import Settings, digest
-from raysvq.storage import canonical, filesystem, join, require_writable
+from raysvq.scoring.worker import PENDING, ScoreImages
+from raysvq.settings import ScoringSettings, Settings, digest
+from raysvq.storage import (
+    canonical,
+    exists,
+    filesystem,
+    join,
+    put_file,
+    read_bytes,
+    remove_folder,
+    write_bytes,
+)
 
 PROBED = 8
 REPORT_EVERY_S = 5.0
-_COLUMNS = [*(item.name for item in SOURCE_FIELDS), "label", "split"]
+WORK = "_work"  # below a score directory: what a run that is not finished has done
+READERS = 16  # result files read at once for the final count
+MOST_BLOCKS = 2000  # beyond, several work units share one
 
 
 @dataclass
@@ -41,7 +58,8 @@ class ScoreSummary:
 
     out: str
     run_id: str
-    images: int
+    images: int  # to score in this run
+    done_before: int = 0  # images of the manifest that earlier runs committed
     scored: int = 0
     anomalous: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
@@ -57,7 +75,10 @@ class ScoreSummary:
 
 
 def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSummary:
-    """Score every image of a manifest.
+    """Score every image of a manifest that is not yet scored in `out`.
+
+    Stopped at any instant and started again with the same arguments, it goes on where it was: what
+    counts in the end is the same as if it had never been stopped.
 
     Args:
         manifest: a manifest, path or URI.
@@ -71,54 +92,80 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     manifest, model, out = canonical(manifest), canonical(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
-    _require_fresh(out)
     require_readable(rows.head(PROBED, columns=["uri"])["uri"].to_pylist())
-    require_writable(out)
-    expected = tally(rows)
+    settings_digest = _digest(bundle, settings.scoring)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
-    origin = provenance(
-        bundle, run_id, digest(bundle.settings.model_copy(update={"scoring": settings.scoring}))
-    )
-    summary = ScoreSummary(out, run_id, expected.count)
-    started = time.monotonic()
-    reports = _run(manifest, model, origin, settings, connect(settings.ray), out)
-    print(f"scoring {expected.count} images with model {bundle.model_version}", flush=True)
-    _collect(reports, summary, settings.scoring.worst)
-    _account(out, summary.files, expected, rows)
-    summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out)
-    write_commit(out, origin, summary.files, expected.count)
-    summary.seconds = time.monotonic() - started
+    with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as folder:
+        pending = find_pending(rows, out, provenance(bundle, run_id, settings_digest), Path(folder))
+        work = _work_folder(out, pending, f"{bundle.model_digest}:{digest(settings.scoring)}")
+        run_id = _adopt(work, run_id, pending)
+        summary = ScoreSummary(out, run_id, pending.rows.count, done_before=pending.done)
+        if not summary.images:
+            return summary
+        origin = provenance(bundle, run_id, settings_digest)
+        started = time.monotonic()
+        plan = plan_actors(connect(settings.ray))
+        reports = _run(model, out, work, origin, settings.scoring, plan, summary.images)
+        print(_announce(summary, bundle), flush=True)
+        _collect(reports, summary, settings.scoring.worst)
+        _account(out, summary.files, pending)
+        summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out)
+        require_held()
+        write_commit(out, origin, _resolved(bundle, settings), summary.files, summary.images)
+        remove_folder(work)
+        summary.seconds = time.monotonic() - started
     return summary
 
 
-def _require_fresh(out: str) -> None:
-    if commits := find_commits(out):
-        runs = ", ".join(commit["run_id"] for commit in commits)
-        raise DataError(f"{out} already holds the finished run {runs}; choose another folder")
+def _digest(bundle: Bundle, scoring: ScoringSettings) -> str:
+    """Of the settings that decide what a row says; how the work is cut up is not among them."""
+    deciding = ScoringSettings(max_pixels=scoring.max_pixels)
+    return digest(bundle.settings.model_copy(update={"scoring": deciding}))
+
+
+def _resolved(bundle: Bundle, settings: Settings) -> Row:
+    """The settings of a run: the model's own, and those of the job."""
+    own = {"scoring": settings.scoring, "ray": settings.ray}
+    resolved: Row = bundle.settings.model_copy(update=own).model_dump(mode="json")
+    return resolved
+
+
+def _work_folder(out: str, pending: Pending, how: str) -> str:
+    """Where a run keeps its receipts: the same for the same rows left, model and scoring settings."""
+    key = f"{how}:{pending.rows.count}:{pending.rows.total:x}"
+    return join(out, WORK, hashlib.blake2b(key.encode(), digest_size=8).hexdigest())
+
+
+def _adopt(work: str, run_id: str, pending: Pending) -> str:
+    """Put the pending rows in place for a new run; of one that was interrupted, take the id over."""
+    name = join(work, "run.json")
+    if exists(name):
+        taken: str = json.loads(read_bytes(name))["run_id"]
+        return taken
+    if pending.rows.count:
+        put_file(pending.path, join(work, PENDING))
+        write_bytes(name, json.dumps({"run_id": run_id}).encode())
+    return run_id
+
+
+def _announce(summary: ScoreSummary, bundle: Bundle) -> str:
+    before = f"; {summary.done_before} are scored already" if summary.done_before else ""
+    return f"scoring {summary.images} images with model {bundle.model_version}{before}"
 
 
 def _run(
-    manifest: str, model: str, origin: Row, settings: Settings, capacity: Capacity, out: str
+    model: str, out: str, work: str, origin: Row, scoring: ScoringSettings, plan: ActorPlan, images: int
 ) -> ray.data.Dataset:
-    """Start nothing yet: the stream of work-unit reports, one JSON row each."""
-    fs, path = filesystem(manifest)
-    gpus = int(capacity.gpus)
-    actors = gpus or max(1, int(capacity.cpus))
-    # One CPU stays free for reading the manifest and for rebuilding what a lost node held.
-    cpus = max(0.1, int(100 * (capacity.cpus - 1) / actors) / 100)
-    units = (
-        ray.data.read_parquet(path, filesystem=fs)
-        .select_columns(_COLUMNS)
-        .repartition(target_num_rows_per_block=settings.scoring.batch_images)
-    )
-    return units.map_batches(
+    """Start nothing yet: the stream of work-unit reports, one JSON text each."""
+    units = -(-images // scoring.batch_images)
+    return ray.data.range(units, override_num_blocks=min(units, MOST_BLOCKS)).map_batches(
         ScoreImages,
-        fn_constructor_args=(model, out, settings.scoring, origin, "cuda" if gpus else "cpu"),
-        batch_size=settings.scoring.batch_images,
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        num_cpus=min(1.0, cpus),
-        num_gpus=1 if gpus else None,
+        fn_constructor_args=(model, out, work, scoring, origin, "cuda" if plan.use_gpu else "cpu"),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=plan.actors),
+        num_cpus=plan.cpus,
+        num_gpus=1 if plan.use_gpu else None,
     )
 
 
@@ -152,22 +199,29 @@ def _line(summary: ScoreSummary, seconds: float) -> str:
     )
 
 
-def _account(out: str, files: dict[str, list[File]], expected: Tally, manifest: ds.Dataset) -> None:
-    """Compare the ids in the files just written with the manifest's."""
-    written = [_ids(out, file) for kind in ("scores", "rejects") for file in files[kind]]
+def _account(out: str, files: dict[str, list[File]], pending: Pending) -> None:
+    """Compare the ids in the files just written with the rows that were to be scored."""
+    written = [file for kind in ("scores", "rejects") for file in files[kind]]
     found = Tally()
-    for ids in written:
-        found.add(ids)
-    if found == expected:
+    with ThreadPoolExecutor(READERS) as pool:
+        for part in pool.map(lambda file: _tally_of(out, file), written):
+            found.merge(part)
+    if found == pending.rows:
         return
-    ids = pa.concat_arrays([part.combine_chunks() for part in written]).to_pylist() if written else []
-    wanted = set(manifest.to_table(columns=["image_id"])["image_id"].to_pylist())
+    ids = [image for file in written for image in _ids(out, file).to_pylist()]
+    wanted = set(pq.read_table(pending.path, columns=["image_id"])["image_id"].to_pylist())
     twice = [image for image, times in Counter(ids).items() if times > 1]
     lost, strange = sorted(wanted - set(ids)), sorted(set(ids) - wanted)
     raise AccountingError(
-        f"{out}: {expected.count} images in the manifest, {found.count} rows written;"
+        f"{out}: {pending.rows.count} images to score, {found.count} rows written;"
         f" lost {lost[:5]}, twice {twice[:5]}, not in the manifest {strange[:5]}; nothing was committed"
     )
+
+
+def _tally_of(out: str, file: File) -> Tally:
+    result = Tally()
+    result.add(_ids(out, file))
+    return result
 
 
 def _ids(out: str, file: File) -> pa.ChunkedArray:

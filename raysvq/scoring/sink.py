@@ -56,11 +56,22 @@ def write_unit(out: str, name: str, tables: dict[str, list[Row]]) -> dict[str, l
     return written
 
 
-def write_commit(out: str, origin: Row, files: dict[str, list[File]], images: int) -> str:
-    """Make a run's files count. Returns the URI of the record."""
+def write_commit(out: str, origin: Row, settings: Row, files: dict[str, list[File]], images: int) -> str:
+    """Make a run's files count.
+
+    Args:
+        origin: provenance columns of the run's rows.
+        settings: resolved, plain values.
+        files: by kind.
+        images: how many were to be scored.
+
+    Returns:
+        The URI of the record.
+    """
     record: dict[str, Any] = {
         **origin,
         "created_at": datetime.now(UTC).isoformat(),
+        "settings": settings,
         "images": images,
         "scored": sum(file.rows for file in files["scores"]),
         "rejected": sum(file.rows for file in files["rejects"]),

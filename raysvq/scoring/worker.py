@@ -10,39 +10,66 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
 import torch
 
-from raysvq.errors import StorageError
+from raysvq.errors import BundleError, StorageError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import TEST, UNKNOWN
+from raysvq.scoring.pending import PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
 from raysvq.settings import ScoringSettings
-from raysvq.storage import read_bytes
+from raysvq.storage import exists, join, read_bytes, write_bytes
 
+PENDING = "pending.parquet"  # below a run's work folder
 READ_AHEAD = 8  # files fetched while others are scored
 
 
 class ScoreImages:
     """Scores one work unit a call: fetches, decodes, scores and writes, and hands back the tally."""
 
-    def __init__(self, model: str, out: str, scoring: ScoringSettings, origin: Row, device: str) -> None:
-        """`origin` holds the provenance columns that every row of the run carries."""
+    def __init__(
+        self, model: str, out: str, work: str, scoring: ScoringSettings, origin: Row, device: str
+    ) -> None:
+        """`work` holds the run's pending rows and receipts, `origin` the provenance columns of its rows."""
         if device == "cpu":
             torch.set_num_threads(1)
         bundle = load_bundle(model)
+        self.model = model
+        self.model_digest = bundle.model_digest
         self.scorer = ImageScorer(bundle.model, bundle.settings, scoring, device)
         self.reference = bundle.reference
         self.scoring = scoring
         self.out = out
+        self.work = work
+        self.rows = PendingRows(join(work, PENDING))
         self.origin = origin
 
-    def __call__(self, unit: pa.Table) -> pa.Table:
-        """Manifest rows -> one row with the unit's counts, files and highest scores, as JSON."""
-        sources = unit.to_pylist()
+    def __call__(self, units: dict[str, Any]) -> dict[str, Any]:
+        """Numbers of work units -> what was done, as one JSON text a unit.
+
+        A unit that has a receipt was finished before, and is not touched again.
+
+        Raises:
+            BundleError: the model was replaced while the run was on.
+        """
+        if self.model_digest != self.origin["model_digest"]:
+            raise BundleError(f"{self.model} holds another model than when this run started; start it again")
+        return {"report": [self._unit(int(number)) for number in units["id"]]}
+
+    def _unit(self, number: int) -> str:
+        receipt = join(self.work, "receipts", f"{number:09d}.json")
+        if exists(receipt):
+            return read_bytes(receipt).decode()
+        size = self.scoring.batch_images
+        report = json.dumps(self._score(self.rows.read(number * size, size)))
+        write_bytes(receipt, report.encode())
+        return report
+
+    def _score(self, sources: list[Row]) -> dict[str, Any]:
+        """Score a unit's images and write its files; returns counts, files and highest scores."""
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
         for source, content in _fetch(sources):
             try:
@@ -57,14 +84,13 @@ class ScoreImages:
                 tables["maps"].append(map_row(source, result))
         name = unit_name(sources, self.origin["model_digest"], self.origin["settings_digest"])
         files = write_unit(self.out, name, tables)
-        report = {
+        return {
             "scored": len(tables["scores"]),
             "reasons": dict(Counter(row["reason"] for row in tables["rejects"])),
             "anomalous": sum(row["is_anomalous"] for row in tables["scores"]),
             "files": {kind: [asdict(file) for file in written] for kind, written in files.items()},
             "worst": self._worst(tables["scores"]),
         }
-        return pa.table({"report": [json.dumps(report)]})
 
     def _keeps_map(self, source: Row) -> bool:
         if self.scoring.maps == "labelled":

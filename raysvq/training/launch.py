@@ -15,7 +15,7 @@ import ray.train.torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 
 from raysvq.cluster import connect
-from raysvq.data.manifest import open_manifest, select, tally
+from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError
@@ -23,15 +23,16 @@ from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import CELL, SSVQVAE
 from raysvq.relay import relay
-from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
+from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
 from raysvq.settings import Settings, digest
-from raysvq.storage import canonical, filesystem, join, remove_folder, require_writable
+from raysvq.storage import canonical, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.loop import train_on_worker
 from raysvq.training.plan import WorkerPlan, plan_workers
 from raysvq.training.validation import ValidationImage, validation_images
 
 PROBED = 32
+_LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -53,6 +54,8 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     training_set = _training_set(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
     _require_validation(images, manifest)
+    if exists(join(out, "bundle.json")):
+        raise DataError(f"{out} already holds a model; choose another --out, or remove it")
     require_writable(out)
     plan = plan_workers(settings.training, connect(settings.ray))
     started = time.monotonic()
@@ -63,6 +66,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         if training_set["outliers"]:
             datasets["outlier"] = outlier_tiles(manifest, settings, CELL, voice).materialize()
             outliers = datasets["outlier"].count()
+            _require_marked(outliers, training_set, settings)
         voice.say(_announce(training_set, outliers, images, plan, settings))
         loop = {
             "settings": settings.model_dump(mode="json"),
@@ -138,6 +142,16 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     return {"manifest": manifest, "normals": normals, "outliers": len(outliers)}
 
 
+def _require_marked(tiles: int, training_set: dict[str, Any], settings: Settings) -> None:
+    if not tiles:
+        raise DataError(
+            f"none of the {training_set['outliers']} labelled outliers has an anomalous tile: their masks"
+            f" mark less than tiles.anomalous_fraction={settings.tiles.anomalous_fraction:g} of every tile,"
+            " or cannot be read; lower that setting, or index with split.outliers=0 to train without"
+            " outliers"
+        )
+
+
 def _require_validation(images: list[ValidationImage], manifest: str) -> None:
     if all(image.anomalous for image in images):
         raise DataError(
@@ -208,7 +222,16 @@ def _reference(progress: Progress, settings: Settings) -> Reference:
 
 
 def _run_name(manifest: str, settings: Settings) -> str:
-    """The same for the same data and settings, so that a restart finds its checkpoints."""
-    ids = tally(open_manifest(manifest))
-    key = f"{digest(settings)}:{ids.count}:{ids.total:x}"
+    """The same for the same data and settings, so that a restart finds its checkpoints.
+
+    Who trains and who validates is part of the data: a checkpoint of another split has learnt from
+    images that are now tested.
+    """
+    learnt = pc.field("split").isin([TRAIN, VALIDATION])
+    count = total = 0
+    for batch in open_manifest(manifest).to_batches(columns=_LEARNT, filter=learnt):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            count += 1
+            total += int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=16).digest(), "big")
+    key = f"{digest(settings)}:{count}:{total % 2**128:x}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -78,7 +78,9 @@ def _first_epoch(
             kept.clear()
         yield piece
     if not rows:
-        raise TrainingError(f"no {name} tiles to train on: every image was unreadable or unmarked")
+        raise TrainingError(
+            f"no {name} tiles to train on: fewer than workers, the images being few or unreadable"
+        )
     return _join(kept) if kept else None
 
 

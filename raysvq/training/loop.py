@@ -81,6 +81,11 @@ def _train(config: dict[str, Any]) -> Progress:
     while progress.step < settings.training.steps:
         trainer.run(batches, _next_stop(progress.step, settings))
         outcome = validate(scorer, images, rank, settings.anomaly.pixel_quantile, settings.training.seed)
+        if all(outcome["anomalous"]):
+            raise TrainingError(
+                "no normal validation image could be read, and the threshold is fitted on them;"
+                f" {len(outcome['unreadable'])} failed, such as {outcome['unreadable'][:1]}"
+            )
         trainer.close_interval(outcome)
         _report(model, optimiser, progress, rank)
     return progress

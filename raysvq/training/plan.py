@@ -8,7 +8,6 @@ from raysvq.cluster import Capacity
 from raysvq.errors import SettingsError
 from raysvq.settings import TrainingSettings
 
-DATA_CPUS = 1.0  # kept free for the tasks that fetch and decode
 _SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs a worker may ask for, the most that fits is taken
 
 
@@ -50,21 +49,18 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
             f"setting `training.device`: cuda with training.workers={workers} needs {workers} GPUs,"
             f" the cluster has {capacity.gpus:g}"
         )
-    cpus = next((share for share in _SHARES if _fits(workers, share, use_gpu, capacity)), None)
+    fitting = (
+        share
+        for share in _SHARES
+        if capacity.places(share, use_gpu) >= workers and capacity.keeps_a_cpu(workers, share)
+    )
+    cpus = next(fitting, None)
     if cpus is None:
         raise SettingsError(
-            f"setting `training.workers`: {workers} workers and {DATA_CPUS:g} CPU for reading data do not"
+            f"setting `training.workers`: {workers} workers and a CPU for reading data do not"
             f" fit into {capacity.cpus:g} CPUs on {len(capacity.nodes)} node(s)"
         )
-    together = -(-workers // len(capacity.nodes))  # on one node
+    hosts = sum(node.cpus >= cpus and node.gpus >= use_gpu for node in capacity.nodes)
+    together = -(-workers // hosts)  # on one node
     threads = max(1, int(max(node.cpus for node in capacity.nodes) / together))
     return WorkerPlan(workers, cpus, use_gpu, threads)
-
-
-def _fits(workers: int, share: float, use_gpu: bool, capacity: Capacity) -> bool:
-    """Whether the nodes can hold that many workers of that many CPUs, and CPU for data is left."""
-    places = sum(
-        min(int(node.cpus / share), int(node.gpus)) if use_gpu else int(node.cpus / share)
-        for node in capacity.nodes
-    )
-    return places >= workers and workers * share + DATA_CPUS <= capacity.cpus

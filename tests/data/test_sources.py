@@ -282,3 +282,18 @@ def test_a_file_name_that_is_not_utf8_is_named(disk: Any) -> None:
     Path(os.fsdecode(os.fsencode(disk.uri) + b"/b\xff.png")).write_bytes(b"x")
     with pytest.raises(DataError, match=r"b\\udcff\.png': the name is not UTF-8; rename the file"):
         _rows(disk.uri)
+
+
+def test_a_mask_that_fits_two_images_is_refused(disk: Any) -> None:
+    root = disk.tree(good=1, bad=1)
+    disk.image("tree/train/scratch/000.png")
+    with pytest.raises(
+        DataError, match=r"one mask for two images: .*train/scratch/000\.png and .*test/scratch"
+    ):
+        _rows(root)
+
+
+def test_labels_that_are_numbers_are_refused(disk: Any) -> None:
+    listing = disk.parquet([{"uri": disk.image("a.png"), "label": 0}])
+    with pytest.raises(DataError, match="label is '0', expected one of normal, anomalous, unknown"):
+        _rows(listing)

@@ -38,8 +38,8 @@ def _pillow(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _opencv(pixels: np.ndarray, suffix: str) -> bytes:
-    done, encoded = cv2.imencode(suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels)
+def _opencv(pixels: np.ndarray, suffix: str, options: tuple[int, ...] = ()) -> bytes:
+    done, encoded = cv2.imencode(suffix, pixels[..., ::-1] if pixels.ndim == 3 else pixels, options)
     assert done
     return encoded.tobytes()
 
@@ -336,3 +336,28 @@ def _damaged(content: bytes, draw: random.Random) -> bytes:
             case _:
                 del damaged[place + 1 :]
     return bytes(damaged)
+
+
+@pytest.mark.parametrize("depth", [65535, 4095])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_netpbm_keeps_its_depth(depth: int, channels: int) -> None:
+    pixels = (RGB16 if channels == 3 else GREY16) & depth
+    header = f"P{6 if channels == 3 else 5}\n24 20\n{depth}\n".encode()
+    content = header + pixels.astype(">u2").tobytes()
+    decoded = decode_image(content, LIMIT)
+    assert decoded.dtype == np.uint16
+    np.testing.assert_array_equal(decoded, pixels)
+    with pytest.raises(DecodeError, match="corrupt"):
+        decode_image(content[:-40], LIMIT)
+
+
+@pytest.mark.parametrize("pixels", [GREY16, RGB16], ids=["grey", "colour"])
+def test_deep_jpeg2000_keeps_its_depth(pixels: np.ndarray) -> None:
+    pixels = np.concatenate([pixels, pixels[::-1]])  # the encoder wants 32 rows
+    pixels = np.concatenate([pixels, pixels], axis=1)
+    content = _opencv(pixels, ".jp2", (cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000))
+    decoded = decode_image(content, LIMIT)
+    assert decoded.dtype == np.uint16
+    np.testing.assert_array_equal(decoded, pixels)
+    with pytest.raises(DecodeError, match="corrupt"):
+        decode_image(content[: len(content) // 2], LIMIT)

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
-from raysvq.data.manifest import Tally, tally
-from raysvq.errors import AccountingError, DataError
+from raysvq.data.manifest import tally
+from raysvq.errors import AccountingError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
-from raysvq.scoring.job import _account, _require_fresh
+from raysvq.scoring.job import _account
+from raysvq.scoring.pending import Pending
 from raysvq.scoring.rows import Row, provenance, reject_row, score_row
-from raysvq.scoring.sink import File, write_commit, write_unit
+from raysvq.scoring.sink import File, write_unit
 
 Source = Callable[..., Row]
 Write = Callable[[str, list[int], list[int]], dict[str, list[File]]]
@@ -35,14 +37,15 @@ def write(tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle) -
     return build
 
 
-def _manifest(source: Source, count: int) -> tuple[Tally, ds.Dataset]:
-    dataset = ds.dataset(pa.table({"image_id": [source(number)["image_id"] for number in range(count)]}))
-    return tally(dataset), dataset
+def _pending(folder: Path, source: Source, count: int) -> Pending:
+    path = folder / "pending.parquet"
+    pq.write_table(pa.table({"image_id": [source(number)["image_id"] for number in range(count)]}), path)
+    return Pending(path, tally(ds.dataset(path)), 0)
 
 
 def test_every_image_once_is_accepted(tmp_path: Path, source: Source, write: Write) -> None:
     one, two = write("u1", [0, 2], [1]), write("u2", [3], [])
-    _account(str(tmp_path), {kind: one[kind] + two[kind] for kind in one}, *_manifest(source, 4))
+    _account(str(tmp_path), {kind: one[kind] + two[kind] for kind in one}, _pending(tmp_path, source, 4))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +55,7 @@ def test_every_image_once_is_accepted(tmp_path: Path, source: Source, write: Wri
         ([0, 1, 2], [1], "lost [], twice ['00000000000000000000000000000001']"),
         ([0, 0, 1], [], "lost ['00000000000000000000000000000002'], twice ['0000000000000000000000000000000"),
         ([0, 1, 2], [7], "not in the manifest ['00000000000000000000000000000007']"),
-        ([], [], "3 images in the manifest, 0 rows written"),
+        ([], [], "3 images to score, 0 rows written"),
     ],
     ids=["lost", "twice", "one for another", "strange", "nothing"],
 )
@@ -60,21 +63,6 @@ def test_lost_repeated_and_strange_images_are_named(
     tmp_path: Path, source: Source, write: Write, scored: list[int], rejected: list[int], found: str
 ) -> None:
     with pytest.raises(AccountingError) as failure:
-        _account(str(tmp_path), write("u1", scored, rejected), *_manifest(source, 3))
+        _account(str(tmp_path), write("u1", scored, rejected), _pending(tmp_path, source, 3))
     assert found in str(failure.value)
     assert "nothing was committed" in str(failure.value)
-
-
-def test_a_folder_with_a_finished_run_is_refused(tmp_path: Path, write: Write, bundle: Bundle) -> None:
-    write_commit(str(tmp_path), provenance(bundle, "run-7", "5e77"), write("u1", [0], []), 1)
-    with pytest.raises(DataError, match="already holds the finished run run-7"):
-        _require_fresh(str(tmp_path))
-
-
-def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path, write: Write) -> None:
-    _require_fresh(str(tmp_path / "new"))
-    write("u1", [0], [])
-    (tmp_path / "_commits").mkdir()
-    _require_fresh(str(tmp_path))
-    (tmp_path / "_commits/.run-1.json.0f0f.partial").write_text('{"run_id": ')
-    _require_fresh(str(tmp_path))

@@ -122,7 +122,7 @@ def test_the_commit_record_names_files_and_counts_rows(tmp_path: Path, bundle: B
         "maps": [],
     }
     origin = provenance(bundle, "run-1", "5e77")
-    uri = write_commit(str(tmp_path), origin, files, 14)
+    uri = write_commit(str(tmp_path), origin, {"tiles": {"size": 32}}, files, 14)
     assert uri == str(tmp_path / "_commits/run-1.json")
     record = json.loads(Path(uri).read_text())
     assert (record["images"], record["scored"], record["rejected"]) == (14, 12, 2)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
 from raysvq.settings import TrainingSettings
-from raysvq.training.plan import DATA_CPUS, WorkerPlan, plan_workers
+from raysvq.training.plan import WorkerPlan, plan_workers
 
 
 def _capacity(cpus: float, gpus: int, nodes: int) -> Capacity:
@@ -33,11 +33,11 @@ def test_data_always_keeps_its_cpu(cpus: float, gpus: int, nodes: int, workers: 
     try:
         plan = _plan(_capacity(cpus, gpus, nodes), workers=workers, batch_size=4 * workers)
     except SettingsError:
-        places = nodes * int(cpus / nodes / 0.125)
-        assert places < workers or gpus >= workers or (cpus - DATA_CPUS) / workers < 0.125
+        places = nodes * (int((cpus / nodes - 1) / 0.125) + 1) if cpus / nodes >= 1 else 0
+        assert places <= workers or gpus >= workers
         return
     assert plan.cpus > 0
-    assert plan.cpus * workers + DATA_CPUS <= cpus + 1e-9
+    assert plan.cpus * workers + 1 <= cpus + 1e-9
     assert plan.threads >= 1
     assert not plan.use_gpu or gpus >= workers
 
@@ -58,6 +58,11 @@ def test_a_worker_asks_for_no_more_than_a_node_has() -> None:
 
 def test_threads_of_a_worker_stay_on_its_node() -> None:
     assert _plan(_capacity(32, 0, 4), workers=1).threads == 8
+    assert _plan(Capacity((Node(0), Node(8))), workers=2).threads == 4
+
+
+def test_the_cpu_left_for_data_is_whole() -> None:
+    assert _plan(_capacity(4, 0, 2), workers=6, batch_size=24).cpus == 0.25
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,127 @@
+"""One run at a time on a score directory.
+
+A lease is a file that only one process can create. Its holder renews it; one that is no longer
+renewed was left by a run that died, and the next run takes over under the next number. Numbers only
+grow, so two that take over at once cannot both win.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from raysvq.errors import DataError, StorageError
+from raysvq.storage import create_file, exists, join, list_objects, read_bytes, remove_file, write_bytes
+
+LEASES = "_leases"
+RENEW_S = 5.0
+DEAD_S = 20.0  # not renewed for so long: its holder is gone
+
+
+@contextmanager
+def lease(out: str, run_id: str) -> Iterator[Callable[[], None]]:
+    """Hold the score directory `out` for one run.
+
+    Yields:
+        A check to make before committing: it raises DataError if another run has taken over.
+
+    Raises:
+        DataError: another run holds it.
+        StorageError: the place may not be written.
+    """
+    mine = _acquire(out, run_id)
+    done = threading.Event()
+    thread = threading.Thread(target=_renew, args=(mine, run_id, done), daemon=True)
+    thread.start()
+    try:
+        yield lambda: _require_held(out, mine)
+    finally:
+        done.set()
+        thread.join()
+        remove_file(mine)
+
+
+def _acquire(out: str, run_id: str) -> str:
+    while True:
+        held = _newest(out)
+        if held is not None:
+            _require_dead(out, held)
+        number = 0 if held is None else _number(held) + 1
+        mine = join(out, LEASES, f"{number:08d}.json")
+        if create_file(mine, _content(run_id)):
+            if held is not None:
+                remove_file(held)
+            return mine
+
+
+def _require_held(out: str, mine: str) -> None:
+    if _newest(out) != mine:
+        raise DataError(
+            f"{out} was taken over by another run while this one did not answer; nothing committed"
+        )
+
+
+def _require_dead(out: str, held: str) -> None:
+    """Wait until a lease has shown to be abandoned. Raises DataError as soon as it is renewed."""
+    first = _read(held)
+    if first is None or _holder_ended(first):
+        return
+    deadline = time.monotonic() + DEAD_S
+    while time.monotonic() < deadline:
+        time.sleep(RENEW_S / 5)
+        now = _read(held)
+        if now is None:
+            return
+        if now != first:
+            raise DataError(
+                f"{out} is being written by run {now['run_id']} on {now['host']} (process {now['pid']});"
+                " wait for it to end, or choose another folder"
+            )
+
+
+def _holder_ended(content: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that is no more."""
+    if content["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(content["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _newest(out: str) -> str | None:
+    folder = join(out, LEASES)
+    files = [info.uri for info in list_objects(folder)] if exists(folder) else []
+    return max((uri for uri in files if uri.endswith(".json")), key=_number, default=None)
+
+
+def _number(uri: str) -> int:
+    return int(uri.rpartition("/")[2].removesuffix(".json"))
+
+
+def _read(uri: str) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(read_bytes(uri))
+    except FileNotFoundError:
+        return None
+    return content
+
+
+def _content(run_id: str) -> bytes:
+    holder = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time()}
+    return json.dumps(holder).encode()
+
+
+def _renew(mine: str, run_id: str, done: threading.Event) -> None:
+    while not done.wait(RENEW_S):
+        with suppress(StorageError):  # a store that does not answer now may do so the next time
+            write_bytes(mine, _content(run_id))

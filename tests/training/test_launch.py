@@ -1,0 +1,51 @@
+"""What a training run checks before it starts, and which earlier run it goes on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raysvq.data.manifest import write_manifest
+from raysvq.errors import DataError
+from raysvq.settings import Settings
+from raysvq.training.launch import _require_marked, _run_name
+
+Build = Callable[..., Settings]
+
+
+def _manifest(path: Path, **changes: Any) -> str:
+    fields = {"size_bytes": 9, "etag": None, "mtime": None, "label": "normal", "mask_uri": None}
+    fields |= {"group": None, "defect_type": None, "captured_at": None, "meta": []}
+    rows = [
+        {"image_id": f"{number:032x}", "uri": f"/img/{number}.png", "split": split} | fields
+        for number, split in enumerate(["train", "train", "validation", "test"])
+    ]
+    rows[0] |= changes
+    write_manifest(rows, str(path))
+    return str(path)
+
+
+def test_the_same_data_and_settings_go_on_with_the_same_run(small: Build, tmp_path: Path) -> None:
+    first = _run_name(_manifest(tmp_path / "a.parquet"), small())
+    assert _run_name(_manifest(tmp_path / "b.parquet"), small()) == first
+    assert _run_name(_manifest(tmp_path / "b.parquet"), small(training={"seed": 1})) != first
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"split": "test"}, {"label": "anomalous"}, {"size_bytes": 10}, {"mask_uri": "/m.png"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_data_start_anew(small: Build, tmp_path: Path, change: dict[str, Any]) -> None:
+    before = _run_name(_manifest(tmp_path / "a.parquet"), small())
+    assert _run_name(_manifest(tmp_path / "b.parquet", **change), small()) != before
+
+
+def test_outliers_without_an_anomalous_tile_are_refused(small: Build) -> None:
+    settings = small(tiles={"anomalous_fraction": 0.5})
+    with pytest.raises(DataError, match=r"none of the 3 labelled outliers .* tiles\.anomalous_fraction=0\.5"):
+        _require_marked(0, {"outliers": 3}, settings)
+    _require_marked(1, {"outliers": 3}, settings)
