@@ -96,6 +96,8 @@ def _start(settings: RaySettings) -> None:
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    # A training run's helpers outnumber a small machine's CPUs; Ray would warn of that.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     try:
         ray.init(
             address="local",
