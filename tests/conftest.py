@@ -1,4 +1,4 @@
-"""What tests of several packages stand on: a real S3 server, and a place to write on each kind of store."""
+"""What tests of several packages stand on: small settings, a real S3 server, a place on each store."""
 
 from __future__ import annotations
 
@@ -11,18 +11,42 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.fs as pafs
 import pytest
 import s3fs
+import torch
 
 from raysvq import storage
 from raysvq.errors import StorageError
+from raysvq.settings import Settings, parse_settings
 
 BUCKET = "raysvq-test"
 KEY, SECRET = "raysvq", "raysvq-secret"
 READY_WITHIN = 60  # seconds
 PORTS = ("s3", "s3.grpc", "filer", "filer.grpc", "master", "master.grpc", "volume", "volume.grpc", "admin")
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def small() -> Callable[..., Settings]:
+    """Settings of a model that runs in milliseconds; `tiles={"mode": "whole"}` changes a value."""
+
+    def build(**sections: dict[str, Any]) -> Settings:
+        values: dict[str, dict[str, Any]] = {
+            "tiles": {"size": 32},
+            "model": {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
+            | {"codebook_size": 16, "embedding_dim": 4},
+        }
+        return parse_settings(values | {name: values.get(name, {}) | new for name, new in sections.items()})
+
+    return build
 
 
 @pytest.fixture(scope="session")

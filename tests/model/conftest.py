@@ -3,37 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import SSVQVAE
-from raysvq.settings import Settings, parse_settings
-
-
-@pytest.fixture(autouse=True)
-def _repeatable() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
-@pytest.fixture
-def small() -> Callable[..., Settings]:
-    """Settings of a model that runs in milliseconds; `tiles={"mode": "whole"}` changes a value."""
-
-    def build(**sections: dict[str, Any]) -> Settings:
-        values: dict[str, dict[str, Any]] = {
-            "tiles": {"size": 32},
-            "model": {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
-            | {"codebook_size": 16, "embedding_dim": 4},
-        }
-        return parse_settings(values | {name: values.get(name, {}) | new for name, new in sections.items()})
-
-    return build
+from raysvq.settings import Settings
 
 
 @pytest.fixture

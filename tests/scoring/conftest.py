@@ -9,13 +9,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.scoring.rows import Row
-from raysvq.settings import parse_settings
+from raysvq.settings import Settings
 
 
 @pytest.fixture
@@ -38,13 +37,8 @@ def source() -> Callable[..., Row]:
 
 
 @pytest.fixture
-def bundle() -> Bundle:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    sizes = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
-    settings = parse_settings(
-        {"tiles": {"size": 32}, "model": sizes | {"codebook_size": 16, "embedding_dim": 4}}
-    )
+def bundle(small: Callable[..., Settings]) -> Bundle:
+    settings = small()
     reference = Reference(0.5, "as found", 0.1, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
     return make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {})
 

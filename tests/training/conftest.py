@@ -10,28 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from raysvq.settings import Settings, parse_settings
+from raysvq.settings import Settings
 from raysvq.training.loop import Batch
 
 
-@pytest.fixture(autouse=True)
-def _repeatable() -> None:
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-
-
 @pytest.fixture
-def small() -> Callable[..., Settings]:
+def small(small: Callable[..., Settings]) -> Callable[..., Settings]:
     """Settings of a model that trains in milliseconds; `training={"steps": 9}` changes a value."""
 
     def build(**sections: dict[str, Any]) -> Settings:
-        values: dict[str, dict[str, Any]] = {
-            "tiles": {"size": 16},
-            "model": {"hidden": 8, "residual_hidden": 4, "residual_layers": 1}
-            | {"codebook_size": 16, "embedding_dim": 4},
-            "training": {"steps": 20, "batch_size": 8, "validate_every": 10},
-        }
-        return parse_settings(values | {name: values.get(name, {}) | new for name, new in sections.items()})
+        own = {"tiles": {"size": 16}, "training": {"steps": 20, "batch_size": 8, "validate_every": 10}}
+        return small(**(own | {name: own.get(name, {}) | new for name, new in sections.items()}))
 
     return build
 
