@@ -51,7 +51,7 @@ def small() -> Callable[..., Settings]:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URI of a bucket on an S3 server of this session; its credentials stand in the environment."""
+    """URI of a bucket on an S3 server of this test run; its credentials stand in the environment."""
     folder = tmp_path_factory.mktemp("s3")
     ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
     environment = {
@@ -87,7 +87,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def new_clients(s3: str) -> Iterator[Callable[[], None]]:
-    """Call it after a change of credentials in the environment; the session's own return afterwards."""
+    """Call it after a change of credentials in the environment; those of the test run return afterwards."""
     yield _forget_clients
     _forget_clients()
 

@@ -112,7 +112,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out)
         require_held()
         write_commit(out, origin, _resolved(bundle, settings), summary.files, summary.images)
-        remove_folder(work)
+        remove_folder(join(out, WORK))  # with what runs left that were never taken up again
         summary.seconds = time.monotonic() - started
     return summary
 
@@ -132,8 +132,9 @@ def _resolved(bundle: Bundle, settings: Settings) -> Row:
 
 def _work_folder(out: str, pending: Pending, how: str) -> str:
     """Where a run keeps its receipts: the same for the same rows left, model and scoring settings."""
-    key = f"{how}:{pending.rows.count}:{pending.rows.total:x}"
-    return join(out, WORK, hashlib.blake2b(key.encode(), digest_size=8).hexdigest())
+    with pending.path.open("rb") as file:
+        left = hashlib.file_digest(file, "sha256").hexdigest()
+    return join(out, WORK, hashlib.sha256(f"{how}:{left}".encode()).hexdigest()[:16])
 
 
 def _adopt(work: str, run_id: str, pending: Pending) -> str:
