@@ -49,8 +49,7 @@ def index(
     from raysvq.data.index import build_index
 
     summary = build_index(source, out, load_settings(config, overrides or ()).split)
-    for (split, label), images in sorted(summary.counts.items()):
-        typer.echo(f"{split:<11} {label:<10} {images:>9}")
+    typer.echo(summary.table())
     if summary.missing:
         typer.echo(f"{summary.missing} listed images do not exist; scoring will reject them by name")
     typer.echo(f"{summary.images} images in {summary.manifest}")

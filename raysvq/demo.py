@@ -40,9 +40,7 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
         _title("sample images")
         data = write_sample(folder / "sample")
     _title(f"raysvq index {data} --out {manifest}")
-    summary = build_index(data, manifest, settings.split)
-    for (split, label), images in sorted(summary.counts.items()):
-        print(f"{split:<11} {label:<10} {images:>6}")
+    print(build_index(data, manifest, settings.split).table())
     _title(f"raysvq train {manifest} --out {model}")
     bundle = train(manifest, model, settings)
     print(f"model {bundle.model_version}, threshold {bundle.reference.image_threshold:.4g}")

@@ -33,6 +33,12 @@ class IndexSummary:
     missing: int  # listed, but not in the store
     counts: dict[tuple[str, str], int]  # (split, label) -> images
 
+    def table(self) -> str:
+        """Images by split and label, as aligned text."""
+        return "\n".join(
+            f"{split:<11} {label:<10} {images:>6}" for (split, label), images in sorted(self.counts.items())
+        )
+
 
 def build_index(source: str, manifest: str, settings: SplitSettings) -> IndexSummary:
     """List an image set, check its masks, draw the splits, write the manifest.

@@ -28,11 +28,11 @@ from raysvq.errors import AccountingError, RaysvqError
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.scoring.heatmaps import write_heatmaps
 from raysvq.scoring.lease import lease
-from raysvq.scoring.pending import Pending, find_pending
+from raysvq.scoring.pending import PENDING, Pending, find_pending
 from raysvq.scoring.plan import ActorPlan, plan_actors
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import File, write_commit
-from raysvq.scoring.worker import PENDING, ScoreImages
+from raysvq.scoring.worker import ScoreImages
 from raysvq.settings import ScoringSettings, Settings, digest
 from raysvq.storage import (
     canonical,
@@ -96,13 +96,14 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     settings_digest = _digest(bundle, settings.scoring)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as folder:
-        pending = find_pending(rows, out, provenance(bundle, run_id, settings_digest), Path(folder))
+        origin = provenance(bundle, run_id, settings_digest)
+        pending = find_pending(rows, out, origin, Path(folder))
         work = _work_folder(out, pending, f"{bundle.model_digest}:{digest(settings.scoring)}")
         run_id = _adopt(work, run_id, pending)
         summary = ScoreSummary(out, run_id, pending.rows.count, done_before=pending.done)
         if not summary.images:
             return summary
-        origin = provenance(bundle, run_id, settings_digest)
+        origin["run_id"] = run_id
         started = time.monotonic()
         plan = plan_actors(connect(settings.ray))
         reports = _run(model, out, work, origin, settings.scoring, plan, summary.images)

@@ -23,6 +23,7 @@ from raysvq.results import find_commits, open_results
 from raysvq.schema import MANIFEST, SCORES, SOURCE_FIELDS
 from raysvq.storage import filesystem
 
+PENDING = "pending.parquet"  # below a run's work folder
 COLUMNS = [*(field.name for field in SOURCE_FIELDS), "label", "split"]
 _SCHEMA = pa.schema([MANIFEST.field(name) for name in COLUMNS])
 _DONE = ["image_id", "uri", "size_bytes", "etag", "mtime", "model_digest", "settings_digest"]
@@ -62,7 +63,7 @@ def find_pending(manifest: ds.Dataset, out: str, origin: Row, folder: Path) -> P
         DataError: images were scored into `out` by another model or with other settings, or have
             changed since.
     """
-    path = folder / "pending.parquet"
+    path = folder / PENDING
     with duckdb.connect() as connection:
         connection.execute(f"set temp_directory = '{folder}/spill'")
         connection.register("manifest", manifest)

@@ -17,13 +17,12 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import TEST, UNKNOWN
-from raysvq.scoring.pending import PendingRows
+from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
 from raysvq.settings import ScoringSettings
 from raysvq.storage import exists, join, read_bytes, write_bytes
 
-PENDING = "pending.parquet"  # below a run's work folder
 READ_AHEAD = 8  # files fetched while others are scored
 
 
