@@ -83,20 +83,31 @@ def score(
     manifest: Manifest,
     model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`.")] = "model",
     out: Annotated[str, typer.Option(help="Folder for scores/, rejects/ and maps/.")] = "scores",
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and score nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
     """Score every image of a manifest: one Parquet row an image, or a reject row with a reason.
 
-    Images that are scored in --out already are left alone. Stopped and started again with the same
-    arguments, it goes on where it was.
+    Images that are scored in --out already are left alone; those that have changed since (size, ETag
+    or time) are scored again, and their new rows take the place of the old ones. Stopped and started
+    again with the same arguments, it goes on where it was.
+
+    --plan prints images, bytes, tiles, files and the time to expect, measured on a few images.
 
     Tiles, encoder and threshold come with the model; of the settings, the sections `scoring` and
     `ray` apply.
     """
+    settings = load_settings(config, overrides or ())
+    if plan:
+        from raysvq.scoring.forecast import forecast
+
+        for line in forecast(manifest, model, out, settings).lines():
+            typer.echo(line)
+        return
     from raysvq.scoring.job import score as run
 
-    summary = run(manifest, model, out, load_settings(config, overrides or ()))
+    summary = run(manifest, model, out, settings)
     if not summary.images:
         typer.echo(f"nothing to do: all {summary.done_before} images are scored in {summary.out}")
         return
@@ -104,6 +115,9 @@ def score(
         f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
         f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"
     )
+    total = summary.spent.total()
+    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in summary.spent.most_common())
+    typer.echo(f"workers' time: {shares}")
     for reason, images in summary.rejects.most_common():
         typer.echo(f"  rejected as {reason}: {images}")
     if summary.heatmaps:

@@ -3,7 +3,11 @@
 <scores>/scores/part-….parquet    a row an image, see raysvq.schema.SCORES
 <scores>/rejects/part-….parquet   images that could not be scored, with a reason
 <scores>/maps/part-….parquet      anomaly maps of labelled images
-<scores>/_commits/<run>.json      names the files of a finished run, with counts
+<scores>/_commits/<run>.json      names the files of a finished run, with counts and digests
+
+Where images changed and were scored again, the later run has written the files that held their rows
+anew, without them, and its record names those that no longer count. Partitioned results have folders
+such as site=north/date=2026-05-04 above the files.
 """
 
 from __future__ import annotations
@@ -43,21 +47,42 @@ def read_commits(scores: str) -> list[dict[str, Any]]:
     return commits
 
 
+def current_files(commits: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """The files of a kind that count after these commits: `name` below the score directory, `rows`."""
+    replaced = {name for commit in commits for name in commit["replaced"][kind]}
+    written = {file["name"]: file for commit in commits for file in commit["files"][kind]}
+    return [written[name] for name in sorted(written.keys() - replaced)]
+
+
 def committed_files(scores: str, kind: str) -> list[str]:
-    """URIs of the committed files of a kind: `scores`, `rejects` or `maps`."""
-    names = {file["name"] for commit in read_commits(scores) for file in commit["files"][kind]}
-    return [join(scores, name) for name in sorted(names)]
+    """URIs of the committed files of a kind: `scores`, `rejects` or `maps`.
+
+    Raises:
+        DataError: no run has finished there.
+    """
+    return [join(scores, file["name"]) for file in current_files(read_commits(scores), kind)]
 
 
 def open_results(scores: str, kind: str) -> ds.Dataset:
     """An Arrow dataset over the committed files of a kind, nothing read yet.
 
+    Columns that the results are partitioned by come after those of the kind's schema.
+
     Raises:
         DataError: no run has finished there.
     """
-    fs, _ = filesystem(scores)
-    paths = [filesystem(uri)[1] for uri in committed_files(scores, kind)]
-    return ds.dataset(paths, schema=SCHEMAS[kind], filesystem=fs, format="parquet")
+    commits = read_commits(scores)
+    fs, folder = filesystem(scores)
+    paths = [filesystem(join(scores, file["name"]))[1] for file in current_files(commits, kind)]
+    parts = pa.schema([pa.field(name, pa.string()) for name in commits[-1]["partition_by"]])
+    return ds.dataset(
+        paths,
+        schema=pa.schema([*SCHEMAS[kind], *parts]),
+        filesystem=fs,
+        format="parquet",
+        partitioning=ds.partitioning(parts, flavor="hive"),
+        partition_base_dir=folder,
+    )
 
 
 def read_scores(scores: str, columns: list[str] | None = None) -> pa.Table:

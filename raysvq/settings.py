@@ -155,7 +155,11 @@ class AnomalySettings(_Section):
 class ScoringSettings(_Section):
     """What a scoring job reads and writes."""
 
-    batch_images: int = Field(128, ge=1, description="Images a work unit, and rows a Parquet file.")
+    batch_images: int | None = Field(
+        None,
+        ge=1,
+        description="Images a work unit, and rows a Parquet file; none: 16 to 4096, by their number.",
+    )
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
     )
@@ -163,7 +167,17 @@ class ScoringSettings(_Section):
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Whose anomaly maps are kept for `evaluate`."
     )
+    heatmaps: Literal["none", "anomalous"] = Field(
+        "none", description="anomalous: a heat-map overlay of each image at or above the threshold."
+    )
     worst: int = Field(0, ge=0, description="Write heat-map overlays of this many highest-scored images.")
+    partition_by: tuple[str, ...] = Field(
+        (),
+        description="Folders of the results: date (of captured_at), label, group or metadata such as site.",
+    )
+    retry_rejected: bool = Field(
+        False, description="Score again what an earlier run rejected because the store did not hand it out."
+    )
 
 
 class EvaluationSettings(_Section):

@@ -12,7 +12,7 @@ import pytest
 from raysvq import schema
 from raysvq.errors import DataError
 from raysvq.results import committed_files, open_results, read_commits, read_scores
-from raysvq.scoring.sink import File, write_commit, write_unit
+from raysvq.scoring.sink import Commit, Files, write_commit, write_unit
 
 ORIGIN = {
     "run_id": "run-1",
@@ -36,14 +36,16 @@ def _reject(name: str) -> dict[str, Any]:
     return row | ORIGIN | {"reason": "empty", "detail": "0 bytes", "scored_at": WHEN}
 
 
-def _write(folder: Path, unit: str, scores: list[str], rejects: list[str]) -> dict[str, list[File]]:
+def _write(folder: Path, unit: str, scores: list[str], rejects: list[str]) -> Files:
     rows = {"scores": [_score(name) for name in scores], "rejects": [_reject(name) for name in rejects]}
-    return write_unit(str(folder), unit, rows | {"maps": []})
+    return write_unit(str(folder), unit, rows | {"maps": []}, {})
 
 
-def _finish(folder: Path, run: str, files: dict[str, list[File]]) -> None:
+def _finish(folder: Path, run: str, files: Files) -> None:
     rows = sum(file.rows for kind in files.values() for file in kind)
-    write_commit(str(folder), ORIGIN | {"run_id": run}, {}, files, rows)
+    none: Files = {kind: [] for kind in files}
+    commit = Commit(ORIGIN | {"run_id": run}, {}, rows, files, none, {kind: [] for kind in files}, ())
+    write_commit(str(folder), commit)
 
 
 def _ids(folder: Path) -> list[str]:

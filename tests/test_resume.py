@@ -119,12 +119,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(setup: Setup, tmp_path: Path)
 
     def kill_one() -> None:
         _wait_for("a finished work unit", lambda: _receipts(out))
-        for process in psutil.process_iter(["cmdline", "pid"]):
-            with contextlib.suppress(psutil.Error):
-                if "ScoreImages" in " ".join(process.info["cmdline"] or []) and _is_ours(process):
-                    process.kill()
-                    killed.append(process.pid)
-                    return
+        _wait_for("a worker at work", lambda: killed or _kill_worker(killed))
 
     thread = threading.Thread(target=kill_one)
     thread.start()
@@ -145,6 +140,16 @@ def test_a_grown_manifest_scores_only_what_is_new(setup: Setup, tmp_path: Path) 
     assert len(read_commits(str(tmp_path / "scores"))) == 2
     third = setup.score(tmp_path / "scores")
     assert (third.images, third.done_before) == (0, table.num_rows)
+
+
+def _kill_worker(killed: list[int]) -> bool:
+    for process in psutil.process_iter(["cmdline", "pid"]):
+        with contextlib.suppress(psutil.Error):
+            if "MapBatches" in " ".join(process.info["cmdline"] or []) and _is_ours(process):
+                process.kill()
+                killed.append(process.pid)
+                return True
+    return False
 
 
 def _is_ours(process: psutil.Process) -> bool:

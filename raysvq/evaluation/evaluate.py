@@ -18,7 +18,7 @@ from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Met
 from raysvq.evaluation.scored import ScoredImage, image_arrays, read_scored
 from raysvq.evaluation.tables import UNNAMED, ManifestView, read_manifest, read_rejects
 from raysvq.evaluation.threshold import confusion
-from raysvq.results import read_commits
+from raysvq.results import current_files, read_commits
 from raysvq.settings import EvaluationSettings, TileSettings
 
 _BINS = 40
@@ -93,12 +93,12 @@ def _provenance(manifest: str, scores: str, commits: Sequence[dict[str, Any]]) -
 
 
 def _counts(
-    commits: Sequence[dict[str, Any]], view: ManifestView, images: Sequence[ScoredImage], refused: set[str]
+    commits: list[dict[str, Any]], view: ManifestView, images: Sequence[ScoredImage], refused: set[str]
 ) -> Counts:
     anomalous = sum(item.image.anomalous for item in images)
     return Counts(
-        scored=sum(commit["scored"] for commit in commits),
-        rejected=sum(commit["rejected"] for commit in commits),
+        scored=sum(file["rows"] for file in current_files(commits, "scores")),
+        rejected=sum(file["rows"] for file in current_files(commits, "rejects")),
         manifest=view.counts,
         test_scored={schema.NORMAL: len(images) - anomalous, schema.ANOMALOUS: anomalous},
         test_rejected=len(refused),

@@ -29,6 +29,8 @@ REASONS = {
     "not_found": "no file at this URI",
     "access_denied": "the store refused to hand the file out",
     "unreadable": "the file could not be read in full",
+    "changed": "the file's size is another than when it was indexed",
+    "crashed": "the decoder crashed or hung on it",
     "empty": "the file has no bytes",
     "not_an_image": "no known image format",
     "corrupt": "the format is known, but the data is cut off or damaged",

@@ -1,4 +1,4 @@
-"""Heat-map overlays of the highest-scored images."""
+"""Heat-map overlays: of every anomalous image as it is scored, or of the highest-scored ones at the end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,29 @@ import ray
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.model.bundle import load_bundle
-from raysvq.model.scorer import ImageScorer
+from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.settings import ScoringSettings
 from raysvq.storage import join, read_bytes, write_bytes
 
 MAX_SIDE = 1600  # of an overlay, pixels
 
 
-def write_heatmaps(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str) -> list[str]:
+def write_heatmap(
+    uri: str, content: bytes, result: ImageResult, low: float, scoring: ScoringSettings
+) -> None:
+    """Write a scored image's overlay as JPEG; map values up to `low` leave the image as it is.
+
+    Raises:
+        DecodeError: the file is not a whole, readable image.
+        StorageError: the place may not be written.
+    """
+    image = to_rgb8(decode_image(content, scoring.max_pixels))
+    full = upsample(result.anomaly_map, result.span, (result.tiling.height, result.tiling.width))
+    picture = overlay(image, full, low, max(2 * low, float(np.max(full))))
+    write_bytes(uri, encode_jpeg(picture, MAX_SIDE))
+
+
+def write_worst(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str) -> list[str]:
     """Write an overlay for each (score, image_id, uri), named by rank, in one Ray task.
 
     An image that is gone since it was scored has none.
@@ -37,15 +52,11 @@ def _draw(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str
     scorer = ImageScorer(bundle.model, bundle.settings, scoring)
     uris = []
     for rank, (_, image_id, uri) in enumerate(worst, start=1):
+        target = join(out, "heatmaps", f"{rank:04d}-{image_id}.jpg")
         try:
             content = read_bytes(uri)
-            result = scorer(content)
-            image = to_rgb8(decode_image(content, scoring.max_pixels))
+            write_heatmap(target, content, scorer(content), bundle.reference.pixel_threshold, scoring)
         except (DecodeError, OSError):
             continue
-        full = upsample(result.anomaly_map, result.span, (result.tiling.height, result.tiling.width))
-        low = bundle.reference.pixel_threshold
-        picture = overlay(image, full, low, max(2 * low, float(np.max(full))))
-        uris.append(join(out, "heatmaps", f"{rank:04d}-{image_id}.jpg"))
-        write_bytes(uris[-1], encode_jpeg(picture, MAX_SIDE))
+        uris.append(target)
     return uris

@@ -9,47 +9,40 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import ray.data
 from ray.exceptions import RayTaskError
 
 from raysvq.cluster import connect
-from raysvq.data.manifest import Tally, open_manifest
+from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
-from raysvq.errors import AccountingError, RaysvqError
+from raysvq.errors import RaysvqError
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.scoring.heatmaps import write_heatmaps
+from raysvq.results import SCHEMAS
+from raysvq.scoring.account import require_complete
+from raysvq.scoring.heatmaps import write_worst
 from raysvq.scoring.lease import lease
 from raysvq.scoring.pending import PENDING, Pending, find_pending
-from raysvq.scoring.plan import ActorPlan, plan_actors
+from raysvq.scoring.plan import WorkPlan, plan_work, unit_images
+from raysvq.scoring.progress import Progress, watchdog
+from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
-from raysvq.scoring.sink import File, write_commit
-from raysvq.scoring.worker import ScoreImages
+from raysvq.scoring.sink import Commit, File, Files, write_commit
+from raysvq.scoring.worker import Job, ScoreUnits, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
-from raysvq.storage import (
-    canonical,
-    exists,
-    filesystem,
-    join,
-    put_file,
-    read_bytes,
-    remove_folder,
-    write_bytes,
-)
+from raysvq.storage import canonical, exists, join, put_file, read_bytes, remove_folder, write_bytes
 
 PROBED = 8
-REPORT_EVERY_S = 5.0
 WORK = "_work"  # below a score directory: what a run that is not finished has done
-READERS = 16  # result files read at once for the final count
 MOST_BLOCKS = 2000  # beyond, several work units share one
+WORKER_DEATHS = 20  # of the processes that one block was given to, after which the run ends
 
 
 @dataclass
@@ -60,12 +53,14 @@ class ScoreSummary:
     run_id: str
     images: int  # to score in this run
     done_before: int = 0  # images of the manifest that earlier runs committed
+    rescored: int = 0  # images whose committed rows this run replaced
     scored: int = 0
     anomalous: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
-    heatmaps: list[str] = field(default_factory=list)
-    files: dict[str, list[File]] = field(default_factory=lambda: {"scores": [], "rejects": [], "maps": []})
+    spent: Counter[str] = field(default_factory=Counter)  # seconds of all workers: read, score, rows, write
+    heatmaps: list[str] = field(default_factory=list)  # of the worst
+    files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
     worst: list[list[Any]] = field(default_factory=list)  # score, image_id, uri
 
     @property
@@ -73,9 +68,19 @@ class ScoreSummary:
         """Images accounted for so far."""
         return self.scored + self.rejects.total()
 
+    def add(self, report: dict[str, Any], worst: int) -> None:
+        """Count a work unit's report."""
+        self.scored += report["scored"]
+        self.anomalous += report["anomalous"]
+        self.rejects.update(report["reasons"])
+        self.spent.update(report["seconds"])
+        self.worst = heapq.nlargest(worst, self.worst + report["worst"])
+        for kind, files in report["files"].items():
+            self.files[kind] += [File(**file) for file in files]
+
 
 def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSummary:
-    """Score every image of a manifest that is not yet scored in `out`.
+    """Score every image of a manifest that is not yet scored in `out`, or has changed since.
 
     Stopped at any instant and started again with the same arguments, it goes on where it was: what
     counts in the end is the same as if it had never been stopped.
@@ -93,32 +98,50 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
     require_readable(rows.head(PROBED, columns=["uri"])["uri"].to_pylist())
-    settings_digest = _digest(bundle, settings.scoring)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as folder:
-        origin = provenance(bundle, run_id, settings_digest)
-        pending = find_pending(rows, out, origin, Path(folder))
+        origin = provenance(bundle, run_id, scoring_digest(bundle, settings.scoring))
+        pending = find_pending(rows, out, origin, settings.scoring, Path(folder))
         work = _work_folder(out, pending, f"{bundle.model_digest}:{digest(settings.scoring)}")
-        run_id = _adopt(work, run_id, pending)
-        summary = ScoreSummary(out, run_id, pending.rows.count, done_before=pending.done)
+        origin["run_id"] = run_id = _adopt(work, run_id, pending)
+        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored)
         if not summary.images:
             return summary
-        origin["run_id"] = run_id
         started = time.monotonic()
-        plan = plan_actors(connect(settings.ray))
-        reports = _run(model, out, work, origin, settings.scoring, plan, summary.images)
-        print(_announce(summary, bundle), flush=True)
-        _collect(reports, summary, settings.scoring.worst)
-        _account(out, summary.files, pending)
-        summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out)
+        plan = plan_work(connect(settings.ray))
+        job = Job(
+            model=model,
+            out=out,
+            work=work,
+            origin=tuple(origin.items()),
+            scoring=settings.scoring,
+            unit_images=unit_images(summary.images, settings.scoring.batch_images),
+            device="cuda" if plan.use_gpu else "cpu",
+        )
+        print(_announce(summary, bundle, plan), flush=True)
+        _collect(_reports(job, plan, summary.images), summary, settings.scoring.worst)
+        require_complete(out, summary.files, pending)
+        summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out)
+        kept, replaced = without_images(out, pending.rescored_ids(), run_id)
         require_held()
-        write_commit(out, origin, _resolved(bundle, settings), summary.files, summary.images)
+        write_commit(
+            out,
+            Commit(
+                origin=origin,
+                settings=_resolved(bundle, settings),
+                images=summary.images,
+                files=summary.files,
+                kept=kept,
+                replaced=replaced,
+                partition_by=settings.scoring.partition_by,
+            ),
+        )
         remove_folder(join(out, WORK))  # with what runs left that were never taken up again
         summary.seconds = time.monotonic() - started
     return summary
 
 
-def _digest(bundle: Bundle, scoring: ScoringSettings) -> str:
+def scoring_digest(bundle: Bundle, scoring: ScoringSettings) -> str:
     """Of the settings that decide what a row says; how the work is cut up is not among them."""
     deciding = ScoringSettings(max_pixels=scoring.max_pixels)
     return digest(bundle.settings.model_copy(update={"scoring": deciding}))
@@ -150,82 +173,50 @@ def _adopt(work: str, run_id: str, pending: Pending) -> str:
     return run_id
 
 
-def _announce(summary: ScoreSummary, bundle: Bundle) -> str:
+def _announce(summary: ScoreSummary, bundle: Bundle, plan: WorkPlan) -> str:
     before = f"; {summary.done_before} are scored already" if summary.done_before else ""
-    return f"scoring {summary.images} images with model {bundle.model_version}{before}"
+    changed = f", {summary.rescored} of them again" if summary.rescored else ""
+    device = "GPU" if plan.use_gpu else "CPU"
+    return (
+        f"scoring {summary.images} images{changed} with model {bundle.model_version}"
+        f" on {plan.workers} {device}(s){before}"
+    )
 
 
-def _run(
-    model: str, out: str, work: str, origin: Row, scoring: ScoringSettings, plan: ActorPlan, images: int
-) -> ray.data.Dataset:
+def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
     """Start nothing yet: the stream of work-unit reports, one JSON text each."""
-    units = -(-images // scoring.batch_images)
-    return ray.data.range(units, override_num_blocks=min(units, MOST_BLOCKS)).map_batches(
-        ScoreImages,
-        fn_constructor_args=(model, out, work, scoring, origin, "cuda" if plan.use_gpu else "cpu"),
+    units = np.arange(-(-images // job.unit_images))
+    blocks = np.array_split(units, min(len(units), MOST_BLOCKS))
+    # Blocks put by the driver live beside it: a node that is lost takes none of them along.
+    numbers = ray.data.from_arrow([pa.table({"id": block}) for block in blocks])
+    if plan.use_gpu:
+        return numbers.map_batches(
+            ScoreUnits,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=plan.workers),
+            num_cpus=plan.cpus,
+            num_gpus=1,
+        )
+    return numbers.map_batches(
+        partial(score_units, job=job),
         batch_size=1,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=plan.actors),
         num_cpus=plan.cpus,
-        num_gpus=1 if plan.use_gpu else None,
+        ray_remote_args_fn=lambda: {"max_retries": WORKER_DEATHS},
     )
 
 
 def _collect(reports: ray.data.Dataset, summary: ScoreSummary, worst: int) -> None:
-    started = told = time.monotonic()
+    progress = Progress(summary.images)
     try:
-        for row in reports.iter_rows():
-            report = json.loads(row["report"])
-            summary.scored += report["scored"]
-            summary.anomalous += report["anomalous"]
-            summary.rejects.update(report["reasons"])
-            summary.worst = heapq.nlargest(worst, summary.worst + report["worst"])
-            for kind, files in report["files"].items():
-                summary.files[kind] += [File(**file) for file in files]
-            now = time.monotonic()
-            if now - told > REPORT_EVERY_S or summary.done == summary.images:
-                told = now
-                print(_line(summary, now - started), flush=True)
+        with watchdog() as alive:
+            for row in reports.iter_rows():
+                alive.set()
+                summary.add(json.loads(row["report"]), worst)
+                progress.tell(summary.done, summary.rejects.total())
     except RayTaskError as error:
         if isinstance(error.cause, RaysvqError):
             raise error.cause from error
         raise
-
-
-def _line(summary: ScoreSummary, seconds: float) -> str:
-    pace = summary.done / max(seconds, 1e-9)
-    left = (summary.images - summary.done) / pace if pace else 0.0
-    return (
-        f"{summary.done}/{summary.images} images  {pace:.1f} images/s"
-        f"  {summary.rejects.total()} rejected  {left:.0f} s left"
-    )
-
-
-def _account(out: str, files: dict[str, list[File]], pending: Pending) -> None:
-    """Compare the ids in the files just written with the rows that were to be scored."""
-    written = [file for kind in ("scores", "rejects") for file in files[kind]]
-    found = Tally()
-    with ThreadPoolExecutor(READERS) as pool:
-        for part in pool.map(lambda file: _tally_of(out, file), written):
-            found.merge(part)
-    if found == pending.rows:
-        return
-    ids = [image for file in written for image in _ids(out, file).to_pylist()]
-    wanted = set(pq.read_table(pending.path, columns=["image_id"])["image_id"].to_pylist())
-    twice = [image for image, times in Counter(ids).items() if times > 1]
-    lost, strange = sorted(wanted - set(ids)), sorted(set(ids) - wanted)
-    raise AccountingError(
-        f"{out}: {pending.rows.count} images to score, {found.count} rows written;"
-        f" lost {lost[:5]}, twice {twice[:5]}, not in the manifest {strange[:5]}; nothing was committed"
-    )
-
-
-def _tally_of(out: str, file: File) -> Tally:
-    result = Tally()
-    result.add(_ids(out, file))
-    return result
-
-
-def _ids(out: str, file: File) -> pa.ChunkedArray:
-    fs, path = filesystem(join(out, file.name))
-    return ds.dataset(path, filesystem=fs, format="parquet").to_table(columns=["image_id"])["image_id"]

@@ -1,4 +1,4 @@
-"""How many scoring actors a cluster takes, and how many CPUs each; refuses what could never start."""
+"""How a cluster's machines share the work of scoring; refuses what could never start."""
 
 from __future__ import annotations
 
@@ -7,32 +7,46 @@ from dataclasses import dataclass
 from raysvq.cluster import Capacity
 from raysvq.errors import SettingsError
 
-_SHARES = (1.0, 0.75, 0.5, 0.25, 0.125)  # CPUs an actor may ask for, the most that fits is taken
+FEWEST, USUAL, MOST = 16, 128, 4096  # images of a work unit
+_PARTS = (0.75, 0.5, 0.25, 0.125)  # of a CPU, where GPUs have not one each
+UNITS = 4000  # of a large run: so many receipts, and files of each kind
 
 
 @dataclass(frozen=True)
-class ActorPlan:
-    """The pool of scoring actors, and what each asks of the cluster."""
+class WorkPlan:
+    """Who scores: an actor for each GPU, or a task for each CPU."""
 
-    actors: int
-    cpus: float
+    workers: int
+    cpus: float  # of each
     use_gpu: bool
 
 
-def plan_actors(capacity: Capacity) -> ActorPlan:
-    """An actor for each GPU, or for each CPU where there is none, as far as a CPU is left to read with.
+def plan_work(capacity: Capacity) -> WorkPlan:
+    """GPUs where there are some, each with its share of its machine's CPUs to decode with; else CPUs.
 
-    That CPU serves the tasks that read the manifest, and those that rebuild what a lost node held.
+    Actors on GPUs leave a CPU free for the tasks that feed them. On CPUs nothing need be kept free:
+    tasks take whatever room there is at any time, and what a lost node held is done again by the others.
 
     Raises:
         SettingsError: the cluster is too small.
     """
-    gpus = sum(int(node.gpus) for node in capacity.nodes)
-    for actors in range(gpus or sum(int(node.cpus) for node in capacity.nodes), 0, -1):
-        for share in _SHARES:
-            if capacity.places(share, gpus > 0) >= actors and capacity.keeps_a_cpu(actors, share):
-                return ActorPlan(actors, share, gpus > 0)
+    gpus = int(capacity.gpus)
+    if not gpus and capacity.cpus >= 1:
+        return WorkPlan(int(capacity.cpus), 1.0, False)
+    shares = [int(node.cpus / node.gpus) for node in capacity.nodes if node.gpus >= 1]
+    for cpus in (*range(min(shares, default=0), 0, -1), *_PARTS):
+        if gpus and capacity.places(cpus, True) >= gpus and capacity.keeps_a_cpu(gpus, cpus):
+            return WorkPlan(gpus, cpus, True)
     raise SettingsError(
-        f"the cluster has {capacity.cpus:g} CPUs on {len(capacity.nodes)} node(s); scoring needs one for an"
-        " actor and a whole one on some node to read with: wait until its workers are up, or raise ray.cpus"
+        f"the cluster has {capacity.cpus:g} CPUs and {gpus} GPUs on {len(capacity.nodes)} node(s); scoring"
+        " needs one CPU, and beside GPUs some CPU for each and a whole one to feed them: wait until its"
+        " workers are up, or raise ray.cpus"
     )
+
+
+def unit_images(images: int, asked: int | None) -> int:
+    """Images of a work unit: few enough to share out a small run, files large enough for a large one."""
+    if asked is not None:
+        return asked
+    even = min(max(images // 64, FEWEST), USUAL)
+    return min(max(even, -(-images // UNITS)), MOST)

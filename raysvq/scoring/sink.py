@@ -1,7 +1,7 @@
 """Result files and the commit record that makes them count.
 
-A work unit's files are named after its images, the model and the settings, and written whole; a
-file that no commit record names was left by a run that did not finish, and no reader looks at it.
+A work unit's files are named after its run, images, model and settings, and written whole; a file
+that no commit record names was left by a run that did not finish, and no reader looks at it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,15 +25,20 @@ from raysvq.storage import join, write_bytes
 
 @dataclass(frozen=True)
 class File:
-    """A result file: its name below the score directory, and its rows."""
+    """A result file: its name below the score directory, its rows, and the SHA-256 of its bytes."""
 
     name: str
     rows: int
+    sha256: str
 
 
-def unit_name(sources: Sequence[Row], model_digest: str, settings_digest: str) -> str:
-    """The same for the same images, unchanged, under the same model and settings."""
-    key = hashlib.blake2b(f"{model_digest}:{settings_digest}".encode(), digest_size=12)
+Files = dict[str, list[File]]  # by kind of result
+
+
+def unit_name(sources: Sequence[Row], origin: Row) -> str:
+    """The same for the same images, unchanged, in the same run, under the same model and settings."""
+    digests = [origin["run_id"], origin["model_digest"], origin["settings_digest"]]
+    key = hashlib.blake2b(":".join(digests).encode(), digest_size=12)
     for source in sources:
         key.update(
             f"|{source['image_id']}:{source['size_bytes']}:{source['etag']}:{source['mtime']}".encode()
@@ -40,54 +46,75 @@ def unit_name(sources: Sequence[Row], model_digest: str, settings_digest: str) -
     return key.hexdigest()
 
 
-def write_unit(out: str, name: str, tables: dict[str, list[Row]]) -> dict[str, list[File]]:
-    """Write a work unit's rows, kind by kind; kinds without rows have no file.
+def write_unit(out: str, name: str, tables: dict[str, list[Row]], folders: Mapping[str, str]) -> Files:
+    """Write a work unit's rows, a file for each kind and partition that has any.
+
+    Args:
+        folders: image id -> partition such as `site=north`, for images that have one.
 
     Raises:
         StorageError: `out` may not be written.
     """
-    written: dict[str, list[File]] = {}
+    written: Files = {}
     for kind, rows in tables.items():
-        written[kind] = []
-        if rows:
-            file = File(f"{kind}/part-{name}.parquet", len(rows))
-            write_bytes(join(out, file.name), _parquet(rows, SCHEMAS[kind]))
-            written[kind].append(file)
+        parts: dict[str, list[Row]] = defaultdict(list)
+        for row in rows:
+            parts[folders.get(row["image_id"], "")].append(row)
+        written[kind] = [
+            write_table(out, join(kind, *filter(None, [part]), f"part-{name}.parquet"), kind, table)
+            for part, some in sorted(parts.items())
+            if (table := pa.Table.from_pylist(some, schema=SCHEMAS[kind]))
+        ]
     return written
 
 
-def write_commit(out: str, origin: Row, settings: Row, files: dict[str, list[File]], images: int) -> str:
-    """Make a run's files count.
+def write_table(out: str, name: str, kind: str, table: pa.Table) -> File:
+    """Write one result file.
 
-    Args:
-        origin: provenance columns of the run's rows.
-        settings: resolved, plain values.
-        files: by kind.
-        images: how many were to be scored.
+    Raises:
+        StorageError: `out` may not be written.
+    """
+    buffer = io.BytesIO()
+    pq.write_table(table.cast(SCHEMAS[kind]), buffer, compression="zstd")
+    content = buffer.getvalue()
+    write_bytes(join(out, name), content)
+    return File(name, table.num_rows, hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a run adds to a score directory, and what it takes the place of."""
+
+    origin: Row  # provenance columns of the run's rows
+    settings: Row  # resolved, plain values
+    images: int  # that were to be scored
+    files: Files  # of the run's own rows
+    kept: Files  # earlier rows, written anew without those of images that were scored again
+    replaced: dict[str, list[str]]  # names of the files that held them
+    partition_by: tuple[str, ...]
+
+
+def write_commit(out: str, commit: Commit) -> str:
+    """Make a run's files count.
 
     Returns:
         The URI of the record.
     """
-    record: dict[str, Any] = {
-        **origin,
-        "created_at": datetime.now(UTC).isoformat(),
-        "settings": settings,
-        "images": images,
-        "scored": sum(file.rows for file in files["scores"]),
-        "rejected": sum(file.rows for file in files["rejects"]),
-        "files": {
-            kind: [
-                {"name": file.name, "rows": file.rows} for file in sorted(names, key=lambda file: file.name)
-            ]
-            for kind, names in files.items()
-        },
+    files = {
+        kind: sorted([*own, *commit.kept[kind]], key=lambda file: file.name)
+        for kind, own in commit.files.items()
     }
-    uri = join(out, COMMITS, f"{origin['run_id']}.json")
+    record: dict[str, Any] = {
+        **commit.origin,
+        "created_at": datetime.now(UTC).isoformat(),
+        "settings": commit.settings,
+        "images": commit.images,
+        "scored": sum(file.rows for file in commit.files["scores"]),
+        "rejected": sum(file.rows for file in commit.files["rejects"]),
+        "partition_by": commit.partition_by,
+        "files": {kind: [asdict(file) for file in some] for kind, some in files.items()},
+        "replaced": commit.replaced,
+    }
+    uri = join(out, COMMITS, f"{commit.origin['run_id']}.json")
     write_bytes(uri, json.dumps(record, indent=1).encode())
     return uri
-
-
-def _parquet(rows: list[Row], schema: pa.Schema) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer, compression="zstd")
-    return buffer.getvalue()

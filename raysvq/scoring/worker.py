@@ -1,122 +1,163 @@
-"""The Ray Data actor that turns manifest rows into result files."""
+"""The function, or on GPUs the actor, that turns manifest rows into result files.
+
+On CPUs, Ray tasks do the work: one that is lost with its node runs again on whichever node has room,
+and nodes that join take part. The model stays with the process from one task to the next.
+"""
 
 from __future__ import annotations
 
 import heapq
 import json
+import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any
 
+import cv2
 import torch
 
-from raysvq.errors import BundleError, StorageError
+from raysvq.errors import BundleError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
-from raysvq.model.scorer import ImageScorer
+from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import TEST, UNKNOWN
+from raysvq.scoring.fetch import fetch
+from raysvq.scoring.heatmaps import write_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
+from raysvq.scoring.trial import Trial
 from raysvq.settings import ScoringSettings
-from raysvq.storage import exists, join, read_bytes, write_bytes
-
-READ_AHEAD = 8  # files fetched while others are scored
+from raysvq.storage import create_file, exists, join, read_bytes, write_bytes
 
 
-class ScoreImages:
-    """Scores one work unit a call: fetches, decodes, scores and writes, and hands back the tally."""
+@dataclass(frozen=True)
+class Job:
+    """What every worker of a run needs to know."""
 
-    def __init__(
-        self, model: str, out: str, work: str, scoring: ScoringSettings, origin: Row, device: str
-    ) -> None:
-        """`work` holds the run's pending rows and receipts, `origin` the provenance columns of its rows."""
-        if device == "cpu":
+    model: str  # the bundle's folder
+    out: str
+    work: str  # where the pending rows and the receipts are
+    origin: tuple[tuple[str, str], ...]  # provenance columns of the run's rows
+    scoring: ScoringSettings
+    unit_images: int
+    device: str
+
+
+def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
+    """Numbers of work units -> what was done, as one JSON text a unit. For Ray tasks."""
+    return _scorer(job)(units)
+
+
+class ScoreUnits:
+    """Scores one work unit after the other: fetches, decodes, scores, writes, and hands back the tally."""
+
+    def __init__(self, job: Job) -> None:
+        """Raises BundleError where the model was replaced since the run started."""
+        if job.device == "cpu":
             torch.set_num_threads(1)
-        bundle = load_bundle(model)
-        self.model = model
-        self.model_digest = bundle.model_digest
-        self.scorer = ImageScorer(bundle.model, bundle.settings, scoring, device)
+        cv2.setNumThreads(1)
+        bundle = load_bundle(job.model)
+        self.job = job
+        self.origin = dict(job.origin)
+        if bundle.model_digest != self.origin["model_digest"]:
+            raise BundleError(f"{job.model} holds another model than when this run started; start it again")
+        self.scorer = ImageScorer(bundle.model, bundle.settings, job.scoring, job.device)
+        self.tiles = bundle.settings.tiles
         self.reference = bundle.reference
-        self.scoring = scoring
-        self.out = out
-        self.work = work
-        self.rows = PendingRows(join(work, PENDING))
-        self.origin = origin
+        self.rows = PendingRows(join(job.work, PENDING))
 
     def __call__(self, units: dict[str, Any]) -> dict[str, Any]:
         """Numbers of work units -> what was done, as one JSON text a unit.
 
         A unit that has a receipt was finished before, and is not touched again.
-
-        Raises:
-            BundleError: the model was replaced while the run was on.
         """
-        if self.model_digest != self.origin["model_digest"]:
-            raise BundleError(f"{self.model} holds another model than when this run started; start it again")
         return {"report": [self._unit(int(number)) for number in units["id"]]}
 
     def _unit(self, number: int) -> str:
-        receipt = join(self.work, "receipts", f"{number:09d}.json")
+        receipt = join(self.job.work, "receipts", f"{number:09d}.json")
         if exists(receipt):
             return read_bytes(receipt).decode()
-        size = self.scoring.batch_images
-        report = json.dumps(self._score(self.rows.read(number * size, size)))
+        first = create_file(join(self.job.work, "begun", f"{number:09d}"), b"")
+        size = self.job.unit_images
+        report = json.dumps(self._score(self.rows.read(number * size, size), cautiously=not first))
         write_bytes(receipt, report.encode())
         return report
 
-    def _score(self, sources: list[Row]) -> dict[str, Any]:
-        """Score a unit's images and write its files; returns counts, files and highest scores."""
+    def _score(self, sources: list[Row], cautiously: bool) -> dict[str, Any]:
+        """Score a unit's images and write its files; returns counts, files and highest scores.
+
+        Args:
+            cautiously: the unit was begun before and did not end, perhaps because an image crashed its
+                worker: try each in a process of its own first.
+        """
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
-        for source, content in _fetch(sources):
-            try:
-                if not isinstance(content, bytes):
-                    raise content
-                result = self.scorer(content)
-            except (DecodeError, OSError) as error:
-                tables["rejects"].append(reject_row(source, error, self.origin))
-                continue
-            tables["scores"].append(score_row(source, result, self.reference, self.origin))
-            if self._keeps_map(source):
-                tables["maps"].append(map_row(source, result))
-        name = unit_name(sources, self.origin["model_digest"], self.origin["settings_digest"])
-        files = write_unit(self.out, name, tables)
+        scoring = self.job.scoring
+        clock = _Clock()
+        with Trial(self.tiles, scoring.max_pixels) if cautiously else nullcontext() as trial:
+            for source, content in fetch(sources):
+                clock.lap("read")
+                try:
+                    if isinstance(content, Exception):
+                        raise content
+                    if trial:
+                        trial.require_survival(content)
+                    result = self.scorer(content)
+                except (DecodeError, OSError) as error:
+                    tables["rejects"].append(reject_row(source, error, self.origin))
+                    continue
+                finally:
+                    clock.lap("score")
+                row = score_row(source, result, self.reference, self.origin)
+                if scoring.heatmaps == "anomalous" and row["is_anomalous"]:
+                    row["heatmap_uri"] = self._heatmap(source, content, result)
+                tables["scores"].append(row)
+                if self._keeps_map(source):
+                    tables["maps"].append(map_row(source, result))
+                clock.lap("rows")
+        folders = {source["image_id"]: source["folder"] for source in sources}
+        files = write_unit(self.job.out, unit_name(sources, self.origin), tables, folders)
+        clock.lap("write")
         return {
             "scored": len(tables["scores"]),
             "reasons": dict(Counter(row["reason"] for row in tables["rejects"])),
             "anomalous": sum(row["is_anomalous"] for row in tables["scores"]),
             "files": {kind: [asdict(file) for file in written] for kind, written in files.items()},
             "worst": self._worst(tables["scores"]),
+            "seconds": clock.seconds,
         }
 
+    def _heatmap(self, source: Row, content: bytes, result: ImageResult) -> str:
+        uri = join(self.job.out, "heatmaps", f"{source['image_id']}.jpg")
+        write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
+        return uri
+
     def _keeps_map(self, source: Row) -> bool:
-        if self.scoring.maps == "labelled":
+        if self.job.scoring.maps == "labelled":
             return source["label"] != UNKNOWN and source["split"] == TEST
-        return self.scoring.maps == "all"
+        return self.job.scoring.maps == "all"
 
     def _worst(self, rows: list[Row]) -> list[list[Any]]:
         ranked = ([row["image_score"], row["image_id"], row["uri"]] for row in rows)
-        return heapq.nlargest(self.scoring.worst, ranked)
+        return heapq.nlargest(self.job.scoring.worst, ranked)
 
 
-def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | DecodeError | OSError]]:
-    """Each image's bytes, or why they cannot be had; a few files are read ahead."""
-    with ThreadPoolExecutor(READ_AHEAD) as pool:
-        pending = [(source, pool.submit(_read, source["uri"])) for source in sources[:READ_AHEAD]]
-        for place in range(len(sources)):
-            source, content = pending.pop(0)
-            following = place + READ_AHEAD
-            if following < len(sources):
-                pending.append((sources[following], pool.submit(_read, sources[following]["uri"])))
-            yield source, content.result()
+@lru_cache(maxsize=1)
+def _scorer(job: Job) -> ScoreUnits:
+    return ScoreUnits(job)
 
 
-def _read(uri: str) -> bytes | DecodeError | OSError:
-    try:
-        return read_bytes(uri)
-    except StorageError as error:  # no client for the scheme
-        return DecodeError("unreadable", str(error))
-    except OSError as error:
-        return error
+@dataclass
+class _Clock:
+    """Where a unit's time goes."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    since: float = field(default_factory=time.perf_counter)
+
+    def lap(self, what: str) -> None:
+        """Count the time since the last lap."""
+        now = time.perf_counter()
+        self.seconds[what] = self.seconds.get(what, 0.0) + now - self.since
+        self.since = now

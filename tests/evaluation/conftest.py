@@ -111,6 +111,8 @@ class ScoredSet:
             **run,
             "created_at": WHEN.isoformat(),
             "files": files,
+            "replaced": {kind: [] for kind in files},
+            "partition_by": [],
             "images": sum(counts.values()),
             **counts,
         }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -13,21 +15,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysvq.data.manifest import tally
-from raysvq.errors import DataError
+from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import PendingRows, find_pending
 from raysvq.scoring.rows import Row, provenance, reject_row, score_row
-from raysvq.scoring.sink import write_commit, write_unit
+from raysvq.scoring.sink import Commit, write_commit, write_unit
+from raysvq.settings import ScoringSettings
 
 Source = Callable[..., Row]
-Commit = Callable[[list[Row], list[Row]], Row]
+CommitRun = Callable[[list[Row], list[Row]], Row]
 
 
 @pytest.fixture
-def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> Commit:
+def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
     """Commits a run with scored and rejected images; returns its provenance."""
 
     def build(scored: list[Row], rejected: list[Row]) -> Row:
@@ -35,21 +38,23 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> Commit:
         scores = [score_row(row, result, bundle.reference, origin) for row in scored]
         rejects = [reject_row(row, DecodeError("empty", "0 bytes"), origin) for row in rejected]
         tables = {"scores": scores, "rejects": rejects, "maps": []}
-        files = write_unit(str(tmp_path / "out"), origin["run_id"], tables)
-        write_commit(str(tmp_path / "out"), origin, {}, files, len(scores) + len(rejects))
+        files = write_unit(str(tmp_path / "out"), origin["run_id"], tables, {})
+        none: dict[str, list[Any]] = {kind: [] for kind in tables}
+        record = Commit(origin, {}, len(scores) + len(rejects), files, none, none, ())
+        write_commit(str(tmp_path / "out"), record)
         return origin
 
     return build
 
 
 def _manifest(rows: list[Row]) -> ds.Dataset:
-    names = ["mask_uri", "group", "defect_type", "captured_at"]
-    full = [row | dict.fromkeys(names) | {"meta": []} for row in rows]
+    blank = dict.fromkeys(["mask_uri", "group", "defect_type", "captured_at"]) | {"meta": []}
+    full = [blank | row for row in rows]
     return ds.dataset(pa.Table.from_pylist(full, schema=MANIFEST))
 
 
-def _left(manifest: ds.Dataset, origin: Row, folder: Path) -> list[str]:
-    pending = find_pending(manifest, str(folder / "out"), origin, folder)
+def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> list[str]:
+    pending = find_pending(manifest, str(folder / "out"), origin, ScoringSettings(**scoring), folder)
     ids: list[str] = pq.read_table(pending.path)["image_id"].to_pylist()
     assert pending.rows.count == len(ids)
     assert pending.done == manifest.count_rows() - len(ids)
@@ -62,7 +67,7 @@ def test_all_is_left_where_nothing_is_committed(tmp_path: Path, source: Source, 
     assert _left(manifest, origin, tmp_path) == [source(number)["image_id"] for number in (0, 1, 2)]
 
 
-def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, commit: Commit) -> None:
+def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, commit: CommitRun) -> None:
     commit([source(0)], [source(1)])
     origin = commit([source(3)], [])
     assert _left(_manifest([source(n) for n in range(5)]), origin, tmp_path) == [
@@ -74,15 +79,19 @@ def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, com
 @pytest.mark.parametrize(
     "change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}, {"mtime": None}], ids=str
 )
-def test_an_image_that_changed_is_named(tmp_path: Path, source: Source, commit: Commit, change: Row) -> None:
+def test_an_image_that_changed_is_left_and_replaces_its_row(
+    tmp_path: Path, source: Source, commit: CommitRun, change: Row
+) -> None:
     origin = commit([source(0), source(1)], [])
-    with pytest.raises(DataError, match=r"1 images .* have changed since, such as /plates/1\.png"):
-        _left(_manifest([source(0), source(1, **change)]), origin, tmp_path)
+    manifest = _manifest([source(0), source(1, **change), source(2)])
+    pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
+    assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
+    assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
 
 
 @pytest.mark.parametrize("digest", ["model_digest", "settings_digest"])
 def test_another_model_or_other_settings_are_named(
-    tmp_path: Path, source: Source, commit: Commit, digest: str
+    tmp_path: Path, source: Source, commit: CommitRun, digest: str
 ) -> None:
     origin = commit([source(0), source(1)], []) | {digest: "other"}
     with pytest.raises(DataError, match=r"2 images .* by another model or with other settings"):
@@ -110,3 +119,53 @@ def test_the_same_rows_are_left_whatever_the_manifests_order(
     first = _left(_manifest(rows), origin, tmp_path)
     assert first == _left(_manifest(rows[::-1]), origin, tmp_path)
     assert tally(_manifest(rows)).count == len(first)
+
+
+def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
+    tmp_path: Path, source: Source, bundle: Bundle
+) -> None:
+    origin = provenance(bundle, "run-1", "5e77")
+    errors = {1: FileNotFoundError("gone"), 2: DecodeError("corrupt", "cut off"), 3: OSError("reset by peer")}
+    rejects = [reject_row(source(number), error, origin) for number, error in errors.items()]
+    tables: dict[str, list[Row]] = {"scores": [], "rejects": rejects, "maps": []}
+    none: dict[str, list[Any]] = {kind: [] for kind in tables}
+    files = write_unit(str(tmp_path / "out"), "u", tables, {})
+    write_commit(str(tmp_path / "out"), Commit(origin, {}, 3, files, none, none, ()))
+    manifest = _manifest([source(number) for number in (1, 2, 3)])
+    assert _left(manifest, origin, tmp_path) == []
+    again = _left(manifest, origin, tmp_path, retry_rejected=True)
+    assert again == [source(1)["image_id"], source(3)["image_id"]]
+
+
+def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle: Bundle) -> None:
+    origin = provenance(bundle, "run", "5e77")
+    days = [datetime(2026, 5, 5, 1, tzinfo=UTC), datetime(2026, 5, 4, 23, tzinfo=UTC), None]
+    sites = ["north/1", "süd", None]
+    rows = [
+        source(number, captured_at=day, meta=[("site", site)] if site else [])
+        for number, (day, site) in enumerate(zip(days, sites, strict=True))
+    ]
+    scoring = ScoringSettings(partition_by=("site", "date"))
+    pending = find_pending(_manifest(rows), str(tmp_path / "out"), origin, scoring, tmp_path)
+    folders = dict(
+        zip(*pq.read_table(pending.path, columns=["uri", "folder"]).to_pydict().values(), strict=True)
+    )
+    assert folders == {
+        "/plates/0.png": "site=north%2F1/date=2026-05-05",
+        "/plates/1.png": "site=s%C3%BCd/date=2026-05-04",
+        "/plates/2.png": "site=__HIVE_DEFAULT_PARTITION__/date=__HIVE_DEFAULT_PARTITION__",
+    }
+
+
+def test_a_partition_key_that_no_image_has_is_named(tmp_path: Path, source: Source, bundle: Bundle) -> None:
+    origin = provenance(bundle, "run", "5e77")
+    with pytest.raises(SettingsError, match=r"scoring\.partition_by.*no image .* has sight"):
+        _left(_manifest([source(0)]), origin, tmp_path, partition_by=("label", "sight"))
+
+
+def test_other_partitions_than_before_are_refused(tmp_path: Path, source: Source, commit: CommitRun) -> None:
+    origin = commit([source(0)], [])
+    with pytest.raises(
+        DataError, match=r"partitioned by nothing, setting `scoring\.partition_by` says label"
+    ):
+        _left(_manifest([source(0)]), origin, tmp_path, partition_by=("label",))

@@ -1,4 +1,4 @@
-"""How scoring actors are fitted into a cluster."""
+"""How the work of scoring is shared out."""
 
 from __future__ import annotations
 
@@ -8,42 +8,45 @@ from hypothesis import strategies as st
 
 from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
-from raysvq.scoring.plan import ActorPlan, plan_actors
+from raysvq.scoring.plan import WorkPlan, plan_work, unit_images
 
 
 @pytest.mark.parametrize(
-    ("nodes", "actors", "cpus"),
+    ("nodes", "tasks"), [([Node(2)], 2), ([Node(1)], 1), ([Node(2), Node(2)], 4), ([Node(0), Node(4)], 4)]
+)
+def test_a_task_for_each_cpu(nodes: list[Node], tasks: int) -> None:
+    assert plan_work(Capacity(tuple(nodes))) == WorkPlan(tasks, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "plan"),
     [
-        ([Node(2)], 2, 0.5),
-        ([Node(8)], 8, 0.75),
-        ([Node(2), Node(2)], 4, 0.5),
-        ([Node(0), Node(4), Node(4)], 8, 0.75),
-        ([Node(1), Node(1)], 1, 1.0),
+        ([Node(0), Node(4, 1), Node(8, 2)], WorkPlan(3, 3, True)),
+        ([Node(4), Node(8, 1)], WorkPlan(1, 8, True)),
+        ([Node(8, 1)], WorkPlan(1, 7, True)),
+        ([Node(2, 2)], WorkPlan(2, 0.5, True)),
     ],
 )
-def test_an_actor_for_each_cpu_as_far_as_one_is_left(nodes: list[Node], actors: int, cpus: float) -> None:
-    assert plan_actors(Capacity(tuple(nodes))) == ActorPlan(actors, cpus, False)
+def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], plan: WorkPlan) -> None:
+    assert plan_work(Capacity(tuple(nodes))) == plan
 
 
-def test_an_actor_for_each_gpu() -> None:
-    assert plan_actors(Capacity((Node(0), Node(4, 1), Node(8, 2)))) == ActorPlan(3, 1.0, True)
+@pytest.mark.parametrize(
+    "nodes", [(), (Node(0),), (Node(0.5), Node(0.4)), (Node(1, 1),), (Node(0, 1), Node(0.5))]
+)
+def test_a_cluster_without_room_is_refused(nodes: tuple[Node, ...]) -> None:
+    with pytest.raises(SettingsError, match=r"the cluster has [\d.]+ CPUs and \d GPUs on \d node"):
+        plan_work(Capacity(nodes))
 
 
-@pytest.mark.parametrize("nodes", [(), (Node(0),), (Node(1),), (Node(0.5), Node(0.5))])
-def test_a_cluster_without_room_to_read_is_refused(nodes: tuple[Node, ...]) -> None:
-    with pytest.raises(SettingsError, match="scoring needs one for an actor and a whole one"):
-        plan_actors(Capacity(nodes))
+@given(images=st.integers(1, 10**9))
+def test_units_share_out_small_runs_and_keep_large_ones_in_few_files(images: int) -> None:
+    size = unit_images(images, None)
+    units = -(-images // size)
+    assert 16 <= size <= 4096
+    assert units <= max(4000, images / 4096 + 1)
+    assert units >= min(64, images // 16)
 
 
-@given(cpus=st.lists(st.integers(0, 6), min_size=1, max_size=5), data=st.data())
-def test_reading_finds_a_whole_cpu_wherever_the_actors_stand(cpus: list[int], data: st.DataObject) -> None:
-    try:
-        plan = plan_actors(Capacity(tuple(Node(each) for each in cpus)))
-    except SettingsError:
-        assert sum(cpus) < 2
-        return
-    free = [float(each) for each in cpus]
-    for _ in range(plan.actors):
-        rooms = [place for place, left in enumerate(free) if left >= plan.cpus]
-        free[data.draw(st.sampled_from(rooms))] -= plan.cpus
-    assert max(free) >= 1
+def test_the_setting_decides() -> None:
+    assert unit_images(10**6, 7) == 7

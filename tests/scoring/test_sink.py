@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,9 +18,10 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
 from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
-from raysvq.scoring.sink import File, unit_name, write_commit, write_unit
+from raysvq.scoring.sink import Commit, File, unit_name, write_commit, write_unit
 
 Source = Callable[..., Row]
+ORIGIN = {"run_id": "run", "model_digest": "model", "settings_digest": "settings"}
 
 
 @pytest.fixture
@@ -38,10 +40,10 @@ def _files(folder: Path) -> list[str]:
 
 
 def test_unit_name_is_stable(source: Source) -> None:
-    name = unit_name([source(1), source(2)], "model", "settings")
-    assert name == unit_name([source(1), source(2)], "model", "settings")
-    assert name == unit_name([source(1, label="unknown"), source(2, split="none")], "model", "settings")
-    assert name == "156f94c702c7341abd9935fe"
+    name = unit_name([source(1), source(2)], ORIGIN)
+    assert name == unit_name([source(1), source(2)], ORIGIN | {"code_version": "9"})
+    assert name == unit_name([source(1, label="unknown"), source(2, split="none")], ORIGIN)
+    assert name == "6977215314e39b9193359ee0"
 
 
 @pytest.mark.parametrize(
@@ -56,29 +58,32 @@ def test_unit_name_is_stable(source: Source) -> None:
     ],
 )
 def test_unit_name_changes_with_an_image(source: Source, change: dict[str, Any]) -> None:
-    before = unit_name([source(1), source(2)], "model", "settings")
-    assert unit_name([source(1), source(2, **change)], "model", "settings") != before
+    before = unit_name([source(1), source(2)], ORIGIN)
+    assert unit_name([source(1), source(2, **change)], ORIGIN) != before
 
 
-def test_unit_name_changes_with_model_settings_and_membership(source: Source) -> None:
+def test_unit_name_changes_with_run_model_settings_and_membership(source: Source) -> None:
     units = [
-        ([source(1), source(2)], "model", "settings"),
-        ([source(1), source(2)], "other", "settings"),
-        ([source(1), source(2)], "model", "other"),
-        ([source(1)], "model", "settings"),
-        ([source(2), source(1)], "model", "settings"),
-        ([source(1), source(2), source(3)], "model", "settings"),
+        ([source(1), source(2)], ORIGIN),
+        ([source(1), source(2)], ORIGIN | {"run_id": "other"}),
+        ([source(1), source(2)], ORIGIN | {"model_digest": "other"}),
+        ([source(1), source(2)], ORIGIN | {"settings_digest": "other"}),
+        ([source(1)], ORIGIN),
+        ([source(2), source(1)], ORIGIN),
+        ([source(1), source(2), source(3)], ORIGIN),
     ]
     assert len({unit_name(*unit) for unit in units}) == len(units)
 
 
 def test_a_unit_becomes_a_file_of_each_kind(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
-    files = write_unit(str(tmp_path), "abc", tables)
-    assert files == {
-        "scores": [File("scores/part-abc.parquet", 2)],
-        "rejects": [File("rejects/part-abc.parquet", 1)],
-        "maps": [File("maps/part-abc.parquet", 1)],
+    files = write_unit(str(tmp_path), "abc", tables, {})
+    assert {kind: [(file.name, file.rows) for file in some] for kind, some in files.items()} == {
+        "scores": [("scores/part-abc.parquet", 2)],
+        "rejects": [("rejects/part-abc.parquet", 1)],
+        "maps": [("maps/part-abc.parquet", 1)],
     }
+    for file in (file for some in files.values() for file in some):
+        assert hashlib.sha256((tmp_path / file.name).read_bytes()).hexdigest() == file.sha256
     assert _files(tmp_path) == [
         "maps/part-abc.parquet",
         "rejects/part-abc.parquet",
@@ -90,14 +95,14 @@ def test_a_unit_becomes_a_file_of_each_kind(tmp_path: Path, tables: dict[str, li
 
 
 def test_kinds_without_rows_have_no_file(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
-    files = write_unit(str(tmp_path), "abc", tables | {"rejects": [], "maps": []})
+    files = write_unit(str(tmp_path), "abc", tables | {"rejects": [], "maps": []}, {})
     assert files["rejects"] == files["maps"] == []
     assert _files(tmp_path) == ["scores/part-abc.parquet"]
 
 
 def test_writing_a_unit_again_replaces_it(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
-    write_unit(str(tmp_path), "abc", tables)
-    write_unit(str(tmp_path), "abc", tables | {"scores": tables["scores"][:1]})
+    write_unit(str(tmp_path), "abc", tables, {})
+    write_unit(str(tmp_path), "abc", tables | {"scores": tables["scores"][:1]}, {})
     assert len(_files(tmp_path)) == 3
     assert pq.read_table(tmp_path / "scores/part-abc.parquet").num_rows == 1
 
@@ -105,30 +110,37 @@ def test_writing_a_unit_again_replaces_it(tmp_path: Path, tables: dict[str, list
 def test_a_row_that_does_not_fit_writes_nothing(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
     tables["scores"][1]["image_score"] = "high"
     with pytest.raises((TypeError, ValueError)):
-        write_unit(str(tmp_path), "abc", tables)
+        write_unit(str(tmp_path), "abc", tables, {})
     assert _files(tmp_path) == []
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
     (tmp_path / "scores").write_text("a file, not a folder")
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}/scores/part-abc"):
-        write_unit(str(tmp_path), "abc", tables)
+        write_unit(str(tmp_path), "abc", tables, {})
 
 
 def test_the_commit_record_names_files_and_counts_rows(tmp_path: Path, bundle: Bundle) -> None:
     files = {
-        "scores": [File("scores/part-b.parquet", 5), File("scores/part-a.parquet", 7)],
-        "rejects": [File("rejects/part-b.parquet", 2)],
+        "scores": [File("scores/part-b.parquet", 5, "b5"), File("scores/part-a.parquet", 7, "a7")],
+        "rejects": [File("rejects/part-b.parquet", 2, "b2")],
         "maps": [],
     }
+    kept = {"scores": [File("scores/part-c.parquet", 9, "c9")], "rejects": [], "maps": []}
+    replaced = {"scores": ["scores/part-z.parquet"], "rejects": [], "maps": []}
     origin = provenance(bundle, "run-1", "5e77")
-    uri = write_commit(str(tmp_path), origin, {"tiles": {"size": 32}}, files, 14)
+    uri = write_commit(
+        str(tmp_path), Commit(origin, {"tiles": {"size": 32}}, 14, files, kept, replaced, ("site",))
+    )
     assert uri == str(tmp_path / "_commits/run-1.json")
     record = json.loads(Path(uri).read_text())
     assert (record["images"], record["scored"], record["rejected"]) == (14, 12, 2)
     assert [file["name"] for file in record["files"]["scores"]] == [
         "scores/part-a.parquet",
         "scores/part-b.parquet",
+        "scores/part-c.parquet",
     ]
+    assert record["replaced"] == replaced
+    assert record["partition_by"] == ["site"]
     assert record["files"]["maps"] == []
     assert {name: record[name] for name in origin} == origin

@@ -1,4 +1,4 @@
-"""What a scoring run checks before it starts and before it commits."""
+"""Every image once, before a run commits."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from raysvq.errors import AccountingError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
-from raysvq.scoring.job import _account
+from raysvq.scoring.account import require_complete
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.rows import Row, provenance, reject_row, score_row
-from raysvq.scoring.sink import File, write_unit
+from raysvq.scoring.sink import Files, write_unit
 
 Source = Callable[..., Row]
-Write = Callable[[str, list[int], list[int]], dict[str, list[File]]]
+Write = Callable[[str, list[int], list[int]], Files]
 
 
 @pytest.fixture
 def write(tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle) -> Write:
     """Writes a unit of scored and rejected images, given by number."""
 
-    def build(unit: str, scored: list[int], rejected: list[int]) -> dict[str, list[File]]:
+    def build(unit: str, scored: list[int], rejected: list[int]) -> Files:
         origin = provenance(bundle, "run-1", "5e77")
         scores = [score_row(source(number), result, bundle.reference, origin) for number in scored]
         rejects = [reject_row(source(number), DecodeError("empty", "0 bytes"), origin) for number in rejected]
-        return write_unit(str(tmp_path), unit, {"scores": scores, "rejects": rejects, "maps": []})
+        return write_unit(str(tmp_path), unit, {"scores": scores, "rejects": rejects, "maps": []}, {})
 
     return build
 
@@ -40,12 +40,14 @@ def write(tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle) -
 def _pending(folder: Path, source: Source, count: int) -> Pending:
     path = folder / "pending.parquet"
     pq.write_table(pa.table({"image_id": [source(number)["image_id"] for number in range(count)]}), path)
-    return Pending(path, tally(ds.dataset(path)), 0)
+    return Pending(path, tally(ds.dataset(path)), 0, 0, 0)
 
 
 def test_every_image_once_is_accepted(tmp_path: Path, source: Source, write: Write) -> None:
     one, two = write("u1", [0, 2], [1]), write("u2", [3], [])
-    _account(str(tmp_path), {kind: one[kind] + two[kind] for kind in one}, _pending(tmp_path, source, 4))
+    require_complete(
+        str(tmp_path), {kind: one[kind] + two[kind] for kind in one}, _pending(tmp_path, source, 4)
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,6 +65,6 @@ def test_lost_repeated_and_strange_images_are_named(
     tmp_path: Path, source: Source, write: Write, scored: list[int], rejected: list[int], found: str
 ) -> None:
     with pytest.raises(AccountingError) as failure:
-        _account(str(tmp_path), write("u1", scored, rejected), _pending(tmp_path, source, 3))
+        require_complete(str(tmp_path), write("u1", scored, rejected), _pending(tmp_path, source, 3))
     assert found in str(failure.value)
     assert "nothing was committed" in str(failure.value)

@@ -1,0 +1,45 @@
+"""Files read ahead of the scorer, in order, as far as memory allows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from raysvq.imaging.decode import DecodeError
+from raysvq.scoring.rows import Row
+from raysvq.storage import read_bytes
+
+FILES_AHEAD = 8
+BYTES_AHEAD = 64 * 2**20  # of the files read ahead; one may be larger
+
+Content = bytes | DecodeError | OSError
+
+
+def fetch(sources: list[Row]) -> Iterator[tuple[Row, Content]]:
+    """Each image's manifest row with its bytes, or with why they cannot be had."""
+    waiting = deque(sources)
+    ahead: deque[tuple[Row, Future[Content]]] = deque()
+    with ThreadPoolExecutor(FILES_AHEAD) as pool:
+        while waiting or ahead:
+            while waiting and _has_room(ahead, waiting[0]):
+                source = waiting.popleft()
+                ahead.append((source, pool.submit(_read, source)))
+            source, content = ahead.popleft()
+            yield source, content.result()
+
+
+def _has_room(ahead: deque[tuple[Row, Future[Content]]], source: Row) -> bool:
+    held = sum(row["size_bytes"] for row, _ in ahead)
+    return not ahead or (len(ahead) < FILES_AHEAD and held + source["size_bytes"] <= BYTES_AHEAD)
+
+
+def _read(source: Row) -> Content:
+    try:
+        content = read_bytes(source["uri"])
+    except OSError as error:
+        return error
+    expected = source["size_bytes"]
+    if len(content) != expected:
+        return DecodeError("changed", f"{len(content)} bytes, {expected} when indexed; index again")
+    return content

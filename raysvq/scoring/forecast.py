@@ -1,0 +1,164 @@
+"""What a run would take: images, bytes, tiles, time and files, without scoring into the folder."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import ray
+import torch
+
+from raysvq.cluster import connect
+from raysvq.data.manifest import open_manifest
+from raysvq.errors import DataError
+from raysvq.imaging.decode import DecodeError
+from raysvq.model.bundle import load_bundle
+from raysvq.model.scorer import ImageScorer
+from raysvq.scoring.fetch import FILES_AHEAD
+from raysvq.scoring.job import scoring_digest
+from raysvq.scoring.pending import Pending, PendingRows, find_pending
+from raysvq.scoring.plan import plan_work, unit_images
+from raysvq.scoring.progress import duration
+from raysvq.scoring.rows import provenance
+from raysvq.settings import ScoringSettings, Settings
+from raysvq.storage import canonical, read_bytes
+
+SAMPLE = 24  # images that are fetched and scored to see how long they take
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What some of the images took on one worker."""
+
+    images: int
+    rejected: int
+    tiles: float  # an image
+    pixels: float  # an image
+    read_s: float  # an image
+    score_s: float  # an image: decoding, tiling and the network
+
+
+NOTHING = Sampled(0, 0, 0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would do."""
+
+    images: int
+    done_before: int
+    rescored: int
+    size_bytes: int
+    units: int
+    unit_images: int
+    workers: int
+    device: str
+    sampled: Sampled
+
+    @property
+    def seconds(self) -> float:
+        """Of the work itself; starting up comes on top."""
+        return self.images * (self.sampled.read_s / FILES_AHEAD + self.sampled.score_s) / self.workers
+
+    def lines(self) -> Iterator[str]:
+        """As text, a line a figure."""
+        one = self.sampled
+        yield f"images     {self.images:,} to score ({self.rescored:,} again), {self.done_before:,} are done"
+        if not self.images:
+            return
+        yield f"bytes      {_size(self.size_bytes)}, {_size(self.size_bytes / self.images)} an image"
+        yield (
+            f"tiles      {round(one.tiles * self.images):,},"
+            f" {one.tiles:,.1f} an image of {one.pixels / 1e6:.2f} Mpx"
+        )
+        yield (
+            f"time       {duration(self.seconds)} on {self.workers} {self.device}(s),"
+            f" {self.images / self.seconds:,.1f} images/s"
+        )
+        yield f"files      {self.units:,} of scores, {self.unit_images} images each"
+        total = one.read_s + one.score_s
+        yield (
+            f"cost       reading {one.read_s / total:.0%} ({1000 * one.read_s:.1f} ms an image),"
+            f" decoding and network {one.score_s / total:.0%} ({1000 * one.score_s:.1f} ms)"
+        )
+        yield f"measured   on {one.images} of the images, {one.rejected} of them rejected, by one worker"
+
+
+def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecast:
+    """Look at what `score` with these arguments would do; writes nothing.
+
+    Raises:
+        DataError, BundleError, StorageError, SettingsError: the run could not start.
+    """
+    manifest, model, out = canonical(manifest), canonical(model), canonical(out)
+    rows = open_manifest(manifest)
+    bundle = load_bundle(model)
+    with tempfile.TemporaryDirectory() as folder:
+        origin = provenance(bundle, "", scoring_digest(bundle, settings.scoring))
+        pending = find_pending(rows, out, origin, settings.scoring, Path(folder))
+        plan = plan_work(connect(settings.ray))
+        device = "cuda" if plan.use_gpu else "cpu"
+        task = _sample.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
+        uris = _spread(pending)
+        sampled = (
+            ray.get(task.remote(uris, model, settings.scoring, device)) if uris else Sampled(0, 0, 0, 0, 0, 0)
+        )
+    size = unit_images(pending.rows.count, settings.scoring.batch_images)
+    return Forecast(
+        images=pending.rows.count,
+        done_before=pending.done,
+        rescored=pending.rescored,
+        size_bytes=pending.size_bytes,
+        units=-(-pending.rows.count // size),
+        unit_images=size,
+        workers=plan.workers,
+        device="GPU" if plan.use_gpu else "CPU",
+        sampled=sampled,
+    )
+
+
+def _spread(pending: Pending) -> list[str]:
+    """Some images, evenly over the rows left."""
+    rows = PendingRows(str(pending.path))
+    places = (
+        np.unique(np.linspace(0, pending.rows.count - 1, SAMPLE).astype(int)) if pending.rows.count else []
+    )
+    return [rows.read(int(place), 1)[0]["uri"] for place in places]
+
+
+@ray.remote
+def _sample(uris: list[str], model: str, scoring: ScoringSettings, device: str) -> Sampled:
+    if device == "cpu":
+        torch.set_num_threads(1)
+    bundle = load_bundle(model)
+    scorer = ImageScorer(bundle.model, bundle.settings, scoring, device)
+    reading, scoring_s, tiles, pixels = [], [], [], []
+    rejected, problem = 0, ""
+    for number, uri in enumerate([uris[0], *uris]):  # the first one twice: it warms up
+        started = time.perf_counter()
+        try:
+            content = read_bytes(uri)
+            fetched = time.perf_counter()
+            result = scorer(content)
+        except (DecodeError, OSError) as error:
+            rejected, problem = rejected + bool(number), f"{uri}: {error}"
+            continue
+        if number:
+            reading.append(fetched - started)
+            scoring_s.append(time.perf_counter() - fetched)
+            tiles.append(len(result.tiling))
+            pixels.append(result.tiling.height * result.tiling.width)
+    if not tiles:
+        raise DataError(f"none of the {len(uris)} images looked at can be scored; {problem}")
+    means = [float(np.mean(values)) for values in (tiles, pixels, reading, scoring_s)]
+    return Sampled(len(uris), rejected, *means)
+
+
+def _size(count: float) -> str:
+    power = min(int(math.log10(max(count, 1))) // 3, 4)
+    return f"{count / 1000**power:,.1f} {('B', 'kB', 'MB', 'GB', 'TB')[power]}"
