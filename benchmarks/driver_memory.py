@@ -74,7 +74,7 @@ def _links(number: int) -> str:
 def plan(manifest: Path, folder: Path) -> dict[str, float]:
     """Plan in a process of its own: {"rss_mib": its peak, "seconds": …}."""
     command = [sys.executable, __file__, "--plan", str(manifest), str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")
     return dict(json.loads(done.stdout.splitlines()[-1]))
 

@@ -33,6 +33,12 @@ class TrainingError(RaysvqError):
     exit_code = 1
 
 
+class ScoringError(RaysvqError):
+    """A part of a scoring run fails again and again."""
+
+    exit_code = 1
+
+
 class AccountingError(RaysvqError):
     """Scored and rejected images do not add up to the manifest."""
 

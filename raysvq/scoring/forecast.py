@@ -125,10 +125,8 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
 def _spread(pending: Pending) -> list[str]:
     """Some images, evenly over the rows left."""
     rows = PendingRows(str(pending.path))
-    places = (
-        np.unique(np.linspace(0, pending.rows.count - 1, SAMPLE).astype(int)) if pending.rows.count else []
-    )
-    return [rows.read(int(place), 1)[0]["uri"] for place in places]
+    count = pending.rows.count
+    return [rows.read(place, 1)[0]["uri"] for place in range(0, count, -(-count // SAMPLE))] if count else []
 
 
 @ray.remote

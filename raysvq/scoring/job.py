@@ -42,7 +42,6 @@ from raysvq.storage import canonical, exists, join, put_file, read_bytes, remove
 PROBED = 8
 WORK = "_work"  # below a score directory: what a run that is not finished has done
 MOST_BLOCKS = 2000  # beyond, several work units share one
-WORKER_DEATHS = 20  # of the processes that one block was given to, after which the run ends
 
 
 @dataclass
@@ -92,6 +91,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
 
     Raises:
         DataError, BundleError, StorageError, SettingsError: the run cannot start.
+        ScoringError: the processes that score some images die again and again.
         AccountingError: scored and rejected rows do not add up to the manifest.
     """
     manifest, model, out = canonical(manifest), canonical(model), canonical(out)
@@ -204,7 +204,6 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
         batch_size=1,
         batch_format="numpy",
         num_cpus=plan.cpus,
-        ray_remote_args_fn=lambda: {"max_retries": WORKER_DEATHS},
     )
 
 

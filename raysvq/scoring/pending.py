@@ -22,13 +22,13 @@ import pyarrow.parquet as pq
 from raysvq.data.manifest import ROW_GROUP, Row, Tally, tally
 from raysvq.errors import DataError, SettingsError
 from raysvq.results import find_commits, open_results
-from raysvq.schema import MANIFEST, SCORES, SOURCE_FIELDS
+from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS
 from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem
 
 PENDING = "pending.parquet"  # below a run's work folder
 RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")  # reasons outside the image
-MEMORY = "128MiB"  # of DuckDB; the rest goes to disk
+MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 _COLUMNS = [*(field.name for field in SOURCE_FIELDS), "label", "split"]
@@ -79,7 +79,7 @@ def find_pending(
 
     Those are the rows without a committed one, those whose image has another size, ETag or time than
     its committed row says, and with `scoring.retry_rejected` those that the store did not hand out.
-    Memory does not grow with the manifest: DuckDB spills what does not fit into the folder.
+    Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
         origin: provenance columns of this run.
@@ -91,13 +91,17 @@ def find_pending(
     """
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
+    _spool(manifest, _columns(scoring.partition_by), folder / "manifest.parquet")
+    _spool_done(out, scoring.partition_by, folder)
     with duckdb.connect() as connection:
-        connection.execute(f"set temp_directory = '{folder}/spill'")
-        connection.execute(f"set memory_limit = '{MEMORY}'")
-        if _register_done(connection, out, scoring.partition_by):
-            connection.register("manifest", _scan(manifest, ()))
-            _require_same(connection, out, origin)
-        connection.register("manifest", _scan(manifest, scoring.partition_by))
+        for setting in (f"temp_directory = '{folder}/spill'", f"memory_limit = '{MEMORY}'", "threads = 1"):
+            connection.execute(f"set {setting}")
+        connection.execute("set preserve_insertion_order = false")
+        for name in ("manifest", "done"):
+            connection.execute(
+                f"create view {name} as from read_parquet('{folder}/{name}*', union_by_name = true)"
+            )
+        _require_same(connection, out, origin)
         left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for batch in left:
@@ -165,14 +169,22 @@ class _Totals:
             )
 
 
-def _scan(manifest: ds.Dataset, partition_by: Sequence[str]) -> pa.RecordBatchReader:
-    """One pass over the columns needed, a few batches in memory."""
-    columns = [*_COLUMNS]
-    if partition_by:
-        columns += ["group", "defect_type", "captured_at", "meta"]
-    return manifest.scanner(
-        columns=columns, batch_size=ROW_GROUP, batch_readahead=2, fragment_readahead=1
-    ).to_reader()
+def _columns(partition_by: Sequence[str]) -> list[str]:
+    return [*_COLUMNS, *(["group", "defect_type", "captured_at", "meta"] if partition_by else [])]
+
+
+def _spool(rows: ds.Dataset, columns: list[str], path: Path) -> None:
+    """Copy some columns to a local file: DuckDB sorts a file in less memory than a stream."""
+    scanner = rows.scanner(
+        columns=columns,
+        batch_size=ROW_GROUP,
+        batch_readahead=2,
+        fragment_readahead=1,
+        fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False),
+    )
+    with pq.ParquetWriter(path, scanner.projected_schema, compression="zstd") as writer:
+        for batch in scanner.to_reader():
+            writer.write_batch(batch)
 
 
 def _left_query(scoring: ScoringSettings) -> str:
@@ -193,27 +205,21 @@ def _part(name: str) -> str:
     return "list_extract(map_extract(m.meta, '{}'), 1)".format(name.replace("'", "''"))
 
 
-def _register_done(connection: duckdb.DuckDBPyConnection, out: str, partition_by: tuple[str, ...]) -> bool:
-    """A view `done` of all committed rows, scored and rejected; returns whether a run has finished."""
+def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> None:
+    """All committed rows, scored and rejected, as local files."""
     commits = find_commits(out)
+    nothing = pa.schema([*(REJECTS.field(name) for name in _DONE), REJECTS.field("reason")]).empty_table()
+    pq.write_table(nothing, folder / "done-nothing.parquet")
     if not commits:
-        schema = pa.schema([*(SCORES.field(name) for name in _DONE), pa.field("reason", pa.string())])
-        connection.register("done", schema.empty_table())
-        return False
+        return
     before = tuple(commits[-1]["partition_by"])
     if before != partition_by:
         raise DataError(
             f"{out} is partitioned by {_listed(before)}, setting `scoring.partition_by` says"
             f" {_listed(partition_by)}; choose another folder"
         )
-    for kind in ("scores", "rejects"):
-        connection.register(kind, open_results(out, kind))
-    columns = ", ".join(_DONE)
-    connection.execute(
-        f"create view done as select {columns}, null as reason from scores"
-        f" union all select {columns}, reason from rejects"
-    )
-    return True
+    _spool(open_results(out, "scores"), _DONE, folder / "done-scores.parquet")
+    _spool(open_results(out, "rejects"), [*_DONE, "reason"], folder / "done-rejects.parquet")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import torch
 
-from raysvq.errors import BundleError
+from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
@@ -30,7 +30,9 @@ from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
 from raysvq.scoring.trial import Trial
 from raysvq.settings import ScoringSettings
-from raysvq.storage import create_file, exists, join, read_bytes, write_bytes
+from raysvq.storage import exists, join, read_bytes, write_bytes
+
+MOST_TRIES = 20  # of a work unit
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,9 @@ class ScoreUnits:
         """Numbers of work units -> what was done, as one JSON text a unit.
 
         A unit that has a receipt was finished before, and is not touched again.
+
+        Raises:
+            ScoringError: a unit was begun MOST_TRIES times, and none of its workers lived to end it.
         """
         return {"report": [self._unit(int(number)) for number in units["id"]]}
 
@@ -80,11 +85,24 @@ class ScoreUnits:
         receipt = join(self.job.work, "receipts", f"{number:09d}.json")
         if exists(receipt):
             return read_bytes(receipt).decode()
-        first = create_file(join(self.job.work, "begun", f"{number:09d}"), b"")
         size = self.job.unit_images
-        report = json.dumps(self._score(self.rows.read(number * size, size), cautiously=not first))
+        sources = self.rows.read(number * size, size)
+        tries = self._begin(number, sources)
+        report = json.dumps(self._score(sources, cautiously=tries > 1))
         write_bytes(receipt, report.encode())
         return report
+
+    def _begin(self, number: int, sources: list[Row]) -> int:
+        """Write down that the unit is begun; returns for which time."""
+        begun = join(self.job.work, "begun", f"{number:09d}")
+        tries = 1 + (int(read_bytes(begun)) if exists(begun) else 0)
+        if tries > MOST_TRIES:
+            raise ScoringError(
+                f"the workers that scored {sources[0]['uri']} and the {len(sources) - 1} images after it died"
+                f" {MOST_TRIES} times; see Ray's logs for why (memory?), and start the run again"
+            )
+        write_bytes(begun, str(tries).encode())
+        return tries
 
     def _score(self, sources: list[Row], cautiously: bool) -> dict[str, Any]:
         """Score a unit's images and write its files; returns counts, files and highest scores.

@@ -1,0 +1,297 @@
+"""Scoring under attack: what is killed at a random moment loses and doubles nothing.
+
+Run: python -m benchmarks.chaos [--runs 20] [--attacks driver worker node store] [--json FILE]. On a Ray
+cluster of two simulated nodes, the same images are scored again and again, each time into a fresh folder,
+and each time something is lost:
+
+    driver   SIGKILL of the process that runs `raysvq score`; then the same command again
+    worker   SIGKILL of a process at work
+    node     SIGKILL of all processes of a node; another one joins two seconds later
+    store    images and results are in an S3 server, which is stopped for ten seconds
+
+A run counts when the attack fell before its end. Afterwards ids, scores and reasons of rejection must be
+those of a run that nothing disturbed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import psutil
+import ray
+import torch
+from devtools.s3_server import BUCKET, S3Server, s3_server
+from ray.cluster_utils import Cluster
+
+from raysvq.cluster import connect
+from raysvq.data.index import build_index
+from raysvq.errors import RaysvqError
+from raysvq.imaging.sample import write_sample
+from raysvq.model.bundle import Reference, make_bundle, save_bundle
+from raysvq.model.network import SSVQVAE
+from raysvq.results import open_results
+from raysvq.scoring.job import score
+from raysvq.settings import Settings, load_settings
+
+OVERRIDES = ["model.hidden=32", "scoring.batch_images=4", "scoring.precision=float32"]
+NODE = {"num_cpus": 1, "object_store_memory": 128 * 2**20}
+STOPPED_S = 10.0
+RESTARTS = 5  # of one run, after which it counts as failed
+
+Rows = dict[str, float | str]  # image id -> score, or the reason of its rejection
+
+
+@dataclass
+class Tally:
+    """What became of the runs under one attack."""
+
+    attack: str
+    runs: int = 0
+    restarts: int = 0  # times the command had to be given again
+    lost: int = 0
+    twice: int = 0
+    other: int = 0  # images with another score or reason
+    failed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class World:
+    """Images, a model, a cluster, and the rows of a run that nothing disturbed."""
+
+    cluster: Cluster
+    settings: Settings
+    manifest: str
+    model: str
+    out: str  # parent of the score directories
+    server: S3Server | None
+    undisturbed: Rows = field(default_factory=dict)
+    seconds: float = 0.0
+    spare: object = None  # the node that may be lost
+
+    def score(self, out: str) -> None:
+        """Score in this process."""
+        score(self.manifest, self.model, out, self.settings)
+
+    def command(self, out: str) -> list[str]:
+        """Score in a process of its own."""
+        command = [sys.executable, "-c", "from raysvq.cli import main; main()", "score", self.manifest]
+        command += ["--model", self.model, "--out", out, "--set", f"ray.address={self.cluster.address}"]
+        return command + [part for setting in OVERRIDES for part in ("--set", setting)]
+
+
+@contextmanager
+def world(folder: Path, images: int, on_s3: bool) -> Iterator[World]:
+    """Everything a run needs, and the undisturbed one done."""
+    settings = load_settings(None, OVERRIDES)
+    torch.manual_seed(0)
+    reference = Reference(1.0, "as found", 1.0, {}, {"normal": 0, "anomalous": 0, "auroc": None})
+    bundle = make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {})
+    source = write_sample(folder / "sample", normal=images - images // 10, anomalous=images // 10)
+    with contextlib.ExitStack() as stack:
+        server, place = None, str(folder)
+        if on_s3:
+            server = stack.enter_context(s3_server(folder / "s3"))
+            os.environ |= server.environment
+            place = f"s3://{BUCKET}"
+            source = server.upload(Path(source).parent, f"{place}/sample") + f"/{Path(source).name}"
+        save_bundle(bundle, f"{place}/model")
+        build_index(source, f"{place}/manifest.parquet", settings.split)
+        cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        stack.callback(cluster.shutdown)
+        settings = load_settings(None, [*OVERRIDES, f"ray.address={cluster.address}"])
+        result = World(cluster, settings, f"{place}/manifest.parquet", f"{place}/model", place, server)
+        result.spare = cluster.add_node(**NODE)
+        connect(settings.ray)
+        stack.callback(ray.shutdown)
+        result.score(f"{place}/warm-up")
+        started = time.monotonic()
+        result.score(f"{place}/undisturbed")
+        result.seconds = time.monotonic() - started
+        result.undisturbed = _rows(f"{place}/undisturbed", Tally(""))
+        yield result
+
+
+def attack_driver(world: World, out: str, moment: float) -> tuple[bool, int]:
+    """Returns whether the attack fell before the end, and how often the run was started again."""
+    process = subprocess.Popen(world.command(out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(moment + moment / world.seconds * _START_S)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+    landed = process.wait() == -signal.SIGKILL
+    return landed, _finish(world, out)
+
+
+def attack_worker(world: World, out: str, moment: float) -> tuple[bool, int]:
+    """See attack_driver."""
+    return _during(world, out, moment, lambda: _kill_worker())
+
+
+def attack_node(world: World, out: str, moment: float) -> tuple[bool, int]:
+    """See attack_driver."""
+
+    def lose_and_join() -> bool:
+        world.cluster.remove_node(world.spare, allow_graceful=False)
+        time.sleep(2)
+        world.spare = world.cluster.add_node(**NODE)
+        return True
+
+    return _during(world, out, moment, lose_and_join)
+
+
+def attack_store(world: World, out: str, moment: float) -> tuple[bool, int]:
+    """See attack_driver."""
+    server = world.server
+    assert server is not None
+
+    def stop_and_start() -> bool:
+        server.stop()
+        time.sleep(STOPPED_S)
+        server.start()
+        return True
+
+    return _during(world, out, moment, stop_and_start)
+
+
+ATTACKS: dict[str, Callable[[World, str, float], tuple[bool, int]]] = {
+    "driver": attack_driver,
+    "worker": attack_worker,
+    "node": attack_node,
+    "store": attack_store,
+}
+_START_S = 6.0  # of a driver's own process, about
+
+
+def run_attack(world: World, attack: str, runs: int) -> Tally:
+    """Attack until so many runs were hit before their end."""
+    tally = Tally(attack)
+    for number in range(3 * runs):
+        if tally.runs == runs:
+            break
+        out = f"{world.out}/{attack}-{number}"
+        started = time.monotonic()
+        landed, restarts = ATTACKS[attack](world, out, random.uniform(0, world.seconds))
+        if not landed:
+            continue
+        tally.runs += 1
+        tally.restarts += restarts
+        tally.seconds += time.monotonic() - started
+        _compare(world, out, tally)
+    return tally
+
+
+def _during(world: World, out: str, moment: float, attack: Callable[[], bool]) -> tuple[bool, int]:
+    """Score in a thread, and attack at that moment from this one, where nodes can be started."""
+    landed = False
+    with ThreadPoolExecutor(1) as pool:
+        scoring = pool.submit(_finish, world, out)
+        if not wait([scoring], timeout=moment).done:
+            landed = attack()
+        return landed, scoring.result()
+
+
+def _finish(world: World, out: str) -> int:
+    """Score, and again where the run ends with an error; returns how often again."""
+    for restarts in range(RESTARTS):
+        try:
+            world.score(out)
+            return restarts
+        except RaysvqError as error:
+            print(f"{out}: started again after: {error}", flush=True)
+    return RESTARTS
+
+
+def _kill_worker() -> bool:
+    """SIGKILL a process that scores; False where none does at this moment."""
+    workers = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if "MapBatches" in " ".join(process.cmdline()):
+                workers.append(process)
+    if workers:
+        random.choice(workers).kill()
+    return bool(workers)
+
+
+def _rows(out: str, tally: Tally) -> Rows:
+    scored = open_results(out, "scores").to_table(columns=["image_id", "image_score"]).to_pylist()
+    rejected = open_results(out, "rejects").to_table(columns=["image_id", "reason"]).to_pylist()
+    found: Rows = {row["image_id"]: row["image_score"] for row in scored}
+    found |= {row["image_id"]: row["reason"] for row in rejected}
+    tally.twice += len(scored) + len(rejected) - len(found)
+    return found
+
+
+def _compare(world: World, out: str, tally: Tally) -> None:
+    try:
+        found = _rows(out, tally)
+    except RaysvqError as error:
+        tally.failed.append(str(error))
+        return
+    tally.lost += len(world.undisturbed.keys() - found.keys())
+    tally.other += sum(world.undisturbed.get(name) != value for name, value in found.items())
+
+
+def table(tallies: list[Tally]) -> str:
+    """A line an attack."""
+    heads = f"{'attack':<8}{'runs':>6}{'restarts':>10}{'lost':>6}{'twice':>7}{'other':>7}{'failed':>8}"
+    lines = [f"{heads}{'s a run':>9}"]
+    lines += [
+        f"{each.attack:<8}{each.runs:>6}{each.restarts:>10}{each.lost:>6}{each.twice:>7}{each.other:>7}"
+        f"{len(each.failed):>8}{each.seconds / max(each.runs, 1):>9.1f}"
+        for each in tallies
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Attack, print the table, exit with 1 where anything was lost, doubled or changed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=int, default=20, help="of each attack (default 20)")
+    parser.add_argument("--images", type=int, default=160, help="scored in each run (default 160)")
+    parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    _with_token()
+    tallies = []
+    for on_s3, attacks in ((False, ("driver", "worker", "node")), (True, ("store",))):
+        chosen = [attack for attack in attacks if attack in arguments.attacks]
+        if chosen:
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                world(Path(folder), arguments.images, on_s3) as place,
+            ):
+                tallies += [run_attack(place, attack, arguments.runs) for attack in chosen]
+    print(table(tallies))
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(each) for each in tallies], indent=1) + "\n")
+    sys.exit(int(any(each.lost or each.twice or each.other or each.failed for each in tallies)))
+
+
+def _with_token() -> None:
+    """Start over with a token in the environment: Ray reads it when it is imported."""
+    if "RAY_AUTH_TOKEN" not in os.environ:
+        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.execve(
+            sys.executable, [sys.executable, "-m", "benchmarks.chaos", *sys.argv[1:]], os.environ | token
+        )
+
+
+if __name__ == "__main__":
+    main()
