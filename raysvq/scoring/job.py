@@ -36,6 +36,7 @@ from raysvq.scoring.worker import ScoreImages
 from raysvq.settings import ScoringSettings, Settings, digest
 from raysvq.storage import (
     canonical,
+    configure,
     exists,
     filesystem,
     join,
@@ -89,6 +90,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         DataError, BundleError, StorageError, SettingsError: the run cannot start.
         AccountingError: scored and rejected rows do not add up to the manifest.
     """
+    configure(settings.storage)
     manifest, model, out = canonical(manifest), canonical(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
@@ -106,11 +108,11 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         origin["run_id"] = run_id
         started = time.monotonic()
         plan = plan_actors(connect(settings.ray))
-        reports = _run(model, out, work, origin, settings.scoring, plan, summary.images)
+        reports = _run(model, out, work, origin, settings, plan, summary.images)
         print(_announce(summary, bundle), flush=True)
         _collect(reports, summary, settings.scoring.worst)
         _account(out, summary.files, pending)
-        summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out)
+        summary.heatmaps = write_heatmaps(summary.worst, model, settings.scoring, out, settings.storage)
         require_held()
         write_commit(out, origin, _resolved(bundle, settings), summary.files, summary.images)
         remove_folder(join(out, WORK))  # with what runs left that were never taken up again
@@ -156,13 +158,14 @@ def _announce(summary: ScoreSummary, bundle: Bundle) -> str:
 
 
 def _run(
-    model: str, out: str, work: str, origin: Row, scoring: ScoringSettings, plan: ActorPlan, images: int
+    model: str, out: str, work: str, origin: Row, settings: Settings, plan: ActorPlan, images: int
 ) -> ray.data.Dataset:
     """Start nothing yet: the stream of work-unit reports, one JSON text each."""
+    scoring, device = settings.scoring, "cuda" if plan.use_gpu else "cpu"
     units = -(-images // scoring.batch_images)
     return ray.data.range(units, override_num_blocks=min(units, MOST_BLOCKS)).map_batches(
         ScoreImages,
-        fn_constructor_args=(model, out, work, scoring, origin, "cuda" if plan.use_gpu else "cpu"),
+        fn_constructor_args=(model, out, work, scoring, origin, device, settings.storage),
         batch_size=1,
         batch_format="numpy",
         compute=ray.data.ActorPoolStrategy(size=plan.actors),

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from raysvq.errors import BundleError, StorageError
+from raysvq.errors import BundleError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
@@ -20,8 +20,8 @@ from raysvq.schema import TEST, UNKNOWN
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
-from raysvq.settings import ScoringSettings
-from raysvq.storage import exists, join, read_bytes, write_bytes
+from raysvq.settings import ScoringSettings, StorageSettings
+from raysvq.storage import configure, exists, join, read_bytes, write_bytes
 
 READ_AHEAD = 8  # files fetched while others are scored
 
@@ -30,9 +30,17 @@ class ScoreImages:
     """Scores one work unit a call: fetches, decodes, scores and writes, and hands back the tally."""
 
     def __init__(
-        self, model: str, out: str, work: str, scoring: ScoringSettings, origin: Row, device: str
+        self,
+        model: str,
+        out: str,
+        work: str,
+        scoring: ScoringSettings,
+        origin: Row,
+        device: str,
+        storage: StorageSettings,
     ) -> None:
         """`work` holds the run's pending rows and receipts, `origin` the provenance columns of its rows."""
+        configure(storage)
         if device == "cpu":
             torch.set_num_threads(1)
         bundle = load_bundle(model)
@@ -101,7 +109,7 @@ class ScoreImages:
         return heapq.nlargest(self.scoring.worst, ranked)
 
 
-def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | DecodeError | OSError]]:
+def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | OSError]]:
     """Each image's bytes, or why they cannot be had; a few files are read ahead."""
     with ThreadPoolExecutor(READ_AHEAD) as pool:
         pending = [(source, pool.submit(_read, source["uri"])) for source in sources[:READ_AHEAD]]
@@ -113,10 +121,8 @@ def _fetch(sources: list[Row]) -> Iterator[tuple[Row, bytes | DecodeError | OSEr
             yield source, content.result()
 
 
-def _read(uri: str) -> bytes | DecodeError | OSError:
+def _read(uri: str) -> bytes | OSError:
     try:
         return read_bytes(uri)
-    except StorageError as error:  # no client for the scheme
-        return DecodeError("unreadable", str(error))
     except OSError as error:
         return error
