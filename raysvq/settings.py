@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 
 from raysvq.errors import SettingsError
 
-# Their values are taken literally, and in no message.
+# Their values are taken literally.
 _SECRETS = ("storage.access_key_id", "storage.secret_access_key")
 
 
@@ -295,7 +295,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"configuration {path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"configuration {path}: not valid YAML ({error})") from None
+        raise SettingsError(f"configuration {path}: not valid YAML ({_where(error)})") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -303,6 +303,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"configuration {path}: expected sections such as `training:`, found {type(values).__name__}"
         )
     return values
+
+
+def _where(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong and in which line, without the line itself, which may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    return f"line {error.problem_mark.line + 1}: {error.problem}"
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -331,6 +338,8 @@ def _sentence(item: Any) -> str:
         return f"unknown setting `{key}`: {hint}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     found = (
-        "" if isinstance(item["input"], dict | BaseModel) or key in _SECRETS else f", found {item['input']!r}"
+        ""
+        if isinstance(item["input"], dict | BaseModel) or key.startswith("storage.")
+        else f", found {item['input']!r}"
     )
     return f"setting `{key}`: {message}{found}"
