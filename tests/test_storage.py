@@ -19,6 +19,7 @@ from raysvq.storage import (
     configure,
     exists,
     file_infos,
+    filesystem,
     image_id,
     is_folder,
     join,
@@ -370,3 +371,17 @@ def test_any_other_store_works_through_its_client() -> None:
         3,
         None,
     ]
+
+
+def test_a_folder_that_need_not_be_there_is_empty(place: str) -> None:
+    assert list(list_objects(join(place, "nowhere"), must_exist=False)) == []
+    write_bytes(join(place, "there", "a.png"), b"x")
+    assert len(list(list_objects(join(place, "there"), must_exist=False))) == 1
+
+
+def test_a_folder_marker_is_no_file(s3: str) -> None:
+    fs, path = filesystem(join(s3, "marked"))
+    fs.create_dir(f"{path}/inner")
+    write_bytes(join(s3, "marked", "inner", "a.png"), b"x")
+    assert is_folder(join(s3, "marked", "inner"))
+    assert _names(join(s3, "marked")) == ["inner/a.png"]

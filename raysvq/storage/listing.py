@@ -45,14 +45,21 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
     return [infos[uri] for uri in uris]
 
 
-def list_objects(prefix: str) -> Iterator[ObjectInfo]:
+def list_objects(prefix: str, must_exist: bool = True) -> Iterator[ObjectInfo]:
     """Every file at or below a prefix, sorted within each folder, one folder in memory at a time.
+
+    Args:
+        must_exist: else a prefix that does not exist is an empty one, as on S3 every folder is whose
+            last file went.
 
     Raises:
         StorageError: the prefix or bucket does not exist or may not be listed.
     """
     scheme, path = split(prefix)
-    if _kind(prefix) == "folder":
+    kind = _kind(prefix) if must_exist else _kind_or_none(prefix)
+    if kind is None:
+        return
+    if kind == "folder":
         yield from _walk_s3(*bucket(path)) if scheme == "s3" else _walk(scheme, path, prefix)
         return
     if scheme == "s3":

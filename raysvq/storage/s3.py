@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ def translated(error: Exception, uri: str) -> OSError:
         reason = "no credentials in the settings storage.*, in the environment or from the machine's role"
         return TransientError(reason) if number is None else PermissionError(errno.EACCES, reason, uri)
     if isinstance(error, FileNotFoundError) or number == 404:
-        return FileNotFoundError(errno.ENOENT, "no such file, folder or bucket", uri)
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
     if number in (401, 403):
         return PermissionError(errno.EACCES, f"permission denied ({answer})", uri)
     if number is None:
