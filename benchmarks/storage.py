@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.storage [--json FILE]. Starts an S3 server on this machine and takes the
 clients in turn, ROUNDS times; the medians are printed. CPU seconds are those of this process alone: a
-scoring worker spends what the client leaves it. `obstore` is no dependency of raysvq: pip install obstore.
+scoring worker spends what the client leaves it. s3fs is no dependency of raysvq: pip install s3fs.
 """
 
 from __future__ import annotations
@@ -33,6 +33,15 @@ ROUNDS = 5
 THREADS = (1, 8, 16)
 KEYS = [f"read/{number:05d}.jpg" for number in range(FILES)]
 
+LISTING = f"list {OBJECTS} objects"
+
+
+def reading(threads: int) -> str:
+    """The task's name."""
+    return f"read {FILES} files, {threads} threads"
+
+
+TASKS = [*map(reading, THREADS), LISTING]
 Read = Callable[[str], bytes]
 List = Callable[[], int]
 
@@ -115,11 +124,11 @@ def main() -> None:
             for name, (read, count) in clients.items():
                 for threads in THREADS:
                     times = measured(lambda r=read, t=threads: read_all(r, t), FILES * FILE_BYTES)
-                    taken.setdefault((f"read {FILES} files, {threads} threads", name), []).append(times)
-                taken.setdefault((f"list {OBJECTS} objects", name), []).append(measured(count, OBJECTS))
+                    taken.setdefault((reading(threads), name), []).append(times)
+                taken.setdefault((LISTING, name), []).append(measured(count, OBJECTS))
     rows = [
         {"task": task, "client": name, "wall_s": round(wall, 3), "cpu_s": round(cpu, 3)}
-        for (task, name), times in sorted(taken.items())
+        for (task, name), times in sorted(taken.items(), key=lambda item: TASKS.index(item[0][0]))
         for wall, cpu in [[statistics.median(column) for column in zip(*times, strict=True)]]
     ]
     print(

@@ -14,7 +14,7 @@ from obstore.store import S3Store
 from raysvq.errors import StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage.names import split
-from raysvq.storage.retry import Contact
+from raysvq.storage.retry import Contact, TransientError
 from raysvq.storage.s3 import Bucket
 
 CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
@@ -47,8 +47,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """
     scheme, path = split(uri)
     if scheme == "s3" and not _contact().reached:
-        found, key = bucket(path)
-        found.is_folder(key)
+        _reach(uri, path)
     return _arrow_filesystem(scheme), path
 
 
@@ -65,6 +64,17 @@ def fsspec_filesystem(scheme: str) -> Any:
         return fsspec.filesystem(scheme, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         raise StorageError(f"no storage client for {scheme}://: {error}") from None
+
+
+def _reach(uri: str, path: str) -> None:
+    """Raise StorageError where the store does not answer; what the answer is, does not matter here."""
+    found, key = bucket(path)
+    try:
+        found.is_folder(key)
+    except TransientError as error:
+        raise StorageError(f"cannot read {uri}: {error}") from None
+    except OSError:
+        return
 
 
 @lru_cache(maxsize=16)
