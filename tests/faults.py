@@ -127,7 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def late(self, seconds: float) -> None:
         time.sleep(seconds)
-        self.forward()
+        with suppress(OSError):  # the server behind may be gone by now
+            self.forward()
 
     def finish(self) -> None:
         with suppress(OSError):  # reset by order

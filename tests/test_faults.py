@@ -16,6 +16,7 @@ import pytest
 from raysvq.errors import RaysvqError, StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage import (
+    clients,
     configure,
     create_file,
     exists,
@@ -109,6 +110,19 @@ def test_what_passes_by_is_survived(
 ) -> None:
     FAULTS[fault](store)
     operation(folder)
+
+
+@pytest.mark.parametrize("operation", [_read, _write, _list])
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    store: FaultyStore, folder: str, operation: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "READ_S", 0.5)
+    configure(StorageSettings(endpoint_url=store.endpoint, retry_s=RETRY_S + 1))
+    assert not exists(join(folder, "never"))
+    store.delay(6)
+    started = time.monotonic()
+    operation(folder)
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
