@@ -1,12 +1,15 @@
-# Two commands do everything: `make demo` and `make test`.
+# Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types imports check install clean
+.PHONY: demo demo-s3 test lint types imports check install clean
 
 demo: install
 	$(BIN)/raysvq demo
+
+demo-s3: install
+	$(BIN)/python -m devtools.demo_s3
 
 test: install
 	$(BIN)/pytest

@@ -48,7 +48,7 @@ def index(
     """
     from raysvq.data.index import build_index
 
-    summary = build_index(source, out, load_settings(config, overrides or ()).split)
+    summary = build_index(source, out, _settings(config, overrides).split)
     typer.echo(summary.table())
     if summary.missing:
         typer.echo(f"{summary.missing} listed images do not exist; scoring will reject them by name")
@@ -68,7 +68,7 @@ def train(
     """
     from raysvq.training.launch import train as run
 
-    bundle = run(manifest, out, load_settings(config, overrides or ()))
+    bundle = run(manifest, out, _settings(config, overrides))
     auroc = bundle.reference.validation["auroc"]
     typer.echo(
         f"model {bundle.model_version} of step {bundle.training['best_step']},"
@@ -98,7 +98,7 @@ def score(
     Tiles, encoder and threshold come with the model; of the settings, the sections `scoring` and
     `ray` apply.
     """
-    settings = load_settings(config, overrides or ())
+    settings = _settings(config, overrides)
     if plan:
         from raysvq.scoring.forecast import forecast
 
@@ -137,9 +137,7 @@ def evaluate(
     """Compare scores with labels and masks of the test split; write a report to open offline."""
     from raysvq.judge import judge, table
 
-    evaluation, report = judge(
-        manifest, scores, model, out, load_settings(config, overrides or ()).evaluation
-    )
+    evaluation, report = judge(manifest, scores, model, out, _settings(config, overrides).evaluation)
     typer.echo(table(evaluation))
     typer.echo(f"report in {report}")
 
@@ -161,7 +159,7 @@ def demo(
     """
     from raysvq.demo import run_demo
 
-    run_demo(data, out, load_settings(config or ("objects" if data else "sample"), overrides or ()))
+    run_demo(data, out, _settings(config or ("objects" if data else "sample"), overrides))
 
 
 @app.command(short_help="List every setting, its value and what it does.")
@@ -172,6 +170,15 @@ def settings(config: Config = None, overrides: Overrides = None) -> None:
         value = _value(resolved, key)
         changed = "" if value == default else f"  (default {default})"
         typer.echo(f"{key} = {value}{changed}\n    {text}")
+
+
+def _settings(config: str | None, overrides: list[str] | None) -> Settings:
+    """Resolved, and those of the object stores applied."""
+    from raysvq.storage import configure
+
+    resolved = load_settings(config, overrides or ())
+    configure(resolved.storage)
+    return resolved
 
 
 def _value(resolved: Settings, key: str) -> object:

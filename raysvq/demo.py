@@ -14,7 +14,7 @@ from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
 from raysvq.scoring.job import score
 from raysvq.settings import Settings
-from raysvq.storage import canonical
+from raysvq.storage import canonical, configure
 from raysvq.training.launch import train
 
 _MARK = ".raysvq-demo"
@@ -31,6 +31,7 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
         DataError: `out` holds something else; and whatever the stages raise.
     """
     started = time.monotonic()
+    configure(settings.storage)
     if data is not None:
         _require_outside(data, out)
     folder = _fresh(Path(out))

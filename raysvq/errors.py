@@ -19,8 +19,8 @@ class DataError(RaysvqError):
     """An image set, listing or manifest cannot be used as it is."""
 
 
-class StorageError(RaysvqError):
-    """A path or bucket is missing, or may not be read or written."""
+class StorageError(RaysvqError, OSError):
+    """A path or bucket is missing, or may not be read or written, or its store does not answer."""
 
 
 class BundleError(RaysvqError):

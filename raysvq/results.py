@@ -20,7 +20,7 @@ import pyarrow.dataset as ds
 
 from raysvq import schema
 from raysvq.errors import DataError
-from raysvq.storage import exists, filesystem, join, list_objects, read_bytes
+from raysvq.storage import filesystem, join, list_objects, read_bytes
 
 SCHEMAS = {"scores": schema.SCORES, "rejects": schema.REJECTS, "maps": schema.MAPS}
 COMMITS = "_commits"
@@ -28,8 +28,7 @@ COMMITS = "_commits"
 
 def find_commits(scores: str) -> list[dict[str, Any]]:
     """The commit records of a score directory, oldest first; none where no run has finished."""
-    folder = join(scores, COMMITS)
-    files = [file.uri for file in list_objects(folder)] if exists(folder) else []
+    files = [file.uri for file in list_objects(join(scores, COMMITS), must_exist=False)]
     # A record cut off while it was written has another ending.
     commits: list[dict[str, Any]] = [json.loads(read_bytes(uri)) for uri in files if uri.endswith(".json")]
     return sorted(commits, key=lambda commit: commit["created_at"])

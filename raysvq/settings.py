@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from raysvq.errors import SettingsError
+
+# Their values are taken literally.
+_SECRETS = ("storage.access_key_id", "storage.secret_access_key")
 
 
 class _Section(BaseModel):
@@ -203,8 +206,34 @@ class RaySettings(_Section):
     )
 
 
+class StorageSettings(_Section):
+    """How object stores are opened. Applied by raysvq.storage.configure; never stored with a run."""
+
+    endpoint_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/@?]+/?$",
+        description="Of an S3 store other than AWS; none: AWS_ENDPOINT_URL, else AWS.",
+    )
+    region: str | None = Field(None, description="Of the buckets; none: AWS_REGION.")
+    access_key_id: SecretStr | None = Field(
+        None, description="Of an S3 store; none: AWS_ACCESS_KEY_ID, else the machine's role."
+    )
+    secret_access_key: SecretStr | None = Field(
+        None, description="Goes with access_key_id; none: AWS_SECRET_ACCESS_KEY, else the machine's role."
+    )
+    retry_s: float = Field(
+        60.0, ge=0, le=3600, description="How long an operation is tried again while S3 is not well, seconds."
+    )
+
+    @model_validator(mode="after")
+    def _both_keys(self) -> StorageSettings:
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key go together; set both or neither")
+        return self
+
+
 class Settings(_Section):
-    """All of them. Every run stores these, resolved, and their digest."""
+    """All of them. Every run stores these, `storage` excepted, resolved, and their digest."""
 
     split: SplitSettings = SplitSettings()
     tiles: TileSettings = TileSettings()
@@ -215,6 +244,7 @@ class Settings(_Section):
     scoring: ScoringSettings = ScoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     ray: RaySettings = RaySettings()
+    storage: StorageSettings = Field(StorageSettings(), exclude=True)
 
 
 def load_settings(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:
@@ -279,7 +309,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"configuration {path}: cannot be read ({error.strerror})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"configuration {path}: not valid YAML ({error})") from None
+        raise SettingsError(f"configuration {path}: not valid YAML ({_where(error)})") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -287,6 +317,13 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"configuration {path}: expected sections such as `training:`, found {type(values).__name__}"
         )
     return values
+
+
+def _where(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong and in which line, without the line itself, which may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    return f"line {error.problem_mark.line + 1}: {error.problem}"
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -300,7 +337,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
             raise SettingsError(f"override {override!r}: {section!r} is not a section")
         values = inner
     try:
-        values[name] = yaml.safe_load(text)
+        values[name] = text if key in _SECRETS else yaml.safe_load(text)
     except yaml.YAMLError:
         raise SettingsError(f"override {override!r}: {text!r} is not a YAML value") from None
 
@@ -314,5 +351,9 @@ def _sentence(item: Any) -> str:
         hint = f"did you mean `{close[0]}`?" if close else "`raysvq settings` lists them all"
         return f"unknown setting `{key}`: {hint}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    found = "" if isinstance(item["input"], dict | BaseModel) else f", found {item['input']!r}"
+    found = (
+        ""
+        if isinstance(item["input"], dict | BaseModel) or key.startswith("storage.")
+        else f", found {item['input']!r}"
+    )
     return f"setting `{key}`: {message}{found}"

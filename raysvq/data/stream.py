@@ -21,7 +21,7 @@ from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
 from raysvq.relay import Relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings, TileSettings
-from raysvq.storage import filesystem, read_bytes
+from raysvq.storage import configure, filesystem, read_bytes
 
 IMAGES_PER_BLOCK = 64
 IMAGES_PER_TASK = 16
@@ -60,6 +60,7 @@ def _stream(manifest: str, label: str, cutter: Cutter) -> ray.data.Dataset:
 
 def _normal_cutter(settings: Settings, relay: Relay) -> Cutter:
     def cut_normals(batch: Batch) -> Iterator[Batch]:
+        configure(settings.storage)
         yield {"tile": _no_tiles(settings.tiles)}  # the columns' types, should no image be readable
         for uri in batch["uri"]:
             if (loaded := _load(uri, settings, relay)) is not None:
@@ -72,6 +73,7 @@ def _outlier_cutter(settings: Settings, cell: int, relay: Relay) -> Cutter:
     side = settings.tiles.size // cell
 
     def cut_outliers(batch: Batch) -> Iterator[Batch]:
+        configure(settings.storage)
         yield {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
         for uri, mask_uri in zip(batch["uri"], batch["mask_uri"], strict=True):
             if (loaded := _load(uri, settings, relay)) is None:

@@ -25,8 +25,8 @@ from raysvq.scoring.pending import Pending, PendingRows, find_pending
 from raysvq.scoring.plan import plan_work, unit_images
 from raysvq.scoring.progress import duration
 from raysvq.scoring.rows import provenance
-from raysvq.settings import ScoringSettings, Settings
-from raysvq.storage import canonical, read_bytes
+from raysvq.settings import Settings
+from raysvq.storage import canonical, configure, read_bytes
 
 SAMPLE = 24  # images that are fetched and scored to see how long they take
 
@@ -95,6 +95,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     Raises:
         DataError, BundleError, StorageError, SettingsError: the run could not start.
     """
+    configure(settings.storage)
     manifest, model, out = canonical(manifest), canonical(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
@@ -105,9 +106,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         device = "cuda" if plan.use_gpu else "cpu"
         task = _sample.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
         uris = _spread(pending)
-        sampled = (
-            ray.get(task.remote(uris, model, settings.scoring, device)) if uris else Sampled(0, 0, 0, 0, 0, 0)
-        )
+        sampled = ray.get(task.remote(uris, model, settings, device)) if uris else Sampled(0, 0, 0, 0, 0, 0)
     size = unit_images(pending.rows.count, settings.scoring.batch_images)
     return Forecast(
         images=pending.rows.count,
@@ -130,11 +129,12 @@ def _spread(pending: Pending) -> list[str]:
 
 
 @ray.remote
-def _sample(uris: list[str], model: str, scoring: ScoringSettings, device: str) -> Sampled:
+def _sample(uris: list[str], model: str, settings: Settings, device: str) -> Sampled:
+    configure(settings.storage)
     if device == "cpu":
         torch.set_num_threads(1)
     bundle = load_bundle(model)
-    scorer = ImageScorer(bundle.model, bundle.settings, scoring, device)
+    scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring, device)
     reading, scoring_s, tiles, pixels = [], [], [], []
     rejected, problem = 0, ""
     for number, uri in enumerate([uris[0], *uris]):  # the first one twice: it warms up

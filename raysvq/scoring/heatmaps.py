@@ -11,8 +11,8 @@ from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
-from raysvq.settings import ScoringSettings
-from raysvq.storage import join, read_bytes, write_bytes
+from raysvq.settings import ScoringSettings, StorageSettings
+from raysvq.storage import configure, join, read_bytes, write_bytes
 
 MAX_SIDE = 1600  # of an overlay, pixels
 
@@ -32,7 +32,9 @@ def write_heatmap(
     write_bytes(uri, encode_jpeg(picture, MAX_SIDE))
 
 
-def write_worst(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str) -> list[str]:
+def write_worst(
+    worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
+) -> list[str]:
     """Write an overlay for each (score, image_id, uri), named by rank, in one Ray task.
 
     An image that is gone since it was scored has none.
@@ -42,12 +44,15 @@ def write_worst(worst: list[list[Any]], model: str, scoring: ScoringSettings, ou
     """
     if not worst:
         return []
-    uris: list[str] = ray.get(_draw.remote(worst, model, scoring, out))
+    uris: list[str] = ray.get(_draw.remote(worst, model, scoring, out, storage))
     return uris
 
 
 @ray.remote
-def _draw(worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str) -> list[str]:
+def _draw(
+    worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
+) -> list[str]:
+    configure(storage)
     bundle = load_bundle(model)
     scorer = ImageScorer(bundle.model, bundle.settings, scoring)
     uris = []

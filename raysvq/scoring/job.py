@@ -37,7 +37,16 @@ from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, File, Files, write_commit
 from raysvq.scoring.worker import Job, ScoreUnits, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
-from raysvq.storage import canonical, exists, join, put_file, read_bytes, remove_folder, write_bytes
+from raysvq.storage import (
+    canonical,
+    configure,
+    exists,
+    join,
+    put_file,
+    read_bytes,
+    remove_folder,
+    write_bytes,
+)
 
 PROBED = 8
 WORK = "_work"  # below a score directory: what a run that is not finished has done
@@ -94,6 +103,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         ScoringError: the processes that score some images die again and again.
         AccountingError: scored and rejected rows do not add up to the manifest.
     """
+    configure(settings.storage)
     manifest, model, out = canonical(manifest), canonical(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
@@ -115,13 +125,14 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
             work=work,
             origin=tuple(origin.items()),
             scoring=settings.scoring,
+            storage=settings.storage,
             unit_images=unit_images(summary.images, settings.scoring.batch_images),
             device="cuda" if plan.use_gpu else "cpu",
         )
         print(_announce(summary, bundle, plan), flush=True)
         _collect(_reports(job, plan, summary.images), summary, settings.scoring.worst)
         require_complete(out, summary.files, pending)
-        summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out)
+        summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out, settings.storage)
         kept, replaced = without_images(out, pending.rescored_ids(), run_id)
         require_held()
         write_commit(

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from raysvq.errors import DataError, StorageError
-from raysvq.storage import create_file, exists, join, list_objects, read_bytes, remove_file, write_bytes
+from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
 LEASES = "_leases"
 RENEW_S = 5.0
@@ -99,8 +99,7 @@ def _holder_ended(content: dict[str, Any]) -> bool:
 
 
 def _newest(out: str) -> str | None:
-    folder = join(out, LEASES)
-    files = [info.uri for info in list_objects(folder)] if exists(folder) else []
+    files = [info.uri for info in list_objects(join(out, LEASES), must_exist=False)]
     return max((uri for uri in files if uri.endswith(".json")), key=_number, default=None)
 
 

@@ -85,6 +85,6 @@ def _reason(error: DecodeError | OSError) -> tuple[str, str]:
     detail = (str(error) or type(error).__name__).splitlines()[0]
     if isinstance(error, FileNotFoundError):
         return "not_found", detail
-    if isinstance(error, PermissionError) or "ACCESS_DENIED" in detail:
+    if isinstance(error, PermissionError):
         return "access_denied", detail
     return "unreadable", detail

@@ -29,8 +29,8 @@ from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
 from raysvq.scoring.trial import Trial
-from raysvq.settings import ScoringSettings
-from raysvq.storage import exists, join, read_bytes, write_bytes
+from raysvq.settings import ScoringSettings, StorageSettings
+from raysvq.storage import configure, exists, join, read_bytes, write_bytes
 
 MOST_TRIES = 20  # of a work unit
 
@@ -44,6 +44,7 @@ class Job:
     work: str  # where the pending rows and the receipts are
     origin: tuple[tuple[str, str], ...]  # provenance columns of the run's rows
     scoring: ScoringSettings
+    storage: StorageSettings
     unit_images: int
     device: str
 
@@ -58,6 +59,7 @@ class ScoreUnits:
 
     def __init__(self, job: Job) -> None:
         """Raises BundleError where the model was replaced since the run started."""
+        configure(job.storage)
         if job.device == "cpu":
             torch.set_num_threads(1)
         cv2.setNumThreads(1)

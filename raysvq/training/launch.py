@@ -25,7 +25,7 @@ from raysvq.model.network import CELL, SSVQVAE
 from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
 from raysvq.settings import Settings, digest
-from raysvq.storage import canonical, exists, filesystem, join, remove_folder, require_writable
+from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.loop import train_on_worker
 from raysvq.training.plan import WorkerPlan, plan_workers
@@ -50,6 +50,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         DataError, SettingsError, StorageError: the run cannot start.
         TrainingError: the loss ran away, or workers failed more than `training.max_failures` times.
     """
+    configure(settings.storage)
     manifest, out = canonical(manifest), canonical(out)
     training_set = _training_set(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
@@ -70,6 +71,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         voice.say(_announce(training_set, outliers, images, plan, settings))
         loop = {
             "settings": settings.model_dump(mode="json"),
+            "storage": settings.storage,
             "validation": images,
             "outlier_tiles": outliers,
             "threads": plan.threads,

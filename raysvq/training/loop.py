@@ -24,6 +24,7 @@ from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.relay import Relay
 from raysvq.settings import Settings, TrainingSettings, parse_settings
+from raysvq.storage import configure
 from raysvq.training.checkpoint import Progress, load_model, load_optimiser, load_progress, save_checkpoint
 from raysvq.training.loader import Columns, endless_batches
 from raysvq.training.validation import ValidationImage, validate
@@ -57,6 +58,7 @@ def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _train(config: dict[str, Any]) -> Progress:
+    configure(config["storage"])
     settings = parse_settings(config["settings"])
     images: list[ValidationImage] = config["validation"]
     context = ray.train.get_context()

@@ -70,6 +70,6 @@ def test_a_store_that_refuses_every_file_is_named(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     new_clients()
     with pytest.raises(
-        StorageError, match=rf"none of the 1 images looked at can be read; {uri}: .*ACCESS_DENIED"
+        StorageError, match=rf"none of the 1 images looked at can be read; {uri}: .*permission denied"
     ):
         require_readable([uri])

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from raysvq import __version__, schema
+from raysvq.errors import StorageError
 from raysvq.imaging.decode import REASONS, DecodeError
 from raysvq.model.anomaly import share_over
 from raysvq.model.bundle import Bundle, Reference
@@ -114,11 +115,7 @@ def test_a_map_that_is_not_contiguous_is_stored_row_by_row(source: Source, resul
         (DecodeError("empty", "0 bytes"), "empty", "0 bytes"),
         (FileNotFoundError(2, "No such file", "/a.png"), "not_found", "[Errno 2] No such file: '/a.png'"),
         (PermissionError(13, "Permission denied"), "access_denied", "[Errno 13] Permission denied"),
-        (
-            OSError("AWS Error ACCESS_DENIED during GetObject\nmore"),
-            "access_denied",
-            "AWS Error ACCESS_DENIED during GetObject",
-        ),
+        (StorageError("cannot read s3://b/a: reset"), "unreadable", "cannot read s3://b/a: reset"),
         (OSError("connection reset\nby peer"), "unreadable", "connection reset"),
         (TimeoutError(), "unreadable", "TimeoutError"),
     ],

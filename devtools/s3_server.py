@@ -1,0 +1,114 @@
+"""An S3 server of this machine, for tests, benchmarks and the demonstration on object storage."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+BUCKET = "raysvq-test"
+REGION = "us-east-1"
+READY_WITHIN = 60  # seconds
+_KEY, _SECRET = "raysvq-access-key", "raysvq-secret-key"
+_PORTS = ("s3", "s3.grpc", "filer", "filer.grpc", "master", "master.grpc", "volume", "volume.grpc", "admin")
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+    """Run an S3 server (SeaweedFS) on 127.0.0.1 that holds the empty bucket BUCKET, until the block ends.
+
+    Args:
+        folder: where it keeps its data and its log; made here.
+
+    Yields:
+        The environment variables that open it. They are not set.
+
+    Raises:
+        RuntimeError: it is not ready within READY_WITHIN seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+    environment = {
+        "AWS_ACCESS_KEY_ID": _KEY,
+        "AWS_SECRET_ACCESS_KEY": _SECRET,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
+        "AWS_REGION": REGION,
+    }
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(_command(folder, ports), stdout=log, stderr=log, cwd=folder)
+    try:
+        _make_bucket(server, environment["AWS_ENDPOINT_URL"], folder / "log")
+        yield environment
+    finally:
+        server.kill()
+        server.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    """Away from the ports of Ray's workers below, and from those given out to clients above."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(range(20_000, 32_000, 2), 1000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                found.append(port)
+        if len(found) == count:
+            return found
+    raise OSError(f"fewer than {count} free ports")
+
+
+def _command(folder: Path, ports: dict[str, int]) -> list[str]:
+    identity = {"name": "raysvq", "credentials": [{"accessKey": _KEY, "secretKey": _SECRET}]}
+    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity | {"actions": actions}]}))
+    (folder / "data").mkdir()
+    options = {
+        "dir": folder / "data",
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "master.telemetry": "false",
+        "admin.ui": "false",
+        "webdav": "false",
+        "volume.max": 50,
+        "s3.config": config,
+        "s3.autoCreateBucket": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
+        "admin.port.grpc": ports["admin"] + 1,
+    }
+    for name, port in ports.items():
+        service, _, grpc = name.partition(".")
+        options[f"{service}.port.{grpc}" if grpc else f"{service}.port"] = port
+    weed = Path(sysconfig.get_path("scripts"), "weed")
+    return [str(weed), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
+
+
+def _make_bucket(server: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+    until = time.monotonic() + READY_WITHIN
+    while True:
+        try:
+            fs = pafs.S3FileSystem(
+                access_key=_KEY,
+                secret_key=_SECRET,
+                endpoint_override=endpoint,
+                region=REGION,
+                allow_bucket_creation=True,
+            )
+            fs.create_dir(BUCKET)
+            with fs.open_output_stream(f"{BUCKET}/ready") as probe:
+                probe.write(b"x")
+            fs.delete_file(f"{BUCKET}/ready")
+            return
+        except OSError as error:
+            if server.poll() is not None or time.monotonic() > until:
+                tail = log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the S3 server is not ready: {error}\n{tail}") from None
+            time.sleep(0.2)

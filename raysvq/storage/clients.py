@@ -1,0 +1,163 @@
+"""Clients of each store, made once a process from the settings, else from the environment."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+import fsspec
+import pyarrow.fs as pafs
+from obstore.store import S3Store
+
+from raysvq.errors import StorageError
+from raysvq.settings import StorageSettings
+from raysvq.storage.names import split
+from raysvq.storage.retry import Contact, TransientError
+from raysvq.storage.s3 import Bucket
+
+CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
+_ARROW_PAUSE_S = 20  # longest that Arrow's client makes between attempts; the first are 1, 2, 4, …
+
+_settings = StorageSettings()
+
+
+def configure(settings: StorageSettings) -> None:
+    """Use these credentials, endpoint and patience in this process from now on."""
+    global _settings
+    if settings != _settings:
+        _settings = settings
+        forget_clients()
+
+
+def forget_clients() -> None:
+    """Make new clients from the settings and the environment as they are now."""
+    for cached in (_arrow_filesystem, fsspec_filesystem, _bucket, _contact):
+        cached.cache_clear()
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The Arrow filesystem behind a URI and the path inside it.
+
+    On S3 it tries a request again by itself, for at most `storage.retry_s` seconds of pauses.
+
+    Raises:
+        StorageError: no client is installed for the scheme, or the store has never answered yet.
+    """
+    scheme, path = split(uri)
+    if has_bucket(scheme) and not _contact().reached:
+        _reach(uri, path)
+    return _arrow_filesystem(scheme), path
+
+
+def has_bucket(scheme: str) -> bool:
+    """Whether a scheme goes through obstore: s3 does, unless a profile of ~/.aws is asked for.
+
+    Profiles, with single sign-on and assumed roles, are botocore's, which s3fs stands on.
+    """
+    return scheme == "s3" and ("AWS_PROFILE" not in os.environ or _keys() is not None)
+
+
+def bucket(path: str) -> tuple[Bucket, str]:
+    """The bucket of `bucket/key`, and the key."""
+    name, _, key = path.partition("/")
+    return _bucket(name), key
+
+
+@lru_cache(maxsize=16)
+def fsspec_filesystem(scheme: str) -> Any:
+    """The fsspec filesystem of a scheme without a bucket."""
+    options = {"client_kwargs": {"endpoint_url": _endpoint()}} if scheme == "s3" else {}
+    try:
+        return fsspec.filesystem(scheme, use_listings_cache=False, **options)
+    except (ImportError, ValueError) as error:
+        raise StorageError(f"no storage client for {scheme}://: {error}") from None
+
+
+def _reach(uri: str, path: str) -> None:
+    """Raise StorageError where the store does not answer; what the answer is, does not matter here."""
+    found, key = bucket(path)
+    try:
+        found.is_folder(key)
+    except TransientError as error:
+        raise StorageError(f"cannot read {uri}: {error}") from None
+    except OSError:
+        return
+
+
+@lru_cache(maxsize=16)
+def _arrow_filesystem(scheme: str) -> pafs.FileSystem:
+    if scheme == "file":
+        return pafs.LocalFileSystem()
+    if scheme == "s3":
+        keys = _keys()
+        return pafs.S3FileSystem(
+            access_key=keys and keys[0],
+            secret_key=keys and keys[1],
+            endpoint_override=_endpoint(),
+            region=_region(),
+            connect_timeout=CONNECT_S,
+            request_timeout=READ_S,
+            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_arrow_attempts()),
+        )
+    return pafs.PyFileSystem(pafs.FSSpecHandler(fsspec_filesystem(scheme)))
+
+
+@lru_cache(maxsize=64)
+def _bucket(name: str) -> Bucket:
+    keys = _keys()
+    client = S3Store(
+        name,
+        config=_given(endpoint=_endpoint(), region=_region()),
+        credential_provider=_fixed(*keys) if keys else None,
+        client_options={
+            "allow_http": (_endpoint() or "").startswith("http://"),
+            "connect_timeout": timedelta(seconds=CONNECT_S),
+            "read_timeout": timedelta(seconds=READ_S),
+            "timeout": timedelta(days=1),
+        },
+        retry_config={"max_retries": 0},
+    )
+    return Bucket(name, client, _contact(), _settings.retry_s)
+
+
+@lru_cache(maxsize=1)
+def _contact() -> Contact:
+    return Contact()
+
+
+def _given(**config: str | None) -> Any:
+    return {name: value for name, value in config.items() if value}
+
+
+def _fixed(access_key_id: str, secret_access_key: str) -> Any:
+    return lambda: {
+        "access_key_id": access_key_id,
+        "secret_access_key": secret_access_key,
+        "expires_at": None,
+    }
+
+
+def _keys() -> tuple[str, str] | None:
+    if _settings.access_key_id is None or _settings.secret_access_key is None:
+        return None
+    return _settings.access_key_id.get_secret_value(), _settings.secret_access_key.get_secret_value()
+
+
+def _endpoint() -> str | None:
+    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return _settings.endpoint_url or environment
+
+
+def _region() -> str | None:
+    return _settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+
+
+def _arrow_attempts() -> int:
+    """As many as fit `storage.retry_s` if every pause is as long as it can be."""
+    attempts, longest = 1, 0.0
+    while longest + min(2.0 ** (attempts - 1), _ARROW_PAUSE_S) <= _settings.retry_s:
+        longest += min(2.0 ** (attempts - 1), _ARROW_PAUSE_S)
+        attempts += 1
+    return attempts

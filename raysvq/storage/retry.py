@@ -1,0 +1,75 @@
+"""Patience with a store that does not answer, or not well.
+
+A transient problem (the store is overloaded, restarts, breaks off) is tried again after a growing,
+random pause, for `storage.retry_s` seconds in all and one attempt. Until a process has heard from a
+store for the first time, it tries for FIRST_CONTACT_S seconds only: a wrong or dead endpoint shows
+when a command starts, not minutes later.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
+
+from raysvq.errors import StorageError
+
+FIRST_CONTACT_S = 10.0
+SAY_AFTER_S = 5.0
+
+_PAUSE = wait_random_exponential(multiplier=0.2, max=5)
+
+Result = TypeVar("Result")
+
+
+class TransientError(StorageError):
+    """The store did not do what it was asked, and may do it the next time."""
+
+
+@dataclass
+class Contact:
+    """What a process knows of a store."""
+
+    reached: bool = False
+    told: bool = False  # that it is waited for
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def persist(self, uri: str, call: Callable[[], Result], retry_s: float) -> Result:
+        """The result of `call`, which is made again while it raises TransientError.
+
+        Raises:
+            OSError: what the last call raised.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=lambda state: min(_PAUSE(state), max(self._left(state, retry_s), 0.0)),
+            stop=lambda state: self._left(state, retry_s) <= 0,
+            before_sleep=lambda state: self._say(state, uri),
+            reraise=True,
+        )
+        try:
+            result = retrying(call)
+        except TransientError:
+            raise
+        except OSError:  # it answered
+            self.reached = True
+            raise
+        self.reached, self.told = True, False
+        return result
+
+    def _left(self, state: RetryCallState, retry_s: float) -> float:
+        limit = retry_s if self.reached else min(retry_s, FIRST_CONTACT_S)
+        return limit - (state.seconds_since_start or 0.0)
+
+    def _say(self, state: RetryCallState, uri: str) -> None:
+        """Once an outage, however many threads wait."""
+        if (state.seconds_since_start or 0.0) + state.upcoming_sleep < SAY_AFTER_S:
+            return
+        with self.lock:
+            first, self.told = not self.told, True
+        if first and state.outcome is not None:
+            print(f"waiting for {uri}: {state.outcome.exception()}", file=sys.stderr, flush=True)
