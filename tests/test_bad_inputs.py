@@ -23,6 +23,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
+import torch
 from PIL import Image
 
 from raysvq.cluster import connect
@@ -79,6 +80,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         (folder / "images" / name).write_bytes(content)
     manifest, model, out = (str(folder / name) for name in ("manifest.parquet", "model", "scores"))
     build_index(str(folder / "images"), manifest, SETTINGS.split)
+    torch.manual_seed(0)
     reference = Reference(1.0, "as found", 1.0, {}, {"normal": 0, "anomalous": 0, "auroc": None})
     bundle = make_bundle(SSVQVAE(3, SETTINGS.model), SETTINGS, reference, {}, {})
     save_bundle(bundle, model)
