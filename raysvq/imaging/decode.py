@@ -8,7 +8,8 @@ EXIF rotation is applied; of an animation or a multi-page file the first frame c
 from __future__ import annotations
 
 import io
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import cv2
@@ -34,23 +35,9 @@ REASONS = {
     "empty": "the file has no bytes",
     "not_an_image": "no known image format",
     "corrupt": "the format is known, but the data is cut off or damaged",
-    "too_large": "more pixels than scoring.max_pixels",
+    "too_large": "more pixels than scoring.max_pixels, or than memory holds",
     "unsupported": "a pixel type raysvq does not read, such as 32-bit float",
 }
-
-_DAMAGE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    struct.error,
-    cv2.error,
-)
 
 
 class DecodeError(Exception):
@@ -82,11 +69,9 @@ def decode_image(content: bytes, max_pixels: int) -> Pixels:
     width, height = header.size[:2]
     if width * height > max_pixels:
         raise DecodeError("too_large", f"{width} x {height} pixels, allowed are {max_pixels}")
-    try:
+    with _rejecting(header.format):
         orientation = _orientation(header)
         return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), orientation)))
-    except _DAMAGE as error:
-        raise DecodeError("corrupt", f"{header.format}: {_first_line(error)}") from None
 
 
 def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
@@ -99,22 +84,41 @@ def image_size(content: bytes) -> tuple[int, int]:
     """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
     header = _open(content)
     width, height = header.size[:2]
-    try:
+    with _rejecting(header.format):
         sideways = _orientation(header) in (5, 6, 7, 8)
-    except _DAMAGE as error:
-        raise DecodeError("corrupt", f"{header.format}: {_first_line(error)}") from None
     return (width, height) if sideways else (height, width)
 
 
 def _open(content: bytes) -> Image.Image:
     if not content:
         raise DecodeError("empty", "0 bytes")
+    with _rejecting("header"):
+        try:
+            return Image.open(io.BytesIO(content), formats=FORMATS)
+        except UnidentifiedImageError:
+            raise _unidentified(content) from None
+
+
+def _unidentified(content: bytes) -> DecodeError:
+    """Pillow says the same of a text and of a TIFF without its directory, which stands at the end."""
+    for name in FORMATS:
+        starts_like = Image.OPEN[name][1]
+        if starts_like and starts_like(content[:16]):
+            return DecodeError("corrupt", f"{name}: damaged or cut off in its header")
+    return DecodeError("not_an_image", f"starts with {content[:8]!r}")
+
+
+@contextmanager
+def _rejecting(kind: str | None) -> Iterator[None]:
+    """Whatever a decoder raises says that the image cannot be used; a job must not end of it."""
     try:
-        return Image.open(io.BytesIO(content), formats=FORMATS)
-    except UnidentifiedImageError:
-        raise DecodeError("not_an_image", f"starts with {content[:8]!r}") from None
-    except _DAMAGE as error:
-        raise DecodeError("corrupt", _first_line(error)) from None
+        yield
+    except DecodeError:
+        raise
+    except MemoryError:
+        raise DecodeError("too_large", f"{kind}: not enough memory") from None
+    except Exception as error:  # noqa: BLE001
+        raise DecodeError("corrupt", f"{kind}: {_first_line(error)}") from None
 
 
 def _decode(content: bytes, header: Image.Image) -> Pixels:
@@ -127,6 +131,7 @@ def _decode(content: bytes, header: Image.Image) -> Pixels:
         if len(content) < content.rindex(b"IEND") + 8:
             raise DecodeError("corrupt", "PNG: cut off in its last chunk")
         return _with_opencv(content) if _deep_colour_png(content) else _with_pillow(_open(content))
+    _require_all_pixels(content, header)
     if _deep_colour_tiff(header):
         header.verify()  # OpenCV would fill up silently what is cut short
         return _with_opencv(content)
@@ -134,6 +139,17 @@ def _decode(content: bytes, header: Image.Image) -> Pixels:
         header.load()  # fails where the file is cut short; its pixels have lost their depth
         return _with_opencv(content)
     return _with_pillow(header)
+
+
+def _require_all_pixels(content: bytes, header: Image.Image) -> None:
+    """Decoders fill up silently where a strip or tile is not in the file."""
+    if header.format == "TIFF":
+        reach = max((right * bottom for _, (_, _, right, bottom), *_ in header.tile), default=0)  # type: ignore[attr-defined]
+        if reach < header.size[0] * header.size[1]:
+            raise DecodeError("corrupt", "TIFF: strips or tiles are missing")
+    # ISO 15444-1, annex A.4.4: no other two bytes of a codestream are equal to its end marker.
+    if header.format == "JPEG2000" and content.find(b"\xff\xd9", _codestream(content)) < 0:
+        raise DecodeError("corrupt", "JPEG2000: cut off before its end marker")
 
 
 def _deep_colour_png(content: bytes) -> bool:
@@ -160,8 +176,11 @@ def _deep_jpeg2000(content: bytes, header: Image.Image) -> bool:
     """ISO 15444-1, annex A.5.1: the bits of the first component stand in the codestream's SIZ segment."""
     if header.format != "JPEG2000":
         return False
-    start = content.index(b"\xff\x4f\xff\x51")
-    return (content[start + 42] & 0x7F) + 1 > 8
+    return (content[_codestream(content) + 42] & 0x7F) + 1 > 8
+
+
+def _codestream(content: bytes) -> int:
+    return content.index(b"\xff\x4f\xff\x51")
 
 
 def _with_opencv(content: bytes) -> Pixels:

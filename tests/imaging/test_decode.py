@@ -238,7 +238,7 @@ def test_a_file_cut_short_never_yields_other_pixels(name: str) -> None:
         (b"this is a text that someone named image.png", "not_an_image"),
         (b"<html>404</html>", "not_an_image"),
         (bytes(5000), "not_an_image"),
-        (b"\x89PNG\r\n\x1a\n", "not_an_image"),
+        (b"\x89PNG\r\n\x1a\n", "corrupt"),
         (_png_header(3, 2), "corrupt"),
         (_pillow(Image.fromarray(GREY8.astype(np.float32)), "TIFF"), "unsupported"),
         (_pillow(Image.fromarray(GREY8.astype(np.int32)), "TIFF"), "unsupported"),

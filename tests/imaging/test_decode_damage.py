@@ -1,0 +1,87 @@
+"""Damage that the decoders themselves would let pass, or trip over."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from raysvq.imaging.decode import DecodeError, decode_image
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+LIMIT = 10**6
+PIXELS = np.random.default_rng(5).integers(0, 256, (40, 56, 3), np.uint8)
+IMAGE = Image.fromarray(PIXELS)
+
+
+def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _deep_tiff() -> bytes:
+    uncompressed = (cv2.IMWRITE_TIFF_COMPRESSION, 1)
+    return bytes(cv2.imencode(".tif", PIXELS.astype(np.uint16) * 257, uncompressed)[1].tobytes())
+
+
+def _retagged(content: bytes, tag: int, kind: int | None = None, value: int | None = None) -> bytes:
+    """A TIFF with another type or value of one tag."""
+    changed = bytearray(content)
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    for entry in range(start + 2, start + 2 + 12 * count, 12):
+        if struct.unpack_from("<H", content, entry) == (tag,):
+            if kind is not None:
+                struct.pack_into("<H", changed, entry + 2, kind)
+            if value is not None:
+                struct.pack_into("<I", changed, entry + 8, value)
+    assert changed != content
+    return bytes(changed)
+
+
+def test_a_tiff_cut_off_before_its_directory_is_corrupt() -> None:
+    content = _saved(IMAGE, "TIFF", compression="tiff_lzw")
+    with pytest.raises(DecodeError, match="corrupt: TIFF"):
+        decode_image(content[:-200], LIMIT)
+
+
+@pytest.mark.parametrize("content", [_saved(IMAGE, "TIFF"), _deep_tiff()], ids=["8-bit", "16-bit"])
+def test_a_tiff_that_promises_more_rows_than_it_holds_is_corrupt(content: bytes) -> None:
+    assert decode_image(content, LIMIT).shape == (40, 56, 3)
+    with pytest.raises(DecodeError, match="corrupt: TIFF"):
+        decode_image(_retagged(content, 257, value=200), LIMIT)
+
+
+def test_a_tiff_on_its_side_holds_all_its_rows() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_image(_saved(IMAGE, "TIFF", exif=exif), LIMIT).shape == (56, 40, 3)
+
+
+def test_a_number_out_of_range_is_damage() -> None:
+    palette = _saved(IMAGE.quantize(200), "TIFF")
+    with pytest.raises(DecodeError, match="corrupt: TIFF"):
+        decode_image(_retagged(palette, 320, kind=8), LIMIT)  # signed colours, some below zero
+
+
+def test_a_jpeg2000_cut_off_where_a_tile_begins_is_corrupt() -> None:
+    content = _saved(IMAGE, "JPEG2000", tile_size=(32, 32))
+    tile = content.rindex(b"\xff\x90")  # the last one's first marker
+    with pytest.raises(DecodeError, match="corrupt: JPEG2000"):
+        decode_image(content[: tile + 2], LIMIT)
+
+
+def test_memory_that_does_not_suffice_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", fail)
+    with pytest.raises(DecodeError, match="too_large: PNG: not enough memory"):
+        decode_image(_saved(IMAGE.quantize(16), "PNG"), LIMIT)
