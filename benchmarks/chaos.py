@@ -35,9 +35,9 @@ from pathlib import Path
 import psutil
 import ray
 import torch
-from devtools.s3_server import BUCKET, S3Server, s3_server
 from ray.cluster_utils import Cluster
 
+from devtools.s3_server import BUCKET, S3Server, s3_server, upload
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import RaysvqError
@@ -109,7 +109,8 @@ def world(folder: Path, images: int, on_s3: bool) -> Iterator[World]:
             server = stack.enter_context(s3_server(folder / "s3"))
             os.environ |= server.environment
             place = f"s3://{BUCKET}"
-            source = server.upload(Path(source).parent, f"{place}/sample") + f"/{Path(source).name}"
+            upload(folder / "sample", f"{place}/sample")
+            source = source.replace(str(folder), place)
         save_bundle(bundle, f"{place}/model")
         build_index(source, f"{place}/manifest.parquet", settings.split)
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})

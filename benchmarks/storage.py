@@ -116,7 +116,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder) / "s3") as env:
+    with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder) / "s3") as server:
+        env = server.environment
         _fill(env)
         clients = {name: make(env) for name, make in CLIENTS.items()}
         taken: dict[tuple[str, str], list[tuple[float, float]]] = {}

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import duckdb
 
-from devtools.s3_server import BUCKET, s3_server
+from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.data.index import build_index
 from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
 from raysvq.results import open_results
 from raysvq.scoring.job import score
 from raysvq.settings import load_settings
-from raysvq.storage import configure, join, list_objects, put_file, read_bytes
+from raysvq.storage import configure, join, list_objects, read_bytes
 from raysvq.training.launch import train
 
 PLACE = f"s3://{BUCKET}/demo"
@@ -32,7 +32,8 @@ from scores order by image_score desc limit 5
 def main() -> None:
     """Run it, print the figures, a query over the committed scores and where the report is."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder) / "s3") as environment:
+    with tempfile.TemporaryDirectory() as folder, s3_server(Path(folder) / "s3") as server:
+        environment = server.environment
         settings = load_settings(
             "sample",
             [
@@ -70,8 +71,7 @@ def main() -> None:
 def _upload_sample(folder: Path) -> str:
     """Draw the sample images and copy them into the bucket; the listing's URI."""
     listing = Path(write_sample(folder))
-    for file in sorted(filter(Path.is_file, folder.rglob("*"))):
-        put_file(file, join(PLACE, "sample", file.relative_to(folder).as_posix()))
+    upload(folder, join(PLACE, "sample"))
     return join(PLACE, "sample", listing.relative_to(folder).as_posix())
 
 

@@ -10,9 +10,12 @@ import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.fs as pafs
+
+from raysvq.storage import join, put_file
 
 BUCKET = "raysvq-test"
 REGION = "us-east-1"
@@ -21,20 +24,42 @@ _KEY, _SECRET = "raysvq-access-key", "raysvq-secret-key"
 _PORTS = ("s3", "s3.grpc", "filer", "filer.grpc", "master", "master.grpc", "volume", "volume.grpc", "admin")
 
 
+@dataclass
+class S3Server:
+    """A server that can be stopped and started again on the same data."""
+
+    folder: Path
+    ports: dict[str, int]
+    environment: dict[str, str]  # variables that open it; not set
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Raises RuntimeError where it is not ready within READY_WITHIN seconds."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                _command(self.folder, self.ports), stdout=log, stderr=log, cwd=self.folder
+            )
+        _wait_for_bucket(self.process, self.environment["AWS_ENDPOINT_URL"], self.folder / "log")
+
+    def stop(self) -> None:
+        """Let it write down what it holds, and wait until it is gone."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+
 @contextmanager
-def s3_server(folder: Path) -> Iterator[dict[str, str]]:
+def s3_server(folder: Path) -> Iterator[S3Server]:
     """Run an S3 server (SeaweedFS) on 127.0.0.1 that holds the empty bucket BUCKET, until the block ends.
 
     Args:
         folder: where it keeps its data and its log; made here.
 
-    Yields:
-        The environment variables that open it. They are not set.
-
     Raises:
         RuntimeError: it is not ready within READY_WITHIN seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     environment = {
         "AWS_ACCESS_KEY_ID": _KEY,
@@ -42,14 +67,20 @@ def s3_server(folder: Path) -> Iterator[dict[str, str]]:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{ports['s3']}",
         "AWS_REGION": REGION,
     }
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(_command(folder, ports), stdout=log, stderr=log, cwd=folder)
+    server = S3Server(folder, ports, environment)
     try:
-        _make_bucket(server, environment["AWS_ENDPOINT_URL"], folder / "log")
-        yield environment
+        server.start()
+        yield server
     finally:
-        server.kill()
-        server.wait()
+        if server.process is not None:
+            server.process.kill()
+            server.process.wait()
+
+
+def upload(folder: Path, prefix: str) -> None:
+    """Copy a local folder's files below a URI."""
+    for file in sorted(filter(Path.is_file, folder.rglob("*"))):
+        put_file(file, join(prefix, file.relative_to(folder).as_posix()))
 
 
 def free_ports(count: int) -> list[int]:
@@ -69,7 +100,6 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
     actions = ["Admin", "Read", "Write", "List", "Tagging"]
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity | {"actions": actions}]}))
-    (folder / "data").mkdir()
     options = {
         "dir": folder / "data",
         "ip": "127.0.0.1",
@@ -91,7 +121,7 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
     return [str(weed), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
 
 
-def _make_bucket(server: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+def _wait_for_bucket(server: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
     until = time.monotonic() + READY_WITHIN
     while True:
         try:

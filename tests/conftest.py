@@ -39,10 +39,10 @@ def small() -> Callable[..., Settings]:
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URI of a bucket on an S3 server of this test run; its credentials stand in the environment."""
-    with s3_server(tmp_path_factory.mktemp("s3")) as environment, pytest.MonkeyPatch.context() as patch:
+    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_REGION"):
             patch.delenv(name, raising=False)
-        for name, value in environment.items():
+        for name, value in server.environment.items():
             patch.setenv(name, value)
         storage.forget_clients()
         yield f"s3://{BUCKET}"

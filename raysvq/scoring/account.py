@@ -12,7 +12,7 @@ from raysvq.data.manifest import Tally
 from raysvq.errors import AccountingError
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.sink import File, Files
-from raysvq.storage import filesystem, join
+from raysvq.storage import filesystem, join, patiently
 
 READERS = 16  # result files read at once
 
@@ -47,6 +47,11 @@ def _tally_of(out: str, file: File) -> Tally:
 
 
 def _ids(out: str, file: File) -> pa.ChunkedArray:
-    fs, path = filesystem(join(out, file.name))
-    with pq.ParquetFile(path, filesystem=fs) as table:
-        return table.read(["image_id"])["image_id"]
+    uri = join(out, file.name)
+
+    def read() -> pa.ChunkedArray:
+        fs, path = filesystem(uri)
+        with pq.ParquetFile(path, filesystem=fs) as table:
+            return table.read(["image_id"])["image_id"]
+
+    return patiently(uri, read)

@@ -52,7 +52,7 @@ def write_worst(
 def _draw(
     worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
 ) -> list[str]:
-    configure(storage)
+    configure(storage, reached=True)
     bundle = load_bundle(model)
     scorer = ImageScorer(bundle.model, bundle.settings, scoring)
     uris = []

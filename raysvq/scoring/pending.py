@@ -11,6 +11,7 @@ import bisect
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +25,7 @@ from raysvq.errors import DataError, SettingsError
 from raysvq.results import find_commits, open_results
 from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS
 from raysvq.settings import ScoringSettings
-from raysvq.storage import filesystem
+from raysvq.storage import filesystem, patiently
 
 PENDING = "pending.parquet"  # below a run's work folder
 RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")  # reasons outside the image
@@ -91,8 +92,8 @@ def find_pending(
     """
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
-    _spool(manifest, _columns(scoring.partition_by), folder / "manifest.parquet")
-    _spool_done(out, scoring.partition_by, folder)
+    patiently(out, lambda: _spool(manifest, _columns(scoring.partition_by), folder / "manifest.parquet"))
+    patiently(out, lambda: _spool_done(out, scoring.partition_by, folder))
     with duckdb.connect() as connection:
         for setting in (f"temp_directory = '{folder}/spill'", f"memory_limit = '{MEMORY}'", "threads = 1"):
             connection.execute(f"set {setting}")
@@ -115,12 +116,16 @@ class PendingRows:
     """Reads ranges of a Parquet file's rows, one row group in memory at a time."""
 
     def __init__(self, uri: str) -> None:
-        fs, path = filesystem(uri)
-        self._file = pq.ParquetFile(path, filesystem=fs)
+        self._uri = uri
+        self._file = patiently(uri, self._open)
         groups = range(self._file.num_row_groups)
         self._ends = list(itertools.accumulate(self._file.metadata.row_group(n).num_rows for n in groups))
         self._group = -1
         self._table: pa.Table = None
+
+    def _open(self) -> pq.ParquetFile:
+        fs, path = filesystem(self._uri)
+        return pq.ParquetFile(path, filesystem=fs)
 
     def read(self, start: int, count: int) -> list[Row]:
         """Rows `start` to `start + count`, fewer at the end of the file."""
@@ -128,7 +133,8 @@ class PendingRows:
         while len(rows) < count and start < self._ends[-1]:
             group = bisect.bisect_right(self._ends, start)
             if group != self._group:
-                self._table, self._group = self._file.read_row_group(group), group
+                self._table = patiently(self._uri, partial(self._file.read_row_group, group))
+                self._group = group
             before = self._ends[group - 1] if group else 0
             part = self._table.slice(start - before, count - len(rows)).to_pylist()
             rows += part

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from raysvq.results import SCHEMAS, current_files, find_commits
 from raysvq.scoring.sink import File, Files, write_table
-from raysvq.storage import filesystem, join
+from raysvq.storage import filesystem, join, patiently
 
 READERS = 16
 
@@ -43,6 +43,9 @@ def _holders(out: str, names: list[str], image_ids: pa.Array) -> Iterator[tuple[
     """The files with one of the images, each with its other rows."""
 
     def rest(name: str) -> tuple[str, pa.Table] | None:
+        return patiently(join(out, name), lambda: read(name))
+
+    def read(name: str) -> tuple[str, pa.Table] | None:
         fs, path = filesystem(join(out, name))
         with pq.ParquetFile(path, filesystem=fs) as file:
             gone = pc.is_in(file.read(["image_id"])["image_id"], image_ids)

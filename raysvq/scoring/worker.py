@@ -59,7 +59,7 @@ class ScoreUnits:
 
     def __init__(self, job: Job) -> None:
         """Raises BundleError where the model was replaced since the run started."""
-        configure(job.storage)
+        configure(job.storage, reached=True)
         if job.device == "cpu":
             torch.set_num_threads(1)
         cv2.setNumThreads(1)

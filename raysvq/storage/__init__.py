@@ -14,7 +14,7 @@ environment of the process that opens the file (`AWS_ACCESS_KEY_ID`, `AWS_SECRET
 `AWS_ENDPOINT_URL`, `AWS_REGION`, or the machine's role). No result holds them.
 """
 
-from raysvq.storage.clients import configure, filesystem, forget_clients
+from raysvq.storage.clients import configure, filesystem, forget_clients, patiently
 from raysvq.storage.files import (
     create_file,
     put_file,
@@ -40,6 +40,7 @@ __all__ = [
     "is_folder",
     "join",
     "list_objects",
+    "patiently",
     "put_file",
     "read_bytes",
     "remove_file",

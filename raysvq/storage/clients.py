@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -13,8 +14,9 @@ from obstore.store import S3Store
 
 from raysvq.errors import StorageError
 from raysvq.settings import StorageSettings
+from raysvq.storage.failures import reason
 from raysvq.storage.names import split
-from raysvq.storage.retry import Contact, TransientError
+from raysvq.storage.retry import Contact, Result, TransientError
 from raysvq.storage.s3 import Bucket
 
 CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
@@ -23,12 +25,17 @@ _ARROW_PAUSE_S = 20  # longest that Arrow's client makes between attempts; the f
 _settings = StorageSettings()
 
 
-def configure(settings: StorageSettings) -> None:
-    """Use these credentials, endpoint and patience in this process from now on."""
+def configure(settings: StorageSettings, reached: bool = False) -> None:
+    """Use these credentials, endpoint and patience in this process from now on.
+
+    Args:
+        reached: another process has had an answer from the store, so this one is patient from the start.
+    """
     global _settings
     if settings != _settings:
         _settings = settings
         forget_clients()
+    _contact().reached |= reached
 
 
 def forget_clients() -> None:
@@ -57,6 +64,27 @@ def has_bucket(scheme: str) -> bool:
     Profiles, with single sign-on and assumed roles, are botocore's, which s3fs stands on.
     """
     return scheme == "s3" and ("AWS_PROFILE" not in os.environ or _keys() is not None)
+
+
+def patiently(uri: str, call: Callable[[], Result]) -> Result:
+    """The result of a call that reads through `filesystem`, made again while S3 does not answer it.
+
+    Raises:
+        FileNotFoundError, PermissionError: as the call does.
+        OSError: S3 has not answered for `storage.retry_s` seconds.
+    """
+    if not has_bucket(split(uri)[0]):
+        return call()
+
+    def once() -> Result:
+        try:
+            return call()
+        except (FileNotFoundError, PermissionError, TransientError):
+            raise
+        except OSError as error:
+            raise TransientError(reason(error)) from None
+
+    return _contact().persist(uri, once, _settings.retry_s)
 
 
 def bucket(path: str) -> tuple[Bucket, str]:
