@@ -12,6 +12,7 @@ from raysvq.imaging.pixels import FULL_SCALE, load_tiles
 from raysvq.imaging.tiling import Tiling, map_span, stitch
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.network import CELL, SSVQVAE
+from raysvq.model.precision import Bfloat16Distances, Precision
 from raysvq.settings import ScoringSettings, Settings
 
 
@@ -35,9 +36,16 @@ class ImageScorer:
         settings: Settings,
         scoring: ScoringSettings,
         device: torch.device | str = "cpu",
+        precision: Precision = "float32",
     ) -> None:
-        """`settings` are the model's own, `scoring` those of the run that uses it."""
+        """`settings` are the model's own, `scoring` those of the run that uses it.
+
+        In float32 the scorer follows the model as it learns; in bfloat16 it keeps the weights of now.
+        """
         self.model = model.to(device).eval()
+        self._distance_map = (
+            Bfloat16Distances(self.model) if precision == "bfloat16" else self.model.distance_map
+        )
         self.settings = settings
         self.scoring = scoring
         self.device = torch.device(device)
@@ -55,6 +63,10 @@ class ImageScorer:
         pooled = image_score(anomaly_map, scores, self.settings.anomaly)
         return ImageResult(tiling, scores, anomaly_map, map_span(tiling, CELL), pooled)
 
+    def in_bfloat16(self) -> ImageScorer:
+        """A scorer of the same model, as it is now, in bfloat16."""
+        return ImageScorer(self.model, self.settings, self.scoring, self.device, "bfloat16")
+
     def distances(self, tiles: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
         """(T, size, size, C) tiles -> (T, size/4, size/4) distances to the codebook."""
         batch = self.scoring.tile_batch
@@ -64,7 +76,7 @@ class ImageScorer:
         with torch.inference_mode(), exact:
             for start in range(0, len(tiles), batch):
                 pixels = to_model_input(tiles[start : start + batch], self.device)
-                parts.append(self.model.distance_map(pixels).float().cpu().numpy())
+                parts.append(self._distance_map(pixels).float().cpu().numpy())
         return np.concatenate(parts)
 
 

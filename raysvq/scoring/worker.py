@@ -15,6 +15,7 @@ import torch
 from raysvq.errors import BundleError, StorageError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
+from raysvq.model.precision import choose_precision, has_fast_bfloat16
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import TEST, UNKNOWN
 from raysvq.scoring.pending import PENDING, PendingRows
@@ -38,7 +39,8 @@ class ScoreImages:
         bundle = load_bundle(model)
         self.model = model
         self.model_digest = bundle.model_digest
-        self.scorer = ImageScorer(bundle.model, bundle.settings, scoring, device)
+        precision = choose_precision(scoring.precision, bundle.reference, has_fast_bfloat16(device))
+        self.scorer = ImageScorer(bundle.model, bundle.settings, scoring, device, precision)
         self.reference = bundle.reference
         self.scoring = scoring
         self.out = out
