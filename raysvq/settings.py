@@ -159,6 +159,12 @@ class ScoringSettings(_Section):
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
     )
+    image_memory_mib: int = Field(
+        512,
+        ge=1,
+        description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
+        " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",
+    )
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

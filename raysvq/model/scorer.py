@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from raysvq.imaging.pixels import FULL_SCALE, load_tiles
-from raysvq.imaging.tiling import Tiling, map_span, stitch
+from raysvq.imaging.decode import Pixels
+from raysvq.imaging.pixels import FULL_SCALE, open_tiles
+from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.network import CELL, SSVQVAE
 from raysvq.model.precision import Bfloat16Distances, Precision
@@ -56,18 +57,21 @@ class ImageScorer:
         Raises:
             DecodeError: the file is not a whole, readable image.
         """
-        tiling, tiles = load_tiles(content, self.settings.tiles, self.scoring.max_pixels)
-        distances = self.distances(tiles)
-        scores = tile_scores(distances)
-        anomaly_map = stitch(distances, tiling, CELL)
-        pooled = image_score(anomaly_map, scores, self.settings.anomaly)
-        return ImageResult(tiling, scores, anomaly_map, map_span(tiling, CELL), pooled)
+        image = open_tiles(content, self.settings.tiles, self.scoring)
+        mosaic, scores = Mosaic(image.tiling, CELL), []
+        for tiles in image.parts:
+            distances = self.distances(tiles)
+            scores.append(tile_scores(distances))
+            mosaic.add(distances)
+        joined = np.concatenate(scores)
+        pooled = image_score(mosaic.values, joined, self.settings.anomaly)
+        return ImageResult(image.tiling, joined, mosaic.values, map_span(image.tiling, CELL), pooled)
 
     def in_bfloat16(self) -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
         return ImageScorer(self.model, self.settings, self.scoring, self.device, "bfloat16")
 
-    def distances(self, tiles: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
         """(T, size, size, C) tiles -> (T, size/4, size/4) distances to the codebook."""
         batch = self.scoring.tile_batch
         parts = []
@@ -80,7 +84,11 @@ class ImageScorer:
         return np.concatenate(parts)
 
 
-def to_model_input(tiles: npt.NDArray[np.uint16], device: torch.device) -> torch.Tensor:
-    """(B, H, W, C) uint16 over the full scale -> (B, C, H, W) float32 in [0, 1], channels last."""
-    pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
+def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:
+    """(B, H, W, C) uint8 or uint16 -> (B, C, H, W) float32 in [0, 1], channels last."""
+    if tiles.dtype == np.uint8:
+        shallow = torch.from_numpy(np.require(tiles, requirements="W")).to(device, non_blocking=True)
+        pixels = shallow.float().mul_(257)  # exactly what `at_full_scale` makes of it
+    else:
+        pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
     return pixels.mul_(1 / FULL_SCALE).permute(0, 3, 1, 2)

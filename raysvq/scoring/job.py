@@ -120,7 +120,8 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
 
 def _digest(bundle: Bundle, scoring: ScoringSettings) -> str:
     """Of the settings that decide what a row says; how the work is cut up is not among them."""
-    deciding = ScoringSettings(max_pixels=scoring.max_pixels)
+    kept = {"max_pixels", "image_memory_mib", "precision"}
+    deciding = ScoringSettings.model_validate(scoring.model_dump(include=kept))
     return digest(bundle.settings.model_copy(update={"scoring": deciding}))
 
 
