@@ -165,7 +165,7 @@ class ScoringSettings(_Section):
         description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
         " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",
     )
-    tile_batch: int = Field(64, ge=1, description="Tiles encoded at once.")
+    tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the encoder; auto: bfloat16 where the hardware has it and validation found that it"

@@ -19,6 +19,7 @@ from raysvq.model.network import SSVQVAE
 Precision = Literal["float32", "bfloat16"]
 
 TOLERANCE = 0.02  # of an image score, relative to the one in float32
+_CHUNK = 16384  # positions compared with all codes at once
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
@@ -80,6 +81,9 @@ class Bfloat16Distances:
         inner = self.inner(self.first(self.standardise(pixels)).bfloat16())
         encoded: Tensor = self.last(inner.float())
         positions = encoded.movedim(1, -1).flatten(0, 2)  # (P, d)
-        nearest = torch.addmm(self.half_norms, positions, self.codes, alpha=-1).amin(dim=1)
-        squares = positions.square().sum(dim=1) + 2 * nearest
+        nearest = [
+            torch.addmm(self.half_norms, part, self.codes, alpha=-1).amin(dim=1)
+            for part in torch.split(positions, _CHUNK)
+        ]
+        squares = positions.square().sum(dim=1) + 2 * torch.cat(nearest)
         return squares.clamp_(min=0).sqrt_().view(len(encoded), *encoded.shape[2:])

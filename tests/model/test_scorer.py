@@ -187,3 +187,29 @@ def test_what_does_not_fit_the_memory_is_refused(
     content = cv2.imencode(suffix, np.zeros((2000, 3000, 3), np.uint8))[1].tobytes()
     with pytest.raises(DecodeError, match=f"too_large: 3000 x 2000 pixels .*{reason}"):
         _score(make_model(settings), settings, content, image_memory_mib=4)
+
+
+@pytest.mark.parametrize("mode", ["tiles", "whole"])
+def test_many_images_score_as_each_alone(
+    small: Build, make_model: Make, picture: Draw, png: Encode, mode: str
+) -> None:
+    settings = small(tiles={"mode": mode})
+    scorer = ImageScorer(make_model(settings), settings, settings.scoring)
+    images = [picture(32, 32), picture(50, 70, seed=1), picture(40, 33).astype(np.uint16) * np.uint16(250)]
+    contents = [png(image) for image in images]
+    first, damaged, *others = scorer.score_many([contents[0], b"no image", *contents[1:]])
+    assert isinstance(damaged, DecodeError)
+    assert damaged.reason == "not_an_image"
+    for result, content in zip([first, *others], contents, strict=True):
+        assert isinstance(result, ImageResult)
+        alone = scorer(content)
+        assert result.tiling == alone.tiling
+        assert result.image_score == pytest.approx(alone.image_score, rel=1e-5)
+        np.testing.assert_allclose(result.tile_scores, alone.tile_scores, rtol=1e-5)
+        np.testing.assert_allclose(result.anomaly_map, alone.anomaly_map, rtol=1e-5, atol=1e-5)
+
+
+def test_none_of_many_images_can_be_read(small: Build, make_model: Make) -> None:
+    settings = small(tiles={"mode": "whole"})
+    (only,) = ImageScorer(make_model(settings), settings, settings.scoring).score_many([b""])
+    assert isinstance(only, DecodeError)
