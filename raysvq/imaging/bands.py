@@ -1,12 +1,13 @@
 """Large image files, a band of rows after another, through libvips: the pixels that `decode_image` gives.
 
 JPEG, PNG and TIFF are read from top to bottom, and only some hundred rows are held. What their
-decoders would hold whole (progressive JPEG, interlaced PNG, one large compressed strip) and what
+decoders would hold whole (progressive JPEG, interlaced PNG, large strips or tiles) and what
 stands turned in the file has no bands; nor have the other formats.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,7 @@ _MODES = {
     "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
     "TIFF": ("1", "L", "P", "RGB", "RGBA", "I;16", "I;16B"),
 }
-_ROWS_PER_STRIP, _COMPRESSION, _ORIENTATION = 278, 259, 274  # TIFF 6.0, section 8
-_UNCOMPRESSED = 1
-_LARGEST_STRIP = 1024  # rows
+_LARGEST_BLOCK = 1024  # rows of a TIFF's strip or tile
 
 # Every image is read once: there is nothing to look up again, and the process has its share of cores.
 pyvips.cache_set_max(0)
@@ -97,8 +96,21 @@ def why_whole(header: Image.Image) -> str | None:
     turned = exif_orientation(header)
     if name == "TIFF":
         tags = header.tag_v2  # type: ignore[attr-defined]
-        turned = tags.get(_ORIENTATION, 1)
-        strip = min(tags.get(_ROWS_PER_STRIP, 0), header.height)
-        if tags.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED and strip > _LARGEST_STRIP:
-            return f"TIFF with compressed strips of {strip} rows"
+        turned = tags.get(_Tag.ORIENTATION, 1)
+        if tags.get(_Tag.PLANAR_CONFIGURATION, 1) != 1:
+            return "TIFF of separate planes"
+        block = tags.get(_Tag.TILE_LENGTH) or min(tags.get(_Tag.ROWS_PER_STRIP, 2**32), header.height)
+        # Uncompressed strips are read row by row.
+        if block > _LARGEST_BLOCK and (_Tag.TILE_LENGTH in tags or tags.get(_Tag.COMPRESSION, 1) != 1):
+            return f"TIFF in blocks of {block} rows"
     return None if turned == 1 else f"{name} of EXIF orientation {turned}"
+
+
+class _Tag(IntEnum):
+    """TIFF 6.0, sections 8 and 15."""
+
+    COMPRESSION = 259
+    ORIENTATION = 274
+    ROWS_PER_STRIP = 278
+    PLANAR_CONFIGURATION = 284
+    TILE_LENGTH = 323

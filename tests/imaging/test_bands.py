@@ -78,9 +78,10 @@ WHOLE = {
     "JPEG of EXIF orientation 6": _pillow(PICTURE, "JPEG", exif=_turned),
     "PNG of EXIF orientation 6": _pillow(PICTURE, "PNG", exif=_turned),
     "TIFF of EXIF orientation 6": _pillow(PICTURE, "TIFF", tiffinfo={274: 6}),
-    "TIFF with compressed strips of 1500 rows": _pillow(
+    "TIFF in blocks of 1500 rows": _pillow(
         PICTURE.resize((8, 1500)), "TIFF", compression="tiff_lzw", strip_size=8 * 1500 * 3
     ),
+    "TIFF in blocks of 2048 rows": _vips_tiff(RGB8, tile=True, tile_height=2048),
     "JPEG of mode CMYK": _pillow(PICTURE.convert("CMYK"), "JPEG"),
     "BMP of mode RGB": _pillow(PICTURE, "BMP"),
     "WEBP of mode RGB": _pillow(PICTURE, "WEBP"),
