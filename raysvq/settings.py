@@ -160,7 +160,7 @@ class ScoringSettings(_Section):
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
     )
     image_memory_mib: int = Field(
-        512,
+        1024,
         ge=1,
         description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
         " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",

@@ -18,7 +18,8 @@ from raysvq.imaging.tiling import Tiling, cut, plan_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 
 FULL_SCALE = 65535.0
-_COPIES = 4  # of its pixels that decoding and cutting an image hold at most, at once
+_COPIES = 4  # of its pixels that decoding and cutting hold at most, of an image or of rows of it
+_COPIES_PILLOW = 6  # the same, where Pillow decodes the image
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ def open_tiles(content: bytes, tiles: TileSettings, scoring: ScoringSettings) ->
     """
     header = open_header(content, scoring.max_pixels)
     channels, depth = pixel_layout(content, header)
-    pixel = max(channels, tiles.channels) * depth
-    if _COPIES * header.width * header.height * pixel > scoring.image_memory_mib * 2**20:
-        return _in_bands(content, header, tiles, scoring, pixel)
+    row = header.width * max(channels, tiles.channels) * depth
+    whole = row * header.height * (_COPIES if header.format == "JPEG" else _COPIES_PILLOW)
+    if whole > scoring.image_memory_mib * 2**20:
+        return _in_bands(content, header, tiles, scoring, row, whole)
     image = to_planes(decode_pixels(content, header), tiles.channels)
     tiling = plan_tiles(image.shape[0], image.shape[1], tiles)
     if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
@@ -77,15 +79,15 @@ def load_tiles(
 
 
 def _in_bands(
-    content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings, pixel: int
+    content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings, row: int, whole: int
 ) -> CutImage:
-    """`pixel` is the size of one, in bytes."""
+    """`row` is the size of a row of pixels, `whole` what the image would take in one piece, in bytes."""
     tiling = plan_tiles(header.height, header.width, tiles)
     why = why_whole(header)
     if tiling.whole and min(header.size) < tiling.size:
         why = f"an image that does not fill tiles.size={tiling.size}"
-    rows = header.height if why else 0 if tiling.whole else tiling.size
-    taken = _COPIES * rows * header.width * pixel / 2**20
+    held = 0 if tiling.whole else row * tiling.size * _COPIES
+    taken = (whole if why else held) / 2**20
     if taken > scoring.image_memory_mib:
         raise DecodeError(
             "too_large",
