@@ -12,13 +12,14 @@ from raysvq import __version__
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle, Reference
+from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult
 from raysvq.schema import SOURCE_FIELDS
 
 Row = dict[str, Any]
 
 
-def provenance(bundle: Bundle, run_id: str, settings_digest: str) -> Row:
+def provenance(bundle: Bundle, run_id: str, settings_digest: str, precision: Precision) -> Row:
     """The columns that say where a row came from; `scored_at` is added row by row."""
     return {
         "run_id": run_id,
@@ -26,6 +27,7 @@ def provenance(bundle: Bundle, run_id: str, settings_digest: str) -> Row:
         "model_digest": bundle.model_digest,
         "settings_digest": settings_digest,
         "code_version": __version__,
+        "precision": precision,
     }
 
 
@@ -68,7 +70,7 @@ def map_row(source: Row, result: ImageResult) -> Row:
     }
 
 
-def reject_row(source: Row, error: DecodeError | OSError, origin: Row) -> Row:
+def reject_row(source: Row, error: DecodeError | OSError | MemoryError, origin: Row) -> Row:
     """A row of REJECTS, with a reason of raysvq.imaging.decode.REASONS."""
     reason, detail = _reason(error)
     return _dated(source, origin) | {"reason": reason, "detail": detail}
@@ -79,7 +81,9 @@ def _dated(source: Row, origin: Row) -> Row:
     return fields | origin | {"scored_at": datetime.now(UTC)}
 
 
-def _reason(error: DecodeError | OSError) -> tuple[str, str]:
+def _reason(error: DecodeError | OSError | MemoryError) -> tuple[str, str]:
+    if isinstance(error, MemoryError):
+        return "too_large", "more than this machine's memory holds"
     if isinstance(error, DecodeError):
         return error.reason, error.detail
     detail = (str(error) or type(error).__name__).splitlines()[0]

@@ -8,8 +8,8 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.pixels import load_tiles
-from raysvq.settings import TileSettings
+from raysvq.imaging.pixels import open_tiles
+from raysvq.settings import ScoringSettings, TileSettings
 
 HANGS_S = 120.0  # a decoder that takes longer is taken to hang
 
@@ -17,9 +17,9 @@ HANGS_S = 120.0  # a decoder that takes longer is taken to hang
 class Trial:
     """Decodes images in a child process; a context manager, which ends the child."""
 
-    def __init__(self, tiles: TileSettings, max_pixels: int) -> None:
+    def __init__(self, tiles: TileSettings, scoring: ScoringSettings) -> None:
         self.tiles = tiles
-        self.max_pixels = max_pixels
+        self.scoring = scoring
         self._child: tuple[BaseProcess, Connection] | None = None
 
     def __enter__(self) -> Trial:
@@ -53,7 +53,7 @@ class Trial:
         if self._child is None:
             spawn = multiprocessing.get_context("spawn")
             ours, theirs = spawn.Pipe()
-            child = spawn.Process(target=_serve, args=(theirs, self.tiles, self.max_pixels), daemon=True)
+            child = spawn.Process(target=_serve, args=(theirs, self.tiles, self.scoring), daemon=True)
             child.start()
             theirs.close()
             self._child = child, ours
@@ -68,14 +68,15 @@ class Trial:
             self._child = None
 
 
-def _serve(connection: Connection, tiles: TileSettings, max_pixels: int) -> None:
+def _serve(connection: Connection, tiles: TileSettings, scoring: ScoringSettings) -> None:
     while True:
         try:
             content = connection.recv_bytes()
         except EOFError:  # whoever asked is gone
             return
         try:
-            load_tiles(content, tiles, max_pixels)
+            for _ in open_tiles(content, tiles, scoring).parts:
+                pass
         except DecodeError as error:
             connection.send(error)
         else:

@@ -21,6 +21,7 @@ import torch
 from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
+from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import TEST, UNKNOWN
 from raysvq.scoring.fetch import fetch
@@ -47,6 +48,7 @@ class Job:
     storage: StorageSettings
     unit_images: int
     device: str
+    precision: Precision
 
 
 def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -68,7 +70,7 @@ class ScoreUnits:
         self.origin = dict(job.origin)
         if bundle.model_digest != self.origin["model_digest"]:
             raise BundleError(f"{job.model} holds another model than when this run started; start it again")
-        self.scorer = ImageScorer(bundle.model, bundle.settings, job.scoring, job.device)
+        self.scorer = ImageScorer(bundle.model, bundle.settings, job.scoring, job.device, job.precision)
         self.tiles = bundle.settings.tiles
         self.reference = bundle.reference
         self.rows = PendingRows(join(job.work, PENDING))
@@ -116,7 +118,7 @@ class ScoreUnits:
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
         scoring = self.job.scoring
         clock = _Clock()
-        with Trial(self.tiles, scoring.max_pixels) if cautiously else nullcontext() as trial:
+        with Trial(self.tiles, scoring) if cautiously else nullcontext() as trial:
             for source, content in fetch(sources):
                 clock.lap("read")
                 try:
@@ -125,7 +127,7 @@ class ScoreUnits:
                     if trial:
                         trial.require_survival(content)
                     result = self.scorer(content)
-                except (DecodeError, OSError) as error:
+                except (DecodeError, OSError, MemoryError) as error:
                     tables["rejects"].append(reject_row(source, error, self.origin))
                     continue
                 finally:
@@ -149,9 +151,12 @@ class ScoreUnits:
             "seconds": clock.seconds,
         }
 
-    def _heatmap(self, source: Row, content: bytes, result: ImageResult) -> str:
+    def _heatmap(self, source: Row, content: bytes, result: ImageResult) -> str | None:
         uri = join(self.job.out, "heatmaps", f"{source['image_id']}.jpg")
-        write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
+        try:
+            write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
+        except DecodeError:  # scored in tiles, but too large to shrink
+            return None
         return uri
 
     def _keeps_map(self, source: Row) -> bool:
