@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -11,13 +13,14 @@ import numpy.typing as npt
 import torch
 
 from raysvq.imaging.decode import DecodeError, Pixels
-from raysvq.imaging.pixels import FULL_SCALE, load_tiles, open_tiles
+from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.network import CELL, SSVQVAE
 from raysvq.model.precision import Bfloat16Distances, Precision
 from raysvq.settings import ScoringSettings, Settings
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _CPU_PIXELS = 2**18  # encoded at once; more are slower, as their activations outgrow the caches
@@ -44,10 +47,16 @@ class ImageScorer:
         scoring: ScoringSettings,
         device: torch.device | str = "cpu",
         precision: Precision = "float32",
+        decoders: int = 0,
     ) -> None:
-        """`settings` are the model's own, `scoring` those of the run that uses it.
+        """Make a scorer.
 
-        In float32 the scorer follows the model as it learns; in bfloat16 it keeps the weights of now.
+        In float32 it follows the model as it learns; in bfloat16 it keeps the weights of now.
+
+        Args:
+            settings: the model's own.
+            scoring: of the run that uses it.
+            decoders: threads that decode for `score_many` while the device computes; 0 decodes in turn.
         """
         self.model = model.to(device).eval()
         self._distance_map = (
@@ -56,6 +65,7 @@ class ImageScorer:
         self.settings = settings
         self.scoring = scoring
         self.device = torch.device(device)
+        self._decoders = ThreadPoolExecutor(decoders) if decoders else None
 
     def __call__(self, content: bytes) -> ImageResult:
         """Score an image file.
@@ -63,26 +73,35 @@ class ImageScorer:
         Raises:
             DecodeError: the file is not a whole, readable image.
         """
-        image = open_tiles(content, self.settings.tiles, self.scoring)
-        return self._result(image.tiling, map(self.distances, image.parts))
+        return self._score(self._open(content))
 
     def score_many(self, contents: Sequence[bytes]) -> list[ImageResult | DecodeError]:
         """Score image files, each as if alone; what cannot be scored has its error in its place.
 
         In whole-image mode their tiles are encoded together, which is faster where tiles are small.
         """
+        in_order = self._decoders.map if self._decoders else map
         if self.settings.tiles.mode == "tiles":
-            return [_or_error(self, content) for content in contents]
-        opened = [_or_error(self._load, content) for content in contents]
-        tiles = [image[1] for image in opened if not isinstance(image, DecodeError)]
+            opened = in_order(partial(_or_error, self._open), contents)
+            return [_or_error(self._score, image) for image in opened]
+        loaded = list(in_order(partial(_or_error, self._load), contents))
+        tiles = [image[1] for image in loaded if not isinstance(image, DecodeError)]
         distances = iter(self.distances(np.concatenate(tiles))) if tiles else iter(())
         return [
             image if isinstance(image, DecodeError) else self._result(image[0], [next(distances)[None]])
-            for image in opened
+            for image in loaded
         ]
+
+    def _open(self, content: bytes) -> CutImage:
+        return open_tiles(content, self.settings.tiles, self.scoring)
 
     def _load(self, content: bytes) -> tuple[Tiling, npt.NDArray[np.uint16]]:
         return load_tiles(content, self.settings.tiles, self.scoring)
+
+    def _score(self, image: CutImage | DecodeError) -> ImageResult:
+        if isinstance(image, DecodeError):
+            raise image
+        return self._result(image.tiling, map(self.distances, image.parts))
 
     def _result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
         """`distances` are those of consecutive tiles."""
@@ -113,9 +132,9 @@ class ImageScorer:
         return np.concatenate(parts)
 
 
-def _or_error(read: Callable[[bytes], T], content: bytes) -> T | DecodeError:
+def _or_error(call: Callable[[S], T], argument: S) -> T | DecodeError:
     try:
-        return read(content)
+        return call(argument)
     except DecodeError as error:
         return error
 

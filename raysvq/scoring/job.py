@@ -134,6 +134,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
             unit_images=unit_images(summary.images, settings.scoring.batch_images),
             device=plan.device,
             precision=run["precision"],
+            decoders=max(1, int(plan.cpus)) if plan.use_gpu else 0,
         )
         print(_announce(summary, bundle, plan, job.precision), flush=True)
         _collect(_reports(job, plan, summary.images), summary, settings.scoring.worst)

@@ -70,7 +70,7 @@ def map_row(source: Row, result: ImageResult) -> Row:
     }
 
 
-def reject_row(source: Row, error: DecodeError | OSError | MemoryError, origin: Row) -> Row:
+def reject_row(source: Row, error: DecodeError | OSError, origin: Row) -> Row:
     """A row of REJECTS, with a reason of raysvq.imaging.decode.REASONS."""
     reason, detail = _reason(error)
     return _dated(source, origin) | {"reason": reason, "detail": detail}
@@ -81,9 +81,7 @@ def _dated(source: Row, origin: Row) -> Row:
     return fields | origin | {"scored_at": datetime.now(UTC)}
 
 
-def _reason(error: DecodeError | OSError | MemoryError) -> tuple[str, str]:
-    if isinstance(error, MemoryError):
-        return "too_large", "more than this machine's memory holds"
+def _reason(error: DecodeError | OSError) -> tuple[str, str]:
     if isinstance(error, DecodeError):
         return error.reason, error.detail
     detail = (str(error) or type(error).__name__).splitlines()[0]

@@ -24,7 +24,7 @@ from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import TEST, UNKNOWN
-from raysvq.scoring.fetch import fetch
+from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import write_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
@@ -34,6 +34,7 @@ from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure, exists, join, read_bytes, write_bytes
 
 MOST_TRIES = 20  # of a work unit
+WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Job:
     unit_images: int
     device: str
     precision: Precision
+    decoders: int  # threads that decode beside a GPU; 0 on CPUs, where a worker is a CPU
 
 
 def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -70,8 +72,11 @@ class ScoreUnits:
         self.origin = dict(job.origin)
         if bundle.model_digest != self.origin["model_digest"]:
             raise BundleError(f"{job.model} holds another model than when this run started; start it again")
-        self.scorer = ImageScorer(bundle.model, bundle.settings, job.scoring, job.device, job.precision)
+        self.scorer = ImageScorer(
+            bundle.model, bundle.settings, job.scoring, job.device, job.precision, job.decoders
+        )
         self.tiles = bundle.settings.tiles
+        self.together = WHOLE_TOGETHER if self.tiles.mode == "whole" else max(1, 2 * job.decoders)
         self.reference = bundle.reference
         self.rows = PendingRows(join(job.work, PENDING))
 
@@ -116,28 +121,17 @@ class ScoreUnits:
                 worker: try each in a process of its own first.
         """
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
-        scoring = self.job.scoring
         clock = _Clock()
-        with Trial(self.tiles, scoring) if cautiously else nullcontext() as trial:
-            for source, content in fetch(sources):
+        with Trial(self.tiles, self.job.scoring) if cautiously else nullcontext() as trial:
+            for group in in_groups(fetch(sources), self.together):
                 clock.lap("read")
-                try:
-                    if isinstance(content, Exception):
-                        raise content
-                    if trial:
-                        trial.require_survival(content)
-                    result = self.scorer(content)
-                except (DecodeError, OSError, MemoryError) as error:
-                    tables["rejects"].append(reject_row(source, error, self.origin))
-                    continue
-                finally:
-                    clock.lap("score")
-                row = score_row(source, result, self.reference, self.origin)
-                if scoring.heatmaps == "anomalous" and row["is_anomalous"]:
-                    row["heatmap_uri"] = self._heatmap(source, content, result)
-                tables["scores"].append(row)
-                if self._keeps_map(source):
-                    tables["maps"].append(map_row(source, result))
+                results = self._results([content for _, content in group], trial)
+                clock.lap("score")
+                for (source, content), result in zip(group, results, strict=True):
+                    if isinstance(result, ImageResult):
+                        self._keep(source, content, result, tables)
+                    else:
+                        tables["rejects"].append(reject_row(source, result, self.origin))
                 clock.lap("rows")
         folders = {source["image_id"]: source["folder"] for source in sources}
         files = write_unit(self.job.out, unit_name(sources, self.origin), tables, folders)
@@ -151,7 +145,23 @@ class ScoreUnits:
             "seconds": clock.seconds,
         }
 
-    def _heatmap(self, source: Row, content: bytes, result: ImageResult) -> str | None:
+    def _results(
+        self, contents: list[Content], trial: Trial | None
+    ) -> list[ImageResult | DecodeError | OSError]:
+        judged = [_judged(content, trial) for content in contents]
+        results = iter(self.scorer.score_many([each for each in judged if isinstance(each, bytes)]))
+        return [next(results) if isinstance(each, bytes) else each for each in judged]
+
+    def _keep(self, source: Row, content: Content, result: ImageResult, tables: dict[str, list[Row]]) -> None:
+        row = score_row(source, result, self.reference, self.origin)
+        if self.job.scoring.heatmaps == "anomalous" and row["is_anomalous"]:
+            row["heatmap_uri"] = self._heatmap(source, content, result)
+        tables["scores"].append(row)
+        if self._keeps_map(source):
+            tables["maps"].append(map_row(source, result))
+
+    def _heatmap(self, source: Row, content: Content, result: ImageResult) -> str | None:
+        assert isinstance(content, bytes)
         uri = join(self.job.out, "heatmaps", f"{source['image_id']}.jpg")
         try:
             write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
@@ -167,6 +177,16 @@ class ScoreUnits:
     def _worst(self, rows: list[Row]) -> list[list[Any]]:
         ranked = ([row["image_score"], row["image_id"], row["uri"]] for row in rows)
         return heapq.nlargest(self.job.scoring.worst, ranked)
+
+
+def _judged(content: Content, trial: Trial | None) -> Content:
+    """The content, or why it cannot be used where a trial shows that."""
+    if trial and isinstance(content, bytes):
+        try:
+            trial.require_survival(content)
+        except DecodeError as error:
+            return error
+    return content
 
 
 @lru_cache(maxsize=1)
