@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from raysvq.settings import StorageSettings
 from raysvq.storage import (
     canonical,
     configure,
+    create_file,
     exists,
     file_infos,
     filesystem,
@@ -344,6 +346,28 @@ def test_wrong_credentials_are_a_sentence(
         assert "\n" not in str(failure.value)
     with pytest.raises(OSError, match=r"permission denied|no credentials"):
         read_bytes(uri)
+
+
+def test_a_profile_opens_the_store(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_clients: Callable[[], None]
+) -> None:
+    lines = [
+        f"{name.lower()} = {os.environ[name]}" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    ]
+    (tmp_path / "credentials").write_text("\n".join(["[plant]", *lines]))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_PROFILE", "plant")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    new_clients()
+    uri = join(s3, "profile", "a #1.png")
+    write_bytes(uri, b"x")
+    assert read_bytes(uri) == b"x"
+    assert (create_file(uri, b"y"), create_file(join(s3, "profile", "b"), b"y")) == (False, True)
+    assert [info.uri for info in list_objects(join(s3, "profile"))] == [uri, join(s3, "profile", "b")]
+    assert (exists(uri), is_folder(join(s3, "profile"))) == (True, True)
+    remove_folder(join(s3, "profile"))
+    assert not exists(uri)
 
 
 def test_a_store_without_a_client_is_named() -> None:
