@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
@@ -20,6 +20,7 @@ import torch
 
 from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.pixels import load_tiles
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import TEST, UNKNOWN
@@ -69,7 +70,7 @@ class ScoreUnits:
         if bundle.model_digest != self.origin["model_digest"]:
             raise BundleError(f"{job.model} holds another model than when this run started; start it again")
         self.scorer = ImageScorer(bundle.model, bundle.settings, job.scoring, job.device)
-        self.tiles = bundle.settings.tiles
+        self.decode = partial(load_tiles, tiles=bundle.settings.tiles, max_pixels=job.scoring.max_pixels)
         self.reference = bundle.reference
         self.rows = PendingRows(join(job.work, PENDING))
 
@@ -116,7 +117,7 @@ class ScoreUnits:
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
         scoring = self.job.scoring
         clock = _Clock()
-        with Trial(self.tiles, scoring.max_pixels) if cautiously else nullcontext() as trial:
+        with Trial(self.decode) if cautiously else nullcontext() as trial:
             for source, content in fetch(sources):
                 clock.lap("read")
                 try:
