@@ -1,12 +1,14 @@
 """What Ray costs: images/s of `raysvq score` beside bare loops over the same images, model and cores.
 
-Run: python benchmarks/scoring.py [--images 1000] [--json FILE]. Three ways, one after the other:
+Run: python -m benchmarks.scoring [--images 5000] [--rounds 3] [--json FILE]. Three ways, in turn:
 
     raysvq   the batch job, on a cluster started on this machine
-    bare     one process a core, each with its share of the images: same decoder, model and rows
-    naive    one process: Pillow, then one tile at a time through the network, on fewer images
+    bare     one process a core, each with its share of the images: same decoder, model, precision and rows
+    naive    one process, one thing after the other: Pillow, then one tile at a time in float32
 
-Rates are of the steady state, from the first scored image to the last; start-up stands apart.
+raysvq and bare read the images from local disk, and then from an S3 server on this machine, where raysvq
+leaves its results as well. Rates are of the steady state, from the first scored image to the last; ratios
+are medians over the rounds. `start-up` is a job of ten images as a command, from start to end.
 """
 
 from __future__ import annotations
@@ -16,9 +18,13 @@ import io
 import json
 import multiprocessing
 import os
+import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,19 +35,21 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.tiling import cut, plan_tiles
 from raysvq.model.bundle import Reference, load_bundle, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
+from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16, relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
+from raysvq.scoring.fetch import fetch, in_groups
 from raysvq.scoring.job import score
-from raysvq.scoring.rows import provenance, score_row
+from raysvq.scoring.rows import Row, provenance, score_row
 from raysvq.scoring.sink import write_unit
 from raysvq.settings import Settings, load_settings
-from raysvq.storage import read_bytes
 
 CASES = {
     "64 x 64 tiles": ["tiles.mode=tiles", "tiles.size=64"],
@@ -49,6 +57,7 @@ CASES = {
 }
 NETWORK = ["model.hidden=64", "model.codebook_size=256", "model.embedding_dim=32"]
 SIDE, PICTURES = 256, 64
+NAIVE_IMAGES = 300
 
 
 def make_images(folder: Path, count: int) -> None:
@@ -64,97 +73,138 @@ def make_images(folder: Path, count: int) -> None:
         (folder / f"{number:06d}.jpg").write_bytes(encoded[number % PICTURES])
 
 
-def make_model(folder: Path, settings: Settings) -> None:
-    """A bundle with random weights: the arithmetic is the same."""
+def make_model(uri: str, settings: Settings, examples: list[Path]) -> Precision:
+    """A bundle with random weights: the arithmetic is the same. Returns the precision it is scored in."""
     torch.manual_seed(0)
     reference = Reference(1e9, "never", 1e9, {}, {"normal": 0, "anomalous": 0, "auroc": None})
     model = SSVQVAE(settings.tiles.channels, settings.model)
-    save_bundle(make_bundle(model, settings, reference, {}, {}), str(folder))
+    scorer = ImageScorer(model, settings, settings.scoring)
+    pairs = [(scorer.in_bfloat16()(file.read_bytes()), scorer(file.read_bytes())) for file in examples]
+    deviation = max(relative_deviation(low.image_score, exact.image_score) for low, exact in pairs)
+    reference = replace(reference, bfloat16_deviation=deviation)
+    save_bundle(make_bundle(model, settings, reference, {}, {}), uri)
+    return choose_precision(settings.scoring.precision, reference, has_fast_bfloat16("cpu"))
 
 
-def run_raysvq(manifest: str, model: str, out: str, settings: Settings) -> tuple[float, float]:
-    """(images/s, seconds of start-up)."""
-    started = time.time()
+def run_raysvq(manifest: str, model: str, out: str, settings: Settings) -> float:
+    """Images/s."""
     score(manifest, model, out, settings)
-    times = read_scores(out, columns=["scored_at"])["scored_at"].to_pylist()
-    return _rate(times), min(times).timestamp() - started
+    return _rate(read_scores(out, columns=["scored_at"])["scored_at"].to_pylist())
 
 
-def run_bare(manifest: str, model: str, out: str, settings: Settings) -> float:
+def start_up(manifest: str, model: str, out: str) -> float:
+    """Seconds of a command that scores what is in a small manifest."""
+    command = [sys.executable, "-c", "from raysvq.cli import main; main()", "score", manifest]
+    started = time.monotonic()
+    subprocess.run([*command, "--model", model, "--out", out], check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
+def run_bare(manifest: str, model: str, out: Path, settings: Settings, precision: Precision) -> float:
     """Images/s of one process a core."""
     rows = open_manifest(manifest).to_table().to_pylist()
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores)
-    shares = [(rows[core::cores], model, out, settings, ready) for core in range(cores)]
+    shares = [(rows[core::cores], model, str(out), settings, precision, ready) for core in range(cores)]
     processes = [context.Process(target=_bare_process, args=share) for share in shares]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    files = Path(out, "scores").glob("*.parquet")
+    files = (out / "scores").glob("*.parquet")
     return _rate([at for file in files for at in pq.read_table(file)["scored_at"].to_pylist()])
 
 
-def _bare_process(rows: list[dict[str, Any]], model: str, out: str, settings: Settings, ready: Any) -> None:
+def _bare_process(
+    rows: list[Row], model: str, out: str, settings: Settings, precision: Precision, ready: Any
+) -> None:
     torch.set_num_threads(1)
     bundle = load_bundle(model)
-    scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring)
-    origin = provenance(bundle, "bare", "bare")
-    size = settings.scoring.batch_images
+    scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring, precision=precision)
+    origin = provenance(bundle, "bare", "bare", precision)
+    together = 16 if bundle.settings.tiles.mode == "whole" else 1
     ready.wait()
-    for start in range(0, len(rows), size):
-        scored = [
-            score_row(row, scorer(read_bytes(row["uri"])), bundle.reference, origin)
-            for row in rows[start : start + size]
-        ]
-        write_unit(out, f"{os.getpid()}-{start}", {"scores": scored, "rejects": [], "maps": []})
+    for start in range(0, len(rows), 128):
+        scored = []
+        for group in in_groups(fetch(rows[start : start + 128]), together):
+            results = scorer.score_many([content for _, content in group])  # type: ignore[misc]
+            scored += [
+                score_row(row, result, bundle.reference, origin)  # type: ignore[arg-type]
+                for (row, _), result in zip(group, results, strict=True)
+            ]
+        write_unit(out, f"{os.getpid()}-{start}", {"scores": scored, "rejects": [], "maps": []}, {})
 
 
-def run_naive(manifest: str, model: str, most: int) -> float:
+def run_naive(files: list[Path], model: str) -> float:
     """Images/s of the plain way."""
     bundle = load_bundle(model)
-    uris = open_manifest(manifest).head(most, columns=["uri"])["uri"].to_pylist()
     started = time.perf_counter()
     with torch.inference_mode():
-        for uri in uris:
-            image = np.asarray(Image.open(io.BytesIO(Path(uri).read_bytes())).convert("RGB"))
+        for file in files:
+            image = np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"))
             for tile in cut(image, plan_tiles(*image.shape[:2], bundle.settings.tiles)):
                 pixels = torch.from_numpy(tile.astype(np.float32) / 255).permute(2, 0, 1)[None]
                 float(bundle.model.distance_map(pixels).square().sum().sqrt())
-    return len(uris) / (time.perf_counter() - started)
+    return len(files) / (time.perf_counter() - started)
+
+
+def run_case(number: int, overrides: list[str], place: dict[str, str], folder: Path, rounds: int) -> Row:
+    """All ways, `rounds` times in turn."""
+    settings = load_settings(None, [*overrides, *NETWORK])
+    files = sorted((folder / "images").iterdir())
+    models = {name: f"{base}/model-{number}" for name, base in place.items()}
+    precision = make_model(models["disk"], settings, files[:16])
+    make_model(models["s3"], settings, files[:16])
+    connect(settings.ray)
+    found: dict[str, list[float]] = defaultdict(list)
+    for turn in range(rounds):
+        found["naive"].append(run_naive(files[:NAIVE_IMAGES], models["disk"]))
+        for name, base in place.items():
+            manifest, what = f"{base}/manifest.parquet", f"{number}-{turn}"
+            bare_out = folder / f"bare-{name}-{what}"
+            found[f"bare {name}"].append(run_bare(manifest, models[name], bare_out, settings, precision))
+            out = f"{base}/raysvq-{what}"
+            found[f"raysvq {name}"].append(run_raysvq(manifest, models[name], out, settings))
+    start = start_up(f"{place['disk']}/ten.parquet", models["disk"], str(folder / f"ten-{number}"))
+    row: Row = {"precision": precision, "start_up_s": start}
+    row |= {way: statistics.median(rates) for way, rates in found.items()}
+    for name in place:
+        row[f"of bare {name}"] = _ratio(found[f"raysvq {name}"], found[f"bare {name}"])
+    return row | {"of naive": _ratio(found["raysvq disk"], found["naive"]), "rounds": dict(found)}
 
 
 def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, default=1000, help="images of 256 x 256 pixels (default 1000)")
+    parser.add_argument("--images", type=int, default=5000, help="images of 256 x 256 pixels (default 5000)")
+    parser.add_argument("--rounds", type=int, default=3, help="times that all ways are run (default 3)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
-    rows = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, s3_server(Path(name) / "s3") as server:
         folder = Path(name)
+        os.environ |= server.environment
         make_images(folder / "images", arguments.images)
-        manifest = str(folder / "manifest.parquet")
-        build_index(str(folder / "images"), manifest, load_settings().split)
-        for number, (case, overrides) in enumerate(CASES.items()):
-            settings = load_settings(None, [*overrides, *NETWORK])
-            place: Callable[[str], str] = lambda what, n=number: str(folder / f"{what}-{n}")  # noqa: E731
-            make_model(Path(place("model")), settings)
-            bare = run_bare(manifest, place("model"), place("bare"), settings)
-            naive = run_naive(manifest, place("model"), min(100, arguments.images))
-            connect(settings.ray)
-            ours, start_up = run_raysvq(manifest, place("model"), place("raysvq"), settings)
-            rows.append(
-                {"case": case, "images": arguments.images, "raysvq": ours, "bare": bare, "naive": naive}
-                | {"start_up_s": start_up, "of_bare": ours / bare, "of_naive": ours / naive}
-            )
-    print(f"{arguments.images} JPEG images of {SIDE} x {SIDE} pixels, {os.cpu_count()} cores; images/s")
-    print(f"{'case':<18}{'raysvq':>8}{'bare':>8}{'naive':>8}{'/ bare':>8}{'/ naive':>9}{'start-up, s':>13}")
+        place = {"disk": str(folder), "s3": f"s3://{BUCKET}"}
+        upload(folder / "images", f"{place['s3']}/images")
+        for base in place.values():
+            build_index(f"{base}/images", f"{base}/manifest.parquet", load_settings().split)
+        pq.write_table(pq.read_table(folder / "manifest.parquet").slice(0, 10), folder / "ten.parquet")
+        rows = [
+            {"case": case, "images": arguments.images}
+            | run_case(number, overrides, place, folder, arguments.rounds)
+            for number, (case, overrides) in enumerate(CASES.items())
+        ]
+    print(f"\n{arguments.images} JPEG images of {SIDE} x {SIDE} pixels, {os.cpu_count()} cores; images/s")
+    ways = ["raysvq disk", "bare disk", "raysvq s3", "bare s3", "naive"]
+    ratios = ["of bare disk", "of bare s3", "of naive"]
+    print(f"{'':<17}{'':<10}" + "".join(f"{name:>13}" for name in [*ways, *ratios]) + f"{'start-up, s':>13}")
     for row in rows:
         print(
-            f"{row['case']:<18}{row['raysvq']:>8.1f}{row['bare']:>8.1f}{row['naive']:>8.1f}"
-            f"{row['of_bare']:>8.2f}{row['of_naive']:>9.2f}{row['start_up_s']:>13.1f}"
+            f"{row['case']:<17}{row['precision']:<10}"
+            + "".join(f"{row[way]:>13.1f}" for way in ways)
+            + "".join(f"{row[ratio]:>13.2f}" for ratio in ratios)
+            + f"{row['start_up_s']:>13.1f}"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
@@ -162,6 +212,10 @@ def main() -> None:
 
 def _rate(times: list[datetime]) -> float:
     return (len(times) - 1) / (max(times) - min(times)).total_seconds()
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ PROVENANCE_FIELDS = [
     pa.field("model_digest", pa.string(), nullable=False),
     pa.field("settings_digest", pa.string(), nullable=False),
     pa.field("code_version", pa.string(), nullable=False),
+    pa.field("precision", pa.string(), nullable=False),  # of the encoder: float32 or bfloat16
     pa.field("scored_at", TIMESTAMP, nullable=False),
 ]
 

@@ -166,7 +166,18 @@ class ScoringSettings(_Section):
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
     )
-    tile_batch: int = Field(64, ge=1, description="Tiles encoded at once.")
+    image_memory_mib: int = Field(
+        1024,
+        ge=1,
+        description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
+        " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",
+    )
+    tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of the encoder; auto: bfloat16 where the hardware has it and validation found that it"
+        " moves this model's image scores by 2 % at most, else float32.",
+    )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Whose anomaly maps are kept for `evaluate`."
     )

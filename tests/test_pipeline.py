@@ -19,6 +19,7 @@ from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
+from raysvq.model.precision import TOLERANCE
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.scoring.job import ScoreSummary, score
@@ -39,6 +40,7 @@ OVERRIDES = [
     "scoring.batch_images=16",
     "scoring.worst=2",
     "evaluation.bootstrap=50",
+    "scoring.precision=float32",
 ]
 
 
@@ -109,6 +111,12 @@ def test_training_scores_validation_images_as_the_job_does(run: Run) -> None:
     scores = [row["image_score"] for row in read_scores(run.scores).to_pylist() if row["image_id"] in ids]
     assert len(scores) == run.bundle.reference.validation["normal"]
     assert np.quantile(scores, 0.5) == pytest.approx(run.bundle.reference.normal_scores["0.5"], rel=1e-5)
+
+
+def test_training_measures_how_far_bfloat16_moves_scores(run: Run) -> None:
+    deviation = load_bundle(run.model).reference.bfloat16_deviation
+    assert deviation is not None
+    assert 0 < deviation < TOLERANCE
 
 
 def test_the_bundle_holds_no_pickle_and_what_a_report_needs(run: Run) -> None:

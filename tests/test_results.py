@@ -20,6 +20,7 @@ ORIGIN = {
     "model_digest": "d1",
     "settings_digest": "5e77",
     "code_version": "0.1.0",
+    "precision": "float32",
 }
 WHEN = datetime(2025, 3, 4, tzinfo=UTC)
 

@@ -112,7 +112,7 @@ def _mark(
 
 def _load(uri: str, settings: Settings, relay: Relay) -> tuple[Tiling, npt.NDArray[np.uint16]] | None:
     try:
-        return load_tiles(read_bytes(uri), settings.tiles, settings.scoring.max_pixels)
+        return load_tiles(read_bytes(uri), settings.tiles, settings.scoring)
     except (DecodeError, OSError) as error:
         relay.say(f"left out of training: {uri} ({error})")
         return None

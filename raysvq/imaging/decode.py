@@ -35,9 +35,11 @@ REASONS = {
     "empty": "the file has no bytes",
     "not_an_image": "no known image format",
     "corrupt": "the format is known, but the data is cut off or damaged",
-    "too_large": "more pixels than scoring.max_pixels, or than memory holds",
+    "too_large": "more pixels than scoring.max_pixels, or than scoring.image_memory_mib or memory holds",
     "unsupported": "a pixel type raysvq does not read, such as 32-bit float",
 }
+
+_GREY = ("1", "L", "LA", "La")
 
 
 class DecodeError(Exception):
@@ -65,13 +67,45 @@ def decode_image(content: bytes, max_pixels: int) -> Pixels:
     Raises:
         DecodeError: with a reason code, for anything that is not a whole, readable image.
     """
+    return decode_pixels(content, open_header(content, max_pixels))
+
+
+def open_header(content: bytes, max_pixels: int) -> Image.Image:
+    """What a file says of its pixels, without them. Raises DecodeError, as `decode_image` does."""
     header = _open(content)
     width, height = header.size[:2]
     if width * height > max_pixels:
-        raise DecodeError("too_large", f"{width} x {height} pixels, allowed are {max_pixels}")
+        raise DecodeError("too_large", f"{width} x {height} pixels, scoring.max_pixels allows {max_pixels}")
+    return header
+
+
+def decode_pixels(content: bytes, header: Image.Image) -> Pixels:
+    """`decode_image`, where the header has been opened already."""
+    turned = exif_orientation(header)
     with _rejecting(header.format):
-        orientation = _orientation(header)
-        return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), orientation)))
+        return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), turned)))
+
+
+def pixel_layout(content: bytes, header: Image.Image) -> tuple[int, int]:
+    """(channels, bytes of a channel) of the pixels that `decode_pixels` gives. Raises DecodeError."""
+    with _rejecting(header.format):
+        deep_grey = header.mode == "I" or header.mode.startswith("I;16")
+        grey = deep_grey or header.mode in _GREY
+        return 1 if grey else 3, 2 if deep_grey or _is_deep(content, header) else 1
+
+
+def exif_orientation(header: Image.Image) -> int:
+    """EXIF 2.32, tag 0x0112: 1 is upright. Of a PNG only what stands before the pixels is read.
+
+    Decoders turn a TIFF upright themselves, and Pillow's header gives its size upright: 1.
+
+    Raises:
+        DecodeError: the EXIF data is damaged.
+    """
+    if header.format == "TIFF" or (header.format == "PNG" and "exif" not in header.info):
+        return 1
+    with _rejecting(header.format):
+        return int(header.getexif().get(0x0112, 1))
 
 
 def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
@@ -84,9 +118,7 @@ def image_size(content: bytes) -> tuple[int, int]:
     """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
     header = _open(content)
     width, height = header.size[:2]
-    with _rejecting(header.format):
-        sideways = _orientation(header) in (5, 6, 7, 8)
-    return (width, height) if sideways else (height, width)
+    return (width, height) if exif_orientation(header) in (5, 6, 7, 8) else (height, width)
 
 
 def _open(content: bytes) -> Image.Image:
@@ -128,8 +160,7 @@ def _decode(content: bytes, header: Image.Image) -> Pixels:
         return np.asarray(decoded[..., 0] if grey else decoded)
     if header.format == "PNG":
         header.verify()  # the checksum of every chunk but the last
-        if len(content) < content.rindex(b"IEND") + 8:
-            raise DecodeError("corrupt", "PNG: cut off in its last chunk")
+        require_png_end(content)
         return _with_opencv(content) if _deep_colour_png(content) else _with_pillow(_open(content))
     _require_all_pixels(content, header)
     if _deep_colour_tiff(header):
@@ -150,6 +181,23 @@ def _require_all_pixels(content: bytes, header: Image.Image) -> None:
     # ISO 15444-1, annex A.4.4: no other two bytes of a codestream are equal to its end marker.
     if header.format == "JPEG2000" and content.find(b"\xff\xd9", _codestream(content)) < 0:
         raise DecodeError("corrupt", "JPEG2000: cut off before its end marker")
+
+
+def require_png_end(content: bytes) -> None:
+    """Raises DecodeError where the last chunk of a PNG is cut off."""
+    end = content.rfind(b"IEND")
+    if end < 0 or len(content) < end + 8:
+        raise DecodeError("corrupt", "PNG: cut off in its last chunk")
+
+
+def _is_deep(content: bytes, header: Image.Image) -> bool:
+    """Whether a channel has more bits than Pillow's mode says."""
+    return (
+        (header.format == "PNG" and _deep_colour_png(content))
+        or _deep_colour_tiff(header)
+        or _deep_netpbm(header)
+        or _deep_jpeg2000(content, header)
+    )
 
 
 def _deep_colour_png(content: bytes) -> bool:
@@ -197,23 +245,13 @@ def _with_opencv(content: bytes) -> Pixels:
 def _with_pillow(header: Image.Image) -> Pixels:
     header.seek(0)
     header.load()
-    if header.mode in ("1", "L", "LA", "La"):
+    if header.mode in _GREY:
         return np.asarray(header.convert("L"))
     if header.mode.startswith("I;16"):
         return np.asarray(header).astype(np.uint16)
     if header.mode in ("I", "F"):
         raise DecodeError("unsupported", f"{header.format} with 32-bit pixels (mode {header.mode})")
     return np.asarray(header if header.mode == "RGB" else header.convert("RGB"))
-
-
-def _orientation(header: Image.Image) -> int:
-    """EXIF 2.32, tag 0x0112. Of a PNG only what stands before the pixels is read.
-
-    Both decoders turn a TIFF upright themselves, and Pillow's header gives its size upright.
-    """
-    if header.format == "TIFF" or (header.format == "PNG" and "exif" not in header.info):
-        return 1
-    return int(header.getexif().get(0x0112, 1))
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

@@ -1,42 +1,105 @@
-"""One container for every pixel depth, shared by training and scoring."""
+"""From a file's bytes to model input, the same way in training, evaluation and scoring."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from raysvq.imaging.decode import Pixels, decode_image
+from raysvq.imaging.bands import Bands, why_whole
+from raysvq.imaging.decode import DecodeError, Pixels, decode_pixels, open_header, pixel_layout
+from raysvq.imaging.rolling import cut_rows, shrink_rows
 from raysvq.imaging.tiling import Tiling, cut, plan_tiles
-from raysvq.settings import TileSettings
+from raysvq.settings import ScoringSettings, TileSettings
 
 FULL_SCALE = 65535.0
+_COPIES = 4  # of its pixels that decoding and cutting hold at most, of an image or of rows of it
+_COPIES_PILLOW = 6  # the same, where Pillow decodes the image
 
 
-def to_planes(image: Pixels, channels: int) -> npt.NDArray[np.uint16]:
-    """(H, W[, 3]) uint8 or uint16 -> (H, W, channels) uint16 over the full scale.
+@dataclass(frozen=True)
+class CutImage:
+    """An image as tiles; a large one is decoded while they are taken, and may turn out damaged then."""
 
-    Eight-bit values are multiplied by 257, so that value / FULL_SCALE is exact for both depths.
+    tiling: Tiling
+    parts: Iterator[Pixels]  # (t, size, size, C) consecutive tiles; uint8 or uint16
+
+
+def to_planes(image: Pixels, channels: int) -> Pixels:
+    """(H, W[, 3]) -> (H, W, channels), same type.
+
     Grey is replicated to three channels; colour becomes luminance (ITU-R BT.601) for one.
     """
     if image.ndim == 2:
-        image = image[..., None].repeat(channels, axis=2)
-    elif channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]  # type: ignore[assignment]
-    if image.dtype == np.uint8:
-        return image.astype(np.uint16) * np.uint16(257)
-    return image.astype(np.uint16, copy=False)
+        return cast(Pixels, cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if channels == 3 else image[..., None])
+    if channels == 1:
+        return cast(Pixels, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None])
+    return image
 
 
-def load_tiles(content: bytes, tiles: TileSettings, max_pixels: int) -> tuple[Tiling, npt.NDArray[np.uint16]]:
-    """The one way from a file's bytes to model input, in training, evaluation and scoring.
+def at_full_scale(pixels: Pixels) -> npt.NDArray[np.uint16]:
+    """uint8 or uint16 -> uint16, such that value / FULL_SCALE is exact for both: eight bits times 257."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.uint16) * np.uint16(257)
+    return pixels.astype(np.uint16, copy=False)
 
-    Returns:
-        The tiling, and (T, size, size, channels) uint16 tiles.
+
+def open_tiles(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
+    """Cut an image file into tiles.
+
+    An image whose pixels would take more than `scoring.image_memory_mib` is read in bands of rows.
 
     Raises:
-        DecodeError: the file is not a whole, readable image.
+        DecodeError: the file is not a readable image, or too large for the limits in `scoring`.
     """
-    image = decode_image(content, max_pixels)
+    header = open_header(content, scoring.max_pixels)
+    channels, depth = pixel_layout(content, header)
+    row = header.width * max(channels, tiles.channels) * depth
+    whole = row * header.height * (_COPIES if header.format == "JPEG" else _COPIES_PILLOW)
+    if whole > scoring.image_memory_mib * 2**20:
+        return _in_bands(content, header, tiles, scoring, row, whole)
+    image = to_planes(decode_pixels(content, header), tiles.channels)
     tiling = plan_tiles(image.shape[0], image.shape[1], tiles)
-    return tiling, cut(to_planes(image, tiles.channels), tiling)  # type: ignore[return-value]
+    if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
+        image = at_full_scale(image)  # shrinking makes values between those of eight bits
+    return CutImage(tiling, iter([cut(image, tiling)]))
+
+
+def load_tiles(
+    content: bytes, tiles: TileSettings, scoring: ScoringSettings
+) -> tuple[Tiling, npt.NDArray[np.uint16]]:
+    """All tiles of an image file at once, (T, size, size, C) over the full scale. Raises DecodeError."""
+    image = open_tiles(content, tiles, scoring)
+    return image.tiling, np.concatenate([at_full_scale(part) for part in image.parts])
+
+
+def _in_bands(
+    content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings, row: int, whole: int
+) -> CutImage:
+    """`row` is the size of a row of pixels, `whole` what the image would take in one piece, in bytes."""
+    tiling = plan_tiles(header.height, header.width, tiles)
+    why = why_whole(header)
+    if tiling.whole and min(header.size) < tiling.size:
+        why = f"an image that does not fill tiles.size={tiling.size}"
+    held = 0 if tiling.whole else row * tiling.size * _COPIES
+    taken = (whole if why else held) / 2**20
+    if taken > scoring.image_memory_mib:
+        raise DecodeError(
+            "too_large",
+            f"{header.width} x {header.height} pixels take {taken:.0f} MiB, scoring.image_memory_mib allows"
+            f" {scoring.image_memory_mib}: {why or f'tiles of {tiling.size} rows'} cannot be read in bands",
+        )
+    bands = Bands(content, header)
+    if tiling.whole:
+        shrunk = shrink_rows(
+            lambda count: at_full_scale(to_planes(bands.read(count), tiles.channels)),
+            tiling.height,
+            tiling.size,
+        )
+        return CutImage(tiling, shrunk)
+    return CutImage(tiling, cut_rows(lambda count: to_planes(bands.read(count), tiles.channels), tiling))

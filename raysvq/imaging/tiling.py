@@ -8,17 +8,16 @@ fills one. In whole-image mode there is one tile, the image resized to it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from raysvq.imaging.decode import Pixels
 from raysvq.settings import TileSettings
 
-Array = npt.NDArray[Any]
+_Placement = tuple[slice, slice, npt.NDArray[np.float32]]  # cells of the map, of the tile, weight of each
 
 
 @dataclass(frozen=True)
@@ -66,32 +65,37 @@ def cut(image: Pixels, tiling: Tiling) -> Pixels:
     if tiling.whole:
         return resize(image, tiling.size, tiling.size)[None]
     size = tiling.size
-    padding = [(0, max(0, size - image.shape[0])), (0, max(0, size - image.shape[1]))]
-    padded = np.pad(image, padding + [(0, 0)] * (image.ndim - 2), mode="symmetric")
-    return np.stack([padded[y : y + size, x : x + size] for y in tiling.ys for x in tiling.xs])
+    missing = [(0, max(0, size - length)) for length in image.shape[:2]]
+    if any(after for _, after in missing):
+        image = cast(Pixels, np.pad(image, missing + [(0, 0)] * (image.ndim - 2), mode="symmetric"))
+    tiles = np.stack([image[y : y + size, x : x + size] for y in tiling.ys for x in tiling.xs])
+    return cast(Pixels, tiles)
 
 
-def stitch(tiles: Array, tiling: Tiling, cell: int) -> Array:
-    """Lay per-tile maps back over the image; where tiles overlap, their values are averaged.
+class Mosaic:
+    """Per-tile maps laid back over the image; where tiles overlap, their values are averaged.
 
-    Args:
-        tiles: (T, size / cell, size / cell) values, one map for each tile.
-        cell: image pixels along the side of a map cell; 1 for maps at full resolution.
-
-    Returns:
-        (ceil(H / cell), ceil(W / cell)), which spans `map_span` pixels of the image. A tile that
-        stands between cells shares its values out by area. Whole-image mode: the tile's own map.
+    A tile that stands between cells shares its values out by area. Whole-image mode: the tile's own map.
     """
-    if tiling.whole:
-        return np.asarray(tiles[0])
-    side = tiling.size // cell
-    rows, columns = len(tiling.ys), len(tiling.xs)
-    down = _placement(tiling.ys, side, -(-tiling.height // cell), cell)
-    across = _placement(tiling.xs, side, -(-tiling.width // cell), cell)
-    sheet = tiles.reshape(rows, columns, side, side).swapaxes(1, 2).reshape(rows * side, columns * side)
-    summed = (across @ (down @ sheet).T).T
-    weight = np.outer(down.sum(axis=1), across.sum(axis=1))
-    return np.asarray(summed / weight, dtype=tiles.dtype)
+
+    def __init__(self, tiling: Tiling, cell: int) -> None:
+        """`cell` is the image pixels along the side of a map cell; 1 for maps at full resolution."""
+        side = tiling.size // cell
+        height = side if tiling.whole else -(-tiling.height // cell)
+        width = side if tiling.whole else -(-tiling.width // cell)
+        self.values = np.zeros((height, width), np.float32)  # spans `map_span` pixels of the image
+        self._down = _placements(tiling.ys, side, height, cell)
+        self._across = _placements(tiling.xs, side, width, cell)
+        self._placed = 0
+
+    def add(self, maps: npt.NDArray[np.float32]) -> None:
+        """Place the maps of the next tiles, (t, size / cell, size / cell)."""
+        for tile in maps:
+            row, column = divmod(self._placed, len(self._across))
+            for rows, tile_rows, down in self._down[row]:
+                for columns, tile_columns, across in self._across[column]:
+                    self.values[rows, columns] += down[:, None] * tile[tile_rows, tile_columns] * across
+            self._placed += 1
 
 
 def map_span(tiling: Tiling, cell: int) -> tuple[int, int]:
@@ -121,17 +125,24 @@ def resize(image: Pixels, height: int, width: int) -> Pixels:
         return image
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cast(Pixels, cv2.resize(image, (width, height), interpolation=method))
+    resized = cv2.resize(image, (width, height), interpolation=method)
+    return cast(Pixels, resized.reshape(height, width, *image.shape[2:]))  # OpenCV drops a single channel
 
 
-def _placement(starts: tuple[int, ...], side: int, cells: int, cell: int) -> sparse.csr_array:
-    """(cells, len(starts) * side): the share of each map cell's length that a tile's cell covers."""
-    first = np.asarray(starts)[:, None] / cell + np.arange(side)  # in cells, may be fractional
-    column = np.arange(first.size)
-    low = np.floor(first).astype(np.int64).ravel()
-    beyond = first.ravel() - low
-    rows = np.concatenate([low, low + 1])
-    shares = np.concatenate([1 - beyond, beyond])
-    keep = (shares > 0) & (rows < cells)
-    matrix = (shares[keep], (rows[keep], np.concatenate([column, column])[keep]))
-    return sparse.csr_array(matrix, shape=(cells, first.size))
+def _placements(starts: tuple[int, ...], side: int, cells: int, cell: int) -> list[list[_Placement]]:
+    """Where each tile's map lies along one axis: on cells, or shared between neighbouring ones."""
+    placed = []
+    total = np.zeros(cells)
+    for start in starts:
+        low, beyond = divmod(start, cell)
+        shares = [(low, 1 - beyond / cell), (low + 1, beyond / cell)]
+        placed.append([(first, min(side, cells - first), share) for first, share in shares if share])
+        for first, length, share in placed[-1]:
+            total[first : first + length] += share
+    return [
+        [
+            (slice(first, first + n), slice(n), (share / total[first : first + n]).astype(np.float32))
+            for first, n, share in parts
+        ]
+        for parts in placed
+    ]

@@ -34,6 +34,7 @@ class Reference:
     pixel_threshold: float  # map values above it make up regions
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
     validation: dict[str, Any]  # counts, AUROC
+    bfloat16_deviation: float | None = None  # largest relative one of an image score; None: not measured
 
 
 @dataclass(frozen=True)

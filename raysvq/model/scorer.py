@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from raysvq.imaging.pixels import FULL_SCALE, load_tiles
-from raysvq.imaging.tiling import Tiling, map_span, stitch
+from raysvq.imaging.decode import DecodeError, Pixels
+from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
+from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.network import CELL, SSVQVAE
+from raysvq.model.precision import Bfloat16Distances, Precision
 from raysvq.settings import ScoringSettings, Settings
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+_CPU_PIXELS = 2**18  # encoded at once; more are slower, as their activations outgrow the caches
 
 
 @dataclass(frozen=True)
@@ -35,12 +46,26 @@ class ImageScorer:
         settings: Settings,
         scoring: ScoringSettings,
         device: torch.device | str = "cpu",
+        precision: Precision = "float32",
+        decoders: int = 0,
     ) -> None:
-        """`settings` are the model's own, `scoring` those of the run that uses it."""
+        """Make a scorer.
+
+        In float32 it follows the model as it learns; in bfloat16 it keeps the weights of now.
+
+        Args:
+            settings: the model's own.
+            scoring: of the run that uses it.
+            decoders: threads that decode for `score_many` while the device computes; 0 decodes in turn.
+        """
         self.model = model.to(device).eval()
+        self._distance_map = (
+            Bfloat16Distances(self.model) if precision == "bfloat16" else self.model.distance_map
+        )
         self.settings = settings
         self.scoring = scoring
         self.device = torch.device(device)
+        self._decoders = ThreadPoolExecutor(decoders) if decoders else None
 
     def __call__(self, content: bytes) -> ImageResult:
         """Score an image file.
@@ -48,27 +73,77 @@ class ImageScorer:
         Raises:
             DecodeError: the file is not a whole, readable image.
         """
-        tiling, tiles = load_tiles(content, self.settings.tiles, self.scoring.max_pixels)
-        distances = self.distances(tiles)
-        scores = tile_scores(distances)
-        anomaly_map = stitch(distances, tiling, CELL)
-        pooled = image_score(anomaly_map, scores, self.settings.anomaly)
-        return ImageResult(tiling, scores, anomaly_map, map_span(tiling, CELL), pooled)
+        return self._score(self._open(content))
 
-    def distances(self, tiles: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    def score_many(self, contents: Sequence[bytes]) -> list[ImageResult | DecodeError]:
+        """Score image files, each as if alone; what cannot be scored has its error in its place.
+
+        In whole-image mode their tiles are encoded together, which is faster where tiles are small.
+        """
+        in_order = self._decoders.map if self._decoders else map
+        if self.settings.tiles.mode == "tiles":
+            opened = in_order(partial(_or_error, self._open), contents)
+            return [_or_error(self._score, image) for image in opened]
+        loaded = list(in_order(partial(_or_error, self._load), contents))
+        tiles = [image[1] for image in loaded if not isinstance(image, DecodeError)]
+        distances = iter(self.distances(np.concatenate(tiles))) if tiles else iter(())
+        return [
+            image if isinstance(image, DecodeError) else self._result(image[0], [next(distances)[None]])
+            for image in loaded
+        ]
+
+    def _open(self, content: bytes) -> CutImage:
+        return open_tiles(content, self.settings.tiles, self.scoring)
+
+    def _load(self, content: bytes) -> tuple[Tiling, npt.NDArray[np.uint16]]:
+        return load_tiles(content, self.settings.tiles, self.scoring)
+
+    def _score(self, image: CutImage | DecodeError) -> ImageResult:
+        if isinstance(image, DecodeError):
+            raise image
+        return self._result(image.tiling, map(self.distances, image.parts))
+
+    def _result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
+        """`distances` are those of consecutive tiles."""
+        mosaic, scores = Mosaic(tiling, CELL), []
+        for part in distances:
+            scores.append(tile_scores(part))
+            mosaic.add(part)
+        joined = np.concatenate(scores)
+        pooled = image_score(mosaic.values, joined, self.settings.anomaly)
+        return ImageResult(tiling, joined, mosaic.values, map_span(tiling, CELL), pooled)
+
+    def in_bfloat16(self) -> ImageScorer:
+        """A scorer of the same model, as it is now, in bfloat16."""
+        return ImageScorer(self.model, self.settings, self.scoring, self.device, "bfloat16")
+
+    def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
         """(T, size, size, C) tiles -> (T, size/4, size/4) distances to the codebook."""
         batch = self.scoring.tile_batch
+        if self.device.type == "cpu":
+            batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
         parts = []
         # GPUs would round the factors of convolutions to ten bits, and score otherwise than CPUs do.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.inference_mode(), exact:
             for start in range(0, len(tiles), batch):
                 pixels = to_model_input(tiles[start : start + batch], self.device)
-                parts.append(self.model.distance_map(pixels).float().cpu().numpy())
+                parts.append(self._distance_map(pixels).float().cpu().numpy())
         return np.concatenate(parts)
 
 
-def to_model_input(tiles: npt.NDArray[np.uint16], device: torch.device) -> torch.Tensor:
-    """(B, H, W, C) uint16 over the full scale -> (B, C, H, W) float32 in [0, 1], channels last."""
-    pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
+def _or_error(call: Callable[[S], T], argument: S) -> T | DecodeError:
+    try:
+        return call(argument)
+    except DecodeError as error:
+        return error
+
+
+def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:
+    """(B, H, W, C) uint8 or uint16 -> (B, C, H, W) float32 in [0, 1], channels last."""
+    if tiles.dtype == np.uint8:
+        shallow = torch.from_numpy(np.require(tiles, requirements="W")).to(device, non_blocking=True)
+        pixels = shallow.float().mul_(257)  # exactly what `at_full_scale` makes of it
+    else:
+        pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
     return pixels.mul_(1 / FULL_SCALE).permute(0, 3, 1, 2)

@@ -29,6 +29,18 @@ def fetch(sources: list[Row]) -> Iterator[tuple[Row, Content]]:
             yield source, content.result()
 
 
+def in_groups(fetched: Iterator[tuple[Row, Content]], most: int) -> Iterator[list[tuple[Row, Content]]]:
+    """Up to `most` at once, as long as their files are small."""
+    group: list[tuple[Row, Content]] = []
+    for source, content in fetched:
+        group.append((source, content))
+        if len(group) == most or sum(row["size_bytes"] for row, _ in group) > BYTES_AHEAD:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
 def _has_room(ahead: deque[tuple[Row, Future[Content]]], source: Row) -> bool:
     held = sum(row["size_bytes"] for row, _ in ahead)
     return not ahead or (len(ahead) < FILES_AHEAD and held + source["size_bytes"] <= BYTES_AHEAD)

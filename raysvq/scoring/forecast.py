@@ -18,13 +18,13 @@ from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
+from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageScorer
 from raysvq.scoring.fetch import FILES_AHEAD
-from raysvq.scoring.job import scoring_digest
+from raysvq.scoring.job import resolve_precision, scoring_digest
 from raysvq.scoring.pending import Pending, PendingRows, find_pending
 from raysvq.scoring.plan import plan_work, unit_images
 from raysvq.scoring.progress import duration
-from raysvq.scoring.rows import provenance
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, read_bytes
 
@@ -58,6 +58,7 @@ class Forecast:
     unit_images: int
     workers: int
     device: str
+    precision: Precision
     sampled: Sampled
 
     @property
@@ -77,7 +78,7 @@ class Forecast:
             f" {one.tiles:,.1f} an image of {one.pixels / 1e6:.2f} Mpx"
         )
         yield (
-            f"time       {duration(self.seconds)} on {self.workers} {self.device}(s),"
+            f"time       {duration(self.seconds)} on {self.workers} {self.device}(s) in {self.precision},"
             f" {self.images / self.seconds:,.1f} images/s"
         )
         yield f"files      {self.units:,} of scores, {self.unit_images} images each"
@@ -100,13 +101,20 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
     with tempfile.TemporaryDirectory() as folder:
-        origin = provenance(bundle, "", scoring_digest(bundle, settings.scoring))
-        pending = find_pending(rows, out, origin, settings.scoring, Path(folder))
+        digests = {
+            "model_digest": bundle.model_digest,
+            "settings_digest": scoring_digest(bundle, settings.scoring),
+        }
+        pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
         plan = plan_work(connect(settings.ray))
-        device = "cuda" if plan.use_gpu else "cpu"
+        precision = resolve_precision(bundle, settings, plan)
         task = _sample.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
         uris = _spread(pending)
-        sampled = ray.get(task.remote(uris, model, settings, device)) if uris else Sampled(0, 0, 0, 0, 0, 0)
+        sampled = (
+            ray.get(task.remote(uris, model, settings, plan.device, precision))
+            if uris
+            else Sampled(0, 0, 0, 0, 0, 0)
+        )
     size = unit_images(pending.rows.count, settings.scoring.batch_images)
     return Forecast(
         images=pending.rows.count,
@@ -116,7 +124,8 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         units=-(-pending.rows.count // size),
         unit_images=size,
         workers=plan.workers,
-        device="GPU" if plan.use_gpu else "CPU",
+        device=plan.name,
+        precision=precision,
         sampled=sampled,
     )
 
@@ -129,12 +138,12 @@ def _spread(pending: Pending) -> list[str]:
 
 
 @ray.remote
-def _sample(uris: list[str], model: str, settings: Settings, device: str) -> Sampled:
+def _sample(uris: list[str], model: str, settings: Settings, device: str, precision: Precision) -> Sampled:
     configure(settings.storage)
     if device == "cpu":
         torch.set_num_threads(1)
     bundle = load_bundle(model)
-    scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring, device)
+    scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring, device, precision)
     reading, scoring_s, tiles, pixels = [], [], [], []
     rejected, problem = 0, ""
     for number, uri in enumerate([uris[0], *uris]):  # the first one twice: it warms up

@@ -25,6 +25,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
 from raysvq.errors import RaysvqError
 from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
 from raysvq.results import SCHEMAS
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import write_worst
@@ -110,15 +111,19 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     require_readable(rows.head(PROBED, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as folder:
-        origin = provenance(bundle, run_id, scoring_digest(bundle, settings.scoring))
-        pending = find_pending(rows, out, origin, settings.scoring, Path(folder))
-        work = _work_folder(out, pending, f"{bundle.model_digest}:{digest(settings.scoring)}")
-        origin["run_id"] = run_id = _adopt(work, run_id, pending)
-        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored)
-        if not summary.images:
-            return summary
+        digests = {
+            "model_digest": bundle.model_digest,
+            "settings_digest": scoring_digest(bundle, settings.scoring),
+        }
+        pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
+        if not pending.rows.count:
+            return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
         plan = plan_work(connect(settings.ray))
+        work = _work_folder(out, pending, f"{bundle.model_digest}:{digest(settings.scoring)}")
+        run = _adopt(work) or _begin(work, run_id, resolve_precision(bundle, settings, plan), pending)
+        origin = provenance(bundle, run["run_id"], digests["settings_digest"], run["precision"])
+        summary = ScoreSummary(out, run["run_id"], pending.rows.count, pending.done, pending.rescored)
         job = Job(
             model=model,
             out=out,
@@ -127,13 +132,15 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
             scoring=settings.scoring,
             storage=settings.storage,
             unit_images=unit_images(summary.images, settings.scoring.batch_images),
-            device="cuda" if plan.use_gpu else "cpu",
+            device=plan.device,
+            precision=run["precision"],
+            decoders=max(1, int(plan.cpus)) if plan.use_gpu else 0,
         )
-        print(_announce(summary, bundle, plan), flush=True)
+        print(_announce(summary, bundle, plan, job.precision), flush=True)
         _collect(_reports(job, plan, summary.images), summary, settings.scoring.worst)
         require_complete(out, summary.files, pending)
         summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out, settings.storage)
-        kept, replaced = without_images(out, pending.rescored_ids(), run_id)
+        kept, replaced = without_images(out, pending.rescored_ids(), run["run_id"])
         require_held()
         write_commit(
             out,
@@ -154,8 +161,23 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
 
 def scoring_digest(bundle: Bundle, scoring: ScoringSettings) -> str:
     """Of the settings that decide what a row says; how the work is cut up is not among them."""
-    deciding = ScoringSettings(max_pixels=scoring.max_pixels)
+    kept = {"max_pixels", "image_memory_mib", "precision"}
+    deciding = ScoringSettings.model_validate(scoring.model_dump(include=kept))
     return digest(bundle.settings.model_copy(update={"scoring": deciding}))
+
+
+def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Precision:
+    """One for all of a run: with `scoring.precision=auto`, by the hardware of the first worker at hand."""
+    safe = choose_precision(settings.scoring.precision, bundle.reference, fast=True)
+    if settings.scoring.precision != "auto" or safe == "float32":
+        return safe
+    task = _has_fast_bfloat16.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
+    return choose_precision("auto", bundle.reference, fast=ray.get(task.remote(plan.device)))
+
+
+@ray.remote
+def _has_fast_bfloat16(device: str) -> bool:
+    return has_fast_bfloat16(device)
 
 
 def _resolved(bundle: Bundle, settings: Settings) -> Row:
@@ -172,25 +194,26 @@ def _work_folder(out: str, pending: Pending, how: str) -> str:
     return join(out, WORK, hashlib.sha256(f"{how}:{left}".encode()).hexdigest()[:16])
 
 
-def _adopt(work: str, run_id: str, pending: Pending) -> str:
-    """Put the pending rows in place for a new run; of one that was interrupted, take the id over."""
+def _adopt(work: str) -> Row | None:
+    """What an interrupted run over the same rows was: its id and precision."""
     name = join(work, "run.json")
-    if exists(name):
-        taken: str = json.loads(read_bytes(name))["run_id"]
-        return taken
-    if pending.rows.count:
-        put_file(pending.path, join(work, PENDING))
-        write_bytes(name, json.dumps({"run_id": run_id}).encode())
-    return run_id
+    return dict(json.loads(read_bytes(name))) if exists(name) else None
 
 
-def _announce(summary: ScoreSummary, bundle: Bundle, plan: WorkPlan) -> str:
+def _begin(work: str, run_id: str, precision: Precision, pending: Pending) -> Row:
+    """Put the pending rows of a new run in place."""
+    run: Row = {"run_id": run_id, "precision": precision}
+    put_file(pending.path, join(work, PENDING))
+    write_bytes(join(work, "run.json"), json.dumps(run).encode())
+    return run
+
+
+def _announce(summary: ScoreSummary, bundle: Bundle, plan: WorkPlan, precision: Precision) -> str:
     before = f"; {summary.done_before} are scored already" if summary.done_before else ""
     changed = f", {summary.rescored} of them again" if summary.rescored else ""
-    device = "GPU" if plan.use_gpu else "CPU"
     return (
         f"scoring {summary.images} images{changed} with model {bundle.model_version}"
-        f" on {plan.workers} {device}(s){before}"
+        f" on {plan.workers} {plan.name}(s) in {precision}{before}"
     )
 
 

@@ -74,7 +74,7 @@ class Pending:
 
 
 def find_pending(
-    manifest: ds.Dataset, out: str, origin: Row, scoring: ScoringSettings, folder: Path
+    manifest: ds.Dataset, out: str, digests: Row, scoring: ScoringSettings, folder: Path
 ) -> Pending:
     """Write the rows of a manifest that are not yet scored into `out` to a local folder.
 
@@ -83,7 +83,7 @@ def find_pending(
     Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
-        origin: provenance columns of this run.
+        digests: of this run's model and settings, as in its rows.
 
     Raises:
         DataError: images were scored into `out` by another model, with other settings or in other
@@ -102,7 +102,7 @@ def find_pending(
             connection.execute(
                 f"create view {name} as from read_parquet('{folder}/{name}*', union_by_name = true)"
             )
-        _require_same(connection, out, origin)
+        _require_same(connection, out, digests)
         left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for batch in left:
@@ -232,9 +232,9 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing"
 
 
-def _require_same(connection: duckdb.DuckDBPyConnection, out: str, origin: Row) -> None:
-    digests = [origin["model_digest"], origin["settings_digest"]]
-    ((uri, images),) = connection.execute(_OTHERWISE_DONE, digests).fetchall()
+def _require_same(connection: duckdb.DuckDBPyConnection, out: str, digests: Row) -> None:
+    same = [digests["model_digest"], digests["settings_digest"]]
+    ((uri, images),) = connection.execute(_OTHERWISE_DONE, same).fetchall()
     if images:
         raise DataError(
             f"{images} images were scored into {out} before by another model or with other settings, such as"

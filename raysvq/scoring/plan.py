@@ -20,6 +20,16 @@ class WorkPlan:
     cpus: float  # of each
     use_gpu: bool
 
+    @property
+    def device(self) -> str:
+        """As PyTorch calls it."""
+        return "cuda" if self.use_gpu else "cpu"
+
+    @property
+    def name(self) -> str:
+        """As people call it."""
+        return "GPU" if self.use_gpu else "CPU"
+
 
 def plan_work(capacity: Capacity) -> WorkPlan:
     """GPUs where there are some, each with its share of its machine's CPUs to decode with; else CPUs.

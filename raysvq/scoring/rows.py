@@ -12,13 +12,14 @@ from raysvq import __version__
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle, Reference
+from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult
 from raysvq.schema import SOURCE_FIELDS
 
 Row = dict[str, Any]
 
 
-def provenance(bundle: Bundle, run_id: str, settings_digest: str) -> Row:
+def provenance(bundle: Bundle, run_id: str, settings_digest: str, precision: Precision) -> Row:
     """The columns that say where a row came from; `scored_at` is added row by row."""
     return {
         "run_id": run_id,
@@ -26,6 +27,7 @@ def provenance(bundle: Bundle, run_id: str, settings_digest: str) -> Row:
         "model_digest": bundle.model_digest,
         "settings_digest": settings_digest,
         "code_version": __version__,
+        "precision": precision,
     }
 
 

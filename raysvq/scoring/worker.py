@@ -20,20 +20,21 @@ import torch
 
 from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.pixels import load_tiles
 from raysvq.model.bundle import load_bundle
+from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import TEST, UNKNOWN
-from raysvq.scoring.fetch import fetch
+from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import write_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
-from raysvq.scoring.trial import Trial
+from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure, exists, join, read_bytes, write_bytes
 
 MOST_TRIES = 20  # of a work unit
+WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Job:
     storage: StorageSettings
     unit_images: int
     device: str
+    precision: Precision
+    decoders: int  # threads that decode beside a GPU; 0 on CPUs, where a worker is a CPU
 
 
 def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
@@ -69,8 +72,12 @@ class ScoreUnits:
         self.origin = dict(job.origin)
         if bundle.model_digest != self.origin["model_digest"]:
             raise BundleError(f"{job.model} holds another model than when this run started; start it again")
-        self.scorer = ImageScorer(bundle.model, bundle.settings, job.scoring, job.device)
-        self.decode = partial(load_tiles, tiles=bundle.settings.tiles, max_pixels=job.scoring.max_pixels)
+        self.scorer = ImageScorer(
+            bundle.model, bundle.settings, job.scoring, job.device, job.precision, job.decoders
+        )
+        tiles = bundle.settings.tiles
+        self.decode = partial(decode, tiles=tiles, scoring=job.scoring)
+        self.together = WHOLE_TOGETHER if tiles.mode == "whole" else max(1, 2 * job.decoders)
         self.reference = bundle.reference
         self.rows = PendingRows(join(job.work, PENDING))
 
@@ -115,28 +122,17 @@ class ScoreUnits:
                 worker: try each in a process of its own first.
         """
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
-        scoring = self.job.scoring
         clock = _Clock()
         with Trial(self.decode) if cautiously else nullcontext() as trial:
-            for source, content in fetch(sources):
+            for group in in_groups(fetch(sources), self.together):
                 clock.lap("read")
-                try:
-                    if isinstance(content, Exception):
-                        raise content
-                    if trial:
-                        trial.require_survival(content)
-                    result = self.scorer(content)
-                except (DecodeError, OSError) as error:
-                    tables["rejects"].append(reject_row(source, error, self.origin))
-                    continue
-                finally:
-                    clock.lap("score")
-                row = score_row(source, result, self.reference, self.origin)
-                if scoring.heatmaps == "anomalous" and row["is_anomalous"]:
-                    row["heatmap_uri"] = self._heatmap(source, content, result)
-                tables["scores"].append(row)
-                if self._keeps_map(source):
-                    tables["maps"].append(map_row(source, result))
+                results = self._results([content for _, content in group], trial)
+                clock.lap("score")
+                for (source, content), result in zip(group, results, strict=True):
+                    if isinstance(result, ImageResult):
+                        self._keep(source, content, result, tables)
+                    else:
+                        tables["rejects"].append(reject_row(source, result, self.origin))
                 clock.lap("rows")
         folders = {source["image_id"]: source["folder"] for source in sources}
         files = write_unit(self.job.out, unit_name(sources, self.origin), tables, folders)
@@ -150,9 +146,28 @@ class ScoreUnits:
             "seconds": clock.seconds,
         }
 
-    def _heatmap(self, source: Row, content: bytes, result: ImageResult) -> str:
+    def _results(
+        self, contents: list[Content], trial: Trial | None
+    ) -> list[ImageResult | DecodeError | OSError]:
+        judged = [_judged(content, trial) for content in contents]
+        results = iter(self.scorer.score_many([each for each in judged if isinstance(each, bytes)]))
+        return [next(results) if isinstance(each, bytes) else each for each in judged]
+
+    def _keep(self, source: Row, content: Content, result: ImageResult, tables: dict[str, list[Row]]) -> None:
+        row = score_row(source, result, self.reference, self.origin)
+        if self.job.scoring.heatmaps == "anomalous" and row["is_anomalous"]:
+            row["heatmap_uri"] = self._heatmap(source, content, result)
+        tables["scores"].append(row)
+        if self._keeps_map(source):
+            tables["maps"].append(map_row(source, result))
+
+    def _heatmap(self, source: Row, content: Content, result: ImageResult) -> str | None:
+        assert isinstance(content, bytes)
         uri = join(self.job.out, "heatmaps", f"{source['image_id']}.jpg")
-        write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
+        try:
+            write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
+        except DecodeError:  # scored in tiles, but too large to shrink
+            return None
         return uri
 
     def _keeps_map(self, source: Row) -> bool:
@@ -163,6 +178,16 @@ class ScoreUnits:
     def _worst(self, rows: list[Row]) -> list[list[Any]]:
         ranked = ([row["image_score"], row["image_id"], row["uri"]] for row in rows)
         return heapq.nlargest(self.job.scoring.worst, ranked)
+
+
+def _judged(content: Content, trial: Trial | None) -> Content:
+    """The content, or why it cannot be used where a trial shows that."""
+    if trial and isinstance(content, bytes):
+        try:
+            trial.require_survival(content)
+        except DecodeError as error:
+            return error
+    return content
 
 
 @lru_cache(maxsize=1)

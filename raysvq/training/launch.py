@@ -220,6 +220,7 @@ def _reference(progress: Progress, settings: Settings) -> Reference:
             "auroc": outcome["auroc"],
             "unreadable": outcome["unreadable"],
         },
+        bfloat16_deviation=outcome["bfloat16_deviation"],
     )
 
 

@@ -14,11 +14,13 @@ from raysvq.data.manifest import open_manifest
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.collective import world_size
+from raysvq.model.precision import relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
 from raysvq.storage import read_bytes
 
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
+_COMPARED = 64  # images scored in bfloat16 too
 
 
 @dataclass(frozen=True)
@@ -52,27 +54,35 @@ def _first(manifest: str, label: str, most: int) -> list[str]:
 def validate(
     scorer: ImageScorer, images: list[ValidationImage], rank: int, quantile: float, seed: int
 ) -> dict[str, Any]:
-    """Score every image once, each on one rank; all ranks return the same.
+    """Score every image, each on one rank; all ranks return the same.
 
     Returns:
         `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (the
-        quantile over a sample of the normal images' maps), `unreadable` URIs.
+        quantile over a sample of the normal images' maps), `bfloat16_deviation` (the largest
+        relative one over some of the images), `unreadable` URIs.
     """
     rng = np.random.default_rng([seed, rank])
+    in_bfloat16 = scorer.in_bfloat16()
+    compared = range(0, len(images), -(-len(images) // _COMPARED))
     mine: list[tuple[float, bool]] = []
     values: list[Any] = []
+    deviations: list[float] = []
     unreadable: list[str] = []
-    for image in images[rank :: world_size()]:
+    for number in range(rank, len(images), world_size()):
+        image = images[number]
         try:
-            result = scorer(read_bytes(image.uri))
+            content = read_bytes(image.uri)
+            result = scorer(content)
         except (DecodeError, OSError):
             unreadable.append(image.uri)
             continue
         mine.append((result.image_score, image.anomalous))
+        if number in compared:
+            deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
         if not image.anomalous:
             cells = result.anomaly_map.ravel()
             values.append(rng.choice(cells, min(_VALUES_PER_IMAGE, cells.size), replace=False))
-    scored, sampled, failed = (_gather(part) for part in (mine, values, unreadable))
+    scored, sampled, deviating, failed = (_gather(part) for part in (mine, values, deviations, unreadable))
     scores = np.array([score for score, _ in scored], np.float32)
     anomalous = np.array([label for _, label in scored], bool)
     return {
@@ -80,6 +90,7 @@ def validate(
         "anomalous": anomalous.tolist(),
         "auroc": image_auroc(anomalous, scores) if anomalous.any() and not anomalous.all() else None,
         "pixel_threshold": float(np.quantile(np.concatenate(sampled), quantile)) if sampled else None,
+        "bfloat16_deviation": max(deviating, default=None),
         "unreadable": failed,
     }
 

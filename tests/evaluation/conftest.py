@@ -26,6 +26,7 @@ RUN = {
     "model_digest": "d" * 16,
     "settings_digest": "s" * 16,
     "code_version": "0.1.0",
+    "precision": "float32",
 }
 
 

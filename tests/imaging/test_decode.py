@@ -256,7 +256,7 @@ def test_too_many_pixels_are_refused_from_the_header_alone() -> None:
     with pytest.raises(DecodeError) as failure:
         decode_image(_png_header(200_000, 100_000), 400_000_000)
     assert failure.value.reason == "too_large"
-    assert failure.value.detail == "200000 x 100000 pixels, allowed are 400000000"
+    assert failure.value.detail == "200000 x 100000 pixels, scoring.max_pixels allows 400000000"
 
 
 def test_the_limit_itself_is_allowed() -> None:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.pixels import FULL_SCALE, load_tiles, to_planes
-from raysvq.settings import TileSettings
+from raysvq.imaging.pixels import FULL_SCALE, at_full_scale, load_tiles, to_planes
+from raysvq.settings import ScoringSettings, TileSettings
 
 _rng = np.random.default_rng(3)
 RGB8 = _rng.integers(0, 256, (40, 50, 3), np.uint8)
@@ -19,10 +19,10 @@ def _png(pixels: np.ndarray) -> bytes:
 
 def test_both_depths_reach_the_same_full_scale_exactly() -> None:
     eight = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    planes = to_planes(eight, 1)
-    assert planes.dtype == np.uint16
-    np.testing.assert_array_equal(planes[..., 0] / FULL_SCALE, eight / 255)
-    assert to_planes(np.array([[0, 65535]], np.uint16), 1).ravel().tolist() == [0, 65535]
+    scaled = at_full_scale(eight)
+    assert scaled.dtype == np.uint16
+    np.testing.assert_array_equal(scaled / FULL_SCALE, eight / 255)
+    assert at_full_scale(np.array([[0, 65535]], np.uint16)).ravel().tolist() == [0, 65535]
 
 
 def test_deep_pixels_pass_untouched() -> None:
@@ -43,17 +43,18 @@ def test_colour_becomes_bt601_luminance_for_a_grey_model(dtype: type[np.generic]
     planes = to_planes(colour, 1)
     expected = RGB8.astype(float) @ [0.299, 0.587, 0.114] * 257
     assert planes.shape == (40, 50, 1)
-    assert np.abs(planes[..., 0] - expected).max() <= (0.51 * 257 if dtype is np.uint8 else 2)
+    assert planes.dtype == dtype
+    assert np.abs(at_full_scale(planes)[..., 0] - expected).max() <= (0.51 * 257 if dtype is np.uint8 else 2)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_load_tiles_leads_from_bytes_to_model_input(channels: int) -> None:
     tiles = TileSettings.model_validate({"size": 32, "channels": channels})
-    tiling, pixels = load_tiles(_png(RGB8), tiles, 10**6)
+    tiling, pixels = load_tiles(_png(RGB8), tiles, ScoringSettings())
     assert (tiling.height, tiling.width) == (40, 50)
     assert pixels.shape == (4, 32, 32, channels)
     assert pixels.dtype == np.uint16
-    expected = to_planes(RGB8, channels)
+    expected = at_full_scale(to_planes(RGB8, channels))
     for tile, (x, y, w, h) in zip(pixels, tiling.rects(), strict=True):
         assert np.array_equal(tile, expected[y : y + h, x : x + w])
 
@@ -61,12 +62,12 @@ def test_load_tiles_leads_from_bytes_to_model_input(channels: int) -> None:
 def test_a_colour_tile_keeps_red_first() -> None:
     red = np.zeros((32, 32, 3), np.uint8)
     red[..., 0] = 255
-    _, pixels = load_tiles(_png(red), TileSettings(size=32), 10**6)
+    _, pixels = load_tiles(_png(red), TileSettings(size=32), ScoringSettings())
     assert pixels[0, 0, 0].tolist() == [65535, 0, 0]
 
 
 def test_load_tiles_passes_on_why_a_file_cannot_be_used() -> None:
     with pytest.raises(DecodeError, match="too_large"):
-        load_tiles(_png(RGB8), TileSettings(size=32), max_pixels=100)
+        load_tiles(_png(RGB8), TileSettings(size=32), ScoringSettings(max_pixels=100))
     with pytest.raises(DecodeError, match="not_an_image"):
-        load_tiles(b"not an image at all", TileSettings(size=32), 10**6)
+        load_tiles(b"not an image at all", TileSettings(size=32), ScoringSettings())

@@ -52,6 +52,14 @@ def test_everything_else_comes_back_too(bundle: Bundle, folder: Path) -> None:
         assert torch.equal(loaded.model.state_dict()[name], value), name
 
 
+def test_a_bundle_without_a_measured_deviation_is_read_as_such(folder: Path) -> None:
+    """As bundles were before deviations were measured."""
+    reference = json.loads((folder / "bundle.json").read_text())["reference"]
+    del reference["bfloat16_deviation"]
+    _edit(folder, reference=reference)
+    assert load_bundle(str(folder)).reference.bfloat16_deviation is None
+
+
 def test_version_names_the_weights(bundle: Bundle) -> None:
     assert bundle.model_version.endswith(bundle.model_digest[:8])
 

@@ -142,3 +142,74 @@ def test_an_image_over_the_pixel_budget_is_refused(
 ) -> None:
     with pytest.raises(DecodeError, match="too_large"):
         _score(make_model(small()), small(), png(picture(40, 40)), max_pixels=1000)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "tiles", [{"size": 64}, {"size": 64, "stride": 48}, {"mode": "whole", "size": 128}], ids=str
+)
+def test_a_large_image_scores_the_same_in_little_memory(
+    small: Build, make_model: Make, tiles: dict[str, object], channels: int
+) -> None:
+    settings = small(tiles=tiles | {"channels": channels})
+    model = make_model(settings)
+    fine = np.random.default_rng(1).integers(0, 256, (500, 750, 3), np.uint8)
+    content = cv2.imencode(".jpg", cv2.resize(fine, (3000, 2000)))[1].tobytes()
+    whole, bands = (_score(model, settings, content, image_memory_mib=mib) for mib in (512, 4))
+    assert bands.tiling == whole.tiling
+    assert bands.image_score == pytest.approx(whole.image_score, rel=1e-5)
+    np.testing.assert_allclose(bands.tile_scores, whole.tile_scores, rtol=1e-5)
+    np.testing.assert_allclose(bands.anomaly_map, whole.anomaly_map, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_image_found_damaged_half_way_is_refused(small: Build, make_model: Make) -> None:
+    content = cv2.imencode(".jpg", np.full((2000, 3000, 3), 99, np.uint8))[1].tobytes()
+    with pytest.raises(DecodeError, match="corrupt"):
+        _score(make_model(small()), small(), content[: len(content) // 2], image_memory_mib=4)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "tiles", "reason"),
+    [
+        (
+            ".bmp",
+            {},
+            "take 103 MiB, scoring.image_memory_mib allows 4: BMP of mode RGB cannot be read in bands",
+        ),
+        (".png", {"size": 256}, "take 9 MiB, .* allows 4: tiles of 256 rows cannot be read in bands"),
+        (".png", {"mode": "whole", "size": 2048}, "an image that does not fill tiles.size=2048"),
+    ],
+)
+def test_what_does_not_fit_the_memory_is_refused(
+    small: Build, make_model: Make, suffix: str, tiles: dict[str, object], reason: str
+) -> None:
+    settings = small(tiles=tiles)
+    content = cv2.imencode(suffix, np.zeros((2000, 3000, 3), np.uint8))[1].tobytes()
+    with pytest.raises(DecodeError, match=f"too_large: 3000 x 2000 pixels .*{reason}"):
+        _score(make_model(settings), settings, content, image_memory_mib=4)
+
+
+@pytest.mark.parametrize("mode", ["tiles", "whole"])
+def test_many_images_score_as_each_alone(
+    small: Build, make_model: Make, picture: Draw, png: Encode, mode: str
+) -> None:
+    settings = small(tiles={"mode": mode})
+    scorer = ImageScorer(make_model(settings), settings, settings.scoring)
+    images = [picture(32, 32), picture(50, 70, seed=1), picture(40, 33).astype(np.uint16) * np.uint16(250)]
+    contents = [png(image) for image in images]
+    first, damaged, *others = scorer.score_many([contents[0], b"no image", *contents[1:]])
+    assert isinstance(damaged, DecodeError)
+    assert damaged.reason == "not_an_image"
+    for result, content in zip([first, *others], contents, strict=True):
+        assert isinstance(result, ImageResult)
+        alone = scorer(content)
+        assert result.tiling == alone.tiling
+        assert result.image_score == pytest.approx(alone.image_score, rel=1e-5)
+        np.testing.assert_allclose(result.tile_scores, alone.tile_scores, rtol=1e-5)
+        np.testing.assert_allclose(result.anomaly_map, alone.anomaly_map, rtol=1e-5, atol=1e-5)
+
+
+def test_none_of_many_images_can_be_read(small: Build, make_model: Make) -> None:
+    settings = small(tiles={"mode": "whole"})
+    (only,) = ImageScorer(make_model(settings), settings, settings.scoring).score_many([b""])
+    assert isinstance(only, DecodeError)

@@ -29,7 +29,7 @@ def write(tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle) -
     """Writes a unit of scored and rejected images, given by number."""
 
     def build(unit: str, scored: list[int], rejected: list[int]) -> Files:
-        origin = provenance(bundle, "run-1", "5e77")
+        origin = provenance(bundle, "run-1", "5e77", "float32")
         scores = [score_row(source(number), result, bundle.reference, origin) for number in scored]
         rejects = [reject_row(source(number), DecodeError("empty", "0 bytes"), origin) for number in rejected]
         return write_unit(str(tmp_path), unit, {"scores": scores, "rejects": rejects, "maps": []}, {})

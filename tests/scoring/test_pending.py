@@ -34,7 +34,7 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
     """Commits a run with scored and rejected images; returns its provenance."""
 
     def build(scored: list[Row], rejected: list[Row]) -> Row:
-        origin = provenance(bundle, f"run-{len(list(tmp_path.rglob('*.json')))}", "5e77")
+        origin = provenance(bundle, f"run-{len(list(tmp_path.rglob('*.json')))}", "5e77", "float32")
         scores = [score_row(row, result, bundle.reference, origin) for row in scored]
         rejects = [reject_row(row, DecodeError("empty", "0 bytes"), origin) for row in rejected]
         tables = {"scores": scores, "rejects": rejects, "maps": []}
@@ -63,7 +63,7 @@ def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> li
 
 def test_all_is_left_where_nothing_is_committed(tmp_path: Path, source: Source, bundle: Bundle) -> None:
     manifest = _manifest([source(number) for number in (2, 0, 1)])
-    origin = provenance(bundle, "run", "5e77")
+    origin = provenance(bundle, "run", "5e77", "float32")
     assert _left(manifest, origin, tmp_path) == [source(number)["image_id"] for number in (0, 1, 2)]
 
 
@@ -114,7 +114,7 @@ def test_any_range_of_rows_is_read_across_row_groups(
 def test_the_same_rows_are_left_whatever_the_manifests_order(
     tmp_path: Path, source: Source, bundle: Bundle
 ) -> None:
-    origin = provenance(bundle, "run", "5e77")
+    origin = provenance(bundle, "run", "5e77", "float32")
     rows = [source(number) for number in range(50)]
     first = _left(_manifest(rows), origin, tmp_path)
     assert first == _left(_manifest(rows[::-1]), origin, tmp_path)
@@ -124,7 +124,7 @@ def test_the_same_rows_are_left_whatever_the_manifests_order(
 def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     tmp_path: Path, source: Source, bundle: Bundle
 ) -> None:
-    origin = provenance(bundle, "run-1", "5e77")
+    origin = provenance(bundle, "run-1", "5e77", "float32")
     errors = {1: FileNotFoundError("gone"), 2: DecodeError("corrupt", "cut off"), 3: OSError("reset by peer")}
     rejects = [reject_row(source(number), error, origin) for number, error in errors.items()]
     tables: dict[str, list[Row]] = {"scores": [], "rejects": rejects, "maps": []}
@@ -138,7 +138,7 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
 
 
 def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77")
+    origin = provenance(bundle, "run", "5e77", "float32")
     days = [datetime(2026, 5, 5, 1, tzinfo=UTC), datetime(2026, 5, 4, 23, tzinfo=UTC), None]
     sites = ["north/1", "süd", None]
     rows = [
@@ -158,7 +158,7 @@ def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle:
 
 
 def test_a_partition_key_that_no_image_has_is_named(tmp_path: Path, source: Source, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77")
+    origin = provenance(bundle, "run", "5e77", "float32")
     with pytest.raises(SettingsError, match=r"scoring\.partition_by.*no image .* has sight"):
         _left(_manifest([source(0)]), origin, tmp_path, partition_by=("label", "sight"))
 

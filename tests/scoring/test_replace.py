@@ -33,7 +33,7 @@ class Results:
 
     def unit(self, run: str, unit: str, scored: list[int], rejected: list[int]) -> Files:
         """Write images given by number; with maps; partitioned, odd ones go south."""
-        origin = provenance(self.bundle, run, "5e77")
+        origin = provenance(self.bundle, run, "5e77", "float32")
         sources = [self.source(number) for number in scored]
         tables = {
             "scores": [score_row(row, self.result, self.bundle.reference, origin) for row in sources],
@@ -49,7 +49,7 @@ class Results:
         """Take the images that were done again out of earlier files; returns what commits the run."""
         files: Files = {kind: [file for unit in units for file in unit[kind]] for kind in SCHEMAS}
         kept, replaced = without_images(self.out, _ids(self.source, redone), run)
-        origin = provenance(self.bundle, run, "5e77")
+        origin = provenance(self.bundle, run, "5e77", "float32")
         return lambda: write_commit(self.out, Commit(origin, {}, 0, files, kept, replaced, self.partition_by))
 
     def seen(self, kind: str = "scores") -> dict[int, str]:

@@ -36,7 +36,7 @@ def _read_back(row: Row, table_schema: pa.Schema) -> Row:
 
 
 def _origin(bundle: Bundle) -> Row:
-    return provenance(bundle, "run-1", "5e771465")
+    return provenance(bundle, "run-1", "5e771465", "float32")
 
 
 def test_a_score_row_fits_its_table(source: Source, result: ImageResult, bundle: Bundle) -> None:

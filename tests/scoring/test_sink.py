@@ -27,7 +27,7 @@ ORIGIN = {"run_id": "run", "model_digest": "model", "settings_digest": "settings
 @pytest.fixture
 def tables(source: Source, result: ImageResult, bundle: Bundle) -> dict[str, list[Row]]:
     """Two scored images, one rejected, one map."""
-    origin = provenance(bundle, "run-1", "5e77")
+    origin = provenance(bundle, "run-1", "5e77", "float32")
     return {
         "scores": [score_row(source(number), result, bundle.reference, origin) for number in (1, 2)],
         "rejects": [reject_row(source(3), DecodeError("empty", "0 bytes"), origin)],
@@ -128,7 +128,7 @@ def test_the_commit_record_names_files_and_counts_rows(tmp_path: Path, bundle: B
     }
     kept = {"scores": [File("scores/part-c.parquet", 9, "c9")], "rejects": [], "maps": []}
     replaced = {"scores": ["scores/part-z.parquet"], "rejects": [], "maps": []}
-    origin = provenance(bundle, "run-1", "5e77")
+    origin = provenance(bundle, "run-1", "5e77", "float32")
     uri = write_commit(
         str(tmp_path), Commit(origin, {"tiles": {"size": 32}}, 14, files, kept, replaced, ("site",))
     )

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.pixels import load_tiles
-from raysvq.scoring.trial import Trial
+from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import Settings
 
 PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))[1].tobytes()
@@ -52,7 +51,8 @@ def _outcome(trial: Trial, content: bytes) -> str:
 
 
 def test_images_are_judged_as_the_job_decodes_them(small: Callable[..., Settings]) -> None:
-    with Trial(partial(load_tiles, tiles=small().tiles, max_pixels=10_000)) as trial:
+    settings = small()
+    with Trial(partial(decode, tiles=settings.tiles, scoring=settings.scoring)) as trial:
         outcomes = [_outcome(trial, content) for content in (PNG, PNG[:-20], b"", b"text", PNG)]
     assert outcomes == ["fine", "corrupt", "empty", "not_an_image", "fine"]
 
