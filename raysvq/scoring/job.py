@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.exceptions import RayTaskError
 
+from raysvq import errors
 from raysvq.cluster import connect
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
-from raysvq.errors import RaysvqError
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
 from raysvq.results import SCHEMAS
@@ -36,7 +35,7 @@ from raysvq.scoring.progress import Progress, watchdog
 from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, File, Files, write_commit
-from raysvq.scoring.worker import Job, ScoreUnits, score_units
+from raysvq.scoring.worker import Actor, Job, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
 from raysvq.storage import (
     canonical,
@@ -225,7 +224,7 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
     numbers = ray.data.from_arrow([pa.table({"id": block}) for block in blocks])
     if plan.use_gpu:
         return numbers.map_batches(
-            ScoreUnits,
+            Actor,
             fn_constructor_args=(job,),
             batch_size=1,
             batch_format="numpy",
@@ -243,13 +242,11 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
 
 def _collect(reports: ray.data.Dataset, summary: ScoreSummary, worst: int) -> None:
     progress = Progress(summary.images)
-    try:
-        with watchdog() as alive:
-            for row in reports.iter_rows():
-                alive.set()
-                summary.add(json.loads(row["report"]), worst)
-                progress.tell(summary.done, summary.rejects.total())
-    except RayTaskError as error:
-        if isinstance(error.cause, RaysvqError):
-            raise error.cause from error
-        raise
+    with watchdog() as alive:
+        for row in reports.iter_rows():
+            alive.set()
+            report = json.loads(row["report"])
+            if "error" in report:
+                raise getattr(errors, report["error"])(report["says"])
+            summary.add(report, worst)
+            progress.tell(summary.done, summary.rejects.total())

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import torch
 
-from raysvq.errors import BundleError, ScoringError
+from raysvq.errors import BundleError, RaysvqError, ScoringError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
@@ -54,8 +54,25 @@ class Job:
 
 
 def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Numbers of work units -> what was done, as one JSON text a unit. For Ray tasks."""
-    return _scorer(job)(units)
+    """Numbers of work units -> what was done, as one JSON text a unit, or why the run must end.
+
+    Ray would hand an exception on without its type, and with a page of its own.
+    """
+    try:
+        return _scorer(job)(units)
+    except RaysvqError as error:
+        return {"report": [json.dumps({"error": type(error).__name__, "says": str(error)})]}
+
+
+class Actor:
+    """`score_units` for Ray's actors, which are made of a class."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __call__(self, units: dict[str, Any]) -> dict[str, Any]:
+        """See `score_units`."""
+        return score_units(units, self.job)
 
 
 class ScoreUnits:
