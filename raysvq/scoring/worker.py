@@ -124,6 +124,7 @@ class ScoreUnits:
         begun = join(self.job.work, "begun", f"{number:09d}")
         tries = 1 + (int(read_bytes(begun)) if exists(begun) else 0)
         if tries > MOST_TRIES:
+            write_bytes(begun, b"1")  # as often again, when the run is started again
             raise ScoringError(
                 f"the workers that scored {sources[0]['uri']} and the {len(sources) - 1} images after it died"
                 f" {MOST_TRIES} times; see Ray's logs for why (memory?), and start the run again"
