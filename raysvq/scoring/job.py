@@ -25,7 +25,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
-from raysvq.results import SCHEMAS
+from raysvq.results import COMMITS, SCHEMAS
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import write_worst
 from raysvq.scoring.lease import lease
@@ -42,6 +42,7 @@ from raysvq.storage import (
     configure,
     exists,
     join,
+    list_objects,
     put_file,
     read_bytes,
     remove_folder,
@@ -187,10 +188,15 @@ def _resolved(bundle: Bundle, settings: Settings) -> Row:
 
 
 def _work_folder(out: str, pending: Pending, how: str) -> str:
-    """Where a run keeps its receipts: the same for the same rows left, model and scoring settings."""
+    """Where a run keeps its receipts: the same for the same rows left, model and scoring settings.
+
+    Another one after each commit: what a run left that was stopped after its own is not taken up.
+    """
+    runs = [info.uri for info in list_objects(join(out, COMMITS), must_exist=False)]
+    committed = sum(uri.endswith(".json") for uri in runs)
     with pending.path.open("rb") as file:
         left = hashlib.file_digest(file, "sha256").hexdigest()
-    return join(out, WORK, hashlib.sha256(f"{how}:{left}".encode()).hexdigest()[:16])
+    return join(out, WORK, hashlib.sha256(f"{how}:{committed}:{left}".encode()).hexdigest()[:16])
 
 
 def _adopt(work: str) -> Row | None:
