@@ -16,13 +16,12 @@ from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results
 from raysvq.scoring.job import ScoreSummary, score
-from raysvq.settings import Settings, parse_settings
+from raysvq.settings import Settings, SplitSettings, parse_settings
 from raysvq.storage import join, write_bytes
 
 SITES = ("north/1", "süd")
 DAYS = ("2026-05-04T23:30:00Z", "2026-05-05T00:30:00Z", "")
 MODEL = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 16, "embedding_dim": 4}
-SETTINGS = parse_settings({"tiles": {"size": 32}, "model": MODEL})
 
 Row = dict[str, Any]
 
@@ -33,13 +32,15 @@ class Plates:
 
     folder: str
     contents: dict[str, bytes]  # by file name
+    mode: str = "tiles"
     bundle: Bundle = field(init=False)
 
     def __post_init__(self) -> None:
         for name, content in self.contents.items():
             self.put(name, content)
         self.index()
-        self.bundle = _bundle(self.contents)
+        model_settings = parse_settings({"tiles": {"size": 32, "mode": self.mode}, "model": MODEL})
+        self.bundle = _bundle(model_settings, self.contents)
         save_bundle(self.bundle, self.model)
 
     @property
@@ -69,10 +70,10 @@ class Plates:
             for n, name in enumerate(sorted(self.contents))
         ]
         write_bytes(join(self.folder, "listing.csv"), "\n".join(lines).encode())
-        build_index(join(self.folder, "listing.csv"), self.manifest, SETTINGS.split)
+        build_index(join(self.folder, "listing.csv"), self.manifest, SplitSettings())
 
     def settings(self, **scoring: Any) -> Settings:
-        return parse_settings({"scoring": {"batch_images": 4} | scoring})
+        return parse_settings({"scoring": {"batch_images": 4, "precision": "float32"} | scoring})
 
     def score(self, **scoring: Any) -> ScoreSummary:
         """Run the job; keywords are settings of the section `scoring`."""
@@ -90,9 +91,9 @@ class Plates:
         return _direct(self.bundle, self.contents)
 
 
-def make_plates(folder: str, count: int) -> Plates:
+def make_plates(folder: str, count: int, mode: str = "tiles") -> Plates:
     """Images of growing contrast; those of the upper half are anomalous to the model."""
-    return Plates(folder, {f"plate-{n:02d}.png": plate(n) for n in range(count)})
+    return Plates(folder, {f"plate-{n:02d}.png": plate(n) for n in range(count)}, mode)
 
 
 def plate(seed: int) -> bytes:
@@ -102,13 +103,13 @@ def plate(seed: int) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
-def _bundle(contents: dict[str, bytes]) -> Bundle:
+def _bundle(settings: Settings, contents: dict[str, bytes]) -> Bundle:
     torch.manual_seed(0)
-    model = SSVQVAE(3, SETTINGS.model)
+    model = SSVQVAE(3, settings.model)
     validation = {"normal": 0, "anomalous": 0, "auroc": None}
 
     def with_threshold(value: float) -> Bundle:
-        return make_bundle(model, SETTINGS, Reference(value, "as found", 0.5, {}, validation), {}, {})
+        return make_bundle(model, settings, Reference(value, "as found", 0.5, {}, validation), {}, {})
 
     return with_threshold(float(np.median(list(_direct(with_threshold(0.0), contents).values()))))
 
