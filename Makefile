@@ -1,9 +1,10 @@
-# Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage.
+# Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage,
+# `make chaos` scores under attack, for about half an hour.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-s3 test lint types imports check install clean
+.PHONY: demo demo-s3 test chaos lint types imports check install clean
 
 demo: install
 	$(BIN)/raysvq demo
@@ -13,6 +14,9 @@ demo-s3: install
 
 test: install
 	$(BIN)/pytest
+
+chaos: install
+	$(BIN)/python -m benchmarks.chaos --runs 20 --json benchmarks/results/chaos.json
 
 check: lint types imports
 

@@ -141,7 +141,7 @@ def attack_driver(world: World, out: str, moment: float) -> tuple[bool, int]:
 
 def attack_worker(world: World, out: str, moment: float) -> tuple[bool, int]:
     """See attack_driver."""
-    return _during(world, out, moment, lambda: _kill_worker())
+    return _during(world, out, moment, lambda: _kill_worker(world.seconds))
 
 
 def attack_node(world: World, out: str, moment: float) -> tuple[bool, int]:
@@ -182,7 +182,7 @@ _START_S = 6.0  # of a driver's own process, about
 def run_attack(world: World, attack: str, runs: int) -> Tally:
     """Attack until so many runs were hit before their end."""
     tally = Tally(attack)
-    for number in range(3 * runs):
+    for number in range(10 * runs):
         if tally.runs == runs:
             break
         out = f"{world.out}/{attack}-{number}"
@@ -218,16 +218,21 @@ def _finish(world: World, out: str) -> int:
     return RESTARTS
 
 
-def _kill_worker() -> bool:
-    """SIGKILL a process that scores; False where none does at this moment."""
-    workers = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if "MapBatches" in " ".join(process.cmdline()):
-                workers.append(process)
-    if workers:
-        random.choice(workers).kill()
-    return bool(workers)
+def _kill_worker(patience_s: float) -> bool:
+    """SIGKILL a process that scores; False where none does for so long."""
+    until = time.monotonic() + patience_s
+    while time.monotonic() < until:
+        if workers := [process for process in psutil.Process().children(recursive=True) if _scores(process)]:
+            random.choice(workers).kill()
+            return True
+    return False
+
+
+def _scores(process: psutil.Process) -> bool:
+    try:
+        return "MapBatches" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def _rows(out: str, tally: Tally) -> Rows:

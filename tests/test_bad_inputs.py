@@ -117,7 +117,7 @@ def _watched_workers() -> Iterator[list[set[int]]]:
     def watch() -> None:
         while not done.wait(0.1):
             alive = psutil.Process(os.getpid()).children(recursive=True)
-            seen.append({process.pid for process in alive if "ScoreImages" in _title(process)})
+            seen.append({process.pid for process in alive if "MapBatches" in _title(process)})
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.exceptions import RayTaskError
 
+from raysvq import errors
 from raysvq.cluster import connect
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
-from raysvq.errors import RaysvqError
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
-from raysvq.results import SCHEMAS
+from raysvq.results import COMMITS, SCHEMAS
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import write_worst
 from raysvq.scoring.lease import lease
@@ -36,13 +35,14 @@ from raysvq.scoring.progress import Progress, watchdog
 from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, File, Files, write_commit
-from raysvq.scoring.worker import Job, ScoreUnits, score_units
+from raysvq.scoring.worker import Actor, Job, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
 from raysvq.storage import (
     canonical,
     configure,
     exists,
     join,
+    list_objects,
     put_file,
     read_bytes,
     remove_folder,
@@ -188,10 +188,15 @@ def _resolved(bundle: Bundle, settings: Settings) -> Row:
 
 
 def _work_folder(out: str, pending: Pending, how: str) -> str:
-    """Where a run keeps its receipts: the same for the same rows left, model and scoring settings."""
+    """Where a run keeps its receipts: the same for the same rows left, model and scoring settings.
+
+    Another one after each commit: what a run left that was stopped after its own is not taken up.
+    """
+    runs = [info.uri for info in list_objects(join(out, COMMITS), must_exist=False)]
+    committed = sum(uri.endswith(".json") for uri in runs)
     with pending.path.open("rb") as file:
         left = hashlib.file_digest(file, "sha256").hexdigest()
-    return join(out, WORK, hashlib.sha256(f"{how}:{left}".encode()).hexdigest()[:16])
+    return join(out, WORK, hashlib.sha256(f"{how}:{committed}:{left}".encode()).hexdigest()[:16])
 
 
 def _adopt(work: str) -> Row | None:
@@ -225,7 +230,7 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
     numbers = ray.data.from_arrow([pa.table({"id": block}) for block in blocks])
     if plan.use_gpu:
         return numbers.map_batches(
-            ScoreUnits,
+            Actor,
             fn_constructor_args=(job,),
             batch_size=1,
             batch_format="numpy",
@@ -243,13 +248,11 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
 
 def _collect(reports: ray.data.Dataset, summary: ScoreSummary, worst: int) -> None:
     progress = Progress(summary.images)
-    try:
-        with watchdog() as alive:
-            for row in reports.iter_rows():
-                alive.set()
-                summary.add(json.loads(row["report"]), worst)
-                progress.tell(summary.done, summary.rejects.total())
-    except RayTaskError as error:
-        if isinstance(error.cause, RaysvqError):
-            raise error.cause from error
-        raise
+    with watchdog() as alive:
+        for row in reports.iter_rows():
+            alive.set()
+            report = json.loads(row["report"])
+            if "error" in report:
+                raise getattr(errors, report["error"])(report["says"])
+            summary.add(report, worst)
+            progress.tell(summary.done, summary.rejects.total())

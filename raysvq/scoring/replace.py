@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ from raysvq.results import SCHEMAS, current_files, find_commits
 from raysvq.scoring.sink import File, Files, write_table
 from raysvq.storage import filesystem, join, patiently
 
-READERS = 16
+WORKERS = 16  # files in memory at once
 
 
 def without_images(out: str, image_ids: pa.Array, run_id: str) -> tuple[Files, dict[str, list[str]]]:
@@ -30,32 +30,29 @@ def without_images(out: str, image_ids: pa.Array, run_id: str) -> tuple[Files, d
     if not len(image_ids):
         return kept, replaced
     commits = find_commits(out)
-    for kind in SCHEMAS:
-        names = [file["name"] for file in current_files(commits, kind)]
-        for name, rest in _holders(out, names, image_ids):
-            replaced[kind].append(name)
-            if rest.num_rows:
-                kept[kind].append(_rewrite(out, kind, name, rest, run_id))
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for kind in SCHEMAS:
+            names = [file["name"] for file in current_files(commits, kind)]
+            rewrite = partial(_rewrite, out, kind, image_ids, run_id)
+            for name, rest in zip(names, pool.map(rewrite, names), strict=True):
+                if rest is not None:
+                    replaced[kind].append(name)
+                    kept[kind] += rest
     return kept, replaced
 
 
-def _holders(out: str, names: list[str], image_ids: pa.Array) -> Iterator[tuple[str, pa.Table]]:
-    """The files with one of the images, each with its other rows."""
-
-    def rest(name: str) -> tuple[str, pa.Table] | None:
-        return patiently(join(out, name), lambda: read(name))
-
-    def read(name: str) -> tuple[str, pa.Table] | None:
-        fs, path = filesystem(join(out, name))
-        with pq.ParquetFile(path, filesystem=fs) as file:
-            gone = pc.is_in(file.read(["image_id"])["image_id"], image_ids)
-            return (name, file.read().filter(pc.invert(gone))) if pc.any(gone).as_py() else None
-
-    with ThreadPoolExecutor(READERS) as pool:
-        yield from filter(None, pool.map(rest, names))
-
-
-def _rewrite(out: str, kind: str, name: str, rows: pa.Table, run_id: str) -> File:
+def _rewrite(out: str, kind: str, image_ids: pa.Array, run_id: str, name: str) -> list[File] | None:
+    """Write a file's other rows anew, if there are any; None where it holds none of the images."""
+    rest = patiently(join(out, name), lambda: _without(out, image_ids, name))
+    if rest is None:
+        return None
     folder = name.rpartition("/")[0]
     part = hashlib.blake2b(f"{run_id}:{name}".encode(), digest_size=12).hexdigest()
-    return write_table(out, f"{folder}/part-{part}.parquet", kind, rows)
+    return [write_table(out, f"{folder}/part-{part}.parquet", kind, rest)] if rest.num_rows else []
+
+
+def _without(out: str, image_ids: pa.Array, name: str) -> pa.Table | None:
+    fs, path = filesystem(join(out, name))
+    with pq.ParquetFile(path, filesystem=fs) as file:
+        gone = pc.is_in(file.read(["image_id"])["image_id"], image_ids)
+        return file.read().filter(pc.invert(gone)) if pc.any(gone).as_py() else None

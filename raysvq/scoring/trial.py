@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -13,13 +14,21 @@ from raysvq.settings import ScoringSettings, TileSettings
 
 HANGS_S = 120.0  # a decoder that takes longer is taken to hang
 
+Decode = Callable[[bytes], object]  # may be sent to another process
+
+
+def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> None:
+    """All that scoring does with a file before the network sees it. Raises DecodeError."""
+    for _ in open_tiles(content, tiles, scoring).parts:
+        pass
+
 
 class Trial:
     """Decodes images in a child process; a context manager, which ends the child."""
 
-    def __init__(self, tiles: TileSettings, scoring: ScoringSettings) -> None:
-        self.tiles = tiles
-        self.scoring = scoring
+    def __init__(self, decode: Decode, limit_s: float = HANGS_S) -> None:
+        self.decode = decode
+        self.limit_s = limit_s
         self._child: tuple[BaseProcess, Connection] | None = None
 
     def __enter__(self) -> Trial:
@@ -36,15 +45,18 @@ class Trial:
         Raises:
             DecodeError: the image cannot be used; "crashed" where the child died of it or hung.
         """
+        fresh = self._child is None
         connection = self._connection()
-        connection.send_bytes(content)
         try:
-            if not connection.poll(HANGS_S):
+            connection.send_bytes(content)
+            if not connection.poll(self.limit_s):
                 self._end()
-                raise DecodeError("crashed", f"decoding took more than {HANGS_S:.0f} s")
+                raise DecodeError("crashed", f"decoding took more than {self.limit_s:.0f} s")
             problem: DecodeError | None = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._end()
+            if not fresh:  # perhaps of an image before this one
+                return self.require_survival(content)
             raise DecodeError("crashed", "the process that decoded it died") from None
         if problem:
             raise problem
@@ -53,7 +65,7 @@ class Trial:
         if self._child is None:
             spawn = multiprocessing.get_context("spawn")
             ours, theirs = spawn.Pipe()
-            child = spawn.Process(target=_serve, args=(theirs, self.tiles, self.scoring), daemon=True)
+            child = spawn.Process(target=_serve, args=(theirs, self.decode), daemon=True)
             child.start()
             theirs.close()
             self._child = child, ours
@@ -68,15 +80,14 @@ class Trial:
             self._child = None
 
 
-def _serve(connection: Connection, tiles: TileSettings, scoring: ScoringSettings) -> None:
+def _serve(connection: Connection, decode: Decode) -> None:
     while True:
         try:
             content = connection.recv_bytes()
         except EOFError:  # whoever asked is gone
             return
         try:
-            for _ in open_tiles(content, tiles, scoring).parts:
-                pass
+            decode(content)
         except DecodeError as error:
             connection.send(error)
         else:

@@ -12,13 +12,13 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import cv2
 import torch
 
-from raysvq.errors import BundleError, ScoringError
+from raysvq.errors import BundleError, RaysvqError, ScoringError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
@@ -29,7 +29,7 @@ from raysvq.scoring.heatmaps import write_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
 from raysvq.scoring.sink import unit_name, write_unit
-from raysvq.scoring.trial import Trial
+from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure, exists, join, read_bytes, write_bytes
 
@@ -54,8 +54,25 @@ class Job:
 
 
 def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
-    """Numbers of work units -> what was done, as one JSON text a unit. For Ray tasks."""
-    return _scorer(job)(units)
+    """Numbers of work units -> what was done, as one JSON text a unit, or why the run must end.
+
+    Ray would hand an exception on without its type, and with a page of its own.
+    """
+    try:
+        return _scorer(job)(units)
+    except RaysvqError as error:
+        return {"report": [json.dumps({"error": type(error).__name__, "says": str(error)})]}
+
+
+class Actor:
+    """`score_units` for Ray's actors, which are made of a class."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    def __call__(self, units: dict[str, Any]) -> dict[str, Any]:
+        """See `score_units`."""
+        return score_units(units, self.job)
 
 
 class ScoreUnits:
@@ -75,8 +92,9 @@ class ScoreUnits:
         self.scorer = ImageScorer(
             bundle.model, bundle.settings, job.scoring, job.device, job.precision, job.decoders
         )
-        self.tiles = bundle.settings.tiles
-        self.together = WHOLE_TOGETHER if self.tiles.mode == "whole" else max(1, 2 * job.decoders)
+        tiles = bundle.settings.tiles
+        self.decode = partial(decode, tiles=tiles, scoring=job.scoring)
+        self.together = WHOLE_TOGETHER if tiles.mode == "whole" else max(1, 2 * job.decoders)
         self.reference = bundle.reference
         self.rows = PendingRows(join(job.work, PENDING))
 
@@ -106,6 +124,7 @@ class ScoreUnits:
         begun = join(self.job.work, "begun", f"{number:09d}")
         tries = 1 + (int(read_bytes(begun)) if exists(begun) else 0)
         if tries > MOST_TRIES:
+            write_bytes(begun, b"1")  # as often again, when the run is started again
             raise ScoringError(
                 f"the workers that scored {sources[0]['uri']} and the {len(sources) - 1} images after it died"
                 f" {MOST_TRIES} times; see Ray's logs for why (memory?), and start the run again"
@@ -122,7 +141,7 @@ class ScoreUnits:
         """
         tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
         clock = _Clock()
-        with Trial(self.tiles, self.job.scoring) if cautiously else nullcontext() as trial:
+        with Trial(self.decode) if cautiously else nullcontext() as trial:
             for group in in_groups(fetch(sources), self.together):
                 clock.lap("read")
                 results = self._results([content for _, content in group], trial)

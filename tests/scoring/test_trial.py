@@ -1,0 +1,82 @@
+"""Images that crash or hang the decoder are told from those that do not, in a process of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+
+from raysvq.imaging.decode import DecodeError
+from raysvq.scoring.trial import Trial, decode
+from raysvq.settings import Settings
+
+PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))[1].tobytes()
+
+
+def _decode(content: bytes) -> None:
+    """Does what the image says."""
+    match content:
+        case b"corrupt":
+            raise DecodeError("corrupt", "as it says")
+        case b"crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case b"hang":
+            time.sleep(1000)
+        case b"poison":
+            threading.Timer(0.2, os._exit, [1]).start()
+        case b"slow":
+            time.sleep(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left_behind() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def _outcome(trial: Trial, content: bytes) -> str:
+    try:
+        trial.require_survival(content)
+    except DecodeError as error:
+        return error.reason
+    return "fine"
+
+
+def test_images_are_judged_as_the_job_decodes_them(small: Callable[..., Settings]) -> None:
+    settings = small()
+    with Trial(partial(decode, tiles=settings.tiles, scoring=settings.scoring)) as trial:
+        outcomes = [_outcome(trial, content) for content in (PNG, PNG[:-20], b"", b"text", PNG)]
+    assert outcomes == ["fine", "corrupt", "empty", "not_an_image", "fine"]
+
+
+def test_the_decoder_s_own_words_come_through() -> None:
+    with Trial(_decode) as trial, pytest.raises(DecodeError, match="corrupt: as it says"):
+        trial.require_survival(b"corrupt")
+
+
+def test_a_crash_is_the_image_s_own_and_the_next_one_has_a_fresh_process() -> None:
+    with Trial(_decode) as trial:
+        contents = [b"crash", b"fine", b"crash", b"corrupt", b"fine"]
+        outcomes = [_outcome(trial, content) for content in contents]
+    assert outcomes == ["crashed", "fine", "crashed", "corrupt", "fine"]
+
+
+def test_a_decoder_that_hangs_is_ended_and_the_next_image_has_a_fresh_process() -> None:
+    with Trial(_decode, limit_s=0.2) as trial:
+        with pytest.raises(DecodeError, match="crashed: decoding took"):
+            trial.require_survival(b"hang")
+        trial.limit_s = 60.0
+        trial.require_survival(b"fine")
+
+
+def test_an_image_does_not_answer_for_the_one_before() -> None:
+    with Trial(_decode) as trial:
+        assert [_outcome(trial, content) for content in (b"poison", b"slow")] == ["fine", "fine"]

@@ -1,0 +1,111 @@
+"""A worker and its work units, without a cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from raysvq.data.manifest import open_manifest
+from raysvq.model.bundle import make_bundle, save_bundle
+from raysvq.model.network import SSVQVAE
+from raysvq.scoring.pending import PENDING, find_pending
+from raysvq.scoring.rows import provenance
+from raysvq.scoring.worker import Actor, Job, score_units
+from raysvq.settings import StorageSettings
+from raysvq.storage import put_file
+from tests.plates import Plates, make_plates
+
+UNIT = 4
+
+
+@pytest.fixture
+def plates(tmp_path: Path) -> Plates:
+    plates = make_plates(str(tmp_path), 2 * UNIT)
+    plates.put("plate-02.png", b"no image")
+    plates.index()
+    return plates
+
+
+def _job(plates: Plates, out: str) -> Job:
+    """A run into a folder of its own, up to where Ray comes in."""
+    scoring = plates.settings().scoring
+    origin = provenance(plates.bundle, "run-1", "5e77", "float32")
+    folder = Path(plates.folder, f"spool-{out}")
+    folder.mkdir()
+    pending = find_pending(open_manifest(plates.manifest), plates.out, origin, scoring, folder)
+    work = f"{plates.folder}/{out}/_work/w"
+    put_file(pending.path, f"{work}/{PENDING}")
+    return Job(
+        model=plates.model,
+        out=f"{plates.folder}/{out}",
+        work=work,
+        origin=tuple(origin.items()),
+        scoring=scoring,
+        storage=StorageSettings(),
+        unit_images=UNIT,
+        device="cpu",
+        precision="float32",
+        decoders=0,
+    )
+
+
+def _reports(work: Any, *units: int) -> list[dict[str, Any]]:
+    return [json.loads(text) for text in work({"id": np.array(units)})["report"]]
+
+
+def _rows(job: Job, reports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    files = [file["name"] for report in reports for kind in report["files"].values() for file in kind]
+    rows = [row for name in files for row in pq.read_table(Path(job.out, name)).to_pylist()]
+    return [{key: value for key, value in row.items() if key != "scored_at"} for row in rows]
+
+
+def test_units_are_scored_and_counted(plates: Plates) -> None:
+    job = _job(plates, "out")
+    reports = _reports(Actor(job), 0, 1)
+    assert [report["scored"] for report in reports] == [3, 4]
+    assert [report["reasons"] for report in reports] == [{"not_an_image": 1}, {}]
+    scores = {Path(row["uri"]).name: row["image_score"] for row in _rows(job, reports) if "tiles" in row}
+    del plates.contents["plate-02.png"]
+    assert scores == pytest.approx(plates.direct(), rel=1e-5)
+
+
+def test_a_unit_that_is_finished_is_not_touched_again(plates: Plates) -> None:
+    job = _job(plates, "out")
+    (report,) = _reports(Actor(job), 1)
+    for path in Path(job.out).rglob("part-*.parquet"):
+        path.unlink()
+    assert _reports(Actor(job), 1) == [report]
+    assert not list(Path(job.out).rglob("part-*.parquet"))
+
+
+def test_a_unit_begun_before_is_tried_with_care_and_has_the_same_rows(plates: Plates) -> None:
+    plain, careful = _job(plates, "plain"), _job(plates, "careful")
+    begun = Path(careful.work, "begun", "000000000")
+    begun.parent.mkdir()
+    begun.write_text("1")
+    assert _rows(careful, _reports(Actor(careful), 0)) == _rows(plain, _reports(Actor(plain), 0))
+    assert begun.read_text() == "2"
+
+
+def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates) -> None:
+    job = _job(plates, "out")
+    settings = plates.bundle.settings
+    other = make_bundle(SSVQVAE(3, settings.model), settings, plates.bundle.reference, {}, {})
+    save_bundle(other, plates.model)
+    for work in (Actor(job), lambda units: score_units(units, job)):
+        (report,) = _reports(work, 0)
+        assert report["error"] == "BundleError"
+        assert "another model than when this run started" in report["says"]
+
+
+def test_a_place_that_cannot_be_written_ends_the_run_by_name(plates: Plates) -> None:
+    job = _job(plates, "out")
+    Path(job.out, "scores").write_text("a file where a folder is to be")
+    (report,) = _reports(Actor(job), 0)
+    assert report["error"] == "StorageError"
+    assert f"cannot write {job.out}/scores/part-" in report["says"]

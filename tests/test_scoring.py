@@ -1,0 +1,152 @@
+"""What a scoring job leaves beside its rows, and what it says before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import duckdb
+import numpy as np
+import pytest
+import ray
+
+from raysvq.cli import main
+from raysvq.cluster import connect
+from raysvq.results import SCHEMAS, committed_files, read_commits, read_scores
+from raysvq.scoring.forecast import forecast
+from raysvq.settings import RaySettings
+from raysvq.storage import list_objects, remove_file
+from tests.plates import DAYS, SITES, Plates, make_plates, plate
+
+pytestmark = pytest.mark.usefixtures("_cluster")
+
+
+@pytest.fixture(scope="module")
+def _cluster() -> Iterator[None]:
+    connect(RaySettings(cpus=2, object_store_mib=128))
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def plates(tmp_path: Path) -> Plates:
+    return make_plates(str(tmp_path), 12)
+
+
+def _place(name: str) -> tuple[str, str | None]:
+    """Site and date, in UTC, of an image by its number."""
+    number = int(name.removeprefix("plate-").removesuffix(".png"))
+    when = DAYS[number % 3]
+    return SITES[number % 2], datetime.fromisoformat(when).astimezone(
+        UTC
+    ).date().isoformat() if when else None
+
+
+def test_partitions_are_read_by_arrow_and_duckdb_alike(plates: Plates) -> None:
+    wanted = sorted((name, *_place(name)) for name in plates.contents)
+    plates.score(partition_by=("site", "date"))
+    for _ in range(2):
+        found = read_scores(plates.out, ["uri", "site", "date"]).to_pylist()
+        assert sorted((Path(row["uri"]).name, row["site"], row["date"]) for row in found) == wanted
+        query = "select parse_filename(uri), site, date from read_parquet($files, hive_partitioning = true,"
+        query += " hive_types = {'site': varchar, 'date': varchar})"
+        by_duckdb = duckdb.execute(query, {"files": committed_files(plates.out, "scores")}).fetchall()
+        assert sorted(by_duckdb) == wanted
+        plates.put("plate-03.png", plate(50))
+        plates.put("plate-04.png", plate(51))
+        plates.index()
+        plates.score(partition_by=("site", "date"))
+
+
+def test_each_file_of_a_partition_holds_its_rows_alone(plates: Plates) -> None:
+    plates.score(partition_by=("label",))
+    (commit,) = read_commits(plates.out)
+    folders = {file["name"].split("/")[1]: file["rows"] for file in commit["files"]["scores"]}
+    assert commit["partition_by"] == ["label"]
+    assert set(folders) == {"label=normal", "label=anomalous"}
+    labels = read_scores(plates.out, ["uri", "label"]).to_pylist()
+    assert {Path(row["uri"]).name: row["label"] for row in labels} == {
+        name: ("normal", "anomalous")[n % 2] for n, name in enumerate(sorted(plates.contents))
+    }
+
+
+@pytest.mark.parametrize("partition_by", [(), ("site",)], ids=["flat", "by site"])
+def test_the_commit_record_describes_every_file_that_is_there(
+    plates: Plates, partition_by: tuple[str, ...]
+) -> None:
+    plates.put("plate-01.png", b"no image")
+    plates.index()
+    plates.score(partition_by=partition_by)
+    (commit,) = read_commits(plates.out)
+    listed = {file["name"]: file["sha256"] for kind in SCHEMAS for file in commit["files"][kind]}
+    found = {
+        str(path.relative_to(plates.out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in Path(plates.out).rglob("*.parquet")
+    }
+    assert listed == found
+    assert (commit["images"], commit["scored"], commit["rejected"]) == (12, 11, 1)
+
+
+def test_anomalous_images_and_only_they_have_a_heat_map(plates: Plates) -> None:
+    plates.score(heatmaps="anomalous")
+    rows = plates.rows()
+    anomalous = {name for name, row in rows.items() if row["is_anomalous"]}
+    assert len(anomalous) == 6
+    assert {name for name, row in rows.items() if row["heatmap_uri"]} == anomalous
+    uris = {rows[name]["heatmap_uri"] for name in anomalous}
+    assert uris == {info.uri for info in list_objects(f"{plates.out}/heatmaps")}
+    for name in anomalous:
+        content = Path(rows[name]["heatmap_uri"]).read_bytes()
+        assert content.startswith(b"\xff\xd8")
+        picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        assert picture.shape[:2] == (rows[name]["height"], rows[name]["width"])
+
+
+def test_a_plan_says_what_a_run_would_do_and_does_nothing(
+    plates: Plates, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["score", plates.manifest, "--model", plates.model, "--out", plates.out, "--plan"])
+    assert ended.value.code == 0
+    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert lines["images"] == "12 to score (0 again), 0 are done"
+    size = sum(map(len, plates.contents.values()))
+    assert lines["bytes"].startswith(f"{size / 1000:,.1f} kB")
+    assert lines["files"] == "1 of scores, 16 images each"
+    assert lines["measured"] == "on 12 of the images, 0 of them rejected, by one worker"
+    assert not Path(plates.out).exists()
+
+
+def test_a_plan_counts_tiles_and_work_units_as_the_run_makes_them(plates: Plates) -> None:
+    plan = forecast(plates.manifest, plates.model, plates.out, plates.settings(batch_images=5))
+    plates.score(batch_images=5)
+    tiles = sum(len(row["tiles"]) for row in plates.rows().values())
+    assert plan.sampled.tiles * plan.images == pytest.approx(tiles)
+    assert plan.units == len(committed_files(plates.out, "scores")) == 3
+    assert (plan.workers, plan.device) == (2, "CPU")
+
+
+def test_a_plan_counts_what_is_done_and_what_is_to_be_done_again(plates: Plates) -> None:
+    plates.score()
+    plates.put("plate-03.png", plate(50))
+    plates.put("plate-12.png", plate(12))
+    plates.put("plate-13.png", b"no image")
+    plates.index()
+    before = {info.uri for info in list_objects(plates.out)}
+    plan = forecast(plates.manifest, plates.model, plates.out, plates.settings())
+    assert (plan.images, plan.rescored, plan.done_before) == (3, 1, 11)
+    assert (plan.sampled.images, plan.sampled.rejected) == (3, 1)
+    assert {info.uri for info in list_objects(plates.out)} == before
+    plates.score()
+    (line,) = forecast(plates.manifest, plates.model, plates.out, plates.settings()).lines()
+    assert line.split(maxsplit=1)[1] == "0 to score (0 again), 14 are done"
+
+
+def test_a_run_that_finds_nothing_says_why_for_each_image(plates: Plates) -> None:
+    for name in plates.contents:
+        remove_file(plates.uri(name))
+    assert plates.score().rejects == {"not_found": 12}
+    assert all(plates.uri(name) in row["detail"] for name, row in plates.rows("rejects").items())
