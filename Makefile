@@ -1,15 +1,19 @@
-# Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage.
+# Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage,
+# `make chaos` the runs that are attacked.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-s3 test lint types imports check install clean
+.PHONY: demo demo-s3 chaos test lint types imports check install clean
 
 demo: install
 	$(BIN)/raysvq demo
 
 demo-s3: install
 	$(BIN)/python -m devtools.demo_s3
+
+chaos: install
+	$(BIN)/python -m benchmarks.chaos
 
 test: install
 	$(BIN)/pytest
