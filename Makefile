@@ -12,6 +12,9 @@ demo: install
 demo-s3: install
 	$(BIN)/python -m devtools.demo_s3
 
+chaos: install
+	$(BIN)/python -m benchmarks.chaos
+
 test: install
 	$(BIN)/pytest
 
