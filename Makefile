@@ -12,9 +12,6 @@ demo: install
 demo-s3: install
 	$(BIN)/python -m devtools.demo_s3
 
-chaos: install
-	$(BIN)/python -m benchmarks.chaos
-
 test: install
 	$(BIN)/pytest
 

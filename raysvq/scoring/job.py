@@ -30,7 +30,7 @@ from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import write_worst
 from raysvq.scoring.lease import lease
 from raysvq.scoring.pending import PENDING, Pending, find_pending
-from raysvq.scoring.plan import WorkPlan, plan_work, unit_images
+from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 from raysvq.scoring.progress import Progress, watchdog
 from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
@@ -51,7 +51,6 @@ from raysvq.storage import (
 
 PROBED = 8
 WORK = "_work"  # below a score directory: what a run that is not finished has done
-MOST_BLOCKS = 2000  # beyond, several work units share one
 
 
 @dataclass
@@ -224,10 +223,10 @@ def _announce(summary: ScoreSummary, bundle: Bundle, plan: WorkPlan, precision: 
 
 def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
     """Start nothing yet: the stream of work-unit reports, one JSON text each."""
-    units = np.arange(-(-images // job.unit_images))
-    blocks = np.array_split(units, min(len(units), MOST_BLOCKS))
+    parts = share_out(-(-images // job.unit_images), plan.workers)
     # Blocks put by the driver live beside it: a node that is lost takes none of them along.
-    numbers = ray.data.from_arrow([pa.table({"id": block}) for block in blocks])
+    numbers = ray.data.from_arrow([pa.table({"id": np.array(part)}) for part in parts])
+    numbers.context.target_max_block_size = 1  # each report comes as it is made, not at a block's end
     if plan.use_gpu:
         return numbers.map_batches(
             Actor,

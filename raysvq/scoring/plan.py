@@ -9,6 +9,7 @@ from raysvq.errors import SettingsError
 
 FEWEST, USUAL, MOST = 16, 128, 4096  # images of a work unit
 _PARTS = (0.75, 0.5, 0.25, 0.125)  # of a CPU, where GPUs have not one each
+LONGEST = 32  # units of a task: what a node that joins has to wait for, or one that is lost may hold
 UNITS = 4000  # of a large run: so many receipts, and files of each kind
 
 
@@ -60,3 +61,15 @@ def unit_images(images: int, asked: int | None) -> int:
         return asked
     even = min(max(images // 64, FEWEST), USUAL)
     return min(max(even, -(-images // UNITS)), MOST)
+
+
+def share_out(units: int, workers: int) -> list[range]:
+    """Work units in parts, one a task: long ones first, for a task costs as much as scoring some dozens
+    of images; shorter ones towards the end, so that all workers end at about the same time.
+    """
+    parts, start = [], 0
+    while start < units:
+        length = min(-(-2 * (units - start) // (3 * workers)), LONGEST)
+        parts.append(range(start, start + length))
+        start += length
+    return parts

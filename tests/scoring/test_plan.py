@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
-from raysvq.scoring.plan import WorkPlan, plan_work, unit_images
+from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,13 @@ def test_units_share_out_small_runs_and_keep_large_ones_in_few_files(images: int
 
 def test_the_setting_decides() -> None:
     assert unit_images(10**6, 7) == 7
+
+
+@given(units=st.integers(1, 5000), workers=st.integers(1, 300))
+def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: int) -> None:
+    parts = share_out(units, workers)
+    assert [unit for part in parts for unit in part] == list(range(units))
+    lengths = [len(part) for part in parts]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(parts) >= min(units, workers)
+    assert lengths[0] <= 32
