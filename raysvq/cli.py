@@ -95,8 +95,8 @@ def score(
 
     --plan prints images, bytes, tiles, files and the time to expect, measured on a few images.
 
-    Tiles, encoder and threshold come with the model; of the settings, the sections `scoring` and
-    `ray` apply.
+    Tiles, encoder and threshold come with the model; of the settings, the sections `scoring`,
+    `storage` and `ray` apply.
     """
     settings = _settings(config, overrides)
     if plan:

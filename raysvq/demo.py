@@ -12,6 +12,7 @@ from raysvq.data.index import build_index
 from raysvq.errors import DataError
 from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
+from raysvq.results import open_results
 from raysvq.scoring.job import score
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure
@@ -54,10 +55,13 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
     print(table(evaluation))
     query = (
         "select parse_filename(uri) as image, round(image_score, 2) as score, is_anomalous,"
-        f" len(regions) as regions from '{scores}/scores/*.parquet' order by image_score desc limit 5"
+        " len(regions) as regions from scores order by image_score desc limit 5"
     )
-    _title(f'python -c "import duckdb; print(duckdb.sql(\\"{query}\\"))"')
-    print(duckdb.sql(query))
+    opened = f'scores = raysvq.open_results("{scores}", "scores")'
+    _title(f"python -c 'import duckdb, raysvq; {opened}; print(duckdb.sql(\"{query}\"))'")
+    with duckdb.connect() as connection:
+        connection.register("scores", open_results(scores, "scores"))
+        print(connection.sql(query))
     print(f"done in {time.monotonic() - started:.0f} s; the report is {report_folder}/report.html")
 
 

@@ -187,10 +187,13 @@ class ScoringSettings(_Section):
     worst: int = Field(0, ge=0, description="Write heat-map overlays of this many highest-scored images.")
     partition_by: tuple[str, ...] = Field(
         (),
-        description="Folders of the results: date (of captured_at), label, group or metadata such as site.",
+        description="Folders of the results: date (of captured_at), label, split, group, defect_type or"
+        " metadata.",
     )
     retry_rejected: bool = Field(
-        False, description="Score again what an earlier run rejected because the store did not hand it out."
+        False,
+        description="Score again what an earlier run rejected as not_found, access_denied, unreadable,"
+        " changed or crashed.",
     )
 
 

@@ -110,11 +110,9 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         precision = resolve_precision(bundle, settings, plan)
         task = _sample.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
         uris = _spread(pending)
-        sampled = (
-            ray.get(task.remote(uris, model, settings, plan.device, precision))
-            if uris
-            else Sampled(0, 0, 0, 0, 0, 0)
-        )
+        sampled = NOTHING
+        if uris:
+            sampled = ray.get(task.remote(uris, model, settings, plan.device, precision))
     size = unit_images(pending.rows.count, settings.scoring.batch_images)
     return Forecast(
         images=pending.rows.count,

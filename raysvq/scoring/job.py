@@ -171,7 +171,8 @@ def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Pre
     if settings.scoring.precision != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
-    return choose_precision("auto", bundle.reference, fast=ray.get(task.remote(plan.device)))
+    with watchdog():
+        return choose_precision("auto", bundle.reference, fast=ray.get(task.remote(plan.device)))
 
 
 @ray.remote
