@@ -32,6 +32,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+import ray
 import torch
 from PIL import Image
 
@@ -166,6 +167,7 @@ def run_case(number: int, overrides: list[str], place: dict[str, str], folder: P
             found[f"bare {name}"].append(run_bare(manifest, models[name], bare_out, settings, precision))
             out = f"{base}/raysvq-{what}"
             found[f"raysvq {name}"].append(run_raysvq(manifest, models[name], out, settings))
+    ray.shutdown()
     start = start_up(f"{place['disk']}/ten.parquet", models["disk"], str(folder / f"ten-{number}"))
     row: Row = {"precision": precision, "start_up_s": start}
     row |= {way: statistics.median(rates) for way, rates in found.items()}

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.manifest import ROW_GROUP, Row, Tally, tally
+from raysvq.data.manifest import ROW_GROUP, Row, Tally, stream, tally
 from raysvq.errors import DataError, SettingsError
 from raysvq.results import find_commits, open_results
 from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS
@@ -125,7 +125,7 @@ class PendingRows:
 
     def _open(self) -> pq.ParquetFile:
         fs, path = filesystem(self._uri)
-        return pq.ParquetFile(path, filesystem=fs)
+        return pq.ParquetFile(path, filesystem=fs, pre_buffer=False)
 
     def read(self, start: int, count: int) -> list[Row]:
         """Rows `start` to `start + count`, fewer at the end of the file."""
@@ -181,16 +181,10 @@ def _columns(partition_by: Sequence[str]) -> list[str]:
 
 def _spool(rows: ds.Dataset, columns: list[str], path: Path) -> None:
     """Copy some columns to a local file: DuckDB sorts a file in less memory than a stream."""
-    scanner = rows.scanner(
-        columns=columns,
-        batch_size=ROW_GROUP,
-        batch_readahead=2,
-        fragment_readahead=1,
-        fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False),
-    )
-    with pq.ParquetWriter(path, scanner.projected_schema, compression="zstd") as writer:
-        for batch in scanner.to_reader():
-            writer.write_batch(batch)
+    schema = pa.schema([rows.schema.field(name) for name in columns])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in stream(rows, columns):
+            writer.write_batch(pa.RecordBatch.from_arrays([batch[name] for name in columns], schema=schema))
 
 
 def _left_query(scoring: ScoringSettings) -> str:

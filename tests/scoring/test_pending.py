@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -47,10 +48,13 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
     return build
 
 
-def _manifest(rows: list[Row]) -> ds.Dataset:
+def _manifest(folder: Path, rows: list[Row]) -> ds.Dataset:
     blank = dict.fromkeys(["mask_uri", "group", "defect_type", "captured_at"]) | {"meta": []}
     full = [blank | row for row in rows]
-    return ds.dataset(pa.Table.from_pylist(full, schema=MANIFEST))
+    path = folder / "manifests" / f"{uuid.uuid4().hex}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(full, schema=MANIFEST), path)
+    return ds.dataset(path)
 
 
 def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> list[str]:
@@ -62,7 +66,7 @@ def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> li
 
 
 def test_all_is_left_where_nothing_is_committed(tmp_path: Path, source: Source, bundle: Bundle) -> None:
-    manifest = _manifest([source(number) for number in (2, 0, 1)])
+    manifest = _manifest(tmp_path, [source(number) for number in (2, 0, 1)])
     origin = provenance(bundle, "run", "5e77", "float32")
     assert _left(manifest, origin, tmp_path) == [source(number)["image_id"] for number in (0, 1, 2)]
 
@@ -70,7 +74,7 @@ def test_all_is_left_where_nothing_is_committed(tmp_path: Path, source: Source, 
 def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, commit: CommitRun) -> None:
     commit([source(0)], [source(1)])
     origin = commit([source(3)], [])
-    assert _left(_manifest([source(n) for n in range(5)]), origin, tmp_path) == [
+    assert _left(_manifest(tmp_path, [source(n) for n in range(5)]), origin, tmp_path) == [
         source(2)["image_id"],
         source(4)["image_id"],
     ]
@@ -83,7 +87,7 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
     tmp_path: Path, source: Source, commit: CommitRun, change: Row
 ) -> None:
     origin = commit([source(0), source(1)], [])
-    manifest = _manifest([source(0), source(1, **change), source(2)])
+    manifest = _manifest(tmp_path, [source(0), source(1, **change), source(2)])
     pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
     assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
@@ -95,7 +99,7 @@ def test_another_model_or_other_settings_are_named(
 ) -> None:
     origin = commit([source(0), source(1)], []) | {digest: "other"}
     with pytest.raises(DataError, match=r"2 images .* by another model or with other settings"):
-        _left(_manifest([source(0), source(1)]), origin, tmp_path)
+        _left(_manifest(tmp_path, [source(0), source(1)]), origin, tmp_path)
 
 
 @given(rows=st.integers(1, 60), group=st.integers(1, 25), start=st.integers(0, 70), count=st.integers(1, 40))
@@ -116,9 +120,9 @@ def test_the_same_rows_are_left_whatever_the_manifests_order(
 ) -> None:
     origin = provenance(bundle, "run", "5e77", "float32")
     rows = [source(number) for number in range(50)]
-    first = _left(_manifest(rows), origin, tmp_path)
-    assert first == _left(_manifest(rows[::-1]), origin, tmp_path)
-    assert tally(_manifest(rows)).count == len(first)
+    first = _left(_manifest(tmp_path, rows), origin, tmp_path)
+    assert first == _left(_manifest(tmp_path, rows[::-1]), origin, tmp_path)
+    assert tally(_manifest(tmp_path, rows)).count == len(first)
 
 
 def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
@@ -131,7 +135,7 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     none: dict[str, list[Any]] = {kind: [] for kind in tables}
     files = write_unit(str(tmp_path / "out"), "u", tables, {})
     write_commit(str(tmp_path / "out"), Commit(origin, {}, 3, files, none, none, ()))
-    manifest = _manifest([source(number) for number in (1, 2, 3)])
+    manifest = _manifest(tmp_path, [source(number) for number in (1, 2, 3)])
     assert _left(manifest, origin, tmp_path) == []
     again = _left(manifest, origin, tmp_path, retry_rejected=True)
     assert again == [source(1)["image_id"], source(3)["image_id"]]
@@ -146,7 +150,7 @@ def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle:
         for number, (day, site) in enumerate(zip(days, sites, strict=True))
     ]
     scoring = ScoringSettings(partition_by=("site", "date"))
-    pending = find_pending(_manifest(rows), str(tmp_path / "out"), origin, scoring, tmp_path)
+    pending = find_pending(_manifest(tmp_path, rows), str(tmp_path / "out"), origin, scoring, tmp_path)
     folders = dict(
         zip(*pq.read_table(pending.path, columns=["uri", "folder"]).to_pydict().values(), strict=True)
     )
@@ -160,7 +164,7 @@ def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle:
 def test_a_partition_key_that_no_image_has_is_named(tmp_path: Path, source: Source, bundle: Bundle) -> None:
     origin = provenance(bundle, "run", "5e77", "float32")
     with pytest.raises(SettingsError, match=r"scoring\.partition_by.*no image .* has sight"):
-        _left(_manifest([source(0)]), origin, tmp_path, partition_by=("label", "sight"))
+        _left(_manifest(tmp_path, [source(0)]), origin, tmp_path, partition_by=("label", "sight"))
 
 
 def test_other_partitions_than_before_are_refused(tmp_path: Path, source: Source, commit: CommitRun) -> None:
@@ -168,4 +172,4 @@ def test_other_partitions_than_before_are_refused(tmp_path: Path, source: Source
     with pytest.raises(
         DataError, match=r"partitioned by nothing, setting `scoring\.partition_by` says label"
     ):
-        _left(_manifest([source(0)]), origin, tmp_path, partition_by=("label",))
+        _left(_manifest(tmp_path, [source(0)]), origin, tmp_path, partition_by=("label",))
