@@ -13,7 +13,7 @@ import numpy as np
 import ray
 import torch
 
-from raysvq.cluster import connect
+from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
@@ -112,7 +112,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         uris = _spread(pending)
         sampled = NOTHING
         if uris:
-            sampled = ray.get(task.remote(uris, model, settings, plan.device, precision))
+            sampled = result_of(task.remote(uris, model, settings, plan.device, precision))
     size = unit_images(pending.rows.count, settings.scoring.batch_images)
     return Forecast(
         images=pending.rows.count,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import ray
 
+from raysvq.cluster import result_of
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import Rgb, encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.pixels import at_full_scale, open_tiles
@@ -59,7 +61,7 @@ def write_worst(
     """
     if not worst:
         return []
-    uris: list[str] = ray.get(_draw.remote(worst, model, scoring, out, storage))
+    uris: list[str] = result_of(_draw.remote(worst, model, scoring, out, storage))
     return uris
 
 
@@ -75,8 +77,10 @@ def _draw(
         target = join(out, "heatmaps", f"{rank:04d}-{image_id}.jpg")
         try:
             content = read_bytes(uri)
-            write_heatmap(target, content, scorer(content), bundle.reference.pixel_threshold, scoring)
+            result = scorer(content)
         except (DecodeError, OSError):
             continue
-        uris.append(target)
+        with suppress(DecodeError):  # scored in tiles, but too large to shrink
+            write_heatmap(target, content, result, bundle.reference.pixel_threshold, scoring)
+            uris.append(target)
     return uris

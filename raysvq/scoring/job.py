@@ -9,6 +9,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from raysvq import errors
-from raysvq.cluster import connect
+from raysvq import __version__, errors
+from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
 from raysvq.model.bundle import Bundle, load_bundle
@@ -116,10 +117,12 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         }
         pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
         if not pending.rows.count:
+            _clear(out)
             return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
         plan = plan_work(connect(settings.ray))
-        work = _work_folder(out, pending, f"{bundle.model_digest}:{digest(settings.scoring)}")
+        how = [bundle.model_version, digests["settings_digest"], digest(settings.scoring), __version__]
+        work = _work_folder(out, pending, ":".join(how))
         run = _adopt(work) or _begin(work, run_id, resolve_precision(bundle, settings, plan), pending)
         origin = provenance(bundle, run["run_id"], digests["settings_digest"], run["precision"])
         summary = ScoreSummary(out, run["run_id"], pending.rows.count, pending.done, pending.rescored)
@@ -137,8 +140,11 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         )
         print(_announce(summary, bundle, plan, job.precision), flush=True)
         _collect(_reports(job, plan, summary.images), summary, settings.scoring.worst)
-        require_complete(out, summary.files, pending)
-        summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out, settings.storage)
+        try:
+            require_complete(out, summary.files, pending)
+        except errors.AccountingError:
+            _clear(out)  # a run that is started again must not build on this one
+            raise
         kept, replaced = without_images(out, pending.rescored_ids(), run["run_id"])
         require_held()
         write_commit(
@@ -153,9 +159,18 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
                 partition_by=settings.scoring.partition_by,
             ),
         )
-        remove_folder(join(out, WORK))  # with what runs left that were never taken up again
+        _clear(out)
+        summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out, settings.storage)
         summary.seconds = time.monotonic() - started
     return summary
+
+
+def _clear(out: str) -> None:
+    """Remove what runs left that are not to be taken up again; what stays is not taken up either."""
+    work = join(out, WORK)
+    with suppress(errors.StorageError):
+        if exists(work):
+            remove_folder(work)
 
 
 def scoring_digest(bundle: Bundle, scoring: ScoringSettings) -> str:
@@ -172,7 +187,7 @@ def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Pre
         return safe
     task = _has_fast_bfloat16.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
     with watchdog():
-        return choose_precision("auto", bundle.reference, fast=ray.get(task.remote(plan.device)))
+        return choose_precision("auto", bundle.reference, fast=result_of(task.remote(plan.device)))
 
 
 @ray.remote
@@ -253,6 +268,6 @@ def _collect(reports: ray.data.Dataset, summary: ScoreSummary, worst: int) -> No
             alive.set()
             report = json.loads(row["report"])
             if "error" in report:
-                raise getattr(errors, report["error"])(report["says"])
+                raise getattr(errors, report["error"], errors.StorageError)(report["says"])
             summary.add(report, worst)
             progress.tell(summary.done, summary.rejects.total())

@@ -1,8 +1,8 @@
 """One run at a time on a score directory.
 
 A lease is a file that only one process can create. Its holder renews it; one that is no longer
-renewed was left by a run that died, and the next run takes over under the next number. Numbers only
-grow, so two that take over at once cannot both win.
+renewed was left by a run that died, and the next run takes over under the next number, which of two
+only one can create. A holder that finds its lease gone, or another's in its place, has lost it for good.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
-from raysvq.errors import DataError, StorageError
+from raysvq.errors import DataError
 from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
 LEASES = "_leases"
@@ -40,11 +41,12 @@ def lease(out: str, run_id: str) -> Iterator[Callable[[], None]]:
     thread = threading.Thread(target=_renew, args=(mine, run_id, done), daemon=True)
     thread.start()
     try:
-        yield lambda: _require_held(out, mine)
+        yield lambda: _require_held(out, mine, run_id)
     finally:
         done.set()
         thread.join()
-        remove_file(mine)
+        if _is_held(mine, run_id):
+            remove_file(mine)
 
 
 def _acquire(out: str, run_id: str) -> str:
@@ -60,8 +62,13 @@ def _acquire(out: str, run_id: str) -> str:
             return mine
 
 
-def _require_held(out: str, mine: str) -> None:
-    if _newest(out) != mine:
+def _is_held(mine: str, run_id: str) -> bool:
+    content = _read(mine)
+    return content is not None and content["run_id"] == run_id
+
+
+def _require_held(out: str, mine: str, run_id: str) -> None:
+    if _newest(out) != mine or not _is_held(mine, run_id):
         raise DataError(
             f"{out} was taken over by another run while this one did not answer; nothing committed"
         )
@@ -87,7 +94,7 @@ def _require_dead(out: str, held: str) -> None:
 
 def _holder_ended(content: dict[str, Any]) -> bool:
     """Whether the holder was a process of this machine that is no more."""
-    if content["host"] != socket.gethostname():
+    if content["machine"] != _machine():
         return False
     try:
         os.kill(content["pid"], 0)
@@ -96,6 +103,17 @@ def _holder_ended(content: dict[str, Any]) -> bool:
     except PermissionError:
         return False
     return False
+
+
+def _machine() -> str:
+    """Where process numbers mean the same: one start of one system, one container."""
+    marks = [socket.gethostname()]
+    with suppress(OSError):  # elsewhere than on Linux the name must do
+        marks += [
+            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+            os.readlink("/proc/self/ns/pid"),
+        ]
+    return " ".join(marks)
 
 
 def _newest(out: str) -> str | None:
@@ -116,11 +134,13 @@ def _read(uri: str) -> dict[str, Any] | None:
 
 
 def _content(run_id: str) -> bytes:
-    holder = {"run_id": run_id, "host": socket.gethostname(), "pid": os.getpid(), "renewed": time.time()}
-    return json.dumps(holder).encode()
+    holder = {"run_id": run_id, "host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()}
+    return json.dumps(holder | {"renewed": time.time()}).encode()
 
 
 def _renew(mine: str, run_id: str, done: threading.Event) -> None:
     while not done.wait(RENEW_S):
-        with suppress(StorageError):  # a store that does not answer now may do so the next time
+        with suppress(OSError):  # a store that does not answer now may do so the next time
+            if not _is_held(mine, run_id):
+                return
             write_bytes(mine, _content(run_id))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ import pyarrow.parquet as pq
 
 from raysvq.data.manifest import ROW_GROUP, Row, Tally, stream, tally
 from raysvq.errors import DataError, SettingsError
-from raysvq.results import find_commits, open_results
+from raysvq.results import SCHEMAS, find_commits, open_results
 from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS
 from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem, patiently
@@ -90,6 +91,7 @@ def find_pending(
             partitions.
         SettingsError: `scoring.partition_by` names what no image has.
     """
+    _require_usable(scoring.partition_by)
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
     patiently(out, lambda: _spool(manifest, _columns(scoring.partition_by), folder / "manifest.parquet"))
@@ -172,6 +174,17 @@ class _Totals:
             raise SettingsError(
                 f"setting `scoring.partition_by`: no image of the manifest has {', '.join(missing)};"
                 " expected `date` (of captured_at), label, split, group, defect_type or a metadata column"
+            )
+
+
+def _require_usable(partition_by: Sequence[str]) -> None:
+    """Raise SettingsError where a partition's name is not one of a folder, or is a column of the results."""
+    taken = {name for schema in SCHEMAS.values() for name in schema.names}
+    for name in partition_by:
+        if name in taken or not re.fullmatch(r"[\w.-]+", name) or partition_by.count(name) > 1:
+            raise SettingsError(
+                f"setting `scoring.partition_by`: {name!r} cannot name folders; expected each once, of"
+                " letters, digits, `_`, `.` and `-`, and no column of the results"
             )
 
 

@@ -48,7 +48,7 @@ def _rewrite(out: str, kind: str, image_ids: pa.Array, run_id: str, name: str) -
         return None
     folder = name.rpartition("/")[0]
     part = hashlib.blake2b(f"{run_id}:{name}".encode(), digest_size=12).hexdigest()
-    return [write_table(out, f"{folder}/part-{part}.parquet", kind, rest)] if rest.num_rows else []
+    return [write_table(out, f"{folder}/part-{part}", kind, rest)] if rest.num_rows else []
 
 
 def _without(out: str, image_ids: pa.Array, name: str) -> pa.Table | None:

@@ -1,7 +1,8 @@
 """Result files and the commit record that makes them count.
 
-A work unit's files are named after its run, images, model and settings, and written whole; a file
-that no commit record names was left by a run that did not finish, and no reader looks at it.
+A work unit's files are named after its run, images, model and settings, and after what is in them, and
+written whole. A unit that is scored twice, as by a worker thought lost, so leaves two files, of which its
+receipt names one; a file that no commit record names counts for nothing, and no reader looks at it.
 """
 
 from __future__ import annotations
@@ -61,15 +62,15 @@ def write_unit(out: str, name: str, tables: dict[str, list[Row]], folders: Mappi
         for row in rows:
             parts[folders.get(row["image_id"], "")].append(row)
         written[kind] = [
-            write_table(out, join(kind, *filter(None, [part]), f"part-{name}.parquet"), kind, table)
+            write_table(out, join(kind, *filter(None, [part]), f"part-{name}"), kind, table)
             for part, some in sorted(parts.items())
             if (table := pa.Table.from_pylist(some, schema=SCHEMAS[kind]))
         ]
     return written
 
 
-def write_table(out: str, name: str, kind: str, table: pa.Table) -> File:
-    """Write one result file.
+def write_table(out: str, stem: str, kind: str, table: pa.Table) -> File:
+    """Write one result file; its name is `stem` and the start of its digest.
 
     Raises:
         StorageError: `out` may not be written.
@@ -77,8 +78,10 @@ def write_table(out: str, name: str, kind: str, table: pa.Table) -> File:
     buffer = io.BytesIO()
     pq.write_table(table.cast(SCHEMAS[kind]), buffer, compression="zstd")
     content = buffer.getvalue()
+    sha256 = hashlib.sha256(content).hexdigest()
+    name = f"{stem}-{sha256[:16]}.parquet"
     write_bytes(join(out, name), content)
-    return File(name, table.num_rows, hashlib.sha256(content).hexdigest())
+    return File(name, table.num_rows, sha256)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,10 @@ and nodes that join take part. The model stays with the process from one task to
 
 from __future__ import annotations
 
-import heapq
 import json
 import time
-from collections import Counter
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -28,10 +26,11 @@ from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import write_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, score_row
-from raysvq.scoring.sink import unit_name, write_unit
+from raysvq.scoring.sink import unit_name
 from raysvq.scoring.trial import Trial, decode
+from raysvq.scoring.unit import UnitRows
 from raysvq.settings import ScoringSettings, StorageSettings
-from raysvq.storage import configure, exists, join, read_bytes, write_bytes
+from raysvq.storage import configure, create_file, exists, join, read_bytes, write_bytes
 
 MOST_TRIES = 20  # of a work unit
 WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
@@ -60,8 +59,9 @@ def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
     """
     try:
         return _scorer(job)(units)
-    except RaysvqError as error:
-        return {"report": [json.dumps({"error": type(error).__name__, "says": str(error)})]}
+    except (RaysvqError, OSError) as error:
+        name = type(error).__name__ if isinstance(error, RaysvqError) else "StorageError"
+        return {"report": [json.dumps({"error": name, "says": str(error)})]}
 
 
 class Actor:
@@ -87,7 +87,7 @@ class ScoreUnits:
         bundle = load_bundle(job.model)
         self.job = job
         self.origin = dict(job.origin)
-        if bundle.model_digest != self.origin["model_digest"]:
+        if bundle.model_version != self.origin["model_version"]:
             raise BundleError(f"{job.model} holds another model than when this run started; start it again")
         self.scorer = ImageScorer(
             bundle.model, bundle.settings, job.scoring, job.device, job.precision, job.decoders
@@ -116,7 +116,8 @@ class ScoreUnits:
         sources = self.rows.read(number * size, size)
         tries = self._begin(number, sources)
         report = json.dumps(self._score(sources, cautiously=tries > 1))
-        write_bytes(receipt, report.encode())
+        if not create_file(receipt, report.encode()):  # a worker thought lost has ended the unit
+            return read_bytes(receipt).decode()
         return report
 
     def _begin(self, number: int, sources: list[Row]) -> int:
@@ -139,7 +140,8 @@ class ScoreUnits:
             cautiously: the unit was begun before and did not end, perhaps because an image crashed its
                 worker: try each in a process of its own first.
         """
-        tables: dict[str, list[Row]] = {"scores": [], "rejects": [], "maps": []}
+        folders = {source["image_id"]: source["folder"] for source in sources}
+        rows = UnitRows(self.job.out, unit_name(sources, self.origin), folders, self.job.scoring.worst)
         clock = _Clock()
         with Trial(self.decode) if cautiously else nullcontext() as trial:
             for group in in_groups(fetch(sources), self.together):
@@ -148,21 +150,13 @@ class ScoreUnits:
                 clock.lap("score")
                 for (source, content), result in zip(group, results, strict=True):
                     if isinstance(result, ImageResult):
-                        self._keep(source, content, result, tables)
+                        self._keep(source, content, result, rows)
                     else:
-                        tables["rejects"].append(reject_row(source, result, self.origin))
+                        rows.add_reject(reject_row(source, result, self.origin))
                 clock.lap("rows")
-        folders = {source["image_id"]: source["folder"] for source in sources}
-        files = write_unit(self.job.out, unit_name(sources, self.origin), tables, folders)
+        rows.write()
         clock.lap("write")
-        return {
-            "scored": len(tables["scores"]),
-            "reasons": dict(Counter(row["reason"] for row in tables["rejects"])),
-            "anomalous": sum(row["is_anomalous"] for row in tables["scores"]),
-            "files": {kind: [asdict(file) for file in written] for kind, written in files.items()},
-            "worst": self._worst(tables["scores"]),
-            "seconds": clock.seconds,
-        }
+        return rows.report() | {"seconds": clock.seconds}
 
     def _results(
         self, contents: list[Content], trial: Trial | None
@@ -171,17 +165,17 @@ class ScoreUnits:
         results = iter(self.scorer.score_many([each for each in judged if isinstance(each, bytes)]))
         return [next(results) if isinstance(each, bytes) else each for each in judged]
 
-    def _keep(self, source: Row, content: Content, result: ImageResult, tables: dict[str, list[Row]]) -> None:
+    def _keep(self, source: Row, content: Content, result: ImageResult, rows: UnitRows) -> None:
         row = score_row(source, result, self.reference, self.origin)
         if self.job.scoring.heatmaps == "anomalous" and row["is_anomalous"]:
             row["heatmap_uri"] = self._heatmap(source, content, result)
-        tables["scores"].append(row)
+        rows.add_score(row)
         if self._keeps_map(source):
-            tables["maps"].append(map_row(source, result))
+            rows.add_map(map_row(source, result))
 
     def _heatmap(self, source: Row, content: Content, result: ImageResult) -> str | None:
         assert isinstance(content, bytes)
-        uri = join(self.job.out, "heatmaps", f"{source['image_id']}.jpg")
+        uri = join(self.job.out, "heatmaps", f"{source['image_id']}-{self.origin['run_id']}.jpg")
         try:
             write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
         except DecodeError:  # scored in tiles, but too large to shrink
@@ -192,10 +186,6 @@ class ScoreUnits:
         if self.job.scoring.maps == "labelled":
             return source["label"] != UNKNOWN and source["split"] == TEST
         return self.job.scoring.maps == "all"
-
-    def _worst(self, rows: list[Row]) -> list[list[Any]]:
-        ranked = ([row["image_score"], row["image_id"], row["uri"]] for row in rows)
-        return heapq.nlargest(self.job.scoring.worst, ranked)
 
 
 def _judged(content: Content, trial: Trial | None) -> Content:

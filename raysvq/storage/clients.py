@@ -71,7 +71,7 @@ def patiently(uri: str, call: Callable[[], Result]) -> Result:
 
     Raises:
         FileNotFoundError, PermissionError: as the call does.
-        OSError: S3 has not answered for `storage.retry_s` seconds.
+        StorageError: S3 has not answered for `storage.retry_s` seconds.
     """
     if not has_bucket(split(uri)[0]):
         return call()
@@ -84,7 +84,10 @@ def patiently(uri: str, call: Callable[[], Result]) -> Result:
         except OSError as error:
             raise TransientError(reason(error)) from None
 
-    return _contact().persist(uri, once, _settings.retry_s)
+    try:
+        return _contact().persist(uri, once, _settings.retry_s)
+    except TransientError as error:
+        raise StorageError(f"cannot read {uri}: {error}") from None
 
 
 def bucket(path: str) -> tuple[Bucket, str]:

@@ -77,10 +77,13 @@ def create_file(uri: str, content: bytes) -> bool:
         if has_bucket(scheme):
             found, key = bucket(path)
             return found.create(key, content)
+        fs = fsspec_filesystem(scheme)
         try:
-            fsspec_filesystem(scheme).pipe_file(path, content, mode="create")
-        except FileExistsError:
-            return False
+            fs.pipe_file(path, content, mode="create")
+        except OSError:
+            if fs.exists(path):  # not every client raises FileExistsError
+                return False
+            raise
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from raysvq.errors import DataError
 from raysvq.scoring import lease as module
 from raysvq.scoring.lease import LEASES, lease
-from raysvq.storage import join, list_objects, write_bytes
+from raysvq.storage import join, list_objects, remove_file, write_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,7 @@ def _left(out: str) -> list[str]:
 
 
 def _abandon(out: str, number: int, host: str, process: int) -> None:
-    content = {"run_id": "old", "host": host, "pid": process, "renewed": 0.0}
+    content = {"run_id": "old", "host": host, "machine": host, "pid": process, "renewed": 0.0}
     write_bytes(join(out, LEASES, f"{number:08d}.json"), json.dumps(content).encode())
 
 
@@ -59,7 +60,7 @@ def test_a_process_that_ended_on_this_machine_is_not_waited_for(
     monkeypatch.setattr(module, "DEAD_S", 3600.0)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    _abandon(place, 0, module.socket.gethostname(), ended.pid)
+    _abandon(place, 0, module._machine(), ended.pid)
     with lease(place, "new"):
         assert _left(place) == ["00000001.json"]
 
@@ -69,3 +70,19 @@ def test_a_run_that_was_taken_over_may_not_commit(place: str) -> None:
         _abandon(place, 7, "another-host", 1)
         with pytest.raises(DataError, match="taken over by another run"):
             still_held()
+
+
+def test_a_run_that_slept_while_others_came_and_went_neither_commits_nor_takes_their_lease(
+    place: str,
+) -> None:
+    mine = join(place, LEASES, "00000000.json")
+    with lease(place, "slept") as still_held:
+        remove_file(mine)
+        time.sleep(0.3)
+        assert _left(place) == []
+        with pytest.raises(DataError, match="taken over by another run"):
+            still_held()
+        _abandon(place, 0, "another-host", 1)
+        with pytest.raises(DataError, match="taken over by another run"):
+            still_held()
+    assert _left(place) == ["00000000.json"]

@@ -77,19 +77,16 @@ def test_unit_name_changes_with_run_model_settings_and_membership(source: Source
 
 def test_a_unit_becomes_a_file_of_each_kind(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
     files = write_unit(str(tmp_path), "abc", tables, {})
-    assert {kind: [(file.name, file.rows) for file in some] for kind, some in files.items()} == {
-        "scores": [("scores/part-abc.parquet", 2)],
-        "rejects": [("rejects/part-abc.parquet", 1)],
-        "maps": [("maps/part-abc.parquet", 1)],
+    assert {kind: [file.rows for file in some] for kind, some in files.items()} == {
+        "scores": [2],
+        "rejects": [1],
+        "maps": [1],
     }
-    for file in (file for some in files.values() for file in some):
-        assert hashlib.sha256((tmp_path / file.name).read_bytes()).hexdigest() == file.sha256
-    assert _files(tmp_path) == [
-        "maps/part-abc.parquet",
-        "rejects/part-abc.parquet",
-        "scores/part-abc.parquet",
-    ]
-    read = pq.read_table(tmp_path / "scores/part-abc.parquet")
+    for kind, (file,) in files.items():
+        digest = hashlib.sha256((tmp_path / file.name).read_bytes()).hexdigest()
+        assert (file.sha256, file.name) == (digest, f"{kind}/part-abc-{digest[:16]}.parquet")
+    assert _files(tmp_path) == sorted(file.name for (file,) in files.values())
+    read = pq.read_table(tmp_path / files["scores"][0].name)
     assert read.schema.equals(schema.SCORES)
     assert read["image_id"].to_pylist() == [row["image_id"] for row in tables["scores"]]
 
@@ -97,14 +94,17 @@ def test_a_unit_becomes_a_file_of_each_kind(tmp_path: Path, tables: dict[str, li
 def test_kinds_without_rows_have_no_file(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
     files = write_unit(str(tmp_path), "abc", tables | {"rejects": [], "maps": []}, {})
     assert files["rejects"] == files["maps"] == []
-    assert _files(tmp_path) == ["scores/part-abc.parquet"]
+    assert _files(tmp_path) == [files["scores"][0].name]
 
 
-def test_writing_a_unit_again_replaces_it(tmp_path: Path, tables: dict[str, list[Row]]) -> None:
-    write_unit(str(tmp_path), "abc", tables, {})
-    write_unit(str(tmp_path), "abc", tables | {"scores": tables["scores"][:1]}, {})
-    assert len(_files(tmp_path)) == 3
-    assert pq.read_table(tmp_path / "scores/part-abc.parquet").num_rows == 1
+def test_a_unit_that_is_scored_twice_leaves_both_as_they_were(
+    tmp_path: Path, tables: dict[str, list[Row]]
+) -> None:
+    first = write_unit(str(tmp_path), "abc", tables, {})
+    second = write_unit(str(tmp_path), "abc", tables | {"scores": tables["scores"][:1]}, {})
+    rows = [pq.read_table(tmp_path / files["scores"][0].name).num_rows for files in (first, second)]
+    assert rows == [2, 1]
+    assert write_unit(str(tmp_path), "abc", tables, {}) == first
 
 
 def test_a_row_that_does_not_fit_writes_nothing(tmp_path: Path, tables: dict[str, list[Row]]) -> None:

@@ -1,0 +1,81 @@
+"""Rows of a work unit on their way to files."""
+
+from __future__ import annotations
+
+import heapq
+import uuid
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from raysvq.results import SCHEMAS
+from raysvq.scoring.rows import Row
+from raysvq.scoring.sink import Files, write_unit
+
+HELD = 64 * 2**20  # bytes of rows in memory, about, after which they are written
+_TILE, _ROW = 400, 2000  # bytes of a tile, and of the rest of a row, as Python holds them
+
+
+@dataclass
+class UnitRows:
+    """What was found of a unit's images; written when it is much, and at the end."""
+
+    out: str
+    name: str  # of the unit's files
+    folders: dict[str, str]  # image id -> partition
+    most: int  # of the highest scores that are reported
+    tables: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    anomalous: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    worst: list[list[Any]] = field(default_factory=list)
+    held: int = 0
+    scored: int = 0
+
+    def add_score(self, row: Row) -> None:
+        """A row of SCORES."""
+        self.tables["scores"].append(row)
+        self.scored += 1
+        self.anomalous += row["is_anomalous"]
+        self.worst = heapq.nlargest(
+            self.most, [*self.worst, [row["image_score"], row["image_id"], row["uri"]]]
+        )
+        self._hold(_ROW + _TILE * (len(row["tiles"]) + len(row["regions"])))
+
+    def add_reject(self, row: Row) -> None:
+        """A row of REJECTS."""
+        self.tables["rejects"].append(row)
+        self.reasons[row["reason"]] += 1
+        self._hold(_ROW)
+
+    def add_map(self, row: Row) -> None:
+        """A row of MAPS."""
+        self.tables["maps"].append(row)
+        self._hold(len(row["values"]))
+
+    def write(self) -> None:
+        """Write what is held.
+
+        Raises:
+            StorageError: the place may not be written.
+        """
+        for kind, files in write_unit(self.out, self.name, self.tables, self.folders).items():
+            self.files[kind] += files
+            self.tables[kind] = []
+        self.held = 0
+
+    def report(self) -> dict[str, Any]:
+        """Counts, files and highest scores, once all is written."""
+        return {
+            "by": uuid.uuid4().hex,  # no two are equal, so that a receipt is of one of them
+            "scored": self.scored,
+            "reasons": dict(self.reasons),
+            "anomalous": self.anomalous,
+            "files": {kind: [asdict(file) for file in written] for kind, written in self.files.items()},
+            "worst": self.worst,
+        }
+
+    def _hold(self, size: int) -> None:
+        self.held += size
+        if self.held > HELD:
+            self.write()
