@@ -12,7 +12,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from raysvq.imaging.bands import Bands, why_whole
-from raysvq.imaging.decode import DecodeError, Pixels, decode_pixels, open_header, pixel_layout
+from raysvq.imaging.decode import (
+    DecodeError,
+    Pixels,
+    decode_pixels,
+    open_header,
+    pixel_layout,
+    rejecting,
+)
 from raysvq.imaging.rolling import cut_rows, shrink_rows
 from raysvq.imaging.tiling import Tiling, cut, plan_tiles
 from raysvq.settings import ScoringSettings, TileSettings
@@ -58,6 +65,30 @@ def open_tiles(content: bytes, tiles: TileSettings, scoring: ScoringSettings) ->
         DecodeError: the file is not a readable image, or too large for the limits in `scoring`.
     """
     header = open_header(content, scoring.max_pixels)
+    with rejecting(header.format):
+        image = _open(content, header, tiles, scoring)
+    return CutImage(image.tiling, _rejecting_parts(image.parts, header.format))
+
+
+def load_tiles(
+    content: bytes, tiles: TileSettings, scoring: ScoringSettings
+) -> tuple[Tiling, npt.NDArray[np.uint16]]:
+    """All tiles of an image file at once, (T, size, size, C) over the full scale. Raises DecodeError."""
+    image = open_tiles(content, tiles, scoring)
+    return image.tiling, np.concatenate([at_full_scale(part) for part in image.parts])
+
+
+def _rejecting_parts(parts: Iterator[Pixels], kind: str | None) -> Iterator[Pixels]:
+    while True:
+        with rejecting(kind):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+        del part  # else two would be held while the next one is made
+
+
+def _open(content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
     channels, depth = pixel_layout(content, header)
     row = header.width * max(channels, tiles.channels) * depth
     whole = row * header.height * (_COPIES if header.format == "JPEG" else _COPIES_PILLOW)
@@ -68,14 +99,6 @@ def open_tiles(content: bytes, tiles: TileSettings, scoring: ScoringSettings) ->
     if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
         image = at_full_scale(image)  # shrinking makes values between those of eight bits
     return CutImage(tiling, iter([cut(image, tiling)]))
-
-
-def load_tiles(
-    content: bytes, tiles: TileSettings, scoring: ScoringSettings
-) -> tuple[Tiling, npt.NDArray[np.uint16]]:
-    """All tiles of an image file at once, (T, size, size, C) over the full scale. Raises DecodeError."""
-    image = open_tiles(content, tiles, scoring)
-    return image.tiling, np.concatenate([at_full_scale(part) for part in image.parts])
 
 
 def _in_bands(
