@@ -82,13 +82,13 @@ def open_header(content: bytes, max_pixels: int) -> Image.Image:
 def decode_pixels(content: bytes, header: Image.Image) -> Pixels:
     """`decode_image`, where the header has been opened already."""
     turned = exif_orientation(header)
-    with _rejecting(header.format):
+    with rejecting(header.format):
         return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), turned)))
 
 
 def pixel_layout(content: bytes, header: Image.Image) -> tuple[int, int]:
     """(channels, bytes of a channel) of the pixels that `decode_pixels` gives. Raises DecodeError."""
-    with _rejecting(header.format):
+    with rejecting(header.format):
         deep_grey = header.mode == "I" or header.mode.startswith("I;16")
         grey = deep_grey or header.mode in _GREY
         return 1 if grey else 3, 2 if deep_grey or _is_deep(content, header) else 1
@@ -104,7 +104,7 @@ def exif_orientation(header: Image.Image) -> int:
     """
     if header.format == "TIFF" or (header.format == "PNG" and "exif" not in header.info):
         return 1
-    with _rejecting(header.format):
+    with rejecting(header.format):
         return int(header.getexif().get(0x0112, 1))
 
 
@@ -124,7 +124,7 @@ def image_size(content: bytes) -> tuple[int, int]:
 def _open(content: bytes) -> Image.Image:
     if not content:
         raise DecodeError("empty", "0 bytes")
-    with _rejecting("header"):
+    with rejecting("header"):
         try:
             return Image.open(io.BytesIO(content), formats=FORMATS)
         except UnidentifiedImageError:
@@ -141,7 +141,7 @@ def _unidentified(content: bytes) -> DecodeError:
 
 
 @contextmanager
-def _rejecting(kind: str | None) -> Iterator[None]:
+def rejecting(kind: str | None) -> Iterator[None]:
     """Whatever a decoder raises says that the image cannot be used; a job must not end of it."""
     try:
         yield

@@ -12,14 +12,23 @@ import numpy.typing as npt
 from PIL import Image
 
 from raysvq.imaging.bands import Bands, why_whole
-from raysvq.imaging.decode import DecodeError, Pixels, decode_pixels, open_header, pixel_layout
+from raysvq.imaging.decode import (
+    DecodeError,
+    Pixels,
+    decode_pixels,
+    open_header,
+    pixel_layout,
+    rejecting,
+)
 from raysvq.imaging.rolling import cut_rows, shrink_rows
-from raysvq.imaging.tiling import Tiling, cut, plan_tiles
+from raysvq.imaging.tiling import Tiling, cut, cut_parts, plan_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 
 FULL_SCALE = 65535.0
 _COPIES = 4  # of its pixels that decoding and cutting hold at most, of an image or of rows of it
 _COPIES_PILLOW = 6  # the same, where Pillow decodes the image
+_COPIES_TILE = 2  # of its pixels that cutting a tile holds: padded and stacked
+_PART = 2**22  # pixels of the tiles that are cut at once, where memory allows
 
 
 @dataclass(frozen=True)
@@ -58,16 +67,9 @@ def open_tiles(content: bytes, tiles: TileSettings, scoring: ScoringSettings) ->
         DecodeError: the file is not a readable image, or too large for the limits in `scoring`.
     """
     header = open_header(content, scoring.max_pixels)
-    channels, depth = pixel_layout(content, header)
-    row = header.width * max(channels, tiles.channels) * depth
-    whole = row * header.height * (_COPIES if header.format == "JPEG" else _COPIES_PILLOW)
-    if whole > scoring.image_memory_mib * 2**20:
-        return _in_bands(content, header, tiles, scoring, row, whole)
-    image = to_planes(decode_pixels(content, header), tiles.channels)
-    tiling = plan_tiles(image.shape[0], image.shape[1], tiles)
-    if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
-        image = at_full_scale(image)  # shrinking makes values between those of eight bits
-    return CutImage(tiling, iter([cut(image, tiling)]))
+    with rejecting(header.format):
+        image = _open(content, header, tiles, scoring)
+    return CutImage(image.tiling, _rejecting_parts(image.parts, header.format))
 
 
 def load_tiles(
@@ -78,15 +80,56 @@ def load_tiles(
     return image.tiling, np.concatenate([at_full_scale(part) for part in image.parts])
 
 
+def _rejecting_parts(parts: Iterator[Pixels], kind: str | None) -> Iterator[Pixels]:
+    while True:
+        with rejecting(kind):
+            part = next(parts, None)
+        if part is None:
+            return
+        yield part
+        del part  # else two would be held while the next one is made
+
+
+def _open(content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
+    channels, depth = pixel_layout(content, header)
+    pixel = max(channels, tiles.channels) * depth
+    decoded = header.width * header.height * pixel
+    decoding = decoded * (_COPIES if header.format == "JPEG" else _COPIES_PILLOW)
+    whole = max(decoding, decoded + _tile_bytes(tiles, pixel))
+    if whole > scoring.image_memory_mib * 2**20:
+        return _in_bands(content, header, tiles, scoring, pixel, whole)
+    image = to_planes(decode_pixels(content, header), tiles.channels)
+    tiling = plan_tiles(image.shape[0], image.shape[1], tiles)
+    if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
+        image = at_full_scale(image)  # shrinking makes values between those of eight bits
+    at_once = _tiles_at_once(tiles, scoring, pixel, decoded)
+    if len(tiling) <= at_once:
+        return CutImage(tiling, iter([cut(image, tiling)]))
+    return CutImage(tiling, cut_parts(image, tiling, at_once))
+
+
+def _tile_bytes(tiles: TileSettings, pixel: int) -> int:
+    """What cutting one tile takes, of `pixel` bytes a pixel."""
+    return 0 if tiles.mode == "whole" else _COPIES_TILE * tiles.size**2 * pixel
+
+
+def _tiles_at_once(tiles: TileSettings, scoring: ScoringSettings, pixel: int, taken: int) -> int:
+    """How many tiles are cut at once beside the bytes `taken`; each may bring rows of its own."""
+    free = scoring.image_memory_mib * 2**20 - taken
+    area = tiles.size**2
+    return max(1, min(_PART // area, free // ((_COPIES + _COPIES_TILE) * area * pixel)))
+
+
 def _in_bands(
-    content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings, row: int, whole: int
+    content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings, pixel: int, whole: int
 ) -> CutImage:
-    """`row` is the size of a row of pixels, `whole` what the image would take in one piece, in bytes."""
+    """`pixel` is the size of a pixel, `whole` what the image would take in one piece, in bytes."""
     tiling = plan_tiles(header.height, header.width, tiles)
     why = why_whole(header)
     if tiling.whole and min(header.size) < tiling.size:
         why = f"an image that does not fill tiles.size={tiling.size}"
-    held = 0 if tiling.whole else row * tiling.size * _COPIES
+    rows = 0 if tiling.whole else min(tiling.size, tiling.height)
+    held = _COPIES * rows * tiling.width * pixel + _tile_bytes(tiles, pixel)
     taken = (whole if why else held) / 2**20
     if taken > scoring.image_memory_mib:
         raise DecodeError(
@@ -102,4 +145,7 @@ def _in_bands(
             tiling.size,
         )
         return CutImage(tiling, shrunk)
-    return CutImage(tiling, cut_rows(lambda count: to_planes(bands.read(count), tiles.channels), tiling))
+    at_once = _tiles_at_once(tiles, scoring, pixel, held)
+    return CutImage(
+        tiling, cut_rows(lambda count: to_planes(bands.read(count), tiles.channels), tiling, at_once)
+    )

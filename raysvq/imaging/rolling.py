@@ -14,21 +14,22 @@ import numpy as np
 import numpy.typing as npt
 
 from raysvq.imaging.decode import Pixels
-from raysvq.imaging.tiling import Tiling, cut
+from raysvq.imaging.tiling import Tiling, cut_parts
 
 Read = Callable[[int], Pixels]
 
 ROWS = 64  # shrunk at once
 
 
-def cut_rows(read: Read, tiling: Tiling) -> Iterator[Pixels]:
-    """What `cut` gives, a row of tiles after another: (columns, size, size, C) each."""
-    row = replace(tiling, ys=(0,))
-    held = read(min(tiling.size, tiling.height))
-    yield cut(held, row)
-    for above, top in pairwise(tiling.ys):
-        held = np.concatenate([held[top - above :], read(top - above)])
-        yield cut(held, row)
+def cut_rows(read: Read, tiling: Tiling, at_once: int) -> Iterator[Pixels]:
+    """What `cut_parts` gives, from as many rows of tiles as make `at_once` tiles, but one at least."""
+    rows = max(1, at_once // len(tiling.xs))
+    groups = [tiling.ys[first : first + rows] for first in range(0, len(tiling.ys), rows)]
+    held = read(min(groups[0][-1] + tiling.size, tiling.height))
+    yield from cut_parts(held, replace(tiling, ys=groups[0]), at_once)
+    for above, ys in pairwise(groups):
+        held = np.concatenate([held[ys[0] - above[0] :], read(ys[-1] - above[-1])])
+        yield from cut_parts(held, replace(tiling, ys=tuple(y - ys[0] for y in ys)), at_once)
 
 
 def shrink_rows(read: Read, height: int, size: int) -> Iterator[npt.NDArray[np.uint16]]:

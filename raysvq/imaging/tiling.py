@@ -7,7 +7,9 @@ fills one. In whole-image mode there is one tile, the image resized to it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import cast
 
 import cv2
@@ -64,12 +66,23 @@ def cut(image: Pixels, tiling: Tiling) -> Pixels:
     """(H, W) or (H, W, C) -> (T, size, size[, C]), same type."""
     if tiling.whole:
         return resize(image, tiling.size, tiling.size)[None]
-    size = tiling.size
-    missing = [(0, max(0, size - length)) for length in image.shape[:2]]
-    if any(after for _, after in missing):
-        image = cast(Pixels, np.pad(image, missing + [(0, 0)] * (image.ndim - 2), mode="symmetric"))
-    tiles = np.stack([image[y : y + size, x : x + size] for y in tiling.ys for x in tiling.xs])
-    return cast(Pixels, tiles)
+    (tiles,) = cut_parts(image, tiling, len(tiling))
+    return tiles
+
+
+def cut_parts(image: Pixels, tiling: Tiling, at_once: int) -> Iterator[Pixels]:
+    """What `cut` gives of an image in tiles, `at_once` of them after another."""
+    corners = product(tiling.ys, tiling.xs)
+    while part := list(islice(corners, at_once)):
+        yield cast(Pixels, np.stack([_tile(image, y, x, tiling.size) for y, x in part]))
+
+
+def _tile(image: Pixels, y: int, x: int, size: int) -> Pixels:
+    tile = image[y : y + size, x : x + size]
+    if tile.shape[:2] == (size, size):
+        return tile
+    missing = [(0, size - length) for length in tile.shape[:2]] + [(0, 0)] * (image.ndim - 2)
+    return cast(Pixels, np.pad(tile, missing, mode="symmetric"))
 
 
 class Mosaic:

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from raysvq.imaging.decode import DecodeError, decode_image
+from raysvq.imaging.pixels import load_tiles, open_tiles
+from raysvq.settings import ScoringSettings, TileSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -85,3 +87,23 @@ def test_memory_that_does_not_suffice_is_no_damage(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Image.Image, "convert", fail)
     with pytest.raises(DecodeError, match="too_large: PNG: not enough memory"):
         decode_image(_saved(IMAGE.quantize(16), "PNG"), LIMIT)
+
+
+def test_a_large_tiff_with_a_tag_of_an_odd_type_is_corrupt() -> None:
+    content = _saved(IMAGE, "TIFF", compression="tiff_lzw")
+    for tag in (256, 257):
+        content = _retagged(content, tag, value=20_000)
+    with pytest.raises(DecodeError, match="corrupt: TIFF"):
+        open_tiles(_retagged(content, 278, kind=2), TileSettings(), ScoringSettings())
+
+
+@pytest.mark.parametrize(("raised", "reason"), [(ValueError, "corrupt"), (MemoryError, "too_large")])
+def test_whatever_cutting_raises_rejects_the_image(
+    monkeypatch: pytest.MonkeyPatch, raised: type[Exception], reason: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(np, "stack", fail)
+    with pytest.raises(DecodeError, match=f"{reason}: PNG"):
+        load_tiles(_saved(IMAGE, "PNG"), TileSettings(size=16), ScoringSettings())

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.pixels import FULL_SCALE, at_full_scale, load_tiles, to_planes
+from raysvq.imaging.pixels import FULL_SCALE, at_full_scale, load_tiles, open_tiles, to_planes
+from raysvq.imaging.tiling import cut, plan_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 
 _rng = np.random.default_rng(3)
@@ -71,3 +74,51 @@ def test_load_tiles_passes_on_why_a_file_cannot_be_used() -> None:
         load_tiles(_png(RGB8), TileSettings(size=32), ScoringSettings(max_pixels=100))
     with pytest.raises(DecodeError, match="not_an_image"):
         load_tiles(b"not an image at all", TileSettings(size=32), ScoringSettings())
+
+
+def test_an_ordinary_image_comes_as_one_part() -> None:
+    image = open_tiles(_png(np.zeros((256, 256, 3), np.uint8)), TileSettings(size=64), ScoringSettings())
+    assert [part.shape for part in image.parts] == [(16, 64, 64, 3)]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "tiles"),
+    [
+        (60_000, 1, {"size": 256}),
+        (1, 60_000, {"size": 256}),
+        (300, 3000, {"size": 64, "stride": 8}),
+        (600, 600, {"size": 64, "stride": 8}),
+        (3000, 300, {"size": 64, "stride": 8}),
+    ],
+    ids=str,
+)
+def test_padding_and_overlap_stay_within_the_memory_of_an_image(
+    height: int, width: int, tiles: dict[str, int]
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    content, bound = _png(pixels), 8
+    tracemalloc.start()
+    try:
+        image = open_tiles(
+            content, TileSettings.model_validate(tiles), ScoringSettings(image_memory_mib=bound)
+        )
+        count = sum(map(len, image.parts))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == len(image.tiling)
+    assert peak < bound * 2**20
+
+
+def test_a_tile_that_does_not_fit_the_memory_is_refused() -> None:
+    with pytest.raises(DecodeError, match="too_large"):
+        open_tiles(_png(RGB8), TileSettings(size=4096), ScoringSettings(image_memory_mib=64))
+
+
+@pytest.mark.parametrize("stride", [16, 64])
+@pytest.mark.parametrize("bound", [1, 4, 1024])
+def test_tiles_are_the_same_in_little_memory(bound: int, stride: int) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (500, 400, 3), np.uint8)
+    tiles = TileSettings(size=64, stride=stride)
+    _, found = load_tiles(_png(pixels), tiles, ScoringSettings(image_memory_mib=bound))
+    np.testing.assert_array_equal(found, at_full_scale(cut(pixels, plan_tiles(500, 400, tiles))))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysvq.imaging.rolling import cut_rows, shrink_rows
-from raysvq.imaging.tiling import cut, plan_tiles, resize
+from raysvq.imaging.tiling import cut, cut_parts, plan_tiles, resize
 from raysvq.settings import TileSettings
 
 
@@ -31,13 +31,22 @@ def _image(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.none() | st.integers(1, 32))
-def test_rows_of_tiles_are_those_of_the_whole_image(height: int, width: int, stride: int | None) -> None:
+@given(st.integers(1, 90), st.integers(1, 90), st.none() | st.integers(1, 32), st.integers(1, 40))
+def test_tiles_in_parts_are_those_of_the_whole_image(
+    height: int, width: int, stride: int | None, at_once: int
+) -> None:
     image = _image(height, width)
     tiling = plan_tiles(height, width, TileSettings(size=32, stride=stride))
-    rows = list(cut_rows(_reader(image), tiling))
-    assert len(rows) == len(tiling.ys)
-    np.testing.assert_array_equal(np.concatenate(rows), cut(image, tiling))
+    for parts in (cut_rows(_reader(image), tiling, at_once), cut_parts(image, tiling, at_once)):
+        tiles = list(parts)
+        assert max(map(len, tiles)) <= at_once
+        np.testing.assert_array_equal(np.concatenate(tiles), cut(image, tiling))
+
+
+def test_short_rows_of_tiles_come_together() -> None:
+    image = _image(320, 40)
+    tiling = plan_tiles(320, 40, TileSettings(size=32))
+    assert [len(part) for part in cut_rows(_reader(image), tiling, 9)] == [8, 8, 4]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
