@@ -15,9 +15,9 @@ from raysvq.model.bundle import make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
-from raysvq.scoring.worker import Actor, Job, score_units
+from raysvq.scoring.worker import Actor, Job, ScoreUnits, score_units
 from raysvq.settings import StorageSettings
-from raysvq.storage import put_file
+from raysvq.storage import create_file, put_file
 from tests.plates import Plates, make_plates
 
 UNIT = 4
@@ -109,3 +109,15 @@ def test_a_place_that_cannot_be_written_ends_the_run_by_name(plates: Plates) -> 
     (report,) = _reports(Actor(job), 0)
     assert report["error"] == "StorageError"
     assert f"cannot write {job.out}/scores/part-" in report["says"]
+
+
+def test_of_two_workers_on_one_unit_the_first_to_end_counts(plates: Plates) -> None:
+    job = _job(plates, "out")
+    thought_lost, its_successor = ScoreUnits(job), ScoreUnits(job)
+    sources = thought_lost.rows.read(0, UNIT)
+    late = json.dumps(thought_lost._score(sources, cautiously=False))
+    (first,) = _reports(its_successor, 0)
+    written = Path(job.out, first["files"]["scores"][0]["name"]).read_bytes()
+    assert not create_file(f"{job.work}/receipts/{0:09d}.json", late.encode())
+    assert _reports(thought_lost, 0) == [first]
+    assert Path(job.out, first["files"]["scores"][0]["name"]).read_bytes() == written
