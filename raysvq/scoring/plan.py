@@ -69,7 +69,7 @@ def share_out(units: int, workers: int) -> list[range]:
     """
     parts, start = [], 0
     while start < units:
-        length = min(-(-2 * (units - start) // (3 * workers)), LONGEST)
+        length = min(-(-5 * (units - start) // (6 * workers)), LONGEST)
         parts.append(range(start, start + length))
         start += length
     return parts
