@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.storage [--json FILE]. Starts an S3 server on this machine and takes the
 clients in turn, ROUNDS times; the medians are printed. CPU seconds are those of this process alone: a
-scoring worker spends what the client leaves it. s3fs is no dependency of raysvq: pip install s3fs.
+scoring worker spends what the client leaves it.
 """
 
 from __future__ import annotations
