@@ -34,16 +34,15 @@ from pathlib import Path
 
 import psutil
 import ray
-import torch
 from ray.cluster_utils import Cluster
 
 from devtools.s3_server import BUCKET, S3Server, s3_server, upload
+from devtools.untrained import untrained_bundle
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import RaysvqError
 from raysvq.imaging.sample import write_sample
-from raysvq.model.bundle import Reference, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results
 from raysvq.scoring.job import score
 from raysvq.settings import Settings, load_settings
@@ -99,9 +98,6 @@ class World:
 def world(folder: Path, images: int, on_s3: bool) -> Iterator[World]:
     """Everything a run needs, and the undisturbed one done."""
     settings = load_settings(None, OVERRIDES)
-    torch.manual_seed(0)
-    reference = Reference(1.0, "as found", 1.0, {}, {"normal": 0, "anomalous": 0, "auroc": None})
-    bundle = make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {})
     source = write_sample(folder / "sample", normal=images - images // 10, anomalous=images // 10)
     with contextlib.ExitStack() as stack:
         server, place = None, str(folder)
@@ -111,7 +107,7 @@ def world(folder: Path, images: int, on_s3: bool) -> Iterator[World]:
             place = f"s3://{BUCKET}"
             upload(folder / "sample", f"{place}/sample")
             source = source.replace(str(folder), place)
-        save_bundle(bundle, f"{place}/model")
+        save_bundle(untrained_bundle(settings, threshold=1.0), f"{place}/model")
         build_index(source, f"{place}/manifest.parquet", settings.split)
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         stack.callback(cluster.shutdown)

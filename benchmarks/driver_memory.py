@@ -1,6 +1,6 @@
 """Peak memory of the driver for a small and for a large manifest: `raysvq score --plan`.
 
-Run: python benchmarks/driver_memory.py [--rows 10000 10000000] [--json FILE]. Each manifest is planned
+Run: python -m benchmarks.driver_memory [--rows 10000 10000000] [--json FILE]. Each manifest is planned
 in a process of its own; the difference is what counts, since PyTorch and Ray take the same in both.
 Every row has a URI of its own, and every URI can be read: folders that link to themselves give one
 picture as many names as are needed.
@@ -23,11 +23,10 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
+from devtools.untrained import untrained_bundle
 from raysvq.data.manifest import ROW_GROUP
-from raysvq.model.bundle import Reference, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.bundle import save_bundle
 from raysvq.schema import MANIFEST
 from raysvq.settings import load_settings
 from raysvq.storage import image_id
@@ -44,9 +43,7 @@ def make_inputs(folder: Path) -> None:
     for number in range(LINKS):
         (images / f"line-{number:02d}").symlink_to(".")
     settings = load_settings(None, ["model.hidden=16"])
-    torch.manual_seed(0)
-    reference = Reference(1e9, "never", 1e9, {}, {"normal": 0, "anomalous": 0, "auroc": None})
-    save_bundle(make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {}), str(folder / "model"))
+    save_bundle(untrained_bundle(settings, threshold=1e9), str(folder / "model"))
 
 
 def make_manifest(folder: Path, rows: int) -> Path:
@@ -73,7 +70,7 @@ def _links(number: int) -> str:
 
 def plan(manifest: Path, folder: Path) -> dict[str, float]:
     """Plan in a process of its own: {"rss_mib": its peak, "seconds": …}."""
-    command = [sys.executable, __file__, "--plan", str(manifest), str(folder)]
+    command = [sys.executable, "-m", "benchmarks.driver_memory", "--plan", str(manifest), str(folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     print(done.stdout, end="")
     return dict(json.loads(done.stdout.splitlines()[-1]))

@@ -37,12 +37,12 @@ import torch
 from PIL import Image
 
 from devtools.s3_server import BUCKET, s3_server, upload
+from devtools.untrained import untrained_bundle
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.tiling import cut, plan_tiles
-from raysvq.model.bundle import Reference, load_bundle, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.bundle import load_bundle, save_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16, relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
@@ -76,14 +76,12 @@ def make_images(folder: Path, count: int) -> None:
 
 def make_model(uri: str, settings: Settings, examples: list[Path]) -> Precision:
     """A bundle with random weights: the arithmetic is the same. Returns the precision it is scored in."""
-    torch.manual_seed(0)
-    reference = Reference(1e9, "never", 1e9, {}, {"normal": 0, "anomalous": 0, "auroc": None})
-    model = SSVQVAE(settings.tiles.channels, settings.model)
-    scorer = ImageScorer(model, settings, settings.scoring)
+    bundle = untrained_bundle(settings, threshold=1e9)
+    scorer = ImageScorer(bundle.model, settings, settings.scoring)
     pairs = [(scorer.in_bfloat16()(file.read_bytes()), scorer(file.read_bytes())) for file in examples]
     deviation = max(relative_deviation(low.image_score, exact.image_score) for low, exact in pairs)
-    reference = replace(reference, bfloat16_deviation=deviation)
-    save_bundle(make_bundle(model, settings, reference, {}, {}), uri)
+    reference = replace(bundle.reference, bfloat16_deviation=deviation)
+    save_bundle(replace(bundle, reference=reference), uri)
     return choose_precision(settings.scoring.precision, reference, has_fast_bfloat16("cpu"))
 
 

@@ -70,7 +70,11 @@ def open_results(scores: str, kind: str) -> ds.Dataset:
     Raises:
         DataError: no run has finished there.
     """
-    commits = read_commits(scores)
+    return open_committed(scores, read_commits(scores), kind)
+
+
+def open_committed(scores: str, commits: list[dict[str, Any]], kind: str) -> ds.Dataset:
+    """`open_results`, where the commit records have been read already."""
     fs, folder = filesystem(scores)
     paths = [filesystem(join(scores, file["name"]))[1] for file in current_files(commits, kind)]
     parts = pa.schema([pa.field(name, pa.string()) for name in commits[-1]["partition_by"]])

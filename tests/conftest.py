@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 
 from devtools.s3_server import BUCKET, s3_server
 from raysvq import storage
-from raysvq.settings import Settings, StorageSettings, parse_settings
+from raysvq.cluster import connect
+from raysvq.settings import RaySettings, Settings, StorageSettings, parse_settings
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +49,14 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         storage.forget_clients()
         yield f"s3://{BUCKET}"
     storage.forget_clients()
+
+
+@pytest.fixture(scope="module")
+def small_cluster() -> Iterator[None]:
+    """A Ray cluster of two CPUs for the tests of a module."""
+    connect(RaySettings(cpus=2, object_store_mib=128))
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(params=["disk", "s3"])

@@ -23,14 +23,13 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
-import torch
 from PIL import Image
 
+from devtools.untrained import untrained_bundle
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.imaging.decode import FORMATS, REASONS, DecodeError
-from raysvq.model.bundle import Reference, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.bundle import save_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_scores
 from raysvq.scoring.job import score
@@ -80,9 +79,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         (folder / "images" / name).write_bytes(content)
     manifest, model, out = (str(folder / name) for name in ("manifest.parquet", "model", "scores"))
     build_index(str(folder / "images"), manifest, SETTINGS.split)
-    torch.manual_seed(0)
-    reference = Reference(1.0, "as found", 1.0, {}, {"normal": 0, "anomalous": 0, "auroc": None})
-    bundle = make_bundle(SSVQVAE(3, SETTINGS.model), SETTINGS, reference, {}, {})
+    bundle = untrained_bundle(SETTINGS, threshold=1.0)
     save_bundle(bundle, model)
     connect(RaySettings(cpus=2, object_store_mib=256))
     with _watched_workers() as seen:

@@ -12,15 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import ray
-import torch
 from PIL import Image
 
+from devtools.untrained import untrained_bundle
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.decode import decode_image
-from raysvq.model.bundle import Reference, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_scores
 from raysvq.scoring.job import score
 from raysvq.settings import RaySettings, parse_settings
@@ -211,9 +210,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         write_bytes(f"{images}/{name}", FILES[name])
     build_index(images, manifest, SETTINGS.split)
     remove_file(f"{images}/{GONE}")
-    torch.manual_seed(0)
-    reference = Reference(1.0, "as found", 1.0, {}, {"normal": 0, "anomalous": 0, "auroc": None})
-    save_bundle(make_bundle(SSVQVAE(3, SETTINGS.model), SETTINGS, reference, {}, {}), model)
+    save_bundle(untrained_bundle(SETTINGS, threshold=1.0), model)
     connect(RaySettings(cpus=2, object_store_mib=256))
     try:
         score(manifest, model, out, SETTINGS)

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 
-from raysvq.cluster import connect
 from raysvq.errors import ScoringError, StorageError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.results import SCHEMAS, open_results, read_commits
 from raysvq.scoring import job
-from raysvq.settings import EvaluationSettings, RaySettings
+from raysvq.settings import EvaluationSettings
 from raysvq.storage import join, list_objects, read_bytes, remove_file
 from tests.plates import Plates, make_plates, plate
 
-pytestmark = pytest.mark.usefixtures("_cluster")
-
-
-@pytest.fixture(scope="module")
-def _cluster(s3: str) -> Iterator[None]:
-    connect(RaySettings(cpus=2, object_store_mib=128))
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("s3", "small_cluster")
 
 
 @pytest.fixture

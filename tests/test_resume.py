@@ -15,14 +15,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import ray
-import torch
 
+from devtools.untrained import untrained_bundle
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
 from raysvq.imaging.sample import write_sample
-from raysvq.model.bundle import Reference, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.scoring.job import ScoreSummary, score
 from raysvq.settings import RaySettings, Settings, load_settings
@@ -52,9 +51,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     settings = load_settings(None, OVERRIDES)
     manifest, model = str(folder / "manifest.parquet"), str(folder / "model")
     build_index(write_sample(folder / "sample", normal=60, anomalous=4), manifest, settings.split)
-    torch.manual_seed(0)
-    reference = Reference(1.0, "as found", 1.0, {}, {"normal": 0, "anomalous": 0, "auroc": None})
-    save_bundle(make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {}), model)
+    save_bundle(untrained_bundle(settings, threshold=1.0), model)
     connect(RaySettings(cpus=2, object_store_mib=256))
     score(manifest, model, str(folder / "undisturbed"), settings)
     yield Setup(folder, manifest, model, settings, _rows(folder / "undisturbed"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,24 +10,14 @@ import cv2
 import duckdb
 import numpy as np
 import pytest
-import ray
 
 from raysvq.cli import main
-from raysvq.cluster import connect
 from raysvq.results import SCHEMAS, committed_files, read_commits, read_scores
 from raysvq.scoring.forecast import forecast
-from raysvq.settings import RaySettings
 from raysvq.storage import list_objects, remove_file
 from tests.plates import DAYS, SITES, Plates, make_plates, plate
 
-pytestmark = pytest.mark.usefixtures("_cluster")
-
-
-@pytest.fixture(scope="module")
-def _cluster() -> Iterator[None]:
-    connect(RaySettings(cpus=2, object_store_mib=128))
-    yield
-    ray.shutdown()
+pytestmark = pytest.mark.usefixtures("small_cluster")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageScorer
 from raysvq.scoring.fetch import FILES_AHEAD
-from raysvq.scoring.job import resolve_precision, scoring_digest
+from raysvq.scoring.job import digests_of, resolve_precision
 from raysvq.scoring.pending import Pending, PendingRows, find_pending
 from raysvq.scoring.plan import plan_work, unit_images
 from raysvq.scoring.progress import duration
@@ -101,14 +101,11 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
     with tempfile.TemporaryDirectory() as folder:
-        digests = {
-            "model_digest": bundle.model_digest,
-            "settings_digest": scoring_digest(bundle, settings.scoring),
-        }
+        digests = digests_of(bundle, settings.scoring)
         pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
         plan = plan_work(connect(settings.ray))
         precision = resolve_precision(bundle, settings, plan)
-        task = _sample.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
+        task = _sample.options(**plan.resources)
         uris = _spread(pending)
         sampled = NOTHING
         if uris:

@@ -111,10 +111,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     require_readable(rows.head(PROBED, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as folder:
-        digests = {
-            "model_digest": bundle.model_digest,
-            "settings_digest": scoring_digest(bundle, settings.scoring),
-        }
+        digests = digests_of(bundle, settings.scoring)
         pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
         if not pending.rows.count:
             _clear(out)
@@ -173,11 +170,12 @@ def _clear(out: str) -> None:
             remove_folder(work)
 
 
-def scoring_digest(bundle: Bundle, scoring: ScoringSettings) -> str:
-    """Of the settings that decide what a row says; how the work is cut up is not among them."""
+def digests_of(bundle: Bundle, scoring: ScoringSettings) -> dict[str, str]:
+    """Of the model, and of the settings that decide what a row says: not how the work is cut up."""
     kept = {"max_pixels", "image_memory_mib", "precision"}
     deciding = ScoringSettings.model_validate(scoring.model_dump(include=kept))
-    return digest(bundle.settings.model_copy(update={"scoring": deciding}))
+    settings = bundle.settings.model_copy(update={"scoring": deciding})
+    return {"model_digest": bundle.model_digest, "settings_digest": digest(settings)}
 
 
 def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Precision:
@@ -185,7 +183,7 @@ def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Pre
     safe = choose_precision(settings.scoring.precision, bundle.reference, fast=True)
     if settings.scoring.precision != "auto" or safe == "float32":
         return safe
-    task = _has_fast_bfloat16.options(num_cpus=plan.cpus, num_gpus=1 if plan.use_gpu else None)
+    task = _has_fast_bfloat16.options(**plan.resources)
     with watchdog():
         return choose_precision("auto", bundle.reference, fast=result_of(task.remote(plan.device)))
 

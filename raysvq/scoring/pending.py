@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from raysvq.data.manifest import ROW_GROUP, Row, Tally, stream, tally
 from raysvq.errors import DataError, SettingsError
-from raysvq.results import SCHEMAS, find_commits, open_results
+from raysvq.results import SCHEMAS, find_commits, open_committed
 from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS
 from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem, patiently
@@ -231,8 +231,8 @@ def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> None:
             f"{out} is partitioned by {_listed(before)}, setting `scoring.partition_by` says"
             f" {_listed(partition_by)}; choose another folder"
         )
-    _spool(open_results(out, "scores"), _DONE, folder / "done-scores.parquet")
-    _spool(open_results(out, "rejects"), [*_DONE, "reason"], folder / "done-rejects.parquet")
+    _spool(open_committed(out, commits, "scores"), _DONE, folder / "done-scores.parquet")
+    _spool(open_committed(out, commits, "rejects"), [*_DONE, "reason"], folder / "done-rejects.parquet")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -22,6 +22,11 @@ class WorkPlan:
     use_gpu: bool
 
     @property
+    def resources(self) -> dict[str, float]:
+        """Of one worker, as Ray asks for them."""
+        return {"num_cpus": self.cpus} | ({"num_gpus": 1} if self.use_gpu else {})
+
+    @property
     def device(self) -> str:
         """As PyTorch calls it."""
         return "cuda" if self.use_gpu else "cpu"

@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 
 import pytest
-import ray
 
-from raysvq.cluster import connect
 from raysvq.scoring.progress import REPORT_EVERY_S, Progress, duration, watchdog
-from raysvq.settings import RaySettings
 
 WAIT_S = 60
-
-
-@pytest.fixture(scope="module")
-def _cluster() -> Iterator[None]:
-    connect(RaySettings(cpus=2, object_store_mib=128))
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -66,7 +55,7 @@ def test_the_last_line_is_told_in_any_case(capsys: pytest.CaptureFixture[str]) -
     assert out.endswith(" 2 rejected  0 s left\n")
 
 
-@pytest.mark.usefixtures("_cluster")
+@pytest.mark.usefixtures("small_cluster")
 def test_a_run_that_waits_says_for_how_long_and_what_the_cluster_has(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

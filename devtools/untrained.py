@@ -1,0 +1,17 @@
+"""A model that nobody trained, for tests and benchmarks: the arithmetic is the same."""
+
+from __future__ import annotations
+
+import torch
+
+from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+
+
+def untrained_bundle(settings: Settings, threshold: float) -> Bundle:
+    """Random weights, the same each time; `threshold` is that of images and of map values."""
+    torch.manual_seed(0)
+    validation = {"normal": 0, "anomalous": 0, "auroc": None}
+    reference = Reference(threshold, "untrained", threshold, {}, validation)
+    return make_bundle(SSVQVAE(settings.tiles.channels, settings.model), settings, reference, {}, {})
