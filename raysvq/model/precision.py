@@ -72,11 +72,7 @@ class Bfloat16Distances:
         codes = codebook - centre
         shallow = copy.deepcopy(model).requires_grad_(False)
         if isinstance(shallow.encoder, nn.Sequential):
-            first, inner, last = shallow.encoder[0], shallow.encoder[1:-1].bfloat16(), shallow.encoder[-1]
-            last.get_parameter("bias").sub_(centre)
-            self.encode: Callable[[Tensor], Tensor] = lambda pixels: last(
-                inner(first(shallow.standardise(pixels)).bfloat16()).float()
-            )
+            self.encode = _on_pixels(shallow, shallow.encoder, centre)
         else:
             shallow.stem.bfloat16()
             self.encode = lambda pixels: shallow.encode(pixels) - centre[:, None, None]
@@ -93,3 +89,10 @@ class Bfloat16Distances:
         ]
         squares = positions.square().sum(dim=1) + 2 * torch.cat(nearest)
         return squares.clamp_(min=0).sqrt_().view(len(encoded), *encoded.shape[2:])
+
+
+def _on_pixels(model: SSVQVAE, encoder: nn.Sequential, centre: Tensor) -> Callable[[Tensor], Tensor]:
+    """Encodes around `centre`, which the last layer's bias takes off."""
+    first, inner, last = encoder[0], encoder[1:-1].bfloat16(), encoder[-1]
+    last.get_parameter("bias").sub_(centre)
+    return lambda pixels: last(inner(first(model.standardise(pixels)).bfloat16()).float())
