@@ -21,14 +21,15 @@ class Method:
 
     title: str
     fit: Callable[[str, Settings], Scorer]
-    encoder: str  # pixels or features
+    encoder: str | None  # that is trained: pixels or features
     overrides: tuple[str, ...] = ()
     uses_labels: bool = True
 
     def settings(self, set_name: str, seed: int, overrides: Sequence[str]) -> Settings:
         """The complete settings for an image set."""
-        pixels = "objects" if set_name in OBJECTS else "textures"
-        config = pixels if self.encoder == "pixels" else "features"
+        config = self.encoder
+        if config == "pixels":
+            config = "objects" if set_name in OBJECTS else "textures"
         seeds = [f"split.seed={seed}", f"training.seed={seed}", "split.gamma=null"]
         return load_settings(config, [*self.overrides, *overrides, *seeds])
 
@@ -46,6 +47,6 @@ METHODS = {
     ),
     "deep-sad": Method("Deep SAD, pixels", fit_deep_sad, "pixels"),
     "autoencoder": Method("autoencoder, pixels", fit_autoencoder, "pixels", uses_labels=False),
-    "kmeans": Method("k-means of frozen features", fit_kmeans, "features", FROZEN, uses_labels=False),
-    "memory-bank": Method("memory bank of features", fit_memory_bank, "features", FROZEN, uses_labels=False),
+    "kmeans": Method("k-means of frozen features", fit_kmeans, None, FROZEN, uses_labels=False),
+    "memory-bank": Method("memory bank of features", fit_memory_bank, None, FROZEN, uses_labels=False),
 }
