@@ -24,7 +24,7 @@ class Records:
     def __init__(self, path: Path | None) -> None:
         """Read what is there."""
         self.path = path
-        self.runs: list[Run] = json.loads(path.read_text())["runs"] if path and path.exists() else []
+        self.runs: list[Run] = _read(path) if path else []
 
     def find(self, digest: str, method: str | None = None) -> Run | None:
         """A finished run, of one method or of whichever computed the same."""
@@ -32,15 +32,20 @@ class Records:
         return next((run for run in found if method in (None, run["method"])), None)
 
     def add(self, run: Run) -> None:
-        """Keep a run; the file is whole at any time."""
-        self.runs.append(run)
+        """Keep a run. The file is whole at any time; what another command has added meanwhile stays."""
         if self.path is None:
+            self.runs.append(run)
             return
+        self.runs = [*_read(self.path), run]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = ",\n  ".join(json.dumps(one) for one in self.runs)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(f'{{"runs": [\n  {text}\n]}}\n')
+        lines = ",\n  ".join(json.dumps(one) for one in self.runs)
+        partial = self.path.with_suffix(f".{os.getpid()}")
+        partial.write_text(f'{{"runs": [\n  {lines}\n]}}\n')
         os.replace(partial, self.path)
+
+
+def _read(path: Path) -> list[Run]:
+    return list(json.loads(path.read_text())["runs"]) if path.exists() else []
 
 
 def run_digest(set_name: str, method: Method, level: Level, settings: Settings) -> str:

@@ -161,6 +161,13 @@ def test_records_are_whole_after_every_run(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["runs.json"]
 
 
+def test_two_commands_may_add_to_one_file(tmp_path: Path) -> None:
+    first, second = (Records(tmp_path / "runs.json") for _ in range(2))
+    first.add({"digest": "1", "method": "pixels"})
+    second.add({"digest": "2", "method": "deep-sad"})
+    assert [run["digest"] for run in Records(tmp_path / "runs.json").runs] == ["1", "2"]
+
+
 def test_mean_and_deviation_leave_out_what_is_missing() -> None:
     assert mean_and_deviation([0.5, None, 0.7]) == pytest.approx((0.6, 0.1414), abs=1e-4)
     assert mean_and_deviation([0.5]) == (0.5, 0.0)
