@@ -6,8 +6,8 @@ Run: python -m benchmarks.accuracy [--sets NAME ...] [--methods NAME ...] [--lab
 --data holds a folder for each set, an image tree; by default RAYSVQ_DATA, or ../shared/data. A run is a
 method on a set with so many labelled outliers, or so large a share gamma of them, and one draw of split,
 weights and batches. Runs take one thread. A run that stands in the JSON with the same settings is not run
-again, so that an interrupted command goes on where it was. A method that takes no labels is trained once a
-seed and measured on the test images of every level.
+again, so that an interrupted command goes on where it was; after a change of code use another file. A method
+that takes no labels is trained once a seed and measured on the test images of every level.
 
 Figures are those of `raysvq evaluate`, mean and standard deviation over the seeds; tile AUROC is taken on
 tiles of 64 x 64 pixels, of which 5 % are marked, for every method. `score ms` is of one image, from file to

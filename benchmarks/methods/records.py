@@ -16,6 +16,7 @@ from raysvq.settings import Settings
 Run = dict[str, Any]
 
 _SECTIONS = {"split", "tiles", "model", "objective", "training", "anomaly"}  # what a result depends on
+_OF_OUTLIERS = ("form", "labels", "eta", "margin")  # settings of the objective that act on them alone
 
 
 class Records:
@@ -56,7 +57,8 @@ def run_digest(set_name: str, method: Method, level: Level, settings: Settings) 
     learns = level if method.uses_labels else NO_LABELS
     values = settings.model_dump(mode="json", include=_SECTIONS)
     if learns == NO_LABELS:
-        del values["objective"]  # it has but one form without labelled outliers
+        for name in _OF_OUTLIERS:
+            values["objective"].pop(name, None)
     key = [set_name, method.fit.__name__, str(learns), str(level), values]
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
 

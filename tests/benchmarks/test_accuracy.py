@@ -138,6 +138,7 @@ def test_a_run_is_told_apart_by_all_that_decides_its_figures() -> None:
     assert digest("pixels", NO_LABELS) == digest("pixels-negation", NO_LABELS)
     assert digest("pixels", NO_LABELS) == digest("vqvae-pixels", NO_LABELS)
     assert digest("pixels", NO_LABELS) != digest("deep-sad", NO_LABELS)
+    assert digest("pixels", NO_LABELS) != digest("pixels", NO_LABELS, 0, "objective.beta=2")
     assert digest("pixels", SIX) == digest("pixels", SIX, 0, "scoring.tile_batch=2")
 
 
