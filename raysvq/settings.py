@@ -102,13 +102,26 @@ class ModelSettings(_Section):
 class ObjectiveSettings(_Section):
     """The semi-supervised loss (paper, eq. 2 to 4)."""
 
-    form: Literal["bounded", "negation"] = Field(
-        "bounded", description="negation: eq. 3 as printed, unbounded below; bounded: a hinge on the score."
+    form: Literal["negation", "hinge", "inverse", "hypersphere", "deviation"] = Field(
+        "hinge",
+        description="Outlier term. negation: eq. 3, unbounded below; the others bounded, in the distance that"
+        " is scored: hinge, inverse (Deep SAD), hypersphere (HSC, FCDD), deviation (DevNet).",
+    )
+    labels: Literal["position", "tile"] = Field(
+        "position",
+        description="What of an outlier's tile is pushed away. position: what its mask marks; tile: all of"
+        " it, the paper's way.",
     )
     eta: float = Field(0.5, gt=0, le=1, description="Supervision coefficient: weight of the normal term.")
     beta: float = Field(1.0, gt=0, description="Commitment coefficient.")
     margin: float = Field(
-        16.0, gt=1, description="bounded: how many times the normal squared distance an outlier should reach."
+        16.0, gt=1, description="hinge: how many times the normal squared distance an outlier should reach."
+    )
+    trim: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Share of a step's unlabelled tiles, those with the largest loss, that is left out.",
     )
 
 
