@@ -35,6 +35,7 @@ class Method:
 
 
 FROZEN = ("tiles.mode=whole", "tiles.size=256")
+NEGATION = ("objective.form=negation", "objective.labels=tile")  # eq. 3 to the letter
 
 METHODS = {
     # The forms without labels come first: what they compute is level 0 of those with labels.
@@ -42,9 +43,7 @@ METHODS = {
     "features": Method("ss-VQ-VAE, features", fit_ss_vq_vae, "features"),
     "vqvae-pixels": Method("VQ-VAE, pixels", fit_ss_vq_vae, "pixels", uses_labels=False),
     "pixels": Method("ss-VQ-VAE, pixels, hinge", fit_ss_vq_vae, "pixels"),
-    "pixels-negation": Method(
-        "ss-VQ-VAE, pixels, negation", fit_ss_vq_vae, "pixels", ("objective.form=negation",)
-    ),
+    "pixels-negation": Method("ss-VQ-VAE, pixels, negation", fit_ss_vq_vae, "pixels", NEGATION),
     "deep-sad": Method("Deep SAD, pixels", fit_deep_sad, "pixels"),
     "autoencoder": Method("autoencoder, pixels", fit_autoencoder, "pixels", uses_labels=False),
     "kmeans": Method("k-means of frozen features", fit_kmeans, None, FROZEN, uses_labels=False),
