@@ -91,7 +91,7 @@ class ModelSettings(_Section):
     )
     stem_weights: str | None = Field(
         None,
-        description="features: file or URI of other weights of EfficientNet-Lite0, safetensors; none: ImageNet.",
+        description="features: safetensors file or URI of other weights; none: ImageNet's.",
     )
     hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
     residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
