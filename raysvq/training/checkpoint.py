@@ -1,4 +1,10 @@
-"""Training state on disk: tensors as safetensors, the rest as JSON. Nothing is unpickled."""
+"""Training state on disk: tensors as safetensors, the rest as JSON. Nothing is unpickled.
+
+model.safetensors      weights, codebook statistics, input mean and deviation
+optimiser.safetensors  Adam's moments
+progress.json          step, data position, history, the last validation
+random-<rank>.safetensors  states of PyTorch's random generators, a file a rank
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from raysvq.training.batches import DataPosition
+from raysvq.training.loader import Position
+
 _MODEL, _OPTIMISER, _PROGRESS = "model.safetensors", "optimiser.safetensors", "progress.json"
 
 
@@ -19,6 +28,7 @@ class Progress:
     """Where a training run stands."""
 
     step: int = 0
+    position: DataPosition = field(default_factory=DataPosition)
     history: list[dict[str, Any]] = field(default_factory=list)  # a row a validation
     codebook_usage: list[float] = field(default_factory=list)  # since the last validation
     validation: dict[str, Any] = field(default_factory=dict)  # scores, labels, pixel threshold
@@ -28,7 +38,7 @@ class Progress:
 def save_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
 ) -> None:
-    """Write a checkpoint into an existing folder."""
+    """Write what all ranks share into an existing folder."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     safetensors.torch.save_file(state, folder / _MODEL)
     safetensors.torch.save_file(_flatten(optimiser), folder / _OPTIMISER)
@@ -51,7 +61,30 @@ def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
 
 def load_progress(folder: Path) -> Progress:
     """Read where the run stood."""
-    return Progress(**json.loads((folder / _PROGRESS).read_text()))
+    values = json.loads((folder / _PROGRESS).read_text())
+    position = values.pop("position")
+    places = {name: Position(**position[name]) for name in ("normal", "outlier")}
+    return Progress(position=DataPosition(position["batches"], **places), **values)
+
+
+def save_random(folder: Path, rank: int, device: torch.device) -> None:
+    """Write the state of this process's random generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    safetensors.torch.save_file(states, _random(folder, rank))
+
+
+def load_random(folder: Path, rank: int, device: torch.device) -> None:
+    """Set this process's random generators as they were."""
+    states = safetensors.torch.load_file(_random(folder, rank))
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)
+
+
+def _random(folder: Path, rank: int) -> Path:
+    return folder / f"random-{rank}.safetensors"
 
 
 def _flatten(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

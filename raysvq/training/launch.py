@@ -27,9 +27,9 @@ from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
 from raysvq.settings import Settings, digest
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
-from raysvq.training.loop import train_on_worker
 from raysvq.training.plan import WorkerPlan, plan_workers
 from raysvq.training.validation import ValidationImage, validation_images
+from raysvq.training.worker import train_on_worker
 
 PROBED = 32
 _LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
@@ -65,7 +65,9 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         datasets = {"normal": normal_tiles(manifest, settings, voice)}
         outliers = 0
         if training_set["outliers"]:
-            datasets["outlier"] = outlier_tiles(manifest, settings, CELL, voice).materialize()
+            marked = outlier_tiles(manifest, settings, CELL, voice)
+            marked.context.execution_options.preserve_order = True
+            datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
             _require_marked(outliers, training_set, settings)
         voice.say(_announce(training_set, outliers, images, plan, settings))
@@ -109,7 +111,10 @@ def _trainer(
         train_on_worker,  # type: ignore[arg-type]  # what it returns comes back in the result
         train_loop_config=loop,
         datasets={**datasets},
-        dataset_config=DataConfig(datasets_to_split=["normal"]),
+        dataset_config=DataConfig(
+            datasets_to_split=["normal"],
+            execution_options=ray.data.ExecutionOptions(preserve_order=True),
+        ),
         scaling_config=ScalingConfig(
             num_workers=plan.workers, use_gpu=plan.use_gpu, resources_per_worker=plan.resources
         ),

@@ -1,40 +1,155 @@
-"""Endless, full, shuffled batches from a Ray Data shard.
+"""Endless, full, shuffled batches from a source of rows that can be read again and again.
 
 Every batch has the same size on every rank, and epochs never end early on one of them: what is left
-of an epoch opens the next. A shard that fits the cache is decoded once and then drawn from memory.
+of an epoch opens the next. A source that fits the cache is read once and then drawn from memory.
+The order of an epoch depends on the seeds, the epoch's number and the source's own order alone, so
+batches go on anywhere as if they had not stopped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import ray.data
 
 from raysvq.errors import TrainingError
 
 Columns = dict[str, npt.NDArray[Any]]
+Source = Callable[[], Iterator[Columns]]  # a pass over all rows, in the same order each time
 
-_BLOCK = 256  # rows asked of Ray Data at once
+BLOCK = 256  # rows asked of a source at once
 _SHUFFLE_BYTES = 64 * 2**20  # pool from which streamed tiles are drawn
 
 
-def endless_batches(
-    shard: ray.data.DataIterator, batch_size: int, cache_bytes: int, rng: np.random.Generator, name: str
-) -> Iterator[Columns]:
-    """Yield batches of `batch_size` rows for ever, every row once an epoch.
+@dataclass(frozen=True)
+class Position:
+    """Which row comes next: the epoch, and how many of its rows have been drawn."""
 
-    Args:
-        shard: this rank's rows; every rank has equally many.
-        cache_bytes: a shard up to this size is kept in memory after the first epoch.
-        name: of the rows, for the error.
+    epoch: int = 0
+    row: int = 0
 
-    Raises:
-        TrainingError: the shard has no rows.
-    """
-    return rebatch(_epochs(shard, cache_bytes, rng, name), batch_size)
+
+def in_memory(columns: Columns) -> Source:
+    """Rows held in memory as a source."""
+
+    def read() -> Iterator[Columns]:
+        for start in range(0, _rows(columns), BLOCK):
+            yield _take(columns, slice(start, start + BLOCK))
+
+    return read
+
+
+class EndlessBatches:
+    """Batches of `batch_size` rows for ever, every row once an epoch."""
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        cache_bytes: int,
+        seeds: Sequence[int],
+        name: str,
+        start: Position = Position(),
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            source: this rank's rows; every rank has equally many.
+            cache_bytes: a source up to this size is kept in memory after its first pass.
+            seeds: decide the order, with the epoch's number.
+            name: of the rows, for the error.
+            start: goes on from here. The rows before it in its epoch are read and dropped.
+        """
+        self.position = start  # after the batch given last
+        self._source = source
+        self._cache_bytes = cache_bytes
+        self._seeds = seeds
+        self._name = name
+        self._lengths: dict[int, int] = {}  # of the epochs read to their end
+        self._batches = rebatch(self._pieces(), batch_size)
+
+    def __iter__(self) -> Iterator[Columns]:
+        return self
+
+    def __next__(self) -> Columns:
+        """The next batch.
+
+        Raises:
+            TrainingError: the source has no rows.
+        """
+        batch = next(self._batches)
+        epoch, row = self.position.epoch, self.position.row + _rows(batch)
+        while epoch in self._lengths and row >= self._lengths[epoch]:
+            row -= self._lengths.pop(epoch)
+            epoch += 1
+        self.position = Position(epoch, row)
+        return batch
+
+    def _pieces(self) -> Iterator[Columns]:
+        skip = self.position.row
+        for epoch, pieces in self._epochs(self.position.epoch):
+            rows = 0
+            for piece in pieces:
+                rows += _rows(piece)
+                yield _take(piece, slice(skip, None)) if skip else piece
+                skip -= min(skip, _rows(piece))
+            if not rows:
+                raise TrainingError(
+                    f"no {self._name} tiles to train on: fewer than workers, the images being few or"
+                    " unreadable"
+                )
+            self._lengths[epoch] = rows
+
+    def _epochs(self, first: int) -> Iterator[tuple[int, Iterator[Columns]]]:
+        cache = _Cache(self._cache_bytes)
+        if first == 0:
+            yield 0, cache.keep(self._streamed(0))
+        else:
+            cache.fill(self._streamed(0))
+        for epoch in itertools.count(max(1, first)):
+            rows = cache.rows()
+            yield epoch, self._streamed(epoch) if rows is None else _drawn(rows, self._rng(epoch))
+
+    def _streamed(self, epoch: int) -> Iterator[Columns]:
+        return _shuffled(self._source(), self._rng(epoch))
+
+    def _rng(self, epoch: int) -> np.random.Generator:
+        return np.random.default_rng([*self._seeds, epoch])
+
+
+class _Cache:
+    """Keeps a first epoch's rows while they fit."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._room = most_bytes
+        self._kept: list[Columns] = []
+
+    def keep(self, pieces: Iterator[Columns]) -> Iterator[Columns]:
+        """Pass the pieces on."""
+        for piece in pieces:
+            self._room -= _bytes(piece)
+            if self._room >= 0:
+                self._kept.append(piece)
+            else:
+                self._kept.clear()
+            yield piece
+
+    def fill(self, pieces: Iterator[Columns]) -> None:
+        """Read the pieces, as far as they fit."""
+        for _ in self.keep(pieces):
+            if self._room < 0:
+                return
+
+    def rows(self) -> Columns | None:
+        """All rows in the order they came, or None where they did not fit."""
+        if not self._kept:
+            return None
+        self._kept = [_join(self._kept)]
+        return self._kept[0]
 
 
 def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:
@@ -53,47 +168,11 @@ def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:
         held, count = [_take(joined, slice(whole, None))], count % batch_size
 
 
-def _epochs(
-    shard: ray.data.DataIterator, cache_bytes: int, rng: np.random.Generator, name: str
-) -> Iterator[Columns]:
-    cached = yield from _first_epoch(shard, cache_bytes, rng, name)
-    if cached is not None:
-        yield from _from_memory(cached, rng)
-    while True:
-        yield from _shuffled(_read(shard), rng)
-
-
-def _first_epoch(
-    shard: ray.data.DataIterator, cache_bytes: int, rng: np.random.Generator, name: str
-) -> Generator[Columns, None, Columns | None]:
-    """Returns the epoch's rows, joined, where they fit the cache."""
-    kept: list[Columns] = []
-    size = rows = 0
-    for piece in _shuffled(_read(shard), rng):
-        rows += _rows(piece)
-        size += _bytes(piece)
-        if size <= cache_bytes:
-            kept.append(piece)
-        else:
-            kept.clear()
-        yield piece
-    if not rows:
-        raise TrainingError(
-            f"no {name} tiles to train on: fewer than workers, the images being few or unreadable"
-        )
-    return _join(kept) if kept else None
-
-
-def _from_memory(tiles: Columns, rng: np.random.Generator) -> Iterator[Columns]:
-    """Epochs without end over rows held in memory."""
-    while True:
-        order = rng.permutation(_rows(tiles))
-        for start in range(0, len(order), _BLOCK):
-            yield _take(tiles, order[start : start + _BLOCK])
-
-
-def _read(shard: ray.data.DataIterator) -> Iterator[Columns]:
-    return iter(shard.iter_batches(batch_size=_BLOCK, batch_format="numpy"))
+def _drawn(rows: Columns, rng: np.random.Generator) -> Iterator[Columns]:
+    """An epoch over rows held in memory."""
+    order = rng.permutation(_rows(rows))
+    for start in range(0, len(order), BLOCK):
+        yield _take(rows, order[start : start + BLOCK])
 
 
 def _shuffled(pieces: Iterator[Columns], rng: np.random.Generator) -> Iterator[Columns]:

@@ -51,17 +51,16 @@ def _first(manifest: str, label: str, most: int) -> list[str]:
     return [uri for _, uri in heapq.nsmallest(most, rows)]
 
 
-def validate(
-    scorer: ImageScorer, images: list[ValidationImage], rank: int, quantile: float, seed: int
-) -> dict[str, Any]:
+def validate(scorer: ImageScorer, images: list[ValidationImage], rank: int = 0) -> dict[str, Any]:
     """Score every image, each on one rank; all ranks return the same.
 
     Returns:
         `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (the
-        quantile over a sample of the normal images' maps), `bfloat16_deviation` (the largest
+        `anomaly.pixel_quantile` over a sample of the normal images' maps), `bfloat16_deviation` (the largest
         relative one over some of the images), `unreadable` URIs.
     """
-    rng = np.random.default_rng([seed, rank])
+    rng = np.random.default_rng([scorer.settings.training.seed, rank])
+    quantile = scorer.settings.anomaly.pixel_quantile
     in_bfloat16 = scorer.in_bfloat16()
     compared = range(0, len(images), -(-len(images) // _COMPARED))
     mine: list[tuple[float, bool]] = []

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from raysvq.settings import Settings
-from raysvq.training.loop import Batch
+from raysvq.training.batches import Batch
 
 
 @pytest.fixture
@@ -37,23 +35,3 @@ def batches() -> Callable[..., Iterator[Batch]]:
             yield Batch(pixels, outliers, weight)
 
     return build
-
-
-@dataclass
-class Shard:
-    """As much of a Ray Data shard as the loader uses."""
-
-    columns: dict[str, np.ndarray]
-    reads: int = 0
-
-    def iter_batches(self, *, batch_size: int, batch_format: str) -> Iterator[dict[str, np.ndarray]]:
-        assert batch_format == "numpy"
-        self.reads += 1
-        for start in range(0, len(next(iter(self.columns.values()))), batch_size):
-            yield {name: column[start : start + batch_size] for name, column in self.columns.items()}
-
-
-@pytest.fixture
-def make_shard() -> Callable[..., Shard]:
-    """A shard of the given columns."""
-    return Shard

@@ -12,20 +12,21 @@ import torch
 
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
+from raysvq.training.batches import Batch, DataPosition
 from raysvq.training.checkpoint import Progress, load_model, load_optimiser, load_progress, save_checkpoint
-from raysvq.training.loop import Batch, _Trainer
+from raysvq.training.fit import Trainer, make_optimiser
+from raysvq.training.loader import Position
 
 Batches = Callable[..., Iterator[Batch]]
 Build = Callable[..., Settings]
 
 
-def _trainer(settings: Settings, progress: Progress | None = None) -> _Trainer:
+def _trainer(settings: Settings, progress: Progress | None = None) -> Trainer:
     model = SSVQVAE(3, settings.model)
-    optimiser = torch.optim.Adam(model.parameters(), settings.training.learning_rate)
-    return _Trainer(model, model, optimiser, settings, progress or Progress(), None)
+    return Trainer(model, make_optimiser(model, settings), settings, progress or Progress())
 
 
-def _resumed(folder: Path, settings: Settings) -> _Trainer:
+def _resumed(folder: Path, settings: Settings) -> Trainer:
     torch.manual_seed(99)
     trainer = _trainer(settings, load_progress(folder))
     load_model(folder, trainer.model)
@@ -55,6 +56,7 @@ def test_progress_comes_back(small: Build, batches: Batches, tmp_path: Path) -> 
     trainer = _trainer(small())
     trainer.run(batches(), 10)
     trainer.close_interval({"image_scores": [0.5], "anomalous": [False], "auroc": None, "unreadable": []})
+    trainer.progress.position = DataPosition(11, Position(1, 5), Position(2, 0))
     save_checkpoint(tmp_path, trainer.model, trainer.optimiser, trainer.progress)
     assert load_progress(tmp_path) == trainer.progress
     assert load_progress(tmp_path).step == 10

@@ -1,0 +1,108 @@
+"""A rank's share of every step: normal tiles, then labelled outliers, mirrored at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysvq.model.scorer import to_model_input
+from raysvq.settings import TrainingSettings
+from raysvq.training.loader import Columns, EndlessBatches, Position, Source
+
+_NORMAL, _OUTLIER, _FLIPS = range(3)  # seeds of their own
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's tiles on one rank: normal first, labelled outliers last."""
+
+    pixels: Tensor  # (B, C, H, W) in [0, 1]
+    outliers: int
+    weight: Tensor | None  # (outliers, h, w) marked share of each grid position
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among the data-parallel ones, and what it computes on."""
+
+    device: torch.device
+    rank: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What a rank trains on.
+
+    `normal` gives `tile` (T, S, S, C) uint16 over the full scale; `outlier` gives `weight` (T, h, w)
+    float32 besides, the marked share of each grid position.
+    """
+
+    normal: Source
+    outlier: Source | None = None
+
+
+@dataclass(frozen=True)
+class DataPosition:
+    """What a rank has drawn so far: all ranks the same."""
+
+    batches: int = 0
+    normal: Position = field(default_factory=Position)
+    outlier: Position = field(default_factory=Position)
+
+
+class Batches:
+    """Endless batches at a fixed ratio of normal to outlier tiles."""
+
+    def __init__(
+        self, settings: TrainingSettings, tiles: Tiles, place: Place, start: DataPosition = DataPosition()
+    ) -> None:
+        """Read nothing yet; `start` goes on from there."""
+        share = settings.batch_size // place.workers
+        cache = settings.cache_mib * 2**20
+        self._device = place.device
+        self._flips = settings.flips
+        self._seeds = [settings.seed, place.rank]
+        self._drawn = start.batches
+        self._outliers = outliers_a_step(share, settings.outlier_share) if tiles.outlier else 0
+        self._normal = EndlessBatches(
+            tiles.normal, share - self._outliers, cache, [*self._seeds, _NORMAL], "normal", start.normal
+        )
+        self._outlier: EndlessBatches | None = None
+        if tiles.outlier and self._outliers:
+            seeds = [*self._seeds, _OUTLIER]
+            self._outlier = EndlessBatches(
+                tiles.outlier, self._outliers, cache, seeds, "outlier", start.outlier
+            )
+
+    @property
+    def position(self) -> DataPosition:
+        """After the batch given last."""
+        outlier = self._outlier.position if self._outlier else Position()
+        return DataPosition(self._drawn, self._normal.position, outlier)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        normal = next(self._normal)
+        outlier: Columns | None = next(self._outlier) if self._outlier else None
+        tiles = normal["tile"] if outlier is None else np.concatenate([normal["tile"], outlier["tile"]])
+        weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy()).to(self._device)
+        pixels = to_model_input(tiles, self._device)
+        if self._flips:
+            draw = np.random.default_rng([*self._seeds, _FLIPS, self._drawn])
+            axes = [axis for axis in (-2, -1) if draw.random() < 0.5]
+            pixels = pixels.flip(axes)
+            weight = None if weight is None else weight.flip(axes)
+        self._drawn += 1
+        return Batch(pixels, self._outliers, weight)
+
+
+def outliers_a_step(tiles: int, share: float) -> int:
+    """None for a share of 0; else at least one, and a normal tile is always left."""
+    return min(tiles - 1, max(1, round(tiles * share))) if share else 0

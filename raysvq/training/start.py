@@ -1,0 +1,84 @@
+"""A rank's trainer and data, fresh or as a checkpoint left them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from raysvq.model.collective import take_from_first
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+from raysvq.training.batches import Batch, Batches, Place, Tiles
+from raysvq.training.checkpoint import (
+    Progress,
+    load_model,
+    load_optimiser,
+    load_progress,
+    load_random,
+    save_checkpoint,
+    save_random,
+)
+from raysvq.training.fit import Say, Trainer, make_optimiser
+
+START_PIXELS = 512 * 64**2  # of normal tiles, that fix the input statistics and the first codebook
+START_POSITIONS = 50_000
+
+
+def start(
+    settings: Settings,
+    tiles: Tiles,
+    place: Place,
+    checkpoint: Path | None = None,
+    say: Say | None = None,
+    wrap: Callable[[SSVQVAE], nn.Module] = lambda model: model,
+) -> tuple[Trainer, Batches]:
+    """Make a model ready to be trained.
+
+    Args:
+        checkpoint: goes on from it as if the run had not stopped.
+        say: takes lines of progress.
+        wrap: makes the model data-parallel.
+    """
+    torch.manual_seed(settings.training.seed)
+    model = SSVQVAE(settings.tiles.channels, settings.model).to(place.device)
+    optimiser = make_optimiser(model, settings)
+    progress = Progress()
+    if checkpoint:
+        load_model(checkpoint, model)
+        load_optimiser(checkpoint, optimiser)
+        progress = load_progress(checkpoint)
+    batches = Batches(settings.training, tiles, place, progress.position)
+    if not checkpoint:
+        start_from_data(model, batches, settings)
+    trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
+    if checkpoint:
+        load_random(checkpoint, place.rank, place.device)
+    else:
+        torch.manual_seed(settings.training.seed + 1 + place.rank)
+    return trainer, batches
+
+
+def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
+    """Write this rank's part of a checkpoint: the first one's holds what all share."""
+    trainer.progress.position = batches.position
+    if place.rank == 0:
+        save_checkpoint(folder, trainer.model, trainer.optimiser, trainer.progress)
+    save_random(folder, place.rank, place.device)
+
+
+def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
+    """Fix the input's mean and deviation, and place the codebook, from the first normal tiles."""
+    taken: list[Tensor] = []
+    while sum(len(part) for part in taken) * settings.tiles.size**2 < START_PIXELS:
+        batch = next(batches)
+        taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
+    pixels = torch.cat(taken)
+    model.mean.copy_(take_from_first(pixels.mean(dim=(0, 2, 3))))
+    model.std.copy_(take_from_first(pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)))
+    with torch.no_grad():
+        encoded = torch.cat([model.encode(part).movedim(1, -1).flatten(0, 2) for part in taken])
+    chosen = torch.randperm(len(encoded), device=encoded.device)[:START_POSITIONS]
+    model.quantizer.start_from(encoded[chosen], settings.training.seed)

@@ -1,0 +1,127 @@
+"""Steps, the watch over them, and the record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from raysvq.errors import TrainingError
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+from raysvq.training.batches import Batch
+from raysvq.training.checkpoint import Progress
+from raysvq.training.fit import Trainer, make_optimiser
+from raysvq.training.schedule import learning_rate
+
+Batches = Callable[..., Iterator[Batch]]
+Build = Callable[..., Settings]
+OUTCOME = {"image_scores": [], "anomalous": [], "auroc": 0.75, "pixel_threshold": 1.0, "unreadable": []}
+
+
+def _trainer(settings: Settings, progress: Progress | None = None, say: Any = None) -> Trainer:
+    model = SSVQVAE(3, settings.model)
+    return Trainer(model, make_optimiser(model, settings), settings, progress or Progress(), say)
+
+
+def test_training_brings_the_loss_down(small: Build, batches: Batches) -> None:
+    trainer = _trainer(small(training={"steps": 60, "learning_rate": 3e-3}))
+    data = batches()
+    trainer.run(data, 1)
+    first = trainer.losses
+    trainer.run(data, 60)
+    assert trainer.losses["reconstruction"] < first["reconstruction"]  # type: ignore[operator]
+    assert trainer.losses["loss"] < first["loss"]  # type: ignore[operator]
+
+
+def test_steps_at_the_pace_of_the_schedule(small: Build, batches: Batches) -> None:
+    settings = small()
+    trainer = _trainer(settings)
+    trainer.run(batches(), 7)
+    assert trainer.optimiser.param_groups[0]["lr"] == learning_rate(6, settings.training)
+    assert trainer.progress.step == 7
+    assert trainer.progress.tiles_per_s > 0
+
+
+def test_an_ema_codebook_follows_normal_tiles_alone(small: Build, batches: Batches) -> None:
+    settings = small(model={"revive_below": 0})
+    batch = next(batches())
+    other = Batch(batch.pixels.clone(), batch.outliers, batch.weight)
+    other.pixels[-batch.outliers :] = 0.0
+    codebooks = []
+    for taken in (batch, other):
+        torch.manual_seed(5)
+        trainer = _trainer(settings)
+        trainer.run(iter([taken]), 1)
+        codebooks.append(trainer.model.quantizer.codebook)
+        assert int(trainer.used.sum()) == 6 * 16
+    assert torch.equal(*codebooks)
+
+
+def test_an_interval_is_put_on_record_and_said(small: Build, batches: Batches) -> None:
+    lines: list[str] = []
+    trainer = _trainer(small(), say=lines.append)
+    data = batches()
+    for stop in (10, 20):
+        trainer.run(data, stop)
+        trainer.close_interval(OUTCOME)
+    first, last = trainer.progress.history
+    assert (first["step"], last["step"]) == (10, 20)
+    assert last["validation_auroc"] == 0.75
+    assert last["loss"] == pytest.approx(0.5 * last["normal"] + 0.5 * last["outlier"], rel=1e-5)
+    assert 1 <= last["perplexity"] <= last["codes_used"] + 1e-3 <= 16.1
+    assert sum(trainer.progress.codebook_usage) == 10 * 6 * 16
+    assert lines[-1].startswith("step 20/20")
+    assert "validation AUROC 0.750" in lines[-1]
+
+
+def test_without_outliers_the_record_says_so(small: Build, batches: Batches) -> None:
+    trainer = _trainer(small())
+    trainer.run(batches(outliers=0), 3)
+    trainer.close_interval(OUTCOME | {"auroc": None})
+    assert trainer.progress.history[0]["outlier"] is None
+    assert trainer.losses["loss"] == trainer.losses["normal"]
+
+
+def test_negation_that_runs_away_is_stopped_with_the_settings_named(small: Build, batches: Batches) -> None:
+    settings = small(
+        objective={"form": "negation", "eta": 0.1}, training={"steps": 5000, "learning_rate": 0.05}
+    )
+    trainer = _trainer(settings)
+    with pytest.raises(TrainingError) as failure:
+        trainer.run(batches(), 5000)
+    message = str(failure.value)
+    assert trainer.progress.step < 1000
+    assert f"at step {trainer.progress.step}" in message
+    for name in ("objective.form=negation", "training.learning_rate=0.05", "objective.eta=0.1"):
+        assert name in message
+    assert "try objective.form=hinge" in message
+
+
+def test_the_hinge_survives_the_same_settings(small: Build, batches: Batches) -> None:
+    settings = small(
+        objective={"form": "hinge", "eta": 0.1}, training={"steps": 300, "learning_rate": 0.05}
+    )
+    trainer = _trainer(settings)
+    trainer.run(batches(), 300)
+    assert abs(trainer.losses["loss"]) < 10  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_is_stopped_at_once(small: Build, batches: Batches, value: float) -> None:
+    batch = next(batches())
+    batch.pixels[0, 0, 0, 0] = value
+    trainer = _trainer(small())
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step 1"):
+        trainer.run(iter([batch]), 1)
+
+
+def test_a_resumed_run_is_watched_by_its_first_loss(small: Build, batches: Batches) -> None:
+    progress = Progress(step=10, history=[{"loss": 1e-9}])
+    trainer = _trainer(small(), progress)
+    batch = next(batches())
+    batch.pixels[:] *= 1e4
+    with pytest.raises(TrainingError, match="at step 11"):
+        trainer.run(iter([batch]), 11)
