@@ -84,12 +84,22 @@ class TileSettings(_Section):
 class ModelSettings(_Section):
     """The ss-VQ-VAE network (paper, section IV-D)."""
 
-    encoder: Literal["pixels"] = Field("pixels", description="pixels: the paper's network, from scratch.")
+    encoder: Literal["pixels", "features"] = Field(
+        "pixels",
+        description="pixels: the paper's network, from scratch; features: small layers on a frozen pretrained"
+        " network, EfficientNet-Lite0.",
+    )
+    stem_weights: str | None = Field(
+        None,
+        description="features: file or URI of other weights of EfficientNet-Lite0, safetensors; none: ImageNet.",
+    )
     hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
-    residual_hidden: int = Field(32, ge=4, description="Channels inside a residual block.")
-    residual_layers: int = Field(2, ge=0, description="Residual blocks in encoder and decoder each.")
+    residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
+    residual_layers: int = Field(2, ge=0, description="pixels: residual blocks in encoder and decoder each.")
     codebook_size: int = Field(512, ge=2, description="K, number of embeddings.")
-    embedding_dim: int = Field(64, ge=2, description="d, size of an embedding.")
+    embedding_dim: int = Field(
+        64, ge=2, description="d, size of an embedding; features: of its learned part, beside the features."
+    )
     codebook: Literal["ema", "gradient"] = Field(
         "ema", description="ema: moving averages of normal encodings; gradient: eq. 1's codebook loss."
     )
@@ -102,13 +112,26 @@ class ModelSettings(_Section):
 class ObjectiveSettings(_Section):
     """The semi-supervised loss (paper, eq. 2 to 4)."""
 
-    form: Literal["bounded", "negation"] = Field(
-        "bounded", description="negation: eq. 3 as printed, unbounded below; bounded: a hinge on the score."
+    form: Literal["negation", "hinge", "inverse", "hypersphere", "deviation"] = Field(
+        "hinge",
+        description="Outlier term. negation: eq. 3, unbounded below; the others bounded, in the distance that"
+        " is scored: hinge, inverse (Deep SAD), hypersphere (HSC, FCDD), deviation (DevNet).",
+    )
+    labels: Literal["position", "tile"] = Field(
+        "position",
+        description="What of an outlier's tile is pushed away. position: what its mask marks; tile: all of"
+        " it, the paper's way.",
     )
     eta: float = Field(0.5, gt=0, le=1, description="Supervision coefficient: weight of the normal term.")
     beta: float = Field(1.0, gt=0, description="Commitment coefficient.")
     margin: float = Field(
-        16.0, gt=1, description="bounded: how many times the normal squared distance an outlier should reach."
+        16.0, gt=1, description="hinge: how many times the normal squared distance an outlier should reach."
+    )
+    trim: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Share of a step's unlabelled tiles, those with the largest loss, that is left out.",
     )
 
 
@@ -259,6 +282,15 @@ class Settings(_Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     ray: RaySettings = RaySettings()
     storage: StorageSettings = Field(StorageSettings(), exclude=True)
+
+    @model_validator(mode="after")
+    def _stem_sees_colour(self) -> Settings:
+        if self.model.encoder == "features" and self.tiles.channels != 3:
+            raise ValueError(
+                f"model.encoder=features needs tiles.channels=3, found {self.tiles.channels}; grey images are"
+                " replicated"
+            )
+        return self
 
 
 def load_settings(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:

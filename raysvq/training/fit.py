@@ -145,7 +145,7 @@ class Trainer:
                 f" objective.form={self.settings.objective.form},"
                 f" training.learning_rate={self.settings.training.learning_rate:g},"
                 f" objective.eta={self.settings.objective.eta:g};"
-                " try objective.form=bounded, a smaller learning rate or a larger eta"
+                " try objective.form=hinge, a smaller learning rate or a larger eta"
             )
 
     def _line(self) -> str:

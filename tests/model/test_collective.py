@@ -26,7 +26,7 @@ from raysvq.settings import ModelSettings, ObjectiveSettings
 
 NORMAL, OUTLIERS, SIDE = 8, 4, 16  # the whole batch
 STEPS = 3
-CASES = [(kind, form) for kind in ("ema", "gradient") for form in ("bounded", "negation")]
+CASES = [(kind, form) for kind in ("ema", "gradient") for form in ("hinge", "negation")]
 LONG = 50
 
 Results = dict[str, Tensor]

@@ -22,7 +22,7 @@ OUTCOME = {"image_scores": [], "anomalous": [], "auroc": 0.75, "pixel_threshold"
 
 
 def _trainer(settings: Settings, progress: Progress | None = None, say: Any = None) -> Trainer:
-    model = SSVQVAE(3, settings.model)
+    model = SSVQVAE(settings)
     return Trainer(model, make_optimiser(model, settings), settings, progress or Progress(), say)
 
 
@@ -97,13 +97,11 @@ def test_negation_that_runs_away_is_stopped_with_the_settings_named(small: Build
     assert f"at step {trainer.progress.step}" in message
     for name in ("objective.form=negation", "training.learning_rate=0.05", "objective.eta=0.1"):
         assert name in message
-    assert "try objective.form=bounded" in message
+    assert "try objective.form=hinge" in message
 
 
-def test_the_bounded_form_survives_the_same_settings(small: Build, batches: Batches) -> None:
-    settings = small(
-        objective={"form": "bounded", "eta": 0.1}, training={"steps": 300, "learning_rate": 0.05}
-    )
+def test_the_hinge_survives_the_same_settings(small: Build, batches: Batches) -> None:
+    settings = small(objective={"form": "hinge", "eta": 0.1}, training={"steps": 300, "learning_rate": 0.05})
     trainer = _trainer(settings)
     trainer.run(batches(), 300)
     assert abs(trainer.losses["loss"]) < 10  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ Build = Callable[..., Settings]
 
 def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Build) -> None:
     settings = small()
-    model = SSVQVAE(3, settings.model)
+    model = SSVQVAE(settings)
 
     def tiles() -> Iterator[Batch]:
         while True:
@@ -37,7 +37,7 @@ def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Bu
 
 
 def test_start_survives_images_of_one_shade(small: Build) -> None:
-    model = SSVQVAE(3, small().model)
+    model = SSVQVAE(small())
     start_from_data(model, iter(lambda: Batch(torch.full((64, 3, 16, 16), 0.5), 0, None), None), small())
     assert bool(torch.isfinite(model.quantizer.codebook).all())
     assert bool(torch.isfinite(model.distance_map(torch.rand(2, 3, 16, 16))).all())
