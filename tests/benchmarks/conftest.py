@@ -1,4 +1,4 @@
-"""A few generated images, and a small stand-in for the network of frozen features."""
+"""A few generated images, and a small stand-in for the pretrained stem."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.methods import features
 from benchmarks.methods.protocol import Manifests
@@ -27,21 +27,10 @@ def manifests(data: Path, tmp_path: Path) -> Manifests:
     return Manifests(data, tmp_path)
 
 
-class _Stem(nn.Module):
-    """Three coarser and coarser layers, of random weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList([nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 6, 2, 2), nn.Conv2d(6, 8, 2, 2)])
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        found = []
-        for layer in self.layers:
-            x = torch.relu(layer(x))
-            found.append(x)
-        return found
-
-
 @pytest.fixture
 def _small_stem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(features, "_network", _Stem)
+    def stem() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(3, 18, 8, 8), nn.ReLU())
+
+    monkeypatch.setattr(features, "_stem", stem)

@@ -90,7 +90,7 @@ def test_a_bank_of_all_positions_gives_training_images_no_distance(
     manifest = manifests("sample", NO_LABELS, 0)
     normal = read_bytes(select(manifest, split="train")["uri"].to_pylist()[0])
     bank, centres = fit_memory_bank(manifest, settings), fit_kmeans(manifest, settings)
-    assert bank.entries.shape[1] == centres.entries.shape[1] == 4 + 6 + 8
+    assert bank.entries.shape[1] == centres.entries.shape[1] == 18
     assert len(centres.entries) == 512
     assert bank(normal).anomaly_map.shape == (8, 8)
     assert bank(normal).image_score < 1e-3 < centres(normal).image_score
