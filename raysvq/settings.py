@@ -151,8 +151,16 @@ class TrainingSettings(_Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU for each worker where the cluster has enough, else CPU."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32. Codebook,"
+        " losses and validation are in float32.",
+    )
     flips: bool = Field(True, description="Mirror batches at random; not for objects that face one way.")
     validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations without a better AUROC; none: never."
+    )
     validation_images: int = Field(512, ge=2, description="At most this many validation images are scored.")
     cache_mib: int = Field(
         512, ge=0, description="A worker keeps its tiles in memory after the first epoch, up to this size."

@@ -29,6 +29,7 @@ from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.relay import relay
 from raysvq.settings import RaySettings, Settings, load_settings
 from raysvq.storage import read_bytes
+from raysvq.training.events import NAME, event_file
 from raysvq.training.launch import train
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import validate, validation_images
@@ -85,12 +86,13 @@ def _training_workers(driver: psutil.Process) -> list[psutil.Process]:
     ]
 
 
-def _assert_as_undisturbed(bundle: Bundle, setup: Setup) -> None:
+def _assert_as_undisturbed(bundle: Bundle, setup: Setup, out: Path) -> None:
     expected = setup.undisturbed
     steps = [row["step"] for row in bundle.history["history"]]
     assert steps == list(range(EVERY, STEPS + 1, EVERY))
     assert bundle.training["best_step"] == expected.training["best_step"]
     assert bundle.reference == expected.reference
+    assert (out / "logs" / NAME).read_bytes() == event_file(bundle.history["history"])
     for name, value in expected.model.state_dict().items():
         assert torch.equal(bundle.model.state_dict()[name], value), name
 
@@ -126,7 +128,7 @@ def test_a_killed_worker_leaves_no_trace(setup: Setup, tmp_path: Path) -> None:
     bundle = train(setup.manifest, str(tmp_path), setup.settings)
     killer.join()
     assert killed
-    _assert_as_undisturbed(bundle, setup)
+    _assert_as_undisturbed(bundle, setup, tmp_path)
     assert load_bundle(str(tmp_path)).model_digest == setup.undisturbed.model_digest
 
 
@@ -145,5 +147,5 @@ def test_a_killed_driver_leaves_no_trace(setup: Setup, tmp_path: Path) -> None:
     assert workers
     psutil.wait_procs(workers, WAIT_S)
     assert not (tmp_path / "bundle.json").exists()
-    _assert_as_undisturbed(train(setup.manifest, str(tmp_path), setup.settings), setup)
+    _assert_as_undisturbed(train(setup.manifest, str(tmp_path), setup.settings), setup, tmp_path)
     assert not (tmp_path / "_training").exists()
