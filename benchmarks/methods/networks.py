@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.methods.samples import Samples
 from raysvq.errors import TrainingError
 from raysvq.evaluation.metrics import image_auroc
-from raysvq.model.network import pixel_decoder, pixel_encoder
+from raysvq.model.pixels import pixel_decoder, pixel_encoder
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes

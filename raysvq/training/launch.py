@@ -21,7 +21,7 @@ from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError
 from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
-from raysvq.model.network import CELL, SSVQVAE
+from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
 from raysvq.settings import Settings, digest
@@ -65,7 +65,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         datasets = {"normal": normal_tiles(manifest, settings, voice)}
         outliers = 0
         if training_set["outliers"]:
-            marked = outlier_tiles(manifest, settings, CELL, voice)
+            marked = outlier_tiles(manifest, settings, cell_size(settings.model), voice)
             marked.context.execution_options.preserve_order = True
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
@@ -201,7 +201,7 @@ def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progre
     checkpoint = result.get_best_checkpoint("selection", "max")
     if checkpoint is None:
         raise TrainingError("Ray Train returned no checkpoint")
-    model = SSVQVAE(settings.tiles.channels, settings.model)
+    model = SSVQVAE(settings)
     with checkpoint.as_directory() as folder:
         load_model(Path(folder), model)
         return model.eval(), load_progress(Path(folder))
