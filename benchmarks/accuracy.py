@@ -55,8 +55,8 @@ def complete(jobs: Sequence[Job], records: Records, manifests: Manifests) -> Non
                 records.add(known | {"method": job.method})
         if missing:
             print(f"[{number} of {len(jobs)}] {job}", flush=True)
-            for finished in run(job, missing, manifests):
-                records.add(finished)
+            for one in run(job, missing, manifests):
+                records.add(one)
 
 
 def finished(jobs: Sequence[Job], records: Records) -> Found:

@@ -8,6 +8,8 @@ raysvq's `features` encoder starts from, standardised per channel.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
 
+Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
+
 CENTRES = 512
 BANK = 12_000
 _POSITIONS = 50_000  # that k-means sees, drawn at random
@@ -26,23 +30,18 @@ _BATCH = 8
 
 
 class Dictionary(nn.Module):
-    """Entries among frozen features; none until it is given some."""
+    """Frozen features, and entries among them."""
 
-    def __init__(self, normals: np.ndarray) -> None:
-        """Fit mean and deviation of each channel on (N, H, W, 3) normal images."""
+    def __init__(self, normals: np.ndarray, choose: Choose) -> None:
+        """Fit mean and deviation of each channel on (N, H, W, 3) normal images, then choose entries."""
         super().__init__()
         self.stem = Stem()
         self.stem.load(None)
+        parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
         with torch.inference_mode():
-            stemmed = torch.cat(
-                [
-                    self.stem(to_model_input(normals[start : start + _BATCH], torch.device("cpu")))
-                    for start in range(0, len(normals), _BATCH)
-                ]
-            )
+            stemmed = torch.cat([self.stem(to_model_input(part, torch.device("cpu"))) for part in parts])
         self.mean, self.std = statistics(stemmed, by_position=False)
-        self.normals = ((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2)  # (P, C)
-        self.entries = self.normals[:0]  # (K, C)
+        self.entries = choose(((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries."""
@@ -53,18 +52,22 @@ class Dictionary(nn.Module):
 
 def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:
     """Entries are the centres of normal features, found as the codebook of raysvq is started."""
-    dictionary = Dictionary(training_samples(manifest, settings).normal["tile"])
-    positions = _some(dictionary.normals, _POSITIONS, settings)
-    quantizer = Quantizer(CENTRES, positions.shape[1], "ema", decay=0.99, revive_below=0.0)
-    quantizer.start_from(positions, settings.training.seed)
-    dictionary.entries = quantizer.codebook
-    return ImageScorer(dictionary, settings, settings.scoring)
+
+    def centres(positions: Tensor) -> Tensor:
+        quantizer = Quantizer(CENTRES, positions.shape[1], "ema", decay=0.99, revive_below=0.0)
+        quantizer.start_from(_some(positions, _POSITIONS, settings), settings.training.seed)
+        return quantizer.codebook
+
+    return _fit(manifest, settings, centres)
 
 
 def fit_memory_bank(manifest: str, settings: Settings) -> ImageScorer:
     """Entries are normal features drawn at random."""
-    dictionary = Dictionary(training_samples(manifest, settings).normal["tile"])
-    dictionary.entries = _some(dictionary.normals, BANK, settings)
+    return _fit(manifest, settings, lambda positions: _some(positions, BANK, settings))
+
+
+def _fit(manifest: str, settings: Settings, choose: Choose) -> ImageScorer:
+    dictionary = Dictionary(training_samples(manifest, settings).normal["tile"], choose)
     return ImageScorer(dictionary, settings, settings.scoring)
 
 

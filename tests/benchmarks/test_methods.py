@@ -89,7 +89,7 @@ def test_a_bank_of_all_positions_gives_training_images_no_distance(
     manifest = manifests("sample", NO_LABELS, 0)
     normal = read_bytes(select(manifest, split="train")["uri"].to_pylist()[0])
     bank, centres = fit_memory_bank(manifest, settings), fit_kmeans(manifest, settings)
-    assert len(centres.model.entries) == 512 < len(bank.model.entries) == len(bank.model.normals)
+    assert len(centres.model.entries) == 512 < len(bank.model.entries) < 12_000
     assert bank(normal).anomaly_map.shape == (8, 8)
     assert bank(normal).image_score < 1e-3 < centres(normal).image_score
 
