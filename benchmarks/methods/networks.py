@@ -55,7 +55,7 @@ class PixelNetwork(nn.Module):
 
 def first_normals(samples: Samples, settings: Settings) -> Tensor:
     """As many normal tiles as raysvq fixes its input on, drawn at random. (B, C, H, W) in [0, 1]"""
-    count = -(-START_PIXELS // settings.tiles.size**2)
+    count = -(-START_PIXELS["pixels"] // settings.tiles.size**2)
     tiles = samples.normal["tile"]
     chosen = np.random.default_rng(settings.training.seed).permutation(len(tiles))[:count]
     return to_model_input(tiles[chosen], torch.device("cpu"))

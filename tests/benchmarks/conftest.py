@@ -1,14 +1,11 @@
-"""A few generated images, and a small stand-in for the pretrained stem."""
+"""A few generated images and their manifests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
-from benchmarks.methods import features
 from benchmarks.methods.protocol import Manifests
 from raysvq.imaging.sample import write_sample
 
@@ -25,12 +22,3 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def manifests(data: Path, tmp_path: Path) -> Manifests:
     """Those of the sample, in a folder of the test."""
     return Manifests(data, tmp_path)
-
-
-@pytest.fixture
-def _small_stem(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stem() -> nn.Module:
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Conv2d(3, 18, 8, 8), nn.ReLU())
-
-    monkeypatch.setattr(features, "_stem", stem)
