@@ -11,8 +11,9 @@ from raysvq.data.manifest import select
 from raysvq.data.stream import Batch, Cutter, _normal_cutter, _outlier_cutter
 from raysvq.model.network import cell_size
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
-from raysvq.settings import Settings
+from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.batches import Tiles
+from raysvq.training.jitter import with_copies
 from raysvq.training.loader import Columns, in_memory
 
 
@@ -23,9 +24,12 @@ class Samples:
     normal: Columns
     outlier: Columns | None
 
-    def tiles(self) -> Tiles:
+    def tiles(self, training: TrainingSettings) -> Tiles:
         """The same, as batches are drawn from."""
-        return Tiles(in_memory(self.normal), in_memory(self.outlier) if self.outlier else None)
+        if self.outlier is None:
+            return Tiles(in_memory(self.normal))
+        outlier = with_copies(in_memory(self.outlier), training.outlier_copies, training.seed)
+        return Tiles(in_memory(self.normal), outlier)
 
 
 class Aloud:
