@@ -54,7 +54,7 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
         and (
             capacity.keeps_a_cpu(workers, share)
             if least == workers
-            else _keep_a_cpu_each(capacity, share, use_gpu)
+            else _keep_a_cpu_each(capacity, share, use_gpu, workers)
         )
     )
     cpus = next(fitting, None)
@@ -86,10 +86,10 @@ def _require_shares(batch_size: int, least: int, most: int) -> None:
         )
 
 
-def _keep_a_cpu_each(capacity: Capacity, share: float, use_gpu: bool) -> bool:
+def _keep_a_cpu_each(capacity: Capacity, share: float, use_gpu: bool, workers: int) -> bool:
     """Whether each node full of workers has a CPU left to read with, whichever nodes are lost."""
     full = (
-        (node, min(int(node.cpus / share), int(node.gpus)) if use_gpu else int(node.cpus / share))
+        (node, min(workers, int(node.cpus / share), int(node.gpus) if use_gpu else workers))
         for node in capacity.nodes
     )
     return all(node.cpus - held * share >= 1 for node, held in full if held)
