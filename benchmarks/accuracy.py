@@ -10,8 +10,8 @@ again, so that an interrupted command goes on where it was; after a change of co
 that takes no labels is trained once a seed and measured on the test images of every level.
 
 Figures are those of `raysvq evaluate`, mean and standard deviation over the seeds; tile AUROC is taken on
-tiles of 64 x 64 pixels, of which 5 % are marked, for every method. `score ms` is of one image, from file to
-map.
+tiles of 64 x 64 pixels, anomalous where 5 % are marked, for every method. `train s` is from manifest to
+model, `score ms` from file to map, of one image.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def complete(jobs: Sequence[Job], records: Records, manifests: Manifests) -> Non
                 records.add(known | {"method": job.method})
         if missing:
             print(f"[{number} of {len(jobs)}] {job}", flush=True)
-            for finished in run(job, missing, manifests):
-                records.add(finished)
+            for one in run(job, missing, manifests):
+                records.add(one)
 
 
 def finished(jobs: Sequence[Job], records: Records) -> Found:

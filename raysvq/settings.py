@@ -91,7 +91,7 @@ class ModelSettings(_Section):
     )
     stem_weights: str | None = Field(
         None,
-        description="features: file or URI of other weights of EfficientNet-Lite0, safetensors; none: ImageNet.",
+        description="features: safetensors file or URI of other weights; none: ImageNet's.",
     )
     hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
     residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
@@ -160,6 +160,9 @@ class TrainingSettings(_Section):
         "auto",
         description="Of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32. Codebook,"
         " losses and validation are in float32.",
+    )
+    outlier_copies: int = Field(
+        0, ge=0, description="Copies of each labelled tile to learn from, slightly moved, scaled, brightened."
     )
     flips: bool = Field(True, description="Mirror batches at random; not for objects that face one way.")
     validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.methods.samples import Samples
 from raysvq.errors import TrainingError
 from raysvq.evaluation.metrics import image_auroc
-from raysvq.model.network import pixel_decoder, pixel_encoder
+from raysvq.model.pixels import pixel_decoder, pixel_encoder
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
@@ -55,7 +55,7 @@ class PixelNetwork(nn.Module):
 
 def first_normals(samples: Samples, settings: Settings) -> Tensor:
     """As many normal tiles as raysvq fixes its input on, drawn at random. (B, C, H, W) in [0, 1]"""
-    count = -(-START_PIXELS // settings.tiles.size**2)
+    count = -(-START_PIXELS["pixels"] // settings.tiles.size**2)
     tiles = samples.normal["tile"]
     chosen = np.random.default_rng(settings.training.seed).permutation(len(tiles))[:count]
     return to_model_input(tiles[chosen], torch.device("cpu"))

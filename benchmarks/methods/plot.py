@@ -32,7 +32,7 @@ def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
     sets = list(dict.fromkeys(name for name, _, _ in found))
     kinds = {level.kind for _, _, level in found if level.value}
     figure = Figure(figsize=(4.2 * len(sets), 7.2))
-    axes = figure.subplots(len(_FIGURES), len(sets), squeeze=False, sharex="col")
+    axes = figure.subplots(len(_FIGURES), len(sets), squeeze=False, sharex="col", sharey="row")
     for column, name in enumerate(sets):
         of_set = {place[1:]: runs for place, runs in found.items() if place[0] == name}
         for row, (key, title) in enumerate(_FIGURES.items()):
@@ -40,9 +40,11 @@ def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
             axes[row][column].set_ylabel("" if column else title)
         axes[0][column].set_title(name)
         axes[-1][column].set_xlabel("γ = M / (M + N)" if kinds == {"gamma"} else "labelled outliers M")
-    figure.legend(
-        *axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False, labelcolor=_GREY
-    )
+    named = [axis.get_legend_handles_labels() for axis in axes[0]]
+    legend = {
+        title: handle for handles, titles in named for handle, title in zip(handles, titles, strict=True)
+    }
+    figure.legend(legend.values(), legend, loc="lower center", ncols=3, frameon=False, labelcolor=_GREY)
     figure.tight_layout(rect=(0, 0.11, 1, 1))
     figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), transparent=True, dpi=150)

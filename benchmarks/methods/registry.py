@@ -21,7 +21,7 @@ class Method:
 
     title: str
     fit: Callable[[str, Settings], Scorer]
-    encoder: str | None  # that is trained: pixels or features
+    encoder: str  # pixels or features
     overrides: tuple[str, ...] = ()
     uses_labels: bool = True
 
@@ -30,11 +30,10 @@ class Method:
         config = self.encoder
         if config == "pixels":
             config = "objects" if set_name in OBJECTS else "textures"
-        seeds = [f"split.seed={seed}", f"training.seed={seed}", "split.gamma=null"]
+        seeds = [f"split.seed={seed}", f"training.seed={seed}", "split.gamma=null", "split.outliers=null"]
         return load_settings(config, [*self.overrides, *overrides, *seeds])
 
 
-FROZEN = ("tiles.mode=whole", "tiles.size=256")
 NEGATION = ("objective.form=negation", "objective.labels=tile")  # eq. 3 to the letter
 
 METHODS = {
@@ -46,6 +45,6 @@ METHODS = {
     "pixels-negation": Method("ss-VQ-VAE, pixels, negation", fit_ss_vq_vae, "pixels", NEGATION),
     "deep-sad": Method("Deep SAD, pixels", fit_deep_sad, "pixels"),
     "autoencoder": Method("autoencoder, pixels", fit_autoencoder, "pixels", uses_labels=False),
-    "kmeans": Method("k-means of frozen features", fit_kmeans, None, FROZEN, uses_labels=False),
-    "memory-bank": Method("memory bank of features", fit_memory_bank, None, FROZEN, uses_labels=False),
+    "kmeans": Method("k-means of frozen features", fit_kmeans, "features", uses_labels=False),
+    "memory-bank": Method("memory bank of features", fit_memory_bank, "features", uses_labels=False),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from raysvq.data.manifest import select
 from raysvq.data.stream import Batch, Cutter, _normal_cutter, _outlier_cutter
-from raysvq.model.network import CELL
+from raysvq.model.network import cell_size
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings
 from raysvq.training.batches import Tiles
@@ -38,7 +38,7 @@ class Aloud:
 
 def training_samples(manifest: str, settings: Settings) -> Samples:
     """Decode and cut all training images."""
-    outlier = _cut(manifest, ANOMALOUS, _outlier_cutter(settings, CELL, Aloud()))
+    outlier = _cut(manifest, ANOMALOUS, _outlier_cutter(settings, cell_size(settings.model), Aloud()))
     normal = _cut(manifest, NORMAL, _normal_cutter(settings, Aloud()))
     return Samples(normal, outlier if len(outlier["tile"]) else None)
 

