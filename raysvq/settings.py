@@ -148,6 +148,11 @@ class TrainingSettings(_Section):
     )
     seed: int = Field(0, ge=0, description="Seed of weights, shuffles and codebook draws.")
     workers: int = Field(1, ge=1, description="Data-parallel workers.")
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        description="Start, and go on after a loss, with as few; others join when there is room. None: all.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU for each worker where the cluster has enough, else CPU."
     )
@@ -171,6 +176,12 @@ class TrainingSettings(_Section):
     max_failures: int = Field(
         2, ge=0, description="Worker failures survived by restarting from a checkpoint."
     )
+
+    @model_validator(mode="after")
+    def _a_range(self) -> TrainingSettings:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers={self.min_workers} is more than workers={self.workers}")
+        return self
 
 
 class AnomalySettings(_Section):

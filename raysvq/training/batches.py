@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -53,6 +53,16 @@ class DataPosition:
     batches: int = 0
     normal: Position = field(default_factory=Position)
     outlier: Position = field(default_factory=Position)
+
+    def shared_out(self, before: int, now: int) -> DataPosition:
+        """The position where `now` workers go on with what `before` had begun.
+
+        Normal tiles are split among the workers, so each goes on at the same share of its new part of the
+        epoch: some tiles of this epoch come twice, as many not at all. Outliers are each worker's whole.
+        """
+        if before == now:
+            return self
+        return replace(self, normal=replace(self.normal, row=self.normal.row * before // now))
 
 
 class Batches:

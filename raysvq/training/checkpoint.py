@@ -28,6 +28,7 @@ class Progress:
     """Where a training run stands."""
 
     step: int = 0
+    workers: int = 1
     position: DataPosition = field(default_factory=DataPosition)
     history: list[dict[str, Any]] = field(default_factory=list)  # a row a validation
     codebook_usage: list[float] = field(default_factory=list)  # since the last validation

@@ -122,6 +122,7 @@ class Trainer:
         progress.codebook_usage = self.used.tolist()
         row = {
             "step": progress.step,
+            "workers": progress.workers,
             **self.pace.row(progress.step, training.batch_size, self.device),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             **self.losses,

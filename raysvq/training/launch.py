@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
-from raysvq.settings import Settings, digest
+from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.plan import WorkerPlan, plan_workers
@@ -34,6 +35,13 @@ from raysvq.training.worker import train_on_worker
 
 PROBED = 32
 _LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
+# Settings that a run may go on with changed; the split is part of the data.
+_FREE: Any = {
+    "split": True,
+    "evaluation": True,
+    "ray": True,
+    "training": {"workers", "min_workers", "max_failures"},
+}
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -88,7 +96,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         "outlier_tiles": outliers,
         "steps": history[-1]["step"],
         "best_step": progress.step,
-        "workers": plan.workers,
+        "workers": progress.workers,
         "device": "cuda" if plan.use_gpu else "cpu",
         "precision": progress.precision,
         **summarise(history, settings.training.batch_size),
@@ -119,7 +127,9 @@ def _trainer(
             execution_options=ray.data.ExecutionOptions(preserve_order=True),
         ),
         scaling_config=ScalingConfig(
-            num_workers=plan.workers, use_gpu=plan.use_gpu, resources_per_worker=plan.resources
+            num_workers=plan.number,  # type: ignore[arg-type]  # Train V2 takes a range
+            use_gpu=plan.use_gpu,
+            resources_per_worker=plan.resources,
         ),
         run_config=RunConfig(
             name=name,
@@ -187,9 +197,13 @@ def _announce(
         f"training on {training_set['normals']} normal images and {outliers} anomalous tiles of"
         f" {training_set['outliers']} labelled outliers; validating on {len(images) - labelled} normal and"
         f" {labelled} anomalous images\n"
-        f"{settings.training.steps} steps of {settings.training.batch_size} tiles on {plan.workers}"
+        f"{settings.training.steps} steps of {settings.training.batch_size} tiles on {_range(plan)}"
         f" {'GPU' if plan.use_gpu else 'CPU'} worker(s); starting them takes some seconds"
     )
+
+
+def _range(plan: WorkerPlan) -> str:
+    return str(plan.workers) if plan.least == plan.workers else f"{plan.least} to {plan.workers}"
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[dict[str, Any]]]:
@@ -249,5 +263,6 @@ def _run_name(manifest: str, settings: Settings) -> str:
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             count += 1
             total += int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=16).digest(), "big")
-    key = f"{digest(settings)}:{count}:{total % 2**128:x}"
+    decisive = json.dumps(settings.model_dump(mode="json", exclude=_FREE), sort_keys=True)
+    key = f"{decisive}:{count}:{total % 2**128:x}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -51,10 +51,8 @@ def pace_line(pace: Pace, step: int, settings: TrainingSettings) -> str:
     seconds = max(pace.seconds, 1e-9)
     tiles_per_s = (step - pace.first) * settings.batch_size / seconds
     left = (settings.steps - step) * settings.batch_size / max(tiles_per_s, 1e-9)
-    return (
-        f"step {step}/{settings.steps}  {tiles_per_s:.0f} tiles/s, {pace.waited / seconds:.0%} of the time"
-        f" waiting for data  {left:.0f} s left"
-    )
+    waiting = f"{100 * pace.waited / seconds:.0f} % waiting for data"
+    return f"step {step}/{settings.steps}  {tiles_per_s:.0f} tiles/s  {waiting}  {left:.0f} s left"
 
 
 def validation_line(row: dict[str, Any], codes: int) -> str:

@@ -41,7 +41,8 @@ def start(
     """Make a model ready to be trained.
 
     Args:
-        checkpoint: goes on from it as if the run had not stopped.
+        checkpoint: goes on from it: as if the run had not stopped, where there are as many workers as
+            before, else with the data shared out anew.
         say: takes lines of progress.
         wrap: makes the model data-parallel.
     """
@@ -55,14 +56,16 @@ def start(
         progress = load_progress(checkpoint)
     else:
         model.load_stem()
-    batches = Batches(settings.training, _prepared(tiles, model, settings), place, progress.position)
+    before, progress.workers = progress.workers, place.workers
+    position = progress.position.shared_out(before, place.workers)
+    batches = Batches(settings.training, _prepared(tiles, model, settings), place, position)
     if not checkpoint:
         start_from_data(model, batches, settings)
     trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
-    if checkpoint:
+    if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
     else:
-        torch.manual_seed(settings.training.seed + 1 + place.rank)
+        torch.manual_seed(settings.training.seed + 1 + place.rank + progress.step)
     return trainer, batches
 
 

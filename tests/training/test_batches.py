@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from raysvq.settings import Settings
-from raysvq.training.batches import Batches, Place, Tiles
-from raysvq.training.loader import Columns, in_memory
+from raysvq.training.batches import Batches, DataPosition, Place, Tiles
+from raysvq.training.loader import Columns, Position, in_memory
 
 Build = Callable[..., Settings]
 CPU = torch.device("cpu")
@@ -113,3 +113,10 @@ def test_batches_go_on_from_a_position_as_if_never_stopped(small: Build) -> None
         assert torch.equal(one.weight, other.weight)
     assert broken.position == whole.position
     assert whole.position.normal.epoch == 33 * 6 // 50
+
+
+def test_other_workers_go_on_at_the_same_share_of_the_epoch() -> None:
+    position = DataPosition(11, Position(2, 60), Position(1, 5))
+    assert position.shared_out(2, 3) == DataPosition(11, Position(2, 40), Position(1, 5))
+    assert position.shared_out(2, 1) == DataPosition(11, Position(2, 120), Position(1, 5))
+    assert position.shared_out(2, 2) == position

@@ -32,6 +32,8 @@ def test_the_same_data_and_settings_go_on_with_the_same_run(small: Build, tmp_pa
     first = _run_name(_manifest(tmp_path / "a.parquet"), small())
     assert _run_name(_manifest(tmp_path / "b.parquet"), small()) == first
     assert _run_name(_manifest(tmp_path / "b.parquet"), small(training={"seed": 1})) != first
+    cluster = small(training={"workers": 2, "min_workers": 1, "max_failures": 9}, ray={"cpus": 3})
+    assert _run_name(_manifest(tmp_path / "b.parquet"), cluster) == first
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_data_always_keeps_its_cpu(cpus: float, gpus: int, nodes: int, workers: 
 )
 def test_workers_share_what_is_left_evenly(cpus: float, workers: int, each: float) -> None:
     plan = _plan(_capacity(cpus, 0, 1), workers=workers)
-    assert plan == WorkerPlan(workers, pytest.approx(each, abs=0.011), False, max(1, int(cpus / workers)))
+    assert plan == WorkerPlan(
+        workers, pytest.approx(each, abs=0.011), False, max(1, int(cpus / workers)), workers
+    )
     assert plan.resources == {"CPU": plan.cpus}
 
 
@@ -93,3 +95,36 @@ def test_a_batch_too_small_for_its_workers_is_refused() -> None:
 def test_too_many_workers_for_the_cpus_are_refused(cpus: float, workers: int) -> None:
     with pytest.raises(SettingsError, match=rf"`training\.workers`: {workers} workers .* {cpus} CPUs"):
         _plan(_capacity(cpus, 0, 1), workers=workers, batch_size=4 * workers)
+
+
+def test_an_elastic_run_starts_with_what_there_is() -> None:
+    plan = _plan(_capacity(8, 2, 2), workers=4, min_workers=1, batch_size=24)
+    assert plan.use_gpu
+    assert plan.number == (1, 4)
+    assert _plan(_capacity(8, 0, 1), workers=2).number == 2
+
+
+@given(cpus=st.integers(1, 32), gpus=st.integers(0, 8), nodes=st.integers(1, 6), least=st.integers(1, 2))
+def test_an_elastic_run_leaves_a_cpu_on_whatever_node_stays(
+    cpus: int, gpus: int, nodes: int, least: int
+) -> None:
+    capacity = _capacity(float(cpus * nodes), gpus, nodes)
+    try:
+        plan = _plan(capacity, workers=3, min_workers=least, batch_size=36)
+    except SettingsError:
+        assert cpus == 1
+        return
+    for node in capacity.nodes:
+        held = min(3, int(node.cpus / plan.cpus), int(node.gpus) if plan.use_gpu else 3)
+        assert not held or node.cpus - held * plan.cpus >= 1
+
+
+def test_every_number_of_workers_must_share_the_batch() -> None:
+    match = r"`training\.batch_size`: 128 .*training\.min_workers=2 to training\.workers=4; .* multiple of 12"
+    with pytest.raises(SettingsError, match=match):
+        _plan(_capacity(64, 0, 4), workers=4, min_workers=2, batch_size=128)
+
+
+def test_more_workers_at_least_than_at_most_are_refused() -> None:
+    with pytest.raises(ValueError, match="min_workers=3 is more than workers=2"):
+        TrainingSettings(workers=2, min_workers=3)

@@ -63,7 +63,7 @@ def test_the_wait_for_data_is_told_from_the_time_of_steps() -> None:
 def test_the_line_says_pace_wait_and_what_is_left() -> None:
     pace = Pace(10, seconds=4.0, waited=1.0)
     line = pace_line(pace, 20, TrainingSettings(steps=50, batch_size=32))
-    assert line == "step 20/50  80 tiles/s, 25% of the time waiting for data  12 s left"
+    assert line == "step 20/50  80 tiles/s  25 % waiting for data  12 s left"
 
 
 def test_a_run_s_pace_is_that_of_all_its_steps() -> None:
