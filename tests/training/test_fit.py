@@ -101,9 +101,7 @@ def test_negation_that_runs_away_is_stopped_with_the_settings_named(small: Build
 
 
 def test_the_hinge_survives_the_same_settings(small: Build, batches: Batches) -> None:
-    settings = small(
-        objective={"form": "hinge", "eta": 0.1}, training={"steps": 300, "learning_rate": 0.05}
-    )
+    settings = small(objective={"form": "hinge", "eta": 0.1}, training={"steps": 300, "learning_rate": 0.05})
     trainer = _trainer(settings)
     trainer.run(batches(), 300)
     assert abs(trainer.losses["loss"]) < 10  # type: ignore[arg-type]
