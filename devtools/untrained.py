@@ -14,4 +14,4 @@ def untrained_bundle(settings: Settings, threshold: float) -> Bundle:
     torch.manual_seed(0)
     validation = {"normal": 0, "anomalous": 0, "auroc": None}
     reference = Reference(threshold, "untrained", threshold, {}, validation)
-    return make_bundle(SSVQVAE(settings.tiles.channels, settings.model), settings, reference, {}, {})
+    return make_bundle(SSVQVAE(settings), settings, reference, {}, {})

@@ -84,12 +84,22 @@ class TileSettings(_Section):
 class ModelSettings(_Section):
     """The ss-VQ-VAE network (paper, section IV-D)."""
 
-    encoder: Literal["pixels"] = Field("pixels", description="pixels: the paper's network, from scratch.")
+    encoder: Literal["pixels", "features"] = Field(
+        "pixels",
+        description="pixels: the paper's network, from scratch; features: small layers on a frozen pretrained"
+        " network, EfficientNet-Lite0.",
+    )
+    stem_weights: str | None = Field(
+        None,
+        description="features: safetensors file or URI of other weights; none: ImageNet's.",
+    )
     hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
-    residual_hidden: int = Field(32, ge=4, description="Channels inside a residual block.")
-    residual_layers: int = Field(2, ge=0, description="Residual blocks in encoder and decoder each.")
+    residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
+    residual_layers: int = Field(2, ge=0, description="pixels: residual blocks in encoder and decoder each.")
     codebook_size: int = Field(512, ge=2, description="K, number of embeddings.")
-    embedding_dim: int = Field(64, ge=2, description="d, size of an embedding.")
+    embedding_dim: int = Field(
+        64, ge=2, description="d, size of an embedding; features: of its learned part, beside the features."
+    )
     codebook: Literal["ema", "gradient"] = Field(
         "ema", description="ema: moving averages of normal encodings; gradient: eq. 1's codebook loss."
     )
@@ -141,8 +151,16 @@ class TrainingSettings(_Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: a GPU for each worker where the cluster has enough, else CPU."
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32. Codebook,"
+        " losses and validation are in float32.",
+    )
     flips: bool = Field(True, description="Mirror batches at random; not for objects that face one way.")
     validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations without a better AUROC; none: never."
+    )
     validation_images: int = Field(512, ge=2, description="At most this many validation images are scored.")
     cache_mib: int = Field(
         512, ge=0, description="A worker keeps its tiles in memory after the first epoch, up to this size."
@@ -272,6 +290,15 @@ class Settings(_Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     ray: RaySettings = RaySettings()
     storage: StorageSettings = Field(StorageSettings(), exclude=True)
+
+    @model_validator(mode="after")
+    def _stem_sees_colour(self) -> Settings:
+        if self.model.encoder == "features" and self.tiles.channels != 3:
+            raise ValueError(
+                f"model.encoder=features needs tiles.channels=3, found {self.tiles.channels}; grey images are"
+                " replicated"
+            )
+        return self
 
 
 def load_settings(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:

@@ -105,7 +105,7 @@ def plate(seed: int) -> bytes:
 
 def _bundle(settings: Settings, contents: dict[str, bytes]) -> Bundle:
     torch.manual_seed(0)
-    model = SSVQVAE(3, settings.model)
+    model = SSVQVAE(settings)
     validation = {"normal": 0, "anomalous": 0, "auroc": None}
 
     def with_threshold(value: float) -> Bundle:

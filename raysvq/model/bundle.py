@@ -22,7 +22,7 @@ from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings, digest, parse_settings
 from raysvq.storage import join, read_bytes, write_bytes
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def load_bundle(folder: str) -> Bundle:
         if hashlib.sha256(weights).hexdigest() != summary["model_digest"]:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
         settings = parse_settings(summary["settings"])
-        model = SSVQVAE(settings.tiles.channels, settings.model)
+        model = SSVQVAE(settings)
         model.load_state_dict(safetensors.torch.load(weights))
         reference = Reference(**summary["reference"])
         return Bundle(

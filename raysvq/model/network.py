@@ -1,6 +1,6 @@
-"""The networks (paper, section IV-D and figure 4).
+"""Encoder, codebook and decoder as one model that takes plain pixels.
 
-Shapes: B batch, C channels, H and W pixels, d embedding_dim; the grid is H/4 x W/4.
+Shapes: B batch, C channels, H and W pixels, S what the stem makes of the channels, h and w grid.
 """
 
 from __future__ import annotations
@@ -10,57 +10,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from raysvq.model import pixels as on_pixels
+from raysvq.model import stem as on_features
+from raysvq.model.features import FeatureEncoder, feature_decoder
 from raysvq.model.quantizer import Quantized, Quantizer
-from raysvq.settings import ModelSettings
+from raysvq.settings import ModelSettings, Settings
 
-CELL = 4  # pixels along the side of a grid position
-
-
-class ResidualStack(nn.Module):
-    """Blocks of ReLU, 3x3, ReLU, 1x1 with a skip; a ReLU at the end."""
-
-    def __init__(self, hidden: int, residual_hidden: int, layers: int) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.ReLU(),
-                nn.Conv2d(hidden, residual_hidden, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(residual_hidden, hidden, 1),
-            )
-            for _ in range(layers)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + block(x)
-        return torch.relu(x)
+_FLOOR = 0.3  # of a feature's deviation over all positions, added to the one at a position
+_LEAST = 1e-3  # deviation of a channel that hardly varies
 
 
-def pixel_encoder(channels: int, settings: ModelSettings) -> nn.Sequential:
-    """(B, C, H, W) -> (B, d, H/4, W/4)."""
-    hidden = settings.hidden
-    return nn.Sequential(
-        nn.Conv2d(channels, hidden // 2, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(hidden // 2, hidden, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(hidden, hidden, 3, padding=1),
-        ResidualStack(hidden, settings.residual_hidden, settings.residual_layers),
-        nn.Conv2d(hidden, settings.embedding_dim, 1),
-    )
-
-
-def pixel_decoder(channels: int, settings: ModelSettings) -> nn.Sequential:
-    """(B, d, H/4, W/4) -> (B, C, H, W)."""
-    hidden = settings.hidden
-    return nn.Sequential(
-        nn.Conv2d(settings.embedding_dim, hidden, 3, padding=1),
-        ResidualStack(hidden, settings.residual_hidden, settings.residual_layers),
-        nn.ConvTranspose2d(hidden, hidden // 2, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.ConvTranspose2d(hidden // 2, channels, 4, stride=2, padding=1),
-    )
+def cell_size(settings: ModelSettings) -> int:
+    """Pixels along the side of a grid position."""
+    return on_features.CELL if settings.encoder == "features" else on_pixels.CELL
 
 
 @dataclass(frozen=True)
@@ -74,31 +36,51 @@ class Output:
 
 
 class SSVQVAE(nn.Module):
-    """Encoder, codebook and decoder, with the input's standardisation as part of the model.
+    """Stem, encoder, codebook and decoder, with the standardisation as part of the model.
 
-    Takes pixels in [0, 1]. `mean` and `std` (per channel, of the training normals) travel with
-    the weights, so nothing outside the model can prepare its input differently.
+    Takes pixels in [0, 1]. `mean` and `std` of what the stem gives for the training normals travel with
+    the weights, so nothing outside the model can prepare its input differently. On pixels there is no
+    stem, and they hold a value a channel; on features, one for each channel and grid position.
     """
 
-    def __init__(self, channels: int, settings: ModelSettings) -> None:
+    def __init__(self, settings: Settings) -> None:
+        """Random weights; `prepare` gets a model ready to learn."""
         super().__init__()
-        self.encoder = pixel_encoder(channels, settings)
-        self.quantizer = Quantizer(
-            settings.codebook_size,
-            settings.embedding_dim,
-            settings.codebook,
-            settings.decay,
-            settings.revive_below,
-        )
-        self.decoder = pixel_decoder(channels, settings)
+        model = settings.model
+        channels: int = settings.tiles.channels
+        self.settings = model
+        statistics: tuple[int, ...] = (channels, 1, 1)
+        dim = model.embedding_dim
+        if model.encoder == "features":
+            self.stem: nn.Module = on_features.Stem()
+            channels = on_features.Stem.channels
+            side = settings.tiles.size // on_features.CELL
+            statistics = (channels, side, side)
+            dim += channels
+            self.encoder: nn.Module = FeatureEncoder(channels, model)
+            self.decoder = feature_decoder(channels, model)
+        else:
+            self.stem = nn.Identity()
+            self.encoder = on_pixels.pixel_encoder(channels, model)
+            self.decoder = on_pixels.pixel_decoder(channels, model)
+        self.quantizer = Quantizer(model.codebook_size, dim, model.codebook, model.decay, model.revive_below)
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("mean", torch.zeros(statistics))
+        self.register_buffer("std", torch.ones(statistics))
+
+    def load_stem(self) -> None:
+        """Give a frozen stem its pretrained weights. Raises SettingsError."""
+        if isinstance(self.stem, on_features.Stem):
+            self.stem.load(self.settings.stem_weights)
 
     def standardise(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) pixels in [0, 1] -> zero mean and unit deviation on the training normals."""
-        return (pixels - self.mean[:, None, None]) / self.std[:, None, None]
+        """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) what the encoder takes and the decoder gives back.
+
+        Zero mean and unit deviation on the training normals.
+        """
+        standardised: Tensor = (self.stem(pixels) - self.mean) / self.std
+        return standardised
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, d, h, w) E(U)."""
@@ -115,3 +97,26 @@ class SSVQVAE(nn.Module):
         encoded = self.encoder(target)
         quantized = self.quantizer(encoded)
         return Output(target, encoded, quantized, self.decoder(quantized.quantize))
+
+
+def statistics(stemmed: Tensor, by_position: bool) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of (N, S, h, w) stem outputs of normal tiles, as `SSVQVAE` keeps them.
+
+    By position: (S, h, w), each averaged over the neighbouring positions. What is usual differs along
+    the border, and all over an object that always lies alike (Defard et al., PaDiM, ICPR 2021). The
+    deviation has a floor, as few normals may by chance agree in one place.
+    """
+    spread = stemmed.std(dim=(0, 2, 3)).clamp(min=_LEAST)[:, None, None]
+    if not by_position:
+        return stemmed.mean(dim=(0, 2, 3))[:, None, None], spread
+    mean = _smoothed(stemmed.mean(dim=0))
+    deviation = _smoothed(stemmed.var(dim=0, correction=0)).sqrt()
+    return mean, deviation + _FLOOR * spread
+
+
+def _smoothed(values: Tensor) -> Tensor:
+    """Averaged over 3 x 3 positions, weighted 1, 2, 1. (S, h, w)"""
+    weights = torch.tensor([0.25, 0.5, 0.25]).to(values)
+    kernel = torch.outer(weights, weights)[None, None]
+    padded = nn.functional.pad(values[:, None], (1, 1, 1, 1), mode="replicate")
+    return nn.functional.conv2d(padded, kernel)[:, 0]

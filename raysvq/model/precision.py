@@ -8,10 +8,11 @@ and the bundle carries the figure; `scoring.precision=auto` decides by it.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raysvq.model.bundle import Reference
 from raysvq.model.network import SSVQVAE
@@ -54,32 +55,33 @@ def relative_deviation(score: float, exact: float) -> float:
 
 
 class Bfloat16Distances:
-    """`SSVQVAE.distance_map` with the encoder's inner layers in bfloat16.
+    """`SSVQVAE.distance_map` with the costly layers in bfloat16: the stem, or an encoder's inner layers.
 
-    Its first and last layer cost little, and in float32 they keep image scores ten times closer: the
-    first sees every grey level, the last makes what is compared. Codebook and distances are float32.
+    The first and last layer of an encoder on pixels cost little, and in float32 they keep image scores ten
+    times closer: the first sees every grey level, the last makes what is compared. Codebook and distances
+    are float32.
 
     Only the distance to the nearest code is wanted, not which one it is:
     min_k ‖x − e_k‖² = ‖x‖² + 2 min_k (½‖e_k‖² − x·e_k). Encodings and codes are taken around the
-    codebook's mean, which the last layer takes off: far from the origin the terms would cancel.
+    codebook's mean: far from the origin the terms would cancel.
     """
 
     def __init__(self, model: SSVQVAE) -> None:
-        self.standardise = model.standardise
         codebook = model.quantizer.codebook.detach().float()
         centre = codebook.mean(dim=0)
         codes = codebook - centre
-        encoder = copy.deepcopy(model.encoder).requires_grad_(False)
-        encoder[-1].get_parameter("bias").sub_(centre)
-        self.first, self.last = encoder[0], encoder[-1]
-        self.inner = encoder[1:-1].bfloat16()
+        shallow = copy.deepcopy(model).requires_grad_(False)
+        if isinstance(shallow.encoder, nn.Sequential):
+            self.encode = _on_pixels(shallow, shallow.encoder, centre)
+        else:
+            shallow.stem.bfloat16()
+            self.encode = lambda pixels: shallow.encode(pixels) - centre[:, None, None]
         self.codes = codes.T.contiguous()  # (d, K)
         self.half_norms = 0.5 * codes.square().sum(dim=1)  # (K,)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, h, w) float32 distances to the nearest codes."""
-        inner = self.inner(self.first(self.standardise(pixels)).bfloat16())
-        encoded: Tensor = self.last(inner.float())
+        encoded: Tensor = self.encode(pixels)
         positions = encoded.movedim(1, -1).flatten(0, 2)  # (P, d)
         nearest = [
             torch.addmm(self.half_norms, part, self.codes, alpha=-1).amin(dim=1)
@@ -87,3 +89,10 @@ class Bfloat16Distances:
         ]
         squares = positions.square().sum(dim=1) + 2 * torch.cat(nearest)
         return squares.clamp_(min=0).sqrt_().view(len(encoded), *encoded.shape[2:])
+
+
+def _on_pixels(model: SSVQVAE, encoder: nn.Sequential, centre: Tensor) -> Callable[[Tensor], Tensor]:
+    """Encodes around `centre`, which the last layer's bias takes off."""
+    first, inner, last = encoder[0], encoder[1:-1].bfloat16(), encoder[-1]
+    last.get_parameter("bias").sub_(centre)
+    return lambda pixels: last(inner(first(model.standardise(pixels)).bfloat16()).float())

@@ -16,7 +16,7 @@ from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
-from raysvq.model.network import CELL, SSVQVAE
+from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.model.precision import Bfloat16Distances, Precision
 from raysvq.settings import ScoringSettings, Settings
 
@@ -105,20 +105,21 @@ class ImageScorer:
 
     def _result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
         """`distances` are those of consecutive tiles."""
-        mosaic, scores = Mosaic(tiling, CELL), []
+        cell = cell_size(self.settings.model)
+        mosaic, scores = Mosaic(tiling, cell), []
         for part in distances:
             scores.append(tile_scores(part))
             mosaic.add(part)
         joined = np.concatenate(scores)
         pooled = image_score(mosaic.values, joined, self.settings.anomaly)
-        return ImageResult(tiling, joined, mosaic.values, map_span(tiling, CELL), pooled)
+        return ImageResult(tiling, joined, mosaic.values, map_span(tiling, cell), pooled)
 
     def in_bfloat16(self) -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
         return ImageScorer(self.model, self.settings, self.scoring, self.device, "bfloat16")
 
     def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
-        """(T, size, size, C) tiles -> (T, size/4, size/4) distances to the codebook."""
+        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook."""
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))

@@ -32,7 +32,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)  # a row a validation
     codebook_usage: list[float] = field(default_factory=list)  # since the last validation
     validation: dict[str, Any] = field(default_factory=dict)  # scores, labels, pixel threshold
-    tiles_per_s: float = 0.0
+    precision: str = "float32"  # of encoder and decoder
 
 
 def save_checkpoint(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,12 +13,14 @@ from raysvq.errors import TrainingError
 from raysvq.model.collective import mean_over_ranks
 from raysvq.model.network import SSVQVAE
 from raysvq.model.objective import Loss, objective
+from raysvq.model.precision import Precision, has_fast_bfloat16
 from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer
-from raysvq.settings import Settings
+from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.batches import Batch
 from raysvq.training.checkpoint import Progress
-from raysvq.training.schedule import learning_rate, next_stop
+from raysvq.training.record import Pace, pace_line, validation_line
+from raysvq.training.schedule import learning_rate, next_stop, out_of_patience
 
 IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
 REPORT_EVERY_S = 10.0
@@ -29,14 +30,17 @@ Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
 
 
 def fit(trainer: Trainer, batches: Iterator[Batch], validate: Validate, report: Callable[[], None]) -> None:
-    """Train to `training.steps`; `report` is called after each validation, on every rank.
+    """Train to `training.steps`, or until patience ends; `report` is called after each validation.
+
+    Every rank takes part and comes to the same decisions.
 
     Raises:
         TrainingError: the loss ran away, or no normal validation image could be read.
     """
     settings, progress = trainer.settings, trainer.progress
     scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device)
-    while progress.step < settings.training.steps:
+    patience = settings.training.patience
+    while progress.step < settings.training.steps and not out_of_patience(progress.history, patience):
         trainer.run(batches, next_stop(progress.step, settings.training))
         trainer.model.eval()
         outcome = validate(scorer)
@@ -47,6 +51,13 @@ def fit(trainer: Trainer, batches: Iterator[Batch], validate: Validate, report: 
             )
         trainer.close_interval(outcome)
         report()
+
+
+def training_precision(settings: TrainingSettings, device: torch.device) -> Precision:
+    """What encoder and decoder compute in: with `auto`, bfloat16 on GPUs that have it."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bfloat16" if device.type == "cuda" and has_fast_bfloat16(device) else "float32"
 
 
 def make_optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
@@ -83,49 +94,54 @@ class Trainer:
         self.device = model.mean.device
         self.used = torch.zeros_like(model.quantizer.counts)
         self.losses: dict[str, float | None] = {}
+        self.pace = Pace(progress.step)
         self.limit = _limit(progress)
+        progress.precision = training_precision(settings.training, self.device)
 
     def run(self, batches: Iterator[Batch], stop: int) -> None:
         """Take steps until `stop`."""
         self.model.train()
         self.used.zero_()
-        started = told = time.monotonic()
-        first = self.progress.step
+        self.pace = Pace(self.progress.step)
+        told = self.pace.started
         while self.progress.step < stop:
-            batch = next(batches)
-            loss, used = self._step(batch)
+            loss, used = self._step(self.pace.wait_for(batches))
             self.used += used
             self.progress.step += 1
             self._watch(loss)
-            now = time.monotonic()
-            self.progress.tiles_per_s = (
-                (self.progress.step - first) * self.settings.training.batch_size / (now - started)
-            )
-            if self.say and now - told > REPORT_EVERY_S:
-                told = now
-                self.say(self._line())
+            self.pace.measure()
+            if self.say and self.pace.started + self.pace.seconds - told > REPORT_EVERY_S:
+                told = self.pace.started + self.pace.seconds
+                self.say(pace_line(self.pace, self.progress.step, self.settings.training))
         self.losses = _values(loss)
 
     def close_interval(self, outcome: dict[str, Any]) -> None:
         """Put an interval's losses, codebook use and validation on record."""
-        self.progress.validation = outcome
-        self.progress.codebook_usage = self.used.tolist()
-        self.progress.history.append(
-            {
-                "step": self.progress.step,
-                **self.losses,
-                "perplexity": perplexity(self.used),
-                "codes_used": int((self.used > 0).sum()),
-                "validation_auroc": outcome["auroc"],
-            }
-        )
+        progress, training = self.progress, self.settings.training
+        progress.validation = outcome
+        progress.codebook_usage = self.used.tolist()
+        row = {
+            "step": progress.step,
+            **self.pace.row(progress.step, training.batch_size, self.device),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            **self.losses,
+            "perplexity": perplexity(self.used),
+            "codes_used": int((self.used > 0).sum()),
+            "validation_auroc": outcome["auroc"],
+        }
+        progress.history.append(row)
         if self.say:
-            self.say(self._line())
+            pace = pace_line(self.pace, progress.step, training)
+            self.say(f"{pace}  {validation_line(row, len(self.used))}")
 
     def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.settings.training)
-        output = self.network(batch.pixels)
+        half = self.progress.precision == "bfloat16"
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=half
+        ):  # codebook and losses stay as they are
+            output = self.network(batch.pixels)
         loss = objective(output, batch.weight, self.settings.objective)
         self.optimiser.zero_grad()
         loss.total.backward()
@@ -147,20 +163,6 @@ class Trainer:
                 f" objective.eta={self.settings.objective.eta:g};"
                 " try objective.form=hinge, a smaller learning rate or a larger eta"
             )
-
-    def _line(self) -> str:
-        progress, steps = self.progress, self.settings.training.steps
-        left = (steps - progress.step) * self.settings.training.batch_size / max(progress.tiles_per_s, 1e-9)
-        line = f"step {progress.step}/{steps}  {progress.tiles_per_s:.0f} tiles/s  {left:.0f} s left"
-        if progress.history and progress.history[-1]["step"] == progress.step:
-            row = progress.history[-1]
-            auroc = row["validation_auroc"]
-            line += (
-                f"  loss {row['loss']:.4f}  codes {row['codes_used']}/{len(self.used)}"
-                f"  perplexity {row['perplexity']:.0f}"
-                f"  validation AUROC {'-' if auroc is None else f'{auroc:.3f}'}"
-            )
-        return line
 
 
 def _limit(progress: Progress) -> float:

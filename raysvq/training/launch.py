@@ -21,13 +21,14 @@ from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError
 from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
-from raysvq.model.network import CELL, SSVQVAE
+from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
 from raysvq.settings import Settings, digest
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.plan import WorkerPlan, plan_workers
+from raysvq.training.record import summarise
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.training.worker import train_on_worker
 
@@ -54,7 +55,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     manifest, out = canonical(manifest), canonical(out)
     training_set = _training_set(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
-    _require_validation(images, manifest)
+    _require_validation(images, manifest, settings)
     if exists(join(out, "bundle.json")):
         raise DataError(f"{out} already holds a model; choose another --out, or remove it")
     require_writable(out)
@@ -65,7 +66,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         datasets = {"normal": normal_tiles(manifest, settings, voice)}
         outliers = 0
         if training_set["outliers"]:
-            marked = outlier_tiles(manifest, settings, CELL, voice)
+            marked = outlier_tiles(manifest, settings, cell_size(settings.model), voice)
             marked.context.execution_options.preserve_order = True
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
@@ -77,6 +78,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
             "validation": images,
             "outlier_tiles": outliers,
             "threads": plan.threads,
+            "logs": join(out, "logs"),
             "relay": voice,
         }
         name = _run_name(manifest, settings)
@@ -84,11 +86,12 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     model, progress = _best(result, settings)
     summary = training_set | {
         "outlier_tiles": outliers,
-        "steps": settings.training.steps,
+        "steps": history[-1]["step"],
         "best_step": progress.step,
         "workers": plan.workers,
         "device": "cuda" if plan.use_gpu else "cpu",
-        "tiles_per_s": round(progress.tiles_per_s, 1),
+        "precision": progress.precision,
+        **summarise(history, settings.training.batch_size),
         "seconds": round(time.monotonic() - started, 1),
     }
     curves = {"history": history, "codebook_usage": progress.codebook_usage}
@@ -159,7 +162,12 @@ def _require_marked(tiles: int, training_set: dict[str, Any], settings: Settings
         )
 
 
-def _require_validation(images: list[ValidationImage], manifest: str) -> None:
+def _require_validation(images: list[ValidationImage], manifest: str, settings: Settings) -> None:
+    if settings.training.patience is not None and not any(image.anomalous for image in images):
+        raise DataError(
+            f"setting `training.patience`: manifest {manifest} has no anomalous images in its validation"
+            " split to measure progress by; label outliers when indexing, or leave patience unset"
+        )
     if all(image.anomalous for image in images):
         raise DataError(
             f"manifest {manifest} has no normal images in its validation split, which the threshold is"
@@ -201,7 +209,7 @@ def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progre
     checkpoint = result.get_best_checkpoint("selection", "max")
     if checkpoint is None:
         raise TrainingError("Ray Train returned no checkpoint")
-    model = SSVQVAE(settings.tiles.channels, settings.model)
+    model = SSVQVAE(settings)
     with checkpoint.as_directory() as folder:
         load_model(Path(folder), model)
         return model.eval(), load_progress(Path(folder))

@@ -35,3 +35,11 @@ def best_step(history: list[dict[str, Any]]) -> int:
     """The step of the model kept."""
     step: int = max(history, key=selection)["step"]
     return step
+
+
+def out_of_patience(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` validations brought no better AUROC than there was before them."""
+    aurocs = [row["validation_auroc"] for row in history]
+    if patience is None or not aurocs or None in aurocs:
+        return False
+    return len(aurocs) - 1 - aurocs.index(max(aurocs)) >= patience

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.model.collective import take_from_first
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import SSVQVAE, statistics
 from raysvq.settings import Settings
 from raysvq.training.batches import Batch, Batches, Place, Tiles
 from raysvq.training.checkpoint import (
@@ -23,7 +23,8 @@ from raysvq.training.checkpoint import (
 )
 from raysvq.training.fit import Say, Trainer, make_optimiser
 
-START_PIXELS = 512 * 64**2  # of normal tiles, that fix the input statistics and the first codebook
+# Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
+START_PIXELS = {"pixels": 2**21, "features": 2**24}
 START_POSITIONS = 50_000
 
 
@@ -43,7 +44,7 @@ def start(
         wrap: makes the model data-parallel.
     """
     torch.manual_seed(settings.training.seed)
-    model = SSVQVAE(settings.tiles.channels, settings.model).to(place.device)
+    model = SSVQVAE(settings).to(place.device)
     optimiser = make_optimiser(model, settings)
     progress = Progress()
     if checkpoint:
@@ -70,15 +71,22 @@ def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None
 
 
 def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
-    """Fix the input's mean and deviation, and place the codebook, from the first normal tiles."""
-    taken: list[Tensor] = []
-    while sum(len(part) for part in taken) * settings.tiles.size**2 < START_PIXELS:
-        batch = next(batches)
-        taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
-    pixels = torch.cat(taken)
-    model.mean.copy_(take_from_first(pixels.mean(dim=(0, 2, 3))))
-    model.std.copy_(take_from_first(pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)))
+    """Load the stem; fix mean and deviation, and place the codebook, from the first normal tiles."""
+    model.load_stem()
+    stemmed: list[Tensor] = []
     with torch.no_grad():
-        encoded = torch.cat([model.encode(part).movedim(1, -1).flatten(0, 2) for part in taken])
-    chosen = torch.randperm(len(encoded), device=encoded.device)[:START_POSITIONS]
-    model.quantizer.start_from(encoded[chosen], settings.training.seed)
+        while sum(map(len, stemmed)) * settings.tiles.size**2 < START_PIXELS[settings.model.encoder]:
+            batch = next(batches)
+            stemmed.append(model.stem(batch.pixels[: len(batch.pixels) - batch.outliers]))
+        mean, std = statistics(torch.cat(stemmed), by_position=settings.model.encoder == "features")
+        model.mean.copy_(take_from_first(mean))
+        model.std.copy_(take_from_first(std))
+        share = -(-START_POSITIONS // len(stemmed))
+        chosen = torch.cat([_some(model.encoder((part - model.mean) / model.std), share) for part in stemmed])
+    model.quantizer.start_from(chosen, settings.training.seed)
+
+
+def _some(encoded: Tensor, count: int) -> Tensor:
+    """At most `count` positions of (N, d, h, w), at random. (P, d)"""
+    positions = encoded.movedim(1, -1).flatten(0, 2)
+    return positions[torch.randperm(len(positions), device=positions.device)[:count]]

@@ -18,7 +18,7 @@ def make_model() -> Callable[[Settings], SSVQVAE]:
     """A model with random weights that standardises its input."""
 
     def build(settings: Settings) -> SSVQVAE:
-        model = SSVQVAE(settings.tiles.channels, settings.model)
+        model = SSVQVAE(settings)
         model.mean.uniform_(0.3, 0.6)
         model.std.uniform_(0.1, 0.3)
         return model.eval()

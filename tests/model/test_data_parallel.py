@@ -23,7 +23,7 @@ from raysvq.model.network import SSVQVAE
 from raysvq.model.objective import Loss, objective
 from raysvq.model.outlier_forms import FORMS
 from raysvq.model.quantizer import perplexity
-from raysvq.settings import ModelSettings, ObjectiveSettings
+from raysvq.settings import ObjectiveSettings, parse_settings
 
 NORMAL, OUTLIERS, SIDE = 8, 4, 16  # the whole batch
 GRID = SIDE // 4
@@ -47,7 +47,7 @@ class Trained:
         torch.manual_seed(0)
         values = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 32}
         more = {"embedding_dim": 8, "codebook": kind, "revive_below": revive_below}
-        self.model = SSVQVAE(3, ModelSettings.model_validate(values | more))
+        self.model = SSVQVAE(parse_settings({"model": values | more}))
         self.model.mean.fill_(0.5)
         self.model.std.fill_(0.3)
         self.network: torch.nn.Module = self.model

@@ -13,7 +13,7 @@ from raysvq.model.network import SSVQVAE, Output
 from raysvq.model.objective import Loss, objective
 from raysvq.model.outlier_forms import FORMS as BOUNDED
 from raysvq.model.quantizer import Quantizer
-from raysvq.settings import ModelSettings, ObjectiveSettings
+from raysvq.settings import ObjectiveSettings, parse_settings
 
 K, D, SIDE = 6, 4, 3
 NORMAL, OUTLIERS = 5, 3
@@ -218,7 +218,9 @@ def test_negation_by_position_takes_the_pixels_under_the_marks() -> None:
 @pytest.mark.parametrize("form", BOUNDED)
 def test_a_bounded_form_stays_bounded_in_training(form: str, kind: str) -> None:
     values = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 16}
-    model = SSVQVAE(1, ModelSettings.model_validate(values | {"embedding_dim": 4, "codebook": kind}))
+    model = SSVQVAE(
+        parse_settings({"tiles": {"channels": 1}, "model": values | {"embedding_dim": 4, "codebook": kind}})
+    )
     optimiser = torch.optim.Adam(model.parameters(), 0.02)
     settings = ObjectiveSettings.model_validate({"form": form, "eta": 0.1})
     tiles = torch.rand(8, 1, 16, 16)

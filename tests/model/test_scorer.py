@@ -28,7 +28,7 @@ def _distances(model: SSVQVAE, tile: np.ndarray) -> np.ndarray:
     """Of one (H, W, 3) tile of either depth, from the definition."""
     pixels = torch.from_numpy(tile.astype(np.float32) / np.iinfo(tile.dtype).max).permute(2, 0, 1)[None]
     with torch.no_grad():
-        encoded = model.encoder((pixels - model.mean[:, None, None]) / model.std[:, None, None])[0]
+        encoded = model.encoder((pixels - model.mean) / model.std)[0]
         apart = torch.cdist(encoded.flatten(1).T.double(), model.quantizer.codebook.double())
     return apart.min(dim=1).values.view(encoded.shape[1:]).numpy()
 

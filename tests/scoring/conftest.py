@@ -40,7 +40,7 @@ def source() -> Callable[..., Row]:
 def bundle(small: Callable[..., Settings]) -> Bundle:
     settings = small()
     reference = Reference(0.5, "as found", 0.1, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
-    return make_bundle(SSVQVAE(3, settings.model), settings, reference, {}, {})
+    return make_bundle(SSVQVAE(settings), settings, reference, {}, {})
 
 
 @pytest.fixture

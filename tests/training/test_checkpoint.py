@@ -22,7 +22,7 @@ Build = Callable[..., Settings]
 
 
 def _trainer(settings: Settings, progress: Progress | None = None) -> Trainer:
-    model = SSVQVAE(3, settings.model)
+    model = SSVQVAE(settings)
     return Trainer(model, make_optimiser(model, settings), settings, progress or Progress())
 
 

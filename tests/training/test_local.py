@@ -108,3 +108,12 @@ def test_validation_that_read_no_normal_image_ends_the_run(small: Build) -> None
         TrainingError, match=r"no normal validation image could be read.*1 failed.*/gone\.png"
     ):
         train_in_process(small(), NORMAL, OUTLIER, nothing, say=None)
+
+
+def test_impatient_training_stops_early_and_stays_stopped(small: Build, tmp_path: Path) -> None:
+    settings = small(training={"steps": 90, "patience": 2})
+    for _ in range(2):
+        validation = _Validation(0.5, 0.9, 0.9, 0.8, 0.95)
+        _, progress = train_in_process(settings, NORMAL, OUTLIER, validation, None, tmp_path)
+        assert [row["step"] for row in progress.history] == [10, 20, 30, 40]
+        assert progress.step == 30

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from raysvq.settings import Settings, TrainingSettings
-from raysvq.training.schedule import best_step, learning_rate, next_stop
+from raysvq.training.schedule import best_step, learning_rate, next_stop, out_of_patience
 
 Build = Callable[..., Settings]
 
@@ -45,3 +45,25 @@ def test_the_best_of_equals_is_the_later_one_and_without_outliers_the_last() -> 
     ]
     assert best_step(rows) == 3
     assert best_step([row | {"validation_auroc": None} for row in rows]) == 4
+
+
+@pytest.mark.parametrize(
+    ("aurocs", "patience", "over"),
+    [
+        ([], 1, False),
+        ([0.5], 1, False),
+        ([0.5, 0.6], 1, False),
+        ([0.6, 0.5], 1, True),
+        ([0.6, 0.6], 1, True),
+        ([0.6, 0.5], 2, False),
+        ([0.6, 0.5, 0.55], 2, True),
+        ([0.6, 0.5, 0.7], 2, False),
+        ([0.6, 0.5, 0.4, 0.3], None, False),
+        ([None, None, None], 1, False),
+    ],
+)
+def test_patience_ends_after_validations_without_a_better_one(
+    aurocs: list[float | None], patience: int | None, over: bool
+) -> None:
+    rows = [{"step": step, "validation_auroc": auroc} for step, auroc in enumerate(aurocs)]
+    assert out_of_patience(rows, patience) == over

@@ -1,0 +1,76 @@
+"""Dictionaries of frozen features, without training and without labels.
+
+`kmeans`: 512 centres of the features of normal images. `memory-bank`: 12,000 of those features themselves,
+drawn at random, in the manner of PatchCore (K. Roth et al., "Towards Total Recall in Industrial Anomaly
+Detection", CVPR 2022). A position is scored by its distance to the nearest entry. The features are those that
+raysvq's `features` encoder starts from, standardised per channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.methods.samples import training_samples
+from raysvq.model.network import statistics
+from raysvq.model.quantizer import Quantizer, nearest_codes
+from raysvq.model.scorer import ImageScorer, to_model_input
+from raysvq.model.stem import Stem
+from raysvq.settings import Settings
+
+Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
+
+CENTRES = 512
+BANK = 12_000
+_POSITIONS = 50_000  # that k-means sees, drawn at random
+_BATCH = 8
+
+
+class Dictionary(nn.Module):
+    """Frozen features, and entries among them."""
+
+    def __init__(self, normals: np.ndarray, choose: Choose) -> None:
+        """Fit mean and deviation of each channel on (N, H, W, 3) normal images, then choose entries."""
+        super().__init__()
+        self.stem = Stem()
+        self.stem.load(None)
+        parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
+        with torch.inference_mode():
+            stemmed = torch.cat([self.stem(to_model_input(part, torch.device("cpu"))) for part in parts])
+        self.mean, self.std = statistics(stemmed, by_position=False)
+        self.entries = choose(((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
+
+    def distance_map(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries."""
+        found = ((self.stem(pixels) - self.mean) / self.std).movedim(1, -1)
+        nearest = self.entries[nearest_codes(found.flatten(0, 2), self.entries)].view_as(found)
+        return torch.linalg.vector_norm(found - nearest, dim=-1)
+
+
+def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:
+    """Entries are the centres of normal features, found as the codebook of raysvq is started."""
+
+    def centres(positions: Tensor) -> Tensor:
+        quantizer = Quantizer(CENTRES, positions.shape[1], "ema", decay=0.99, revive_below=0.0)
+        quantizer.start_from(_some(positions, _POSITIONS, settings), settings.training.seed)
+        return quantizer.codebook
+
+    return _fit(manifest, settings, centres)
+
+
+def fit_memory_bank(manifest: str, settings: Settings) -> ImageScorer:
+    """Entries are normal features drawn at random."""
+    return _fit(manifest, settings, lambda positions: _some(positions, BANK, settings))
+
+
+def _fit(manifest: str, settings: Settings, choose: Choose) -> ImageScorer:
+    dictionary = Dictionary(training_samples(manifest, settings).normal["tile"], choose)
+    return ImageScorer(dictionary, settings, settings.scoring)
+
+
+def _some(positions: Tensor, most: int, settings: Settings) -> Tensor:
+    order = np.random.default_rng(settings.training.seed).permutation(len(positions))
+    return positions[torch.from_numpy(order[:most])]

@@ -1,0 +1,105 @@
+"""What Deep SAD and the autoencoder share: the paper's encoder and decoder, and the loop that trains them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.methods.samples import Samples
+from raysvq.errors import TrainingError
+from raysvq.evaluation.metrics import image_auroc
+from raysvq.model.pixels import pixel_decoder, pixel_encoder
+from raysvq.model.scorer import ImageScorer, to_model_input
+from raysvq.settings import Settings
+from raysvq.storage import read_bytes
+from raysvq.training.batches import Batches, Place
+from raysvq.training.schedule import best_step, learning_rate, next_stop
+from raysvq.training.start import START_PIXELS
+from raysvq.training.validation import validation_images
+
+Loss = Callable[[Tensor, int], Tensor]  # standardised tiles, the last so many of them outliers -> scalar
+
+
+class PixelNetwork(nn.Module):
+    """Encoder and decoder of raysvq's pixel network without a codebook, with its standardised input."""
+
+    def __init__(self, samples: Samples, settings: Settings) -> None:
+        """Draw the weights from `training.seed`, fit the input on normal tiles."""
+        super().__init__()
+        torch.manual_seed(settings.training.seed)
+        self.encoder = pixel_encoder(settings.tiles.channels, settings.model)
+        self.decoder = pixel_decoder(settings.tiles.channels, settings.model)
+        pixels = first_normals(samples, settings)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", pixels.mean(dim=(0, 2, 3)))
+        self.register_buffer("std", pixels.std(dim=(0, 2, 3)).clamp(min=1e-3))
+
+    def standardise(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) pixels in [0, 1] -> zero mean and unit deviation on normal tiles."""
+        return (pixels - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def reconstruction_error(self, tiles: Tensor) -> Tensor:
+        """Squares of what the decoder does not give back of standardised tiles. (B, C, H, W)"""
+        return (self.decoder(self.encoder(tiles)) - tiles).square()
+
+    def distance_map(self, pixels: Tensor) -> Tensor:
+        """(B, C, H, W) pixels in [0, 1] -> (B, H / 4, W / 4) anomaly map."""
+        raise NotImplementedError
+
+
+def first_normals(samples: Samples, settings: Settings) -> Tensor:
+    """As many normal tiles as raysvq fixes its input on, drawn at random. (B, C, H, W) in [0, 1]"""
+    count = -(-START_PIXELS["pixels"] // settings.tiles.size**2)
+    tiles = samples.normal["tile"]
+    chosen = np.random.default_rng(settings.training.seed).permutation(len(tiles))[:count]
+    return to_model_input(tiles[chosen], torch.device("cpu"))
+
+
+def fit(
+    network: PixelNetwork, loss: Loss, samples: Samples, settings: Settings, weight_decay: float = 0.0
+) -> Iterator[int]:
+    """Adam with raysvq's batches, flips and pace; yields the step wherever raysvq would validate.
+
+    Raises:
+        TrainingError: the loss is not finite.
+    """
+    training = settings.training
+    optimiser = torch.optim.Adam(network.parameters(), weight_decay=weight_decay)
+    batches = Batches(training, samples.tiles(), Place(torch.device("cpu")))
+    for step in range(training.steps):
+        network.train()
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, training)
+        batch = next(batches)
+        value = loss(network.standardise(batch.pixels), batch.outliers)
+        if not torch.isfinite(value):
+            raise TrainingError(f"the loss is {float(value)} at step {step + 1}")
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        if (done := step + 1) == next_stop(step, training):
+            network.eval()
+            yield done
+
+
+def keep_best(network: PixelNetwork, course: Iterator[int], manifest: str, settings: Settings) -> ImageScorer:
+    """Run a training to its end; score with the weights that validated best, as raysvq chooses them."""
+    scorer = ImageScorer(network, settings, settings.scoring)
+    images = validation_images(manifest, settings.training.validation_images)
+    contents = [read_bytes(image.uri) for image in images]
+    anomalous = np.array([image.anomalous for image in images])
+    history: list[dict[str, Any]] = []
+    weights = network.state_dict()
+    for step in course:
+        scores = np.array([scorer(content).image_score for content in contents])
+        history.append({"step": step, "validation_auroc": image_auroc(anomalous, scores)})
+        if best_step(history) == step:
+            weights = copy.deepcopy(network.state_dict())
+    network.load_state_dict(weights)
+    return scorer

@@ -1,0 +1,151 @@
+"""Training whose worker or driver is killed ends with the model of a run that nothing disturbed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+import ray
+import torch
+
+from raysvq.cluster import connect
+from raysvq.data.index import build_index
+from raysvq.data.stream import outlier_tiles
+from raysvq.imaging.pixels import load_tiles
+from raysvq.imaging.sample import write_sample
+from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.relay import relay
+from raysvq.settings import RaySettings, Settings, load_settings
+from raysvq.storage import read_bytes
+from raysvq.training.events import NAME, event_file
+from raysvq.training.launch import train
+from raysvq.training.local import train_in_process
+from raysvq.training.validation import validate, validation_images
+
+WAIT_S = 120
+STEPS, EVERY = 240, 40
+OVERRIDES = [
+    "split.outliers=6",
+    "tiles.size=32",
+    "tiles.anomalous_fraction=0.01",
+    "model.hidden=16",
+    "model.codebook_size=32",
+    "model.embedding_dim=8",
+    f"training.steps={STEPS}",
+    "training.batch_size=16",
+    f"training.validate_every={EVERY}",
+]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A manifest and what comes of it undisturbed."""
+
+    manifest: str
+    settings: Settings
+    undisturbed: Bundle
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    folder = tmp_path_factory.mktemp("train-faults")
+    settings = load_settings(None, OVERRIDES)
+    manifest = str(folder / "manifest.parquet")
+    build_index(write_sample(folder / "sample", normal=24, anomalous=10), manifest, settings.split)
+    connect(RaySettings(cpus=2, object_store_mib=256))
+    yield Setup(manifest, settings, train(manifest, str(folder / "undisturbed"), settings))
+    ray.shutdown()
+
+
+def _checkpoints(out: Path) -> list[Path]:
+    return list(out.glob("_training/*/checkpoint_*/progress.json"))
+
+
+def _wait_for(what: str, condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {WAIT_S} s for {what}"
+        time.sleep(0.01)
+
+
+def _training_workers(driver: psutil.Process) -> list[psutil.Process]:
+    return [
+        child for child in driver.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())
+    ]
+
+
+def _assert_as_undisturbed(bundle: Bundle, setup: Setup, out: Path) -> None:
+    expected = setup.undisturbed
+    steps = [row["step"] for row in bundle.history["history"]]
+    assert steps == list(range(EVERY, STEPS + 1, EVERY))
+    assert bundle.training["best_step"] == expected.training["best_step"]
+    assert bundle.reference == expected.reference
+    assert (out / "logs" / NAME).read_bytes() == event_file(bundle.history["history"])
+    for name, value in expected.model.state_dict().items():
+        assert torch.equal(bundle.model.state_dict()[name], value), name
+
+
+def test_one_process_without_ray_trains_the_same_model(setup: Setup) -> None:
+    settings, manifest = setup.settings, setup.manifest
+    rows = pq.read_table(manifest, filters=[("split", "=", "train"), ("label", "=", "normal")])
+    cut = [
+        load_tiles(read_bytes(uri), settings.tiles, settings.scoring)[1] for uri in rows["uri"].to_pylist()
+    ]
+    with relay() as voice:
+        outliers = outlier_tiles(manifest, settings, 4, voice).to_pandas()
+    marked = {name: np.stack(list(outliers[name])) for name in outliers}
+    score = partial(validate, images=validation_images(manifest, settings.training.validation_images))
+    torch.set_num_threads(2)
+    model, progress = train_in_process(settings, {"tile": np.concatenate(cut)}, marked, score, say=None)
+    assert progress.step == setup.undisturbed.training["best_step"]
+    for name, value in setup.undisturbed.model.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value, msg=name)
+
+
+def test_a_killed_worker_leaves_no_trace(setup: Setup, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill() -> None:
+        _wait_for("a checkpoint", lambda: len(_checkpoints(tmp_path)) >= 2)
+        (worker,) = _training_workers(psutil.Process())
+        worker.send_signal(signal.SIGKILL)
+        killed.append(worker.pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    bundle = train(setup.manifest, str(tmp_path), setup.settings)
+    killer.join()
+    assert killed
+    _assert_as_undisturbed(bundle, setup, tmp_path)
+    assert load_bundle(str(tmp_path)).model_digest == setup.undisturbed.model_digest
+
+
+def test_a_killed_driver_leaves_no_trace(setup: Setup, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from raysvq.cli import main; main()", "train", setup.manifest]
+    command += ["--out", str(tmp_path)]
+    command += [part for setting in OVERRIDES for part in ("--set", setting)]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for("a checkpoint", lambda: len(_checkpoints(tmp_path)) >= 2)
+        workers = _training_workers(psutil.Process(process.pid))
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert workers
+    psutil.wait_procs(workers, WAIT_S)
+    assert not (tmp_path / "bundle.json").exists()
+    _assert_as_undisturbed(train(setup.manifest, str(tmp_path), setup.settings), setup, tmp_path)
+    assert not (tmp_path / "_training").exists()
