@@ -31,7 +31,7 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
     share = training.batch_size // world
     outliers = round(share * training.outlier_share)
     torch.manual_seed(training.seed)
-    model = SSVQVAE(settings.tiles.channels, settings.model)
+    model = SSVQVAE(settings)
     _start(model, tiles["normal"])
     network: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     optimiser = torch.optim.Adam(model.parameters(), training.learning_rate)
@@ -55,9 +55,9 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
 
 def _start(model: SSVQVAE, normal: Tensor) -> None:
     first = normal[:512]
-    model.mean.copy_(first.mean(dim=(0, 2, 3)))
-    model.std.copy_(first.std(dim=(0, 2, 3)))
     with torch.no_grad():
+        model.mean.copy_(first.mean(dim=(0, 2, 3))[:, None, None])
+        model.std.copy_(first.std(dim=(0, 2, 3))[:, None, None])
         model.quantizer.start_from(model.encode(first).movedim(1, -1).flatten(0, 2), seed=0)
 
 
