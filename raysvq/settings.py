@@ -156,6 +156,9 @@ class TrainingSettings(_Section):
         description="Of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32. Codebook,"
         " losses and validation are in float32.",
     )
+    outlier_copies: int = Field(
+        0, ge=0, description="Copies of each labelled tile to learn from, slightly moved, scaled, brightened."
+    )
     flips: bool = Field(True, description="Mirror batches at random; not for objects that face one way.")
     validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")
     patience: int | None = Field(

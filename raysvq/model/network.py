@@ -79,8 +79,10 @@ class SSVQVAE(nn.Module):
 
         Zero mean and unit deviation on the training normals.
         """
-        standardised: Tensor = (self.stem(pixels) - self.mean) / self.std
-        return standardised
+        return self._standardised(self.stem(pixels))
+
+    def _standardised(self, stemmed: Tensor) -> Tensor:
+        return (stemmed - self.mean) / self.std
 
     def encode(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, d, h, w) E(U)."""
@@ -92,8 +94,9 @@ class SSVQVAE(nn.Module):
         quantized: Quantized = self.quantizer(self.encode(pixels))
         return quantized.distances
 
-    def forward(self, pixels: Tensor) -> Output:
-        target = self.standardise(pixels)
+    def forward(self, stemmed: Tensor) -> Output:
+        """A training step's pass over what the stem gives for pixels, or, without one, pixels."""
+        target = self._standardised(stemmed)
         encoded = self.encoder(target)
         quantized = self.quantizer(encoded)
         return Output(target, encoded, quantized, self.decoder(quantized.quantize))

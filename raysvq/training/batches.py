@@ -11,7 +11,7 @@ from torch import Tensor
 
 from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
-from raysvq.training.loader import Columns, EndlessBatches, Position, Source
+from raysvq.training.loader import Columns, EndlessBatches, Position, Source, join
 
 _NORMAL, _OUTLIER, _FLIPS = range(3)  # seeds of their own
 
@@ -20,7 +20,7 @@ _NORMAL, _OUTLIER, _FLIPS = range(3)  # seeds of their own
 class Batch:
     """One step's tiles on one rank: normal first, labelled outliers last."""
 
-    pixels: Tensor  # (B, C, H, W) in [0, 1]
+    pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them
     outliers: int
     weight: Tensor | None  # (outliers, h, w) marked share of each grid position
 
@@ -91,9 +91,8 @@ class Batches:
     def __next__(self) -> Batch:
         normal = next(self._normal)
         outlier: Columns | None = next(self._outlier) if self._outlier else None
-        tiles = normal["tile"] if outlier is None else np.concatenate([normal["tile"], outlier["tile"]])
         weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy()).to(self._device)
-        pixels = to_model_input(tiles, self._device)
+        pixels = self._inputs(normal if outlier is None else join([normal, outlier]))
         if self._flips:
             draw = np.random.default_rng([*self._seeds, _FLIPS, self._drawn])
             axes = [axis for axis in (-2, -1) if draw.random() < 0.5]
@@ -101,6 +100,11 @@ class Batches:
             weight = None if weight is None else weight.flip(axes)
         self._drawn += 1
         return Batch(pixels, self._outliers, weight)
+
+    def _inputs(self, columns: Columns) -> Tensor:
+        if "features" in columns:
+            return torch.from_numpy(columns["features"]).to(self._device).float()
+        return to_model_input(columns["tile"], self._device)
 
 
 def outliers_a_step(tiles: int, share: float) -> int:

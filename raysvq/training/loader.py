@@ -35,12 +35,18 @@ class Position:
 
 def in_memory(columns: Columns) -> Source:
     """Rows held in memory as a source."""
+    return lambda: _split(columns, BLOCK)
 
-    def read() -> Iterator[Columns]:
-        for start in range(0, _rows(columns), BLOCK):
-            yield _take(columns, slice(start, start + BLOCK))
 
-    return read
+def pieces(source: Source, rows: int) -> Iterator[Columns]:
+    """A pass over a source, at most so many rows at a time."""
+    for columns in source():
+        yield from _split(columns, rows)
+
+
+def _split(columns: Columns, rows: int) -> Iterator[Columns]:
+    for start in range(0, _rows(columns), rows):
+        yield _take(columns, slice(start, start + rows))
 
 
 class EndlessBatches:
@@ -148,7 +154,7 @@ class _Cache:
         """All rows in the order they came, or None where they did not fit."""
         if not self._kept:
             return None
-        self._kept = [_join(self._kept)]
+        self._kept = [join(self._kept)]
         return self._kept[0]
 
 
@@ -161,7 +167,7 @@ def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:
         count += _rows(piece)
         if count < batch_size:
             continue
-        joined = _join(held)
+        joined = join(held)
         whole = count - count % batch_size
         for start in range(0, whole, batch_size):
             yield _take(joined, slice(start, start + batch_size))
@@ -193,12 +199,13 @@ def _shuffled(pieces: Iterator[Columns], rng: np.random.Generator) -> Iterator[C
 
 
 def _mix(pieces: list[Columns], rng: np.random.Generator) -> Columns:
-    joined = _join(pieces)
+    joined = join(pieces)
     return _take(joined, rng.permutation(_rows(joined)))
 
 
-def _join(pieces: list[Columns]) -> Columns:
-    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+def join(parts: list[Columns]) -> Columns:
+    """Rows of one after those of another; columns of the first."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _take(columns: Columns, which: Any) -> Columns:

@@ -22,6 +22,8 @@ from raysvq.training.checkpoint import (
     save_random,
 )
 from raysvq.training.fit import Say, Trainer, make_optimiser
+from raysvq.training.jitter import with_copies
+from raysvq.training.stemmed import stemmed
 
 # Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
 START_PIXELS = {"pixels": 2**21, "features": 2**24}
@@ -51,7 +53,9 @@ def start(
         load_model(checkpoint, model)
         load_optimiser(checkpoint, optimiser)
         progress = load_progress(checkpoint)
-    batches = Batches(settings.training, tiles, place, progress.position)
+    else:
+        model.load_stem()
+    batches = Batches(settings.training, _prepared(tiles, model, settings), place, progress.position)
     if not checkpoint:
         start_from_data(model, batches, settings)
     trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
@@ -60,6 +64,16 @@ def start(
     else:
         torch.manual_seed(settings.training.seed + 1 + place.rank)
     return trainer, batches
+
+
+def _prepared(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
+    """Tiles as the network takes them, with copies of the labelled ones."""
+    normal, outlier = tiles.normal, tiles.outlier
+    if outlier and settings.training.outlier_copies:
+        outlier = with_copies(outlier, settings.training.outlier_copies, settings.training.seed)
+    if settings.model.encoder == "features":
+        return Tiles(stemmed(normal, model), stemmed(outlier, model) if outlier else None)
+    return Tiles(normal, outlier)
 
 
 def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
@@ -71,18 +85,17 @@ def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None
 
 
 def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
-    """Load the stem; fix mean and deviation, and place the codebook, from the first normal tiles."""
-    model.load_stem()
-    stemmed: list[Tensor] = []
+    """Fix mean and deviation, and place the codebook, from the first normal tiles."""
+    taken: list[Tensor] = []
     with torch.no_grad():
-        while sum(map(len, stemmed)) * settings.tiles.size**2 < START_PIXELS[settings.model.encoder]:
+        while sum(map(len, taken)) * settings.tiles.size**2 < START_PIXELS[settings.model.encoder]:
             batch = next(batches)
-            stemmed.append(model.stem(batch.pixels[: len(batch.pixels) - batch.outliers]))
-        mean, std = statistics(torch.cat(stemmed), by_position=settings.model.encoder == "features")
+            taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
+        mean, std = statistics(torch.cat(taken), by_position=settings.model.encoder == "features")
         model.mean.copy_(take_from_first(mean))
         model.std.copy_(take_from_first(std))
-        share = -(-START_POSITIONS // len(stemmed))
-        chosen = torch.cat([_some(model.encoder((part - model.mean) / model.std), share) for part in stemmed])
+        share = -(-START_POSITIONS // len(taken))
+        chosen = torch.cat([_some(model.encoder((part - model.mean) / model.std), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
 
 

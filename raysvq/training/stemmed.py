@@ -1,0 +1,25 @@
+"""What a frozen stem gives for the training tiles: computed once, where it fits the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from raysvq.model.network import SSVQVAE
+from raysvq.model.scorer import to_model_input
+from raysvq.training.loader import Columns, Source, pieces
+
+_AT_ONCE = 16  # tiles
+
+
+def stemmed(source: Source, model: SSVQVAE) -> Source:
+    """Rows with `features` (S, h, w) float16, of the model's stem, in place of `tile`."""
+
+    def read() -> Iterator[Columns]:
+        for part in pieces(source, _AT_ONCE):
+            with torch.inference_mode():
+                pixels = to_model_input(part.pop("tile"), model.mean.device)
+                yield part | {"features": model.stem(pixels).half().cpu().numpy()}
+
+    return read
