@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raysvq.model.collective import take_from_first
 from raysvq.model.network import SSVQVAE, statistics
 from raysvq.settings import Settings
-from raysvq.training.batches import Batch, Batches, Place, Tiles
+from raysvq.training.batches import Batches, Place, Tiles
 from raysvq.training.checkpoint import (
     Progress,
     load_model,
@@ -87,11 +87,15 @@ def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None
     save_random(folder, place.rank, place.device)
 
 
-def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
-    """Fix mean and deviation, and place the codebook, from the first normal tiles."""
+def start_from_data(model: SSVQVAE, batches: Batches, settings: Settings) -> None:
+    """Fix mean and deviation, and place the codebook, from the first normal tiles.
+
+    No more than an epoch of them.
+    """
     taken: list[Tensor] = []
     with torch.no_grad():
-        while sum(map(len, taken)) * settings.tiles.size**2 < START_PIXELS[settings.model.encoder]:
+        wanted = START_PIXELS[settings.model.encoder] / settings.tiles.size**2
+        while not taken or (sum(map(len, taken)) < wanted and batches.position.normal.epoch == 0):
             batch = next(batches)
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
         mean, std = statistics(torch.cat(taken), by_position=settings.model.encoder == "features")
