@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.model.collective import take_from_first
-from raysvq.model.network import SSVQVAE, statistics
+from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
 from raysvq.training.batches import Batches, Place, Tiles
 from raysvq.training.checkpoint import (
@@ -98,9 +98,9 @@ def start_from_data(model: SSVQVAE, batches: Batches, settings: Settings) -> Non
         while not taken or (sum(map(len, taken)) < wanted and batches.position.normal.epoch == 0):
             batch = next(batches)
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
-        mean, std = statistics(torch.cat(taken), by_position=settings.model.encoder == "features")
-        model.mean.copy_(take_from_first(mean))
-        model.std.copy_(take_from_first(std))
+        model.learn_statistics(torch.cat(taken))
+        take_from_first(model.mean)
+        take_from_first(model.std)
         share = -(-START_POSITIONS // len(taken))
         chosen = torch.cat([_some(model.encoder((part - model.mean) / model.std), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
