@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysvq.data.manifest import select
-from raysvq.data.stream import Batch, Cutter, _normal_cutter, _outlier_cutter
+from raysvq.data.stream import Batch, Cutter, normal_cutter, outlier_cutter
 from raysvq.model.network import cell_size
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings, TrainingSettings
@@ -42,8 +42,8 @@ class Aloud:
 
 def training_samples(manifest: str, settings: Settings) -> Samples:
     """Decode and cut all training images."""
-    outlier = _cut(manifest, ANOMALOUS, _outlier_cutter(settings, cell_size(settings.model), Aloud()))
-    normal = _cut(manifest, NORMAL, _normal_cutter(settings, Aloud()))
+    outlier = _cut(manifest, ANOMALOUS, outlier_cutter(settings, cell_size(settings.model), Aloud()))
+    normal = _cut(manifest, NORMAL, normal_cutter(settings, Aloud()))
     return Samples(normal, outlier if len(outlier["tile"]) else None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raysvq.model.collective import take_from_first
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
-from raysvq.training.batches import Batches, Place, Tiles
+from raysvq.training.batches import Batch, Batches, Place, Tiles
 from raysvq.training.checkpoint import (
     Progress,
     load_model,
@@ -60,7 +60,7 @@ def start(
     position = progress.position.shared_out(before, place.workers)
     batches = Batches(settings.training, _prepared(tiles, model, settings), place, position)
     if not checkpoint:
-        start_from_data(model, batches, settings)
+        start_from_data(model, _an_epoch(batches), settings)
     trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
     if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
@@ -87,23 +87,27 @@ def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None
     save_random(folder, place.rank, place.device)
 
 
-def start_from_data(model: SSVQVAE, batches: Batches, settings: Settings) -> None:
-    """Fix mean and deviation, and place the codebook, from the first normal tiles.
-
-    No more than an epoch of them.
-    """
+def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
+    """Fix mean and deviation, and place the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
+    wanted = START_PIXELS[settings.model.encoder] / settings.tiles.size**2
     with torch.no_grad():
-        wanted = START_PIXELS[settings.model.encoder] / settings.tiles.size**2
-        while not taken or (sum(map(len, taken)) < wanted and batches.position.normal.epoch == 0):
-            batch = next(batches)
+        for batch in batches:
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
+            if sum(map(len, taken)) >= wanted:
+                break
         model.learn_statistics(torch.cat(taken))
         take_from_first(model.mean)
         take_from_first(model.std)
         share = -(-START_POSITIONS // len(taken))
         chosen = torch.cat([_some(model.encoder((part - model.mean) / model.std), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
+
+
+def _an_epoch(batches: Batches) -> Iterator[Batch]:
+    yield next(batches)
+    while batches.position.normal.epoch == 0:
+        yield next(batches)
 
 
 def _some(encoded: Tensor, count: int) -> Tensor:
