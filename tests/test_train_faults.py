@@ -34,7 +34,7 @@ from raysvq.training.launch import train
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import validate, validation_images
 
-WAIT_S = 120
+WAIT_S = 300
 STEPS, EVERY = 240, 40
 OVERRIDES = [
     "split.outliers=6",
