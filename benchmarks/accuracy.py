@@ -11,7 +11,7 @@ that takes no labels is trained once a seed and measured on the test images of e
 
 Figures are those of `raysvq evaluate`, mean and standard deviation over the seeds; tile AUROC is taken on
 tiles of 64 x 64 pixels, anomalous where 5 % are marked, for every method. `train s` is from manifest to
-model, `score ms` from file to map, of one image.
+model, `score ms` from file to map, of one image, both in CPU time.
 """
 
 from __future__ import annotations

@@ -154,12 +154,12 @@ def demo(
     """Run index, train, score and evaluate on generated sample images, or on your own.
 
     Without --data it draws 222 images of steel and painted panels, with pits, rust, scratches and
-    dirt, and uses the shipped configuration `sample`; with --data, `objects`, which takes each image
-    as a whole.
+    dirt, and uses the shipped configuration `sample`; with --data, `features`, which takes each
+    image as a whole.
     """
     from raysvq.demo import run_demo
 
-    run_demo(data, out, _settings(config or ("objects" if data else "sample"), overrides))
+    run_demo(data, out, _settings(config or ("features" if data else "sample"), overrides))
 
 
 @app.command(short_help="List every setting, its value and what it does.")

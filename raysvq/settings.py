@@ -128,10 +128,11 @@ class ObjectiveSettings(_Section):
         16.0, gt=1, description="hinge: how many times the normal squared distance an outlier should reach."
     )
     trim: float = Field(
-        0.0,
+        0.1,
         ge=0,
         lt=0.5,
-        description="Share of a step's unlabelled tiles, those with the largest loss, that is left out.",
+        description="Share of a step's unlabelled tiles, those with the largest loss, that is left out; they"
+        " take part with training.unlabelled.",
     )
 
 
@@ -160,6 +161,9 @@ class TrainingSettings(_Section):
         "auto",
         description="Of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32. Codebook,"
         " losses and validation are in float32.",
+    )
+    unlabelled: bool = Field(
+        False, description="Take images without a label as normal, save those that objective.trim leaves out."
     )
     outlier_copies: int = Field(
         0, ge=0, description="Copies of each labelled tile to learn from, slightly moved, scaled, brightened."

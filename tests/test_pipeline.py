@@ -121,7 +121,7 @@ def test_training_measures_how_far_bfloat16_moves_scores(run: Run) -> None:
 
 def test_the_bundle_holds_no_pickle_and_what_a_report_needs(run: Run) -> None:
     names = sorted(Path(info.uri).name for info in list_objects(run.model))
-    assert names == ["bundle.json", "history.json", "weights.safetensors"]
+    assert names == ["bundle.json", "events.out.tfevents.raysvq", "history.json", "weights.safetensors"]
     assert [row["step"] for row in run.bundle.history["history"]] == [15, 30]
     assert len(run.bundle.history["codebook_usage"]) == 32
     assert load_bundle(run.model).settings == run.settings

@@ -128,6 +128,11 @@ def test_a_stride_beyond_the_tile_leaves_gaps() -> None:
     assert load_settings(None, ["tiles.size=64", "tiles.stride=64"]).tiles.stride == 64
 
 
+def test_a_stem_that_sees_colour_needs_it() -> None:
+    with pytest.raises(SettingsError, match=r"model\.encoder=features needs tiles\.channels=3, found 1"):
+        load_settings(None, ["model.encoder=features", "tiles.channels=1"])
+
+
 @pytest.mark.parametrize("override", ["model.hidden", "=5", "", "model.hidden:5"])
 def test_an_override_without_a_value_says_what_it_should_look_like(override: str) -> None:
     with pytest.raises(SettingsError, match=r"expected section\.name=value"):

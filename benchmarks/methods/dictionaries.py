@@ -40,7 +40,7 @@ class Dictionary(nn.Module):
         parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
         with torch.inference_mode():
             stemmed = torch.cat([self.stem(to_model_input(part, torch.device("cpu"))) for part in parts])
-        self.mean, self.std = statistics(stemmed, by_position=False)
+        self.mean, self.std = statistics(stemmed)
         self.entries = choose(((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
     def distance_map(self, pixels: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
 from raysvq.training.batches import Batches, Place
-from raysvq.training.schedule import best_step, learning_rate, next_stop
+from raysvq.training.schedule import best_step, learning_rate, next_stop, out_of_patience
 from raysvq.training.start import START_PIXELS
 from raysvq.training.validation import validation_images
 
@@ -71,7 +71,7 @@ def fit(
     """
     training = settings.training
     optimiser = torch.optim.Adam(network.parameters(), weight_decay=weight_decay)
-    batches = Batches(training, samples.tiles(), Place(torch.device("cpu")))
+    batches = Batches(training, samples.tiles(training), Place(torch.device("cpu")))
     for step in range(training.steps):
         network.train()
         for group in optimiser.param_groups:
@@ -89,7 +89,7 @@ def fit(
 
 
 def keep_best(network: PixelNetwork, course: Iterator[int], manifest: str, settings: Settings) -> ImageScorer:
-    """Run a training to its end; score with the weights that validated best, as raysvq chooses them."""
+    """Run a training to its end, or out of patience; score with what validated best, as raysvq chooses it."""
     scorer = ImageScorer(network, settings, settings.scoring)
     images = validation_images(manifest, settings.training.validation_images)
     contents = [read_bytes(image.uri) for image in images]
@@ -101,5 +101,7 @@ def keep_best(network: PixelNetwork, course: Iterator[int], manifest: str, setti
         history.append({"step": step, "validation_auroc": image_auroc(anomalous, scores)})
         if best_step(history) == step:
             weights = copy.deepcopy(network.state_dict())
+        if out_of_patience(history, settings.training.patience):
+            break
     network.load_state_dict(weights)
     return scorer

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysvq.data.manifest import select
-from raysvq.data.stream import Batch, Cutter, _normal_cutter, _outlier_cutter
+from raysvq.data.stream import Batch, Cutter, normal_cutter, outlier_cutter
 from raysvq.model.network import cell_size
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
-from raysvq.settings import Settings
+from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.batches import Tiles
+from raysvq.training.jitter import with_copies
 from raysvq.training.loader import Columns, in_memory
 
 
@@ -23,9 +24,12 @@ class Samples:
     normal: Columns
     outlier: Columns | None
 
-    def tiles(self) -> Tiles:
+    def tiles(self, training: TrainingSettings) -> Tiles:
         """The same, as batches are drawn from."""
-        return Tiles(in_memory(self.normal), in_memory(self.outlier) if self.outlier else None)
+        if self.outlier is None:
+            return Tiles(in_memory(self.normal))
+        outlier = with_copies(in_memory(self.outlier), training.outlier_copies, training.seed)
+        return Tiles(in_memory(self.normal), outlier)
 
 
 class Aloud:
@@ -38,8 +42,8 @@ class Aloud:
 
 def training_samples(manifest: str, settings: Settings) -> Samples:
     """Decode and cut all training images."""
-    outlier = _cut(manifest, ANOMALOUS, _outlier_cutter(settings, cell_size(settings.model), Aloud()))
-    normal = _cut(manifest, NORMAL, _normal_cutter(settings, Aloud()))
+    outlier = _cut(manifest, ANOMALOUS, outlier_cutter(settings, cell_size(settings.model), Aloud()))
+    normal = _cut(manifest, NORMAL, normal_cutter(settings, Aloud()))
     return Samples(normal, outlier if len(outlier["tile"]) else None)
 
 

@@ -6,20 +6,21 @@ fixed shape, so blocks stay plain tensors.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import ray.data
-from ray.data.expressions import col
+from ray.data.expressions import Expr, col
 
 from raysvq.evaluation.masks import MaskReader
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
 from raysvq.relay import Relay
-from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
+from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN
 from raysvq.settings import Settings, TileSettings
 from raysvq.storage import configure, filesystem, read_bytes
 
@@ -33,9 +34,13 @@ Cutter = Callable[[Batch], Iterator[Batch]]  # a batch an image: the tiles of on
 def normal_tiles(manifest: str, settings: Settings, relay: Relay) -> ray.data.Dataset:
     """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale.
 
-    An image that cannot be read is left out, and named through the relay.
+    With `training.unlabelled`, those of images without a label too, and `unknown`, whether a row is one
+    of them. An image that cannot be read is left out, and named through the relay.
     """
-    return _stream(manifest, NORMAL, _normal_cutter(settings, relay))
+    wanted = (col("split") == TRAIN) & (col("label") == NORMAL)
+    if settings.training.unlabelled:
+        wanted = wanted | (col("label") == UNKNOWN)
+    return _stream(manifest, wanted, normal_cutter(settings, relay))
 
 
 def outlier_tiles(manifest: str, settings: Settings, cell: int, relay: Relay) -> ray.data.Dataset:
@@ -44,32 +49,42 @@ def outlier_tiles(manifest: str, settings: Settings, cell: int, relay: Relay) ->
     Rows hold `tile` as above and `weight` (size / cell, size / cell) float32: the marked share of
     each grid position; all ones where an image has no mask, which only whole-image mode can use.
     """
-    return _stream(manifest, ANOMALOUS, _outlier_cutter(settings, cell, relay))
+    wanted = (col("split") == TRAIN) & (col("label") == ANOMALOUS)
+    return _stream(manifest, wanted, outlier_cutter(settings, cell, relay))
 
 
-def _stream(manifest: str, label: str, cutter: Cutter) -> ray.data.Dataset:
+def _stream(manifest: str, wanted: Expr, cutter: Cutter) -> ray.data.Dataset:
     fs, path = filesystem(manifest)
     rows = (
         ray.data.read_parquet(path, filesystem=fs)
         .select_columns(["uri", "mask_uri", "split", "label"])
-        .filter(expr=(col("split") == TRAIN) & (col("label") == label))
+        .filter(expr=wanted)
         .repartition(target_num_rows_per_block=IMAGES_PER_BLOCK)
     )
     return rows.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
 
 
-def _normal_cutter(settings: Settings, relay: Relay) -> Cutter:
+def normal_cutter(settings: Settings, relay: Relay) -> Cutter:
+    """Manifest rows -> the tiles of an image, and whether it is unlabelled where that matters."""
+
+    unlabelled = settings.training.unlabelled
+
+    def rows(tiles: npt.NDArray[np.uint16], unknown: bool) -> Batch:
+        return {"tile": tiles} | ({"unknown": np.full(len(tiles), unknown)} if unlabelled else {})
+
     def cut_normals(batch: Batch) -> Iterator[Batch]:
         configure(settings.storage)
-        yield {"tile": _no_tiles(settings.tiles)}  # the columns' types, should no image be readable
-        for uri in batch["uri"]:
+        yield rows(_no_tiles(settings.tiles), False)  # the columns' types, should no image be readable
+        labels = batch["label"] if unlabelled else itertools.repeat(NORMAL)
+        for uri, label in zip(batch["uri"], labels, strict=False):
             if (loaded := _load(uri, settings, relay)) is not None:
-                yield {"tile": loaded[1]}
+                yield rows(loaded[1], label == UNKNOWN)
 
     return cut_normals
 
 
-def _outlier_cutter(settings: Settings, cell: int, relay: Relay) -> Cutter:
+def outlier_cutter(settings: Settings, cell: int, relay: Relay) -> Cutter:
+    """Manifest rows -> the anomalous tiles of an image, and what of their grid is marked."""
     side = settings.tiles.size // cell
 
     def cut_outliers(batch: Batch) -> Iterator[Batch]:

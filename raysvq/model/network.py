@@ -74,6 +74,12 @@ class SSVQVAE(nn.Module):
         if isinstance(self.stem, on_features.Stem):
             self.stem.load(self.settings.stem_weights)
 
+    def learn_statistics(self, stemmed: Tensor) -> None:
+        """Set `mean` and `std` from (N, S, h, w) stem outputs of normal tiles."""
+        found = position_statistics(stemmed) if self.settings.encoder == "features" else statistics(stemmed)
+        self.mean.copy_(found[0])
+        self.std.copy_(found[1])
+
     def standardise(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) what the encoder takes and the decoder gives back.
 
@@ -102,19 +108,25 @@ class SSVQVAE(nn.Module):
         return Output(target, encoded, quantized, self.decoder(quantized.quantize))
 
 
-def statistics(stemmed: Tensor, by_position: bool) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of (N, S, h, w) stem outputs of normal tiles, as `SSVQVAE` keeps them.
+def statistics(stemmed: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of (N, S, h, w) pixels of normal tiles, a value a channel. (S, 1, 1)"""
+    return stemmed.mean(dim=(0, 2, 3))[:, None, None], _spread(stemmed)
 
-    By position: (S, h, w), each averaged over the neighbouring positions. What is usual differs along
-    the border, and all over an object that always lies alike (Defard et al., PaDiM, ICPR 2021). The
-    deviation has a floor, as few normals may by chance agree in one place.
+
+def position_statistics(stemmed: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of a stem's features, for each grid position, averaged with its neighbours. (S, h, w)
+
+    What is usual differs along the border, and all over an object that always lies alike (Defard et
+    al., PaDiM, ICPR 2021). The deviation has a floor, as few normals may by chance agree in one place.
     """
-    spread = stemmed.std(dim=(0, 2, 3)).clamp(min=_LEAST)[:, None, None]
-    if not by_position:
-        return stemmed.mean(dim=(0, 2, 3))[:, None, None], spread
     mean = _smoothed(stemmed.mean(dim=0))
-    deviation = _smoothed(stemmed.var(dim=0, correction=0)).sqrt()
-    return mean, deviation + _FLOOR * spread
+    deviation = _smoothed(stemmed.var(dim=0, correction=0)).sqrt() / _spread(stemmed)
+    weights = on_features.Stem.weights().to(mean)[:, None, None]
+    return mean, (deviation + _FLOOR) * _spread(stemmed) / weights
+
+
+def _spread(stemmed: Tensor) -> Tensor:
+    return stemmed.std(dim=(0, 2, 3)).clamp(min=_LEAST)[:, None, None]
 
 
 def _smoothed(values: Tensor) -> Tensor:

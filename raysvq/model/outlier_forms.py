@@ -45,7 +45,7 @@ def hypersphere(distance: Tensor, spread: Tensor, settings: ObjectiveSettings) -
     Ruff et al., "Rethinking Assumptions in Deep Anomaly Detection", 2020; Liznerski et al., FCDD,
     ICLR 2021. ε is 1e-3 and keeps it finite on a code.
     """
-    return -torch.log1p(-torch.exp(-(distance + _NEAR)))
+    return -torch.log(-torch.expm1(-(distance + _NEAR)))
 
 
 def deviation(distance: Tensor, spread: Tensor, settings: ObjectiveSettings) -> Tensor:

@@ -20,7 +20,9 @@ from raysvq.errors import SettingsError
 from raysvq.storage import read_bytes
 
 CELL = 8  # pixels along the side of a grid position
-_TAPPED = (4, 10, 14)  # blocks whose outputs are the features; of 1/8, 1/16 and 1/32 of the side
+# Blocks whose outputs are the features, of 1/8, 1/16 and 1/32 of the side: the grid positions over which
+# they are averaged (Roth et al., PatchCore, CVPR 2022), and their weight, fine features locating best.
+_TAPPED = {4: (3, 1.5), 10: (3, 1.0), 14: (1, 0.8)}
 # (repeats, output channels, kernel, stride of the first, expansion) of each stage
 _STAGES = (
     (1, 16, 3, 1, 1),
@@ -31,8 +33,8 @@ _STAGES = (
     (4, 192, 5, 2, 6),
 )
 _FIRST = 32  # channels of the first convolution
+_WIDTHS = [outputs for repeats, outputs, *_ in _STAGES for _ in range(repeats)]  # of the blocks
 _BN_EPSILON = 1e-3
-_NEIGHBOURHOOD = 3  # grid positions over which features are averaged (Roth et al., PatchCore, CVPR 2022)
 
 
 class _SameConv(nn.Conv2d):
@@ -67,7 +69,7 @@ class _Block(nn.Module):
 class Stem(nn.Module):
     """Frozen features of RGB pixels: (B, 3, H, W) in [0, 1] -> (B, `channels`, H/8, W/8)."""
 
-    channels = sum(stage[1] for stage in (_STAGES[2], _STAGES[4], _STAGES[5]))
+    channels = sum(_WIDTHS[number] for number in _TAPPED)
 
     def __init__(self) -> None:
         """Random weights; `load` gives the pretrained ones."""
@@ -84,6 +86,11 @@ class Stem(nn.Module):
         )
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
+
+    @staticmethod
+    def weights() -> Tensor:
+        """What each channel weighs in a distance. (channels,)"""
+        return torch.cat([torch.full((_WIDTHS[number],), weight) for number, (_, weight) in _TAPPED.items()])
 
     def load(self, uri: str | None) -> None:
         """Take the weights of a safetensors file, or, with None, those trained on ImageNet.
@@ -110,9 +117,8 @@ class Stem(nn.Module):
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in _TAPPED:
-                pooled = functional.avg_pool2d(
-                    x.float(), _NEIGHBOURHOOD, 1, _NEIGHBOURHOOD // 2, count_include_pad=False
-                )
+                side, _ = _TAPPED[number]
+                pooled = functional.avg_pool2d(x.float(), side, 1, side // 2, count_include_pad=False)
                 tapped.append(functional.interpolate(pooled, grid, mode="bilinear", align_corners=False))
         return torch.cat(tapped, dim=1)
 

@@ -23,6 +23,7 @@ class Batch:
     pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them
     outliers: int
     weight: Tensor | None  # (outliers, h, w) marked share of each grid position
+    unknown: Tensor | None = None  # (B - outliers,) bool, unlabelled; None: none is
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ class Place:
 class Tiles:
     """What a rank trains on.
 
-    `normal` gives `tile` (T, S, S, C) uint16 over the full scale; `outlier` gives `weight` (T, h, w)
-    float32 besides, the marked share of each grid position.
+    `normal` gives `tile` (T, S, S, C) uint16 over the full scale and, where unlabelled ones take part,
+    `unknown` (T,) bool; `outlier` gives `tile` and `weight` (T, h, w) float32, the marked share of each
+    grid position.
     """
 
     normal: Source
@@ -102,6 +104,7 @@ class Batches:
         normal = next(self._normal)
         outlier: Columns | None = next(self._outlier) if self._outlier else None
         weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy()).to(self._device)
+        unknown = normal.pop("unknown", None)
         pixels = self._inputs(normal if outlier is None else join([normal, outlier]))
         if self._flips:
             draw = np.random.default_rng([*self._seeds, _FLIPS, self._drawn])
@@ -109,7 +112,8 @@ class Batches:
             pixels = pixels.flip(axes)
             weight = None if weight is None else weight.flip(axes)
         self._drawn += 1
-        return Batch(pixels, self._outliers, weight)
+        unlabelled = None if unknown is None else torch.from_numpy(unknown).to(self._device)
+        return Batch(pixels, self._outliers, weight, unlabelled)
 
     def _inputs(self, columns: Columns) -> Tensor:
         if "features" in columns:

@@ -143,13 +143,14 @@ class Trainer:
             self.device.type, torch.bfloat16, enabled=half
         ):  # codebook and losses stay as they are
             output = self.network(batch.pixels)
-        loss = objective(output, batch.weight, self.settings.objective)
+        loss = objective(output, batch.weight, self.settings.objective, batch.unknown)
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
         normals = len(batch.pixels) - batch.outliers
-        encoded = output.encoded[:normals].detach().movedim(1, -1).flatten(0, 2)
-        used = self.model.quantizer.update(encoded, output.quantized.indices[:normals].flatten())
+        encoded = output.encoded[:normals][loss.kept].detach().movedim(1, -1).flatten(0, 2)
+        indices = output.quantized.indices[:normals][loss.kept]
+        used = self.model.quantizer.update(encoded, indices.flatten())
         return loss, used
 
     def _watch(self, loss: Loss) -> None:

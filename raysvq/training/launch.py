@@ -24,7 +24,7 @@ from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.relay import relay
-from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, VALIDATION
+from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
@@ -159,7 +159,13 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
             f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
             " anomalous cannot be told; add masks, or set tiles.mode=whole"
         )
-    return {"manifest": manifest, "normals": normals, "outliers": len(outliers)}
+    unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
+    return {
+        "manifest": manifest,
+        "normals": normals,
+        "unlabelled": unlabelled,
+        "outliers": len(outliers),
+    }
 
 
 def _require_marked(tiles: int, training_set: dict[str, Any], settings: Settings) -> None:
@@ -193,8 +199,9 @@ def _announce(
     settings: Settings,
 ) -> str:
     labelled = sum(image.anomalous for image in images)
+    unlabelled = f", {training_set['unlabelled']} unlabelled ones" if training_set["unlabelled"] else ""
     return (
-        f"training on {training_set['normals']} normal images and {outliers} anomalous tiles of"
+        f"training on {training_set['normals']} normal images{unlabelled} and {outliers} anomalous tiles of"
         f" {training_set['outliers']} labelled outliers; validating on {len(images) - labelled} normal and"
         f" {labelled} anomalous images\n"
         f"{settings.training.steps} steps of {settings.training.batch_size} tiles on {_range(plan)}"
@@ -258,6 +265,8 @@ def _run_name(manifest: str, settings: Settings) -> str:
     images that are now tested.
     """
     learnt = pc.field("split").isin([TRAIN, VALIDATION])
+    if settings.training.unlabelled:
+        learnt = learnt | (pc.field("label") == UNKNOWN)
     count = total = 0
     for batch in open_manifest(manifest).to_batches(columns=_LEARNT, filter=learnt):
         for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):

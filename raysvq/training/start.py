@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.model.collective import take_from_first
-from raysvq.model.network import SSVQVAE, statistics
+from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
 from raysvq.training.batches import Batch, Batches, Place, Tiles
 from raysvq.training.checkpoint import (
@@ -60,7 +60,7 @@ def start(
     position = progress.position.shared_out(before, place.workers)
     batches = Batches(settings.training, _prepared(tiles, model, settings), place, position)
     if not checkpoint:
-        start_from_data(model, batches, settings)
+        start_from_data(model, _an_epoch(batches), settings)
     trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
     if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
@@ -90,16 +90,24 @@ def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None
 def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
     """Fix mean and deviation, and place the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
+    wanted = START_PIXELS[settings.model.encoder] / settings.tiles.size**2
     with torch.no_grad():
-        while sum(map(len, taken)) * settings.tiles.size**2 < START_PIXELS[settings.model.encoder]:
-            batch = next(batches)
+        for batch in batches:
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
-        mean, std = statistics(torch.cat(taken), by_position=settings.model.encoder == "features")
-        model.mean.copy_(take_from_first(mean))
-        model.std.copy_(take_from_first(std))
+            if sum(map(len, taken)) >= wanted:
+                break
+        model.learn_statistics(torch.cat(taken))
+        take_from_first(model.mean)
+        take_from_first(model.std)
         share = -(-START_POSITIONS // len(taken))
         chosen = torch.cat([_some(model.encoder((part - model.mean) / model.std), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
+
+
+def _an_epoch(batches: Batches) -> Iterator[Batch]:
+    yield next(batches)
+    while batches.position.normal.epoch == 0:
+        yield next(batches)
 
 
 def _some(encoded: Tensor, count: int) -> Tensor:

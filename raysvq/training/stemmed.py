@@ -20,6 +20,7 @@ def stemmed(source: Source, model: SSVQVAE) -> Source:
         for part in pieces(source, _AT_ONCE):
             with torch.inference_mode():
                 pixels = to_model_input(part.pop("tile"), model.mean.device)
-                yield part | {"features": model.stem(pixels).half().cpu().numpy()}
+                features = model.stem(pixels).half().cpu().numpy()
+            yield part | {"features": features}  # outside, as the mode would hold for who takes it
 
     return read

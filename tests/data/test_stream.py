@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from raysvq.data.stream import Batch, _normal_cutter, _outlier_cutter
+from raysvq.data.stream import Batch, normal_cutter, outlier_cutter
 from raysvq.settings import Settings, parse_settings
 
 CELL = 4
@@ -31,7 +31,7 @@ def _settings(**tiles: Any) -> Settings:
 def _outliers(settings: Settings, said: Said, *pairs: tuple[str, str | None]) -> list[Batch]:
     columns = [np.array(column, object) for column in zip(*pairs, strict=True)]
     return list(
-        _outlier_cutter(settings, CELL, said)(  # type: ignore[arg-type]
+        outlier_cutter(settings, CELL, said)(  # type: ignore[arg-type]
             {"uri": columns[0], "mask_uri": columns[1]}
         )
     )
@@ -40,7 +40,7 @@ def _outliers(settings: Settings, said: Said, *pairs: tuple[str, str | None]) ->
 def test_a_batch_an_image_and_none_for_one_that_cannot_be_read(disk: Any) -> None:
     said = Said()
     uris = [disk.image("a.png", (16, 32)), disk.file("b.png", b"no image"), disk.image("c.png", (48, 16))]
-    batches = list(_normal_cutter(_settings(), said)({"uri": np.array(uris, object)}))  # type: ignore[arg-type]
+    batches = list(normal_cutter(_settings(), said)({"uri": np.array(uris, object)}))  # type: ignore[arg-type]
     assert [batch["tile"].shape for batch in batches] == [(n, 16, 16, 1) for n in (0, 2, 3)]
     assert all(batch["tile"].dtype == np.uint16 for batch in batches)
     assert len(said.lines) == 1
@@ -86,3 +86,13 @@ def test_an_outlier_without_a_mask_counts_as_a_whole(disk: Any) -> None:
     found = _outliers(_settings(mode="whole"), Said(), (disk.image("a.png"), None))[1]
     assert len(found["tile"]) == 1
     assert np.all(found["weight"] == 1)
+
+
+def test_unlabelled_images_are_told_apart_where_they_take_part(disk: Any) -> None:
+    uris = np.array([disk.image("a.png", (16, 16)), disk.image("b.png", (16, 32))], object)
+    rows = {"uri": uris, "label": np.array(["normal", "unknown"], object)}
+    values = _settings().model_dump()
+    settings = parse_settings(values | {"training": {"unlabelled": True}})
+    batches = list(normal_cutter(settings, Said())(rows))  # type: ignore[arg-type]
+    assert np.concatenate([batch["unknown"] for batch in batches]).tolist() == [False, True, True]
+    assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said())(rows))  # type: ignore[arg-type]

@@ -178,7 +178,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Results]]:
     ]
     try:
         for process in processes:
-            _, errors = process.communicate(timeout=120)
+            _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors.decode()
     finally:
         for process in processes:
@@ -196,8 +196,8 @@ def test_half_batches_on_two_ranks_equal_the_whole_batch_on_one(ranks: dict[str,
     for halves in ranks["half_batches"]:
         assert halves.keys() == whole.keys()
         for key, value in whole.items():
-            close = torch.allclose(halves[key], value.detach(), rtol=1e-4, atol=1e-6)
-            assert close, key
+            apart, largest = (part.detach().abs().max() for part in (halves[key] - value, value))
+            assert float(apart) <= 1e-4 * float(largest), key
 
 
 def test_the_comparison_sees_gradients_and_many_codes_in_use(ranks: dict[str, list[Results]]) -> None:

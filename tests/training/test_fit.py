@@ -59,6 +59,23 @@ def test_an_ema_codebook_follows_normal_tiles_alone(small: Build, batches: Batch
     assert torch.equal(*codebooks)
 
 
+def test_an_unlabelled_tile_that_is_trimmed_leaves_no_trace(small: Build, batches: Batches) -> None:
+    settings = small(model={"revive_below": 0}, objective={"trim": 0.4})
+    batch = next(batches(outliers=0))
+    batch.pixels[2] *= 30
+    unknown = torch.tensor([False, True, True, True, False, False])
+    states = []
+    for worse in (1.0, 2.0):
+        pixels = batch.pixels.clone()
+        pixels[2] *= worse
+        torch.manual_seed(5)
+        trainer = _trainer(settings)
+        trainer.run(iter([Batch(pixels, 0, None, unknown)]), 1)
+        assert int(trainer.used.sum()) == 5 * 16
+        states.append(torch.cat([value.flatten() for value in trainer.model.state_dict().values()]))
+    torch.testing.assert_close(*states)
+
+
 def test_an_interval_is_put_on_record_and_said(small: Build, batches: Batches) -> None:
     lines: list[str] = []
     trainer = _trainer(small(), say=lines.append)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
-from raysvq.training.batches import Batch
-from raysvq.training.start import start_from_data
+from raysvq.training.batches import Batch, Place, Tiles
+from raysvq.training.loader import in_memory
+from raysvq.training.start import start, start_from_data
 
 Build = Callable[..., Settings]
 
@@ -43,3 +46,14 @@ def test_start_survives_images_of_one_shade(small: Build) -> None:
     start_from_data(model, iter(lambda: Batch(torch.full((64, 3, 16, 16), 0.5), 0, None), None), small())
     assert bool(torch.isfinite(model.quantizer.codebook).all())
     assert bool(torch.isfinite(model.distance_map(torch.rand(2, 3, 16, 16))).all())
+
+
+def test_copies_of_labelled_tiles_take_part(small: Build) -> None:
+    settings = small(training={"outlier_copies": 3, "flips": False})
+    rng = np.random.default_rng(0)
+    normal = {"tile": rng.integers(0, 65536, (40, 16, 16, 3)).astype(np.uint16)}
+    outlier = {"tile": normal["tile"][:1], "weight": np.ones((1, 4, 4), np.float32)}
+    tiles = Tiles(in_memory(normal), in_memory(outlier))
+    _, batches = start(settings, tiles, Place(torch.device("cpu")))
+    drawn = torch.cat([batch.pixels[-batch.outliers :] for batch in itertools.islice(batches, 8)])
+    assert len(torch.unique(drawn, dim=0)) == 1 + 3
