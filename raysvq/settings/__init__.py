@@ -1,0 +1,40 @@
+"""Every option of raysvq: frozen, validated models; a YAML file, then dotted overrides.
+
+`load_settings("configs/textures.yaml", ["model.codebook_size=256"])` is the whole interface.
+Unknown keys and impossible values raise `SettingsError`, naming the key, what was found and
+what is allowed.
+"""
+
+from raysvq.settings.options import (
+    AnomalySettings,
+    EvaluationSettings,
+    ModelSettings,
+    ObjectiveSettings,
+    RaySettings,
+    ScoringSettings,
+    Settings,
+    SplitSettings,
+    StorageSettings,
+    TileSettings,
+    TrainingSettings,
+)
+from raysvq.settings.reading import describe, digest, find_config, load_settings, parse_settings
+
+__all__ = [
+    "AnomalySettings",
+    "EvaluationSettings",
+    "ModelSettings",
+    "ObjectiveSettings",
+    "RaySettings",
+    "ScoringSettings",
+    "Settings",
+    "SplitSettings",
+    "StorageSettings",
+    "TileSettings",
+    "TrainingSettings",
+    "describe",
+    "digest",
+    "find_config",
+    "load_settings",
+    "parse_settings",
+]
