@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from benchmarks.hardware import processor
 from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
@@ -141,10 +141,10 @@ def main() -> None:
             print(f"round {turn + 1}, {way}: {pace['tiles_per_s']:.1f} tiles/s", flush=True)
             found[way].append(pace)
     rows = [_row(way, found) for way in arguments.ways]
-    print(f"\n{arguments.steps} steps, {fleet.counts['normal']} normal tiles, {_hardware()}\n{table(rows)}")
+    print(f"\n{arguments.steps} steps, {fleet.counts['normal']} normal tiles, {processor()}\n{table(rows)}")
     if arguments.json:
         versions = {name: version(name) for name in ("ray", "torch")}
-        record = {"hardware": _hardware(), "versions": versions, "steps": arguments.steps}
+        record = {"hardware": processor(), "versions": versions, "steps": arguments.steps}
         record |= {"tiles": fleet.counts, "rows": rows}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 
@@ -169,13 +169,6 @@ def _row(way: str, found: dict[str, list[Pace]]) -> Row:
         ratios = [one / other for one, other in zip(paces, others, strict=True)]
         row |= {"of": RATIOS[way], "ratio": statistics.median(ratios), "from": min(ratios), "to": max(ratios)}
     return row
-
-
-def _hardware() -> str:
-    """Cores and the processor's name."""
-    names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    name = names[0].partition(": ")[2] if names else platform.machine()
-    return f"{os.cpu_count()} cores, {name}"
 
 
 if __name__ == "__main__":

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
+from benchmarks.hardware import processor
 from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
 from benchmarks.methods.records import Run, run_digest
 from benchmarks.methods.registry import METHODS
@@ -87,7 +85,4 @@ def _run(job: Job, level: Level) -> Run:
 
 def hardware() -> str:
     """CPU model, cores, version of PyTorch."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    cpu = next(named, platform.processor())
-    return f"{cpu}, {os.cpu_count()} cores, 1 thread, torch {torch.__version__}"
+    return f"{processor()}, 1 thread, torch {torch.__version__}"

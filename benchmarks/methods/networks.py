@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.methods.samples import Samples
 from raysvq.errors import TrainingError
 from raysvq.evaluation.metrics import image_auroc
+from raysvq.model.network import statistics
 from raysvq.model.pixels import pixel_decoder, pixel_encoder
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
@@ -37,12 +38,13 @@ class PixelNetwork(nn.Module):
         pixels = first_normals(samples, settings)
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", pixels.mean(dim=(0, 2, 3)))
-        self.register_buffer("std", pixels.std(dim=(0, 2, 3)).clamp(min=1e-3))
+        mean, std = statistics(pixels)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
 
     def standardise(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> zero mean and unit deviation on normal tiles."""
-        return (pixels - self.mean[:, None, None]) / self.std[:, None, None]
+        return (pixels - self.mean) / self.std
 
     def reconstruction_error(self, tiles: Tensor) -> Tensor:
         """Squares of what the decoder does not give back of standardised tiles. (B, C, H, W)"""

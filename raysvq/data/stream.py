@@ -6,7 +6,6 @@ fixed shape, so blocks stay plain tensors.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,7 +65,6 @@ def _stream(manifest: str, wanted: Expr, cutter: Cutter) -> ray.data.Dataset:
 
 def normal_cutter(settings: Settings, relay: Relay) -> Cutter:
     """Manifest rows -> the tiles of an image, and whether it is unlabelled where that matters."""
-
     unlabelled = settings.training.unlabelled
 
     def rows(tiles: npt.NDArray[np.uint16], unknown: bool) -> Batch:
@@ -75,10 +73,10 @@ def normal_cutter(settings: Settings, relay: Relay) -> Cutter:
     def cut_normals(batch: Batch) -> Iterator[Batch]:
         configure(settings.storage)
         yield rows(_no_tiles(settings.tiles), False)  # the columns' types, should no image be readable
-        labels = batch["label"] if unlabelled else itertools.repeat(NORMAL)
-        for uri, label in zip(batch["uri"], labels, strict=False):
+        unknown = batch["label"] == UNKNOWN if unlabelled else np.zeros(len(batch["uri"]), bool)
+        for uri, is_unknown in zip(batch["uri"], unknown, strict=True):
             if (loaded := _load(uri, settings, relay)) is not None:
-                yield rows(loaded[1], label == UNKNOWN)
+                yield rows(loaded[1], is_unknown)
 
     return cut_normals
 

@@ -20,11 +20,7 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, channels: int, settings: ModelSettings) -> None:
         super().__init__()
-        self.head = nn.Sequential(
-            nn.Conv2d(channels, settings.hidden, 1),
-            nn.ReLU(),
-            nn.Conv2d(settings.hidden, settings.embedding_dim, 1),
-        )
+        self.head = _pointwise(channels, settings.hidden, settings.embedding_dim)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C + d, h, w)."""
@@ -33,8 +29,8 @@ class FeatureEncoder(nn.Module):
 
 def feature_decoder(channels: int, settings: ModelSettings) -> nn.Sequential:
     """(B, C + d, h, w) -> (B, C, h, w) features."""
-    return nn.Sequential(
-        nn.Conv2d(channels + settings.embedding_dim, settings.hidden, 1),
-        nn.ReLU(),
-        nn.Conv2d(settings.hidden, channels, 1),
-    )
+    return _pointwise(channels + settings.embedding_dim, settings.hidden, channels)
+
+
+def _pointwise(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, outputs, 1))

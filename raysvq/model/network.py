@@ -85,9 +85,10 @@ class SSVQVAE(nn.Module):
 
         Zero mean and unit deviation on the training normals.
         """
-        return self._standardised(self.stem(pixels))
+        return self.standardise_stemmed(self.stem(pixels))
 
-    def _standardised(self, stemmed: Tensor) -> Tensor:
+    def standardise_stemmed(self, stemmed: Tensor) -> Tensor:
+        """The same of what the stem gave for pixels."""
         return (stemmed - self.mean) / self.std
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class SSVQVAE(nn.Module):
 
     def forward(self, stemmed: Tensor) -> Output:
         """A training step's pass over what the stem gives for pixels, or, without one, pixels."""
-        target = self._standardised(stemmed)
+        target = self.standardise_stemmed(stemmed)
         encoded = self.encoder(target)
         quantized = self.quantizer(encoded)
         return Output(target, encoded, quantized, self.decoder(quantized.quantize))
@@ -120,9 +121,9 @@ def position_statistics(stemmed: Tensor) -> tuple[Tensor, Tensor]:
     al., PaDiM, ICPR 2021). The deviation has a floor, as few normals may by chance agree in one place.
     """
     mean = _smoothed(stemmed.mean(dim=0))
-    deviation = _smoothed(stemmed.var(dim=0, correction=0)).sqrt() / _spread(stemmed)
+    deviation = _smoothed(stemmed.var(dim=0, correction=0)).sqrt()
     weights = on_features.Stem.weights().to(mean)[:, None, None]
-    return mean, (deviation + _FLOOR) * _spread(stemmed) / weights
+    return mean, (deviation + _FLOOR * _spread(stemmed)) / weights
 
 
 def _spread(stemmed: Tensor) -> Tensor:

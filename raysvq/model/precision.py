@@ -70,12 +70,10 @@ class Bfloat16Distances:
         codebook = model.quantizer.codebook.detach().float()
         centre = codebook.mean(dim=0)
         codes = codebook - centre
-        shallow = copy.deepcopy(model).requires_grad_(False)
-        if isinstance(shallow.encoder, nn.Sequential):
-            self.encode = _on_pixels(shallow, shallow.encoder, centre)
+        if isinstance(model.encoder, nn.Sequential):
+            self.encode = _on_pixels(model, model.encoder, centre)
         else:
-            shallow.stem.bfloat16()
-            self.encode = lambda pixels: shallow.encode(pixels) - centre[:, None, None]
+            self.encode = _on_features(model, centre)
         self.codes = codes.T.contiguous()  # (d, K)
         self.half_norms = 0.5 * codes.square().sum(dim=1)  # (K,)
 
@@ -91,8 +89,16 @@ class Bfloat16Distances:
         return squares.clamp_(min=0).sqrt_().view(len(encoded), *encoded.shape[2:])
 
 
+def _on_features(model: SSVQVAE, centre: Tensor) -> Callable[[Tensor], Tensor]:
+    """Encodes around `centre`."""
+    stem, encoder = (copy.deepcopy(part).requires_grad_(False) for part in (model.stem, model.encoder))
+    stem.bfloat16()
+    return lambda pixels: encoder(model.standardise_stemmed(stem(pixels))) - centre[:, None, None]
+
+
 def _on_pixels(model: SSVQVAE, encoder: nn.Sequential, centre: Tensor) -> Callable[[Tensor], Tensor]:
     """Encodes around `centre`, which the last layer's bias takes off."""
+    encoder = copy.deepcopy(encoder).requires_grad_(False)
     first, inner, last = encoder[0], encoder[1:-1].bfloat16(), encoder[-1]
     last.get_parameter("bias").sub_(centre)
     return lambda pixels: last(inner(first(model.standardise(pixels)).bfloat16()).float())

@@ -138,10 +138,9 @@ class Trainer:
     def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.progress.step, self.settings.training)
+        # Codebook and losses stay in float32.
         half = self.progress.precision == "bfloat16"
-        with torch.autocast(
-            self.device.type, torch.bfloat16, enabled=half
-        ):  # codebook and losses stay as they are
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.network(batch.pixels)
         loss = objective(output, batch.weight, self.settings.objective, batch.unknown)
         self.optimiser.zero_grad()
