@@ -22,7 +22,7 @@ from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings, digest, parse_settings
 from raysvq.storage import join, read_bytes, write_bytes
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Encoder and decoder on the frozen features of a stem.
+"""Learned dimensions beside the frozen features of a stem.
 
 Shapes: B batch, C channels of the stem, d learned dimensions, h and w grid.
 """
@@ -12,25 +12,34 @@ from raysvq.settings import ModelSettings
 
 
 class FeatureEncoder(nn.Module):
-    """E(U) = [f ; g(f)]: standardised features as they are, and learned dimensions beside them.
+    """E(U) = [f ; g(f, |f − q_f|)]: standardised features as they are, and learned dimensions beside them.
 
-    ‖E − Q‖² is the distance of the features to the codebook plus that of the learned dimensions. What
-    the stem knows cannot be unlearned, and labelled outliers have dimensions of their own to stand out in.
+    The features choose the code, and q_f is what it says is usual there. What the stem knows cannot be
+    unlearned, and labelled outliers have dimensions of their own to stand out in: g sees what is there,
+    and how it differs from the usual.
     """
 
     def __init__(self, channels: int, settings: ModelSettings) -> None:
         super().__init__()
-        self.head = _pointwise(channels, settings.hidden, settings.embedding_dim)
+        self.head = nn.Sequential(
+            nn.Conv2d(2 * channels, settings.hidden, 1),
+            nn.ReLU(),
+            nn.Conv2d(settings.hidden, settings.embedding_dim, 1),
+        )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, C + d, h, w)."""
-        return torch.cat([features, self.head(features)], dim=1)
+    def forward(self, features: Tensor, usual: Tensor) -> Tensor:
+        """(B, C, h, w) f and q_f -> (B, C + d, h, w)."""
+        learned = self.head(torch.cat([features, (features - usual).abs()], dim=1))
+        return torch.cat([features, learned], dim=1)
 
 
-def feature_decoder(channels: int, settings: ModelSettings) -> nn.Sequential:
-    """(B, C + d, h, w) -> (B, C, h, w) features."""
-    return _pointwise(channels + settings.embedding_dim, settings.hidden, channels)
+class FeatureDecoder(nn.Module):
+    """The code's own features are the reconstruction: D(Q(U)) = q_f. Nothing to learn."""
 
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
 
-def _pointwise(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, outputs, 1))
+    def forward(self, quantized: Tensor) -> Tensor:
+        """(B, C + d, h, w) -> (B, C, h, w)."""
+        return quantized[:, : self.channels]

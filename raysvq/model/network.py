@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from raysvq.model import pixels as on_pixels
 from raysvq.model import stem as on_features
-from raysvq.model.features import FeatureEncoder, feature_decoder
+from raysvq.model.features import FeatureDecoder, FeatureEncoder
 from raysvq.model.quantizer import Quantized, Quantizer
 from raysvq.settings import ModelSettings, Settings
 
@@ -33,6 +33,7 @@ class Output:
     encoded: Tensor  # (B, d, h, w) E(U)
     quantized: Quantized  # Q(U)
     reconstruction: Tensor  # D(Q(U)), shaped like target
+    fixed: int = 0  # leading dimensions of E(U) that no training moves
 
 
 class SSVQVAE(nn.Module):
@@ -50,20 +51,22 @@ class SSVQVAE(nn.Module):
         channels: int = settings.tiles.channels
         self.settings = model
         statistics: tuple[int, ...] = (channels, 1, 1)
-        dim = model.embedding_dim
+        dim, fixed = model.embedding_dim, 0
         if model.encoder == "features":
             self.stem: nn.Module = on_features.Stem()
             channels = on_features.Stem.channels
             side = settings.tiles.size // on_features.CELL
             statistics = (channels, side, side)
-            dim += channels
+            fixed = channels
             self.encoder: nn.Module = FeatureEncoder(channels, model)
-            self.decoder = feature_decoder(channels, model)
+            self.decoder: nn.Module = FeatureDecoder(channels)
         else:
             self.stem = nn.Identity()
             self.encoder = on_pixels.pixel_encoder(channels, model)
             self.decoder = on_pixels.pixel_decoder(channels, model)
-        self.quantizer = Quantizer(model.codebook_size, dim, model.codebook, model.decay, model.revive_below)
+        self.quantizer = Quantizer(
+            model.codebook_size, fixed + dim, model.codebook, model.decay, model.revive_below, fixed
+        )
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.zeros(statistics))
@@ -91,22 +94,36 @@ class SSVQVAE(nn.Module):
         """The same of what the stem gave for pixels."""
         return (stemmed - self.mean) / self.std
 
-    def encode(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) pixels in [0, 1] -> (B, d, h, w) E(U)."""
-        encoded: Tensor = self.encoder(self.standardise(pixels))
-        return encoded
+    def chooses(self, stemmed: Tensor) -> Tensor:
+        """(B, S, h, w) stem outputs -> what a position's code is chosen by: features, else encodings."""
+        target = self.standardise_stemmed(stemmed)
+        found: Tensor = target if self.quantizer.fixed else self.encoder(target)
+        return found
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, h, w) ‖E_i − e_k(i)‖₂. No decoder is run."""
-        quantized: Quantized = self.quantizer(self.encode(pixels))
+        return self.distance_map_stemmed(self.stem(pixels))
+
+    def distance_map_stemmed(self, stemmed: Tensor) -> Tensor:
+        """The same of what the stem gave for pixels."""
+        _, quantized = self._quantize(self.standardise_stemmed(stemmed))
         return quantized.distances
 
     def forward(self, stemmed: Tensor) -> Output:
         """A training step's pass over what the stem gives for pixels, or, without one, pixels."""
         target = self.standardise_stemmed(stemmed)
-        encoded = self.encoder(target)
-        quantized = self.quantizer(encoded)
-        return Output(target, encoded, quantized, self.decoder(quantized.quantize))
+        encoded, quantized = self._quantize(target)
+        return Output(target, encoded, quantized, self.decoder(quantized.quantize), self.quantizer.fixed)
+
+    def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
+        """E(U) and Q(U)."""
+        if not (fixed := self.quantizer.fixed):
+            encoded: Tensor = self.encoder(target)
+            return encoded, self.quantizer(encoded)
+        indices = self.quantizer.choose(target)
+        usual = self.quantizer.codes(indices)[:, :fixed].detach()
+        encoded = self.encoder(target, usual)
+        return encoded, self.quantizer(encoded, indices)
 
 
 def statistics(stemmed: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,14 +41,14 @@ class Parts:
 
     total: Tensor
     reconstruction: Tensor
-    commitment: Tensor  # ‖E_i − e_k(i)‖² / d
+    commitment: Tensor  # ‖E_i − e_k(i)‖² / d, over the dimensions that learn
 
 
 def tile_losses(output: Output, beta: float) -> Parts:
     """L(U) for every tile of a batch, in float32. The target's sides are multiples of the grid's."""
     nearest, encoded = output.quantized.nearest, output.encoded.float()
     codebook = (encoded.detach() - nearest).square().mean(1)
-    commitment = (encoded - nearest.detach()).square().mean(1)
+    commitment = (encoded - nearest.detach())[:, output.fixed :].square().mean(1)
     errors = (output.reconstruction.float() - output.target.float()).square().mean(1)
     rows, columns = codebook.shape[1:]
     cell = (errors.shape[1] // rows, errors.shape[2] // columns)

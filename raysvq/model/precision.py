@@ -54,32 +54,41 @@ def relative_deviation(score: float, exact: float) -> float:
     return abs(score - exact) / exact if exact else float("inf")
 
 
-class Bfloat16Distances:
+def bfloat16_distances(model: SSVQVAE) -> Callable[[Tensor], Tensor]:
     """`SSVQVAE.distance_map` with the costly layers in bfloat16: the stem, or an encoder's inner layers.
 
-    The first and last layer of an encoder on pixels cost little, and in float32 they keep image scores ten
-    times closer: the first sees every grey level, the last makes what is compared. Codebook and distances
-    are float32.
+    The model stays as it is. Codebook and distances are float32.
+    """
+    if isinstance(model.encoder, nn.Sequential):
+        return _OnPixels(model, model.encoder)
+    stem = copy.deepcopy(model.stem).bfloat16()
+    return lambda pixels: model.distance_map_stemmed(stem(pixels))
+
+
+class _OnPixels:
+    """The first and last layer of the encoder stay in float32: they cost little, and keep image scores ten
+    times closer; the first sees every grey level, the last makes what is compared.
 
     Only the distance to the nearest code is wanted, not which one it is:
     min_k ‖x − e_k‖² = ‖x‖² + 2 min_k (½‖e_k‖² − x·e_k). Encodings and codes are taken around the
     codebook's mean: far from the origin the terms would cancel.
     """
 
-    def __init__(self, model: SSVQVAE) -> None:
+    def __init__(self, model: SSVQVAE, encoder: nn.Sequential) -> None:
         codebook = model.quantizer.codebook.detach().float()
         centre = codebook.mean(dim=0)
         codes = codebook - centre
-        if isinstance(model.encoder, nn.Sequential):
-            self.encode = _on_pixels(model, model.encoder, centre)
-        else:
-            self.encode = _on_features(model, centre)
+        encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.standardise = model.standardise
+        self.first, self.inner, self.last = encoder[0], encoder[1:-1].bfloat16(), encoder[-1]
+        self.last.get_parameter("bias").sub_(centre)
         self.codes = codes.T.contiguous()  # (d, K)
         self.half_norms = 0.5 * codes.square().sum(dim=1)  # (K,)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, h, w) float32 distances to the nearest codes."""
-        encoded: Tensor = self.encode(pixels)
+        inner = self.inner(self.first(self.standardise(pixels)).bfloat16())
+        encoded: Tensor = self.last(inner.float())
         positions = encoded.movedim(1, -1).flatten(0, 2)  # (P, d)
         nearest = [
             torch.addmm(self.half_norms, part, self.codes, alpha=-1).amin(dim=1)
@@ -87,18 +96,3 @@ class Bfloat16Distances:
         ]
         squares = positions.square().sum(dim=1) + 2 * torch.cat(nearest)
         return squares.clamp_(min=0).sqrt_().view(len(encoded), *encoded.shape[2:])
-
-
-def _on_features(model: SSVQVAE, centre: Tensor) -> Callable[[Tensor], Tensor]:
-    """Encodes around `centre`."""
-    stem, encoder = (copy.deepcopy(part).requires_grad_(False) for part in (model.stem, model.encoder))
-    stem.bfloat16()
-    return lambda pixels: encoder(model.standardise_stemmed(stem(pixels))) - centre[:, None, None]
-
-
-def _on_pixels(model: SSVQVAE, encoder: nn.Sequential, centre: Tensor) -> Callable[[Tensor], Tensor]:
-    """Encodes around `centre`, which the last layer's bias takes off."""
-    encoder = copy.deepcopy(encoder).requires_grad_(False)
-    first, inner, last = encoder[0], encoder[1:-1].bfloat16(), encoder[-1]
-    last.get_parameter("bias").sub_(centre)
-    return lambda pixels: last(inner(first(model.standardise(pixels)).bfloat16()).float())

@@ -11,9 +11,10 @@ import torch
 from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
-from raysvq.model.collective import sum_over_ranks, take_from_first
+from raysvq.model.collective import mean_over_ranks, sum_over_ranks, take_from_first
 
 _EPSILON = 1e-5
+_LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the rest weighs 1
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Quantized:
     quantize: Tensor  # (B, d, h, w) nearest embeddings; gradients of a decoder pass straight through
     nearest: Tensor  # (B, d, h, w) nearest embeddings; gradients reach a gradient codebook
     indices: Tensor  # (B, h, w) int64
-    distances: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂
+    distances: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂, learned dimensions beside features weighted
 
 
 class Quantizer(nn.Module):
@@ -33,10 +34,17 @@ class Quantizer(nn.Module):
     (van den Oord et al. 2017, appendix A.1); outliers act through the encoder alone, since averages
     can only attract. With `gradient` it is a parameter, moved by the codebook loss.
     Always computes in float32. Statistics are summed over ranks, so every rank holds equal codes.
+
+    The first `fixed` dimensions may be features that no training moves. They alone choose the code, and
+    the learned dimensions beside them count in a distance only once labelled outliers have shaped them:
+    ‖E − Q‖² = ‖f − q_f‖² + balance · ‖g − q_g‖², where on normals the second is 0.3 of the first.
     """
 
-    def __init__(self, size: int, dim: int, kind: str, decay: float, revive_below: float) -> None:
+    def __init__(
+        self, size: int, dim: int, kind: str, decay: float, revive_below: float, fixed: int = 0
+    ) -> None:
         super().__init__()
+        self.fixed = fixed
         self.decay = decay
         self.revive_below = revive_below
         self.learns_by_gradient = kind == "gradient"
@@ -51,32 +59,61 @@ class Quantizer(nn.Module):
         self.register_buffer("sums", start.clone())
         self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+        self.squares: Tensor  # moving means over normals of the two parts of a squared distance
+        self.register_buffer("squares", torch.zeros(2))
+        self.balance: Tensor
+        self.register_buffer("balance", torch.zeros(()))
 
-    def forward(self, encoded: Tensor) -> Quantized:
-        """Quantise (B, d, h, w) encodings."""
+    def forward(self, encoded: Tensor, indices: Tensor | None = None) -> Quantized:
+        """Quantise (B, d, h, w) encodings, with the codes of `choose`, if it was asked before."""
         with torch.autocast(encoded.device.type, enabled=False):
             encoded = encoded.float()
-            positions = encoded.movedim(1, -1)  # (B, h, w, d)
-            indices = nearest_codes(positions.detach().flatten(0, 2), self.codebook.detach())
-            nearest = nn.functional.embedding(indices, self.codebook).view_as(positions)
-            distances = torch.linalg.vector_norm(positions - nearest.detach(), dim=-1)
-            nearest = nearest.movedim(-1, 1)
+            indices = self.choose(encoded) if indices is None else indices
+            nearest = self.codes(indices)
+            fixed, learned = self._squares((encoded - nearest).detach().movedim(1, -1))
+            distances = (fixed + self.balance * learned if self.fixed else learned).sqrt()
             quantize = encoded + (nearest - encoded).detach()
-            return Quantized(quantize, nearest, indices.view(distances.shape), distances)
+            return Quantized(quantize, nearest, indices, distances)
+
+    def choose(self, encoded: Tensor) -> Tensor:
+        """(B, d, h, w) encodings, or their fixed dimensions alone -> (B, h, w) nearest codes."""
+        with torch.autocast(encoded.device.type, enabled=False):
+            positions = encoded.detach().float().movedim(1, -1)[..., : self._choosing]
+            found = nearest_codes(positions.flatten(0, 2), self.codebook.detach()[:, : self._choosing])
+            return found.view(positions.shape[:-1])
+
+    def codes(self, indices: Tensor) -> Tensor:
+        """(B, h, w) -> (B, d, h, w) the codes themselves."""
+        return nn.functional.embedding(indices, self.codebook).movedim(-1, 1)
+
+    @property
+    def _choosing(self) -> int:
+        return self.fixed or self.codebook.shape[1]
+
+    def _squares(self, apart: Tensor) -> tuple[Tensor, Tensor]:
+        """(..., d) differences -> the squared norms of their fixed and of their learned dimensions."""
+        return apart[..., : self.fixed].square().sum(-1), apart[..., self.fixed :].square().sum(-1)
 
     @torch.no_grad()
     def start_from(self, encoded: Tensor, seed: int) -> None:
-        """Place the codes at the k-means centres of (P, d) normal encodings of rank 0."""
+        """Place the codes at the k-means centres of (P, d) normal encodings of rank 0.
+
+        With fixed dimensions those, (P, fixed), are enough; the learned ones start at 0.
+        """
         size = self.codebook.shape[0]
         centres = MiniBatchKMeans(
             size, init="random", n_init=1, batch_size=4096, max_iter=20, random_state=seed
         ).fit(_at_least(encoded, size).cpu().numpy())
-        start = torch.from_numpy(centres.cluster_centers_).to(self.codebook)
+        start = torch.zeros_like(self.codebook)
+        start[:, : encoded.shape[1]] = torch.from_numpy(centres.cluster_centers_)
         self._place(torch.ones_like(self.counts, dtype=torch.bool), take_from_first(start))
 
     @torch.no_grad()
-    def update(self, encoded: Tensor, indices: Tensor) -> Tensor:
+    def update(self, encoded: Tensor, indices: Tensor, labelled: bool = False) -> Tensor:
         """Follow one step's normal encodings (P, d) with their codes (P,); revive dead codes.
+
+        Args:
+            labelled: whether labelled outliers shape the learned dimensions.
 
         Returns:
             (K,) how often each code was used in this step, over all ranks.
@@ -85,6 +122,8 @@ class Quantizer(nn.Module):
         self.updates += 1
         # Young averages follow a young encoder closely: 2/11, 3/12, … up to the decay set.
         decay = min(self.decay, (1 + int(self.updates)) / (10 + int(self.updates)))
+        if self.fixed and labelled:
+            self._follow_squares(encoded - self.codebook[indices], decay)
         self.counts.lerp_(used, 1 - decay)
         if not self.learns_by_gradient:
             sums = torch.zeros_like(self.sums).index_add_(0, indices, encoded.detach().float())
@@ -97,6 +136,12 @@ class Quantizer(nn.Module):
             drawn = torch.randint(len(encoded), (int(dead.sum()),), device=encoded.device)
             self._place(dead, take_from_first(encoded.detach().float()[drawn]))
         return used
+
+    def _follow_squares(self, apart: Tensor, decay: float) -> None:
+        means = mean_over_ranks(torch.stack([part.mean() for part in self._squares(apart)]))
+        self.squares.lerp_(means, 1 - decay if bool(self.squares.any()) else 1.0)
+        fixed, learned = self.squares
+        self.balance.copy_(_LEARNED * fixed / learned.clamp(min=_EPSILON**2))
 
     def _place(self, which: Tensor, codes: Tensor) -> None:
         """Set the codes marked in `which` (K,) as if each had just been used enough to live."""

@@ -17,7 +17,7 @@ from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.network import SSVQVAE, cell_size
-from raysvq.model.precision import Bfloat16Distances, Precision
+from raysvq.model.precision import Precision, bfloat16_distances
 from raysvq.settings import ScoringSettings, Settings
 
 S = TypeVar("S")
@@ -60,7 +60,7 @@ class ImageScorer:
         """
         self.model = model.to(device).eval()
         self._distance_map = (
-            Bfloat16Distances(self.model) if precision == "bfloat16" else self.model.distance_map
+            bfloat16_distances(self.model) if precision == "bfloat16" else self.model.distance_map
         )
         self.settings = settings
         self.scoring = scoring

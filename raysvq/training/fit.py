@@ -149,7 +149,7 @@ class Trainer:
         normals = len(batch.pixels) - batch.outliers
         encoded = output.encoded[:normals][loss.kept].detach().movedim(1, -1).flatten(0, 2)
         indices = output.quantized.indices[:normals][loss.kept]
-        used = self.model.quantizer.update(encoded, indices.flatten())
+        used = self.model.quantizer.update(encoded, indices.flatten(), labelled=batch.outliers > 0)
         return loss, used
 
     def _watch(self, loss: Loss) -> None:

@@ -100,7 +100,7 @@ def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings
         take_from_first(model.mean)
         take_from_first(model.std)
         share = -(-START_POSITIONS // len(taken))
-        chosen = torch.cat([_some(model.encoder(model.standardise_stemmed(part)), share) for part in taken])
+        chosen = torch.cat([_some(model.chooses(part), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
 
 

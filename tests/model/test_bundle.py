@@ -119,7 +119,7 @@ def test_damaged_json_is_refused(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("found", [1, "2", None])
 def test_another_format_version_is_refused(folder: Path, found: Any) -> None:
     _edit(folder, format=found)
-    with pytest.raises(BundleError, match=f"format {found}, expected 2"):
+    with pytest.raises(BundleError, match=f"format {found}, expected 3"):
         load_bundle(str(folder))
 
 

@@ -82,7 +82,7 @@ def half_batches(rank: int, world: int) -> Results:
         trained = Trained(kind, 0.0, 0.001, form=form, labels=labels, eta=0.6)
         data = torch.Generator().manual_seed(1)
         with torch.no_grad():
-            first = trained.model.encode(torch.rand(NORMAL, 3, SIDE, SIDE, generator=data))
+            first = trained.model.chooses(torch.rand(NORMAL, 3, SIDE, SIDE, generator=data))
         trained.model.quantizer.start_from(first.movedim(1, -1).flatten(0, 2), seed=0)
         for _ in range(STEPS):
             normal, outlier = (torch.rand(n, 3, SIDE, SIDE, generator=data) for n in (NORMAL, OUTLIERS))

@@ -1,4 +1,4 @@
-"""Encoder, codebook and decoder on the features of a frozen stem."""
+"""Learned dimensions beside the features of a frozen stem, and the codebook of both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.features import FeatureEncoder
 from raysvq.model.network import SSVQVAE, position_statistics
-from raysvq.model.precision import Bfloat16Distances
+from raysvq.model.objective import tile_losses
+from raysvq.model.precision import bfloat16_distances
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
 
@@ -33,41 +34,92 @@ def normals() -> torch.Tensor:
 
 @pytest.fixture
 def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> SSVQVAE:
-    """With pretrained stem, statistics and codebook of `normals`, and learned layers at random."""
+    """With pretrained stem, statistics and codes of `normals`, and learned layers at random that count."""
     model = make_model(settings)
     model.load_stem()
     with torch.no_grad():
-        model.learn_statistics(model.stem(normals))
-        model.quantizer.start_from(model.encode(normals).movedim(1, -1).flatten(0, 2), seed=0)
+        stemmed = model.stem(normals)
+        model.learn_statistics(stemmed)
+        model.quantizer.start_from(_positions(model.chooses(stemmed)), seed=0)
+        for _ in range(40):
+            output = model(stemmed)
+            model.quantizer.update(
+                _positions(output.encoded), output.quantized.indices.flatten(), labelled=True
+            )
     return model
+
+
+def _positions(grid: torch.Tensor) -> torch.Tensor:
+    return grid.movedim(1, -1).flatten(0, 2)
 
 
 def test_features_stay_as_they_are_and_learned_dimensions_come_beside_them(settings: Settings) -> None:
     encoder = FeatureEncoder(S, settings.model)
-    features = torch.randn(2, S, 5, 5)
-    encoded = encoder(features)
+    features, usual = torch.randn(2, S, 5, 5), torch.randn(2, S, 5, 5)
+    encoded = encoder(features, usual)
     assert encoded.shape == (2, S + settings.model.embedding_dim, 5, 5)
     assert torch.equal(encoded[:, :S], features)
+    assert not torch.equal(encoder(features, usual + 1)[:, S:], encoded[:, S:])
     encoded[:, S:].square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in encoder.parameters())
 
 
-def test_distance_is_to_the_nearest_code_over_features_and_learned_dimensions(
+def test_features_choose_the_code_and_learned_dimensions_add_to_its_distance(
     model: SSVQVAE, normals: torch.Tensor
 ) -> None:
+    codebook = model.quantizer.codebook.double()
     with torch.no_grad():
         features = (model.stem(normals[:2]) - model.mean) / model.std
-        both = torch.cat([features, model.encoder.head(features)], dim=1)  # type: ignore[operator]
-        positions = both.movedim(1, -1).flatten(0, 2).double()
-        by_hand = (positions[:, None] - model.quantizer.codebook.double()).norm(dim=-1).amin(dim=1)
+        apart = torch.cdist(_positions(features).double(), codebook[:, :S])
+        codes = codebook[apart.argmin(dim=1)]
+        usual = codes[:, :S].float().view(2, 8, 8, S).movedim(-1, 1)
+        head = model.encoder.head  # type: ignore[union-attr]
+        learned = _positions(head(torch.cat([features, (features - usual).abs()], dim=1))).double()  # type: ignore[operator]
+        squares = apart.amin(dim=1) ** 2 + model.quantizer.balance * (learned - codes[:, S:]).square().sum(1)
         found = model.distance_map(normals[:2])
-    torch.testing.assert_close(found.double().flatten(), by_hand, rtol=1e-4, atol=1e-4)
+    assert model.quantizer.balance > 0
+    assert learned.any()
+    torch.testing.assert_close(found.double().flatten(), squares.sqrt(), rtol=1e-4, atol=1e-4)
     assert found.shape == (2, 8, 8)
 
 
-def test_the_decoder_gives_back_features(model: SSVQVAE, normals: torch.Tensor) -> None:
+def test_on_normals_learned_dimensions_make_up_a_stated_share(model: SSVQVAE, normals: torch.Tensor) -> None:
+    with torch.no_grad():
+        output = model(model.stem(normals))
+    apart = _positions(output.encoded - output.quantized.nearest).square()
+    share = model.quantizer.balance * apart[:, S:].sum(1).mean() / apart[:, :S].sum(1).mean()
+    assert float(share) == pytest.approx(0.3, rel=0.15)  # of moving averages
+
+
+def test_without_labelled_outliers_features_alone_count(
+    settings: Settings, make_model: Make, normals: torch.Tensor
+) -> None:
+    model = make_model(settings)
+    output = model(model.stem(normals))
+    codes = output.quantized.indices.flatten()
+    model.quantizer.update(_positions(output.encoded), codes, labelled=False)
+    found = model(model.stem(normals))
+    apart = _positions(found.target) - model.quantizer.codebook[found.quantized.indices.flatten(), :S]
+    torch.testing.assert_close(found.quantized.distances.flatten(), apart.norm(dim=1))
+
+
+def test_what_a_code_says_of_the_features_is_the_reconstruction(
+    model: SSVQVAE, normals: torch.Tensor
+) -> None:
     output = model(model.stem(normals[:2]))
+    assert torch.equal(output.reconstruction, output.quantized.quantize[:, :S])
     assert output.reconstruction.shape == output.target.shape == (2, S, 8, 8)
+
+
+def test_the_objective_moves_learned_dimensions_alone(model: SSVQVAE, normals: torch.Tensor) -> None:
+    output = model(model.stem(normals))
+    parts = tile_losses(output, beta=2.0)
+    learned = (output.encoded - output.quantized.nearest)[:, S:].square().mean(1)
+    torch.testing.assert_close(parts.commitment, learned)
+    torch.testing.assert_close(parts.reconstruction, (output.target - output.reconstruction).square().mean(1))
+    (gradient,) = torch.autograd.grad(parts.total.sum(), output.encoded)
+    learning = (output.encoded - output.quantized.nearest)[:, S:]
+    torch.testing.assert_close(gradient[:, S:], 2 * 2.0 * learning / learning.shape[1])
 
 
 def test_a_mean_is_shared_with_the_positions_around() -> None:
@@ -133,7 +185,7 @@ def test_a_bundle_holds_the_stem(
 
 def test_a_stem_in_bfloat16_moves_distances_little(model: SSVQVAE, normals: torch.Tensor) -> None:
     with torch.inference_mode():
-        exact, close = model.distance_map(normals[:3]), Bfloat16Distances(model)(normals[:3])
+        exact, close = model.distance_map(normals[:3]), bfloat16_distances(model)(normals[:3])
     assert close.dtype == torch.float32
     torch.testing.assert_close(close, exact, rtol=0.1, atol=0)
     assert next(model.stem.parameters()).dtype == torch.float32

@@ -13,7 +13,7 @@ from raysvq.model.bundle import Bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.model.precision import (
     TOLERANCE,
-    Bfloat16Distances,
+    bfloat16_distances,
     choose_precision,
     has_fast_bfloat16,
     relative_deviation,
@@ -71,7 +71,7 @@ def test_distances_follow_those_in_float32(small: Build, make_model: Make, far: 
     with torch.inference_mode():
         last.bias += far
         model.quantizer.codebook += far
-        exact, close = model.distance_map(pixels), Bfloat16Distances(model)(pixels)
+        exact, close = model.distance_map(pixels), bfloat16_distances(model)(pixels)
     assert close.dtype == torch.float32
     torch.testing.assert_close(close, exact, rtol=0.03, atol=0.01)
 
@@ -80,9 +80,9 @@ def test_a_position_on_a_code_has_no_distance(small: Build, make_model: Make) ->
     model = make_model(small())
     with torch.inference_mode():
         pixels = torch.rand(1, 3, 32, 32)
-        encoded = model.encode(pixels)[0].flatten(1).T[:16]
+        encoded = model.chooses(pixels)[0].flatten(1).T[:16]
         model.quantizer.codebook[:] = encoded
-        distances = Bfloat16Distances(model)(pixels).flatten()[:16]
+        distances = bfloat16_distances(model)(pixels).flatten()[:16]
     assert torch.isfinite(distances).all()
     assert distances.max() < 0.02 * encoded.norm(dim=1).max()
 
