@@ -109,9 +109,18 @@ class SSVQVAE(nn.Module):
         _, quantized = self._quantize(self.standardise_stemmed(stemmed))
         return quantized.distances
 
-    def forward(self, stemmed: Tensor) -> Output:
-        """A training step's pass over what the stem gives for pixels, or, without one, pixels."""
-        target = self.standardise_stemmed(stemmed)
+    def forward(self, stemmed: Tensor, positions: Tensor | None = None) -> Output:
+        """A training step's pass over what the stem gives for pixels, or, without one, pixels.
+
+        Args:
+            positions: (B, P) of a grid of features, row by row: the pass is over these alone, and grids
+                are (P, 1). None: over all.
+        """
+        if positions is None:
+            target = self.standardise_stemmed(stemmed)
+        else:
+            mean, std = (_at(value.expand_as(stemmed), positions) for value in (self.mean, self.std))
+            target = (_at(stemmed, positions) - mean) / std
         encoded, quantized = self._quantize(target)
         return Output(target, encoded, quantized, self.decoder(quantized.quantize), self.quantizer.fixed)
 
@@ -141,6 +150,12 @@ def position_statistics(stemmed: Tensor) -> tuple[Tensor, Tensor]:
     deviation = _smoothed(stemmed.var(dim=0, correction=0)).sqrt()
     weights = on_features.Stem.weights().to(mean)[:, None, None]
     return mean, (deviation + _FLOOR * _spread(stemmed)) / weights
+
+
+def _at(grid: Tensor, positions: Tensor) -> Tensor:
+    """(B, S, h, w) and (B, P) of its positions, row by row -> (B, S, P, 1)."""
+    which = positions[:, None].expand(-1, grid.shape[1], -1)
+    return grid.flatten(2).gather(2, which)[..., None]
 
 
 def _spread(stemmed: Tensor) -> Tensor:

@@ -149,6 +149,12 @@ class TrainingSettings(_Section):
     unlabelled: bool = Field(
         False, description="Take images without a label as normal, save those that objective.trim leaves out."
     )
+    positions: int = Field(
+        256,
+        ge=1,
+        description="features: grid positions of a tile that a step learns from, drawn at random; in labelled"
+        " outliers the marked ones come first.",
+    )
     outlier_copies: int = Field(
         0, ge=0, description="Copies of each labelled tile to learn from, slightly moved, scaled, brightened."
     )

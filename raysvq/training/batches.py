@@ -1,4 +1,4 @@
-"""A rank's share of every step: normal tiles, then labelled outliers, mirrored at random."""
+"""A rank's share of every step: normal tiles, then labelled outliers, mirrored and thinned at random."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
 from raysvq.training.loader import Columns, EndlessBatches, Position, Source, join
 
-_NORMAL, _OUTLIER, _FLIPS = range(3)  # seeds of their own
+_NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # seeds of their own
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,13 @@ class Batch:
 
     pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them
     outliers: int
-    weight: Tensor | None  # (outliers, h, w) marked share of each grid position
+    weight: (
+        Tensor | None
+    )  # (outliers, h, w) marked share of each grid position, or (outliers, P, 1) of those drawn
     unknown: Tensor | None = None  # (B - outliers,) bool, unlabelled; None: none is
+    positions: Tensor | None = (
+        None  # (B, P) int64, of the grid row by row, that the step learns from; None: all
+    )
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Batches:
         cache = settings.cache_mib * 2**20
         self._device = place.device
         self._flips = settings.flips
+        self._positions = settings.positions
         self._seeds = [settings.seed, place.rank]
         self._drawn = start.batches
         self._outliers = outliers_a_step(share, settings.outlier_share) if tiles.outlier else 0
@@ -111,14 +118,32 @@ class Batches:
             axes = [axis for axis in (-2, -1) if draw.random() < 0.5]
             pixels = pixels.flip(axes)
             weight = None if weight is None else weight.flip(axes)
+        positions = self._draw_positions(pixels, weight) if "features" in normal else None
+        if positions is not None and weight is not None:
+            weight = weight.flatten(1).gather(1, positions[-len(weight) :])[..., None]
         self._drawn += 1
         unlabelled = None if unknown is None else torch.from_numpy(unknown).to(self._device)
-        return Batch(pixels, self._outliers, weight, unlabelled)
+        return Batch(pixels, self._outliers, weight, unlabelled, positions)
+
+    def _draw_positions(self, features: Tensor, weight: Tensor | None) -> Tensor | None:
+        count = features.shape[-2] * features.shape[-1]
+        if count <= self._positions:
+            return None
+        rng = np.random.default_rng([*self._seeds, _POSITIONS, self._drawn])
+        keys = rng.random((len(features), count))
+        if weight is not None:
+            keys[-len(weight) :] += (weight.flatten(1) > 0).cpu().numpy()
+        return torch.from_numpy(largest(keys, self._positions)).to(self._device)
 
     def _inputs(self, columns: Columns) -> Tensor:
         if "features" in columns:
             return torch.from_numpy(columns["features"]).to(self._device).float()
         return to_model_input(columns["tile"], self._device)
+
+
+def largest(keys: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
+    """Where the `count` largest of each row are. (R, N) -> (R, count), ascending."""
+    return np.sort(np.argpartition(keys, -count, axis=1)[:, -count:], axis=1)
 
 
 def outliers_a_step(tiles: int, share: float) -> int:

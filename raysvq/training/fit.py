@@ -141,7 +141,7 @@ class Trainer:
         # Codebook and losses stay in float32.
         half = self.progress.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            output = self.network(batch.pixels)
+            output = self.network(batch.pixels, batch.positions)
         loss = objective(output, batch.weight, self.settings.objective, batch.unknown)
         self.optimiser.zero_grad()
         loss.total.backward()
