@@ -111,6 +111,22 @@ def test_what_a_code_says_of_the_features_is_the_reconstruction(
     assert output.reconstruction.shape == output.target.shape == (2, S, 8, 8)
 
 
+def test_a_pass_over_some_positions_finds_there_what_one_over_all_finds(
+    model: SSVQVAE, normals: torch.Tensor
+) -> None:
+    positions = torch.stack([torch.randperm(64)[:10] for _ in normals])
+    with torch.no_grad():
+        every, some = model(model.stem(normals)), model(model.stem(normals), positions)
+    for found, of in (
+        (some.encoded, every.encoded),
+        (some.quantized.nearest, every.quantized.nearest),
+        (some.reconstruction, every.reconstruction),
+        (some.quantized.distances[:, None], every.quantized.distances[:, None]),
+    ):
+        expected = torch.stack([grid.flatten(1)[:, at] for grid, at in zip(of, positions, strict=True)])
+        torch.testing.assert_close(found[..., 0], expected)
+
+
 def test_the_objective_moves_learned_dimensions_alone(model: SSVQVAE, normals: torch.Tensor) -> None:
     output = model(model.stem(normals))
     parts = tile_losses(output, beta=2.0)

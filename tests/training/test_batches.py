@@ -120,3 +120,40 @@ def test_other_workers_go_on_at_the_same_share_of_the_epoch() -> None:
     assert position.shared_out(2, 3) == DataPosition(11, Position(2, 40), Position(1, 5))
     assert position.shared_out(2, 1) == DataPosition(11, Position(2, 120), Position(1, 5))
     assert position.shared_out(2, 2) == position
+
+
+def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Build) -> None:
+    marked = np.zeros((5, 4, 4), np.float32)
+    marked[:, 1, 2], marked[:, 3, 0] = 0.5, 0.01
+    features = np.arange(16, dtype=np.float16).reshape(1, 1, 4, 4).repeat(5, axis=0)
+    stream = _batches(
+        small(training={"positions": 6, "flips": False}),
+        {"features": features.repeat(4, axis=0)},
+        {"features": features, "weight": marked},
+    )
+    drawn: list[list[int]] = []
+    for _ in range(10):
+        batch = next(stream)
+        assert batch.pixels.shape[-2:] == (4, 4)  # the network thins, as its statistics are by position
+        assert batch.positions is not None
+        assert batch.weight is not None
+        assert batch.positions.shape == (8, 6)
+        assert batch.weight.shape == (batch.outliers, 6, 1)
+        rows = batch.positions.tolist()
+        assert all(len(set(row)) == 6 and min(row) >= 0 and max(row) < 16 for row in rows)
+        for row, weight in zip(rows[-batch.outliers :], batch.weight[..., 0].tolist(), strict=True):
+            assert dict(zip(row, weight, strict=True)) == dict.fromkeys(row, 0) | {
+                6: 0.5,
+                12: pytest.approx(0.01),
+            }
+        drawn += rows[: -batch.outliers]
+    assert len({tuple(row) for row in drawn}) > 30
+    assert {place for row in drawn for place in row} == set(range(16))
+
+
+def test_small_grids_and_pixels_are_taken_whole(small: Build) -> None:
+    features = np.zeros((20, 1, 4, 4), np.float16)
+    settings = small(training={"positions": 16})
+    assert next(_batches(settings, {"features": features})).positions is None
+    few = small(training={"positions": 2})
+    assert next(_batches(few, {"tile": _tiles(20)})).positions is None
