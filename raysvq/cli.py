@@ -78,6 +78,38 @@ def train(
     typer.echo(f"trained in {bundle.training['seconds']:.0f} s, saved in {out}")
 
 
+@app.command(short_help="Search settings for a manifest: the best model.")
+def tune(
+    manifest: Manifest,
+    out: Annotated[
+        str, typer.Option(help="Folder for leaderboard.parquet, best.yaml and champion/, the best model.")
+    ] = "sweep",
+    config: Annotated[
+        str, typer.Option("--config", help="YAML file with a section `search`, or the name of a shipped one.")
+    ] = "tune-paper",
+    overrides: Overrides = None,
+) -> None:
+    """Search settings with Ray Tune, as many trials at once as the cluster has CPUs, or GPUs.
+
+    Trials are judged by image AUROC on the validation split, never on the test split, and share what
+    is read, decoded and put through a frozen stem. The best settings are trained as --out/champion,
+    a model for `raysvq score`. Stopped and started again with the same arguments, it goes on.
+
+    In the YAML file, `base` names the configuration to start from, and `search` has what varies:
+    `objective.eta: {uniform: [0.5, 0.95]}`; also log_uniform, int, log_int, choice, and `when`.
+    """
+    from raysvq.settings import load_sweep
+    from raysvq.storage import configure
+    from raysvq.tuning.sweep import sweep
+
+    settings, search = load_sweep(config, overrides or ())
+    configure(settings.storage)
+    found = sweep(manifest, out, settings, search)
+    best = found.trials[0]
+    typer.echo(f"trial {best.number} is best, validation AUROC {best.image_auroc:.4f}: {out}/best.yaml")
+    typer.echo(f"model {found.bundle.model_version} in {out}/champion")
+
+
 @app.command(short_help="Score every image of a manifest: Parquet rows.")
 def score(
     manifest: Manifest,

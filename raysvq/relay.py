@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 
@@ -27,6 +27,13 @@ class _Mailbox:
     def take(self) -> list[str]:
         lines, self.lines = self.lines, []
         return lines
+
+
+class Voice(Protocol):
+    """Takes lines for the person who started a run."""
+
+    def say(self, line: str) -> None:
+        """A line."""
 
 
 class Relay:

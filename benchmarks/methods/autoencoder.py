@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.methods.networks import PixelNetwork, fit, keep_best
-from benchmarks.methods.samples import training_samples
+from benchmarks.methods.samples import read_samples
 from raysvq.model.pixels import CELL
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
@@ -27,6 +27,6 @@ class Autoencoder(PixelNetwork):
 
 def fit_autoencoder(manifest: str, settings: Settings) -> ImageScorer:
     """Train on the normal training tiles of a manifest."""
-    samples = training_samples(manifest, settings)
+    samples = read_samples(manifest, settings)
     network = Autoencoder(samples, settings)
     return keep_best(network, fit(network, network.loss, samples, settings), manifest, settings)

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.networks import PixelNetwork, first_normals, fit, keep_best
-from benchmarks.methods.samples import Samples, training_samples
+from benchmarks.methods.samples import read_samples
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
+from raysvq.training.samples import Samples
 
 _EPSILON = 1e-6
 _LEAST_CENTRE = 0.1  # a coordinate of c nearer to 0 could be reached by zero weights
@@ -64,7 +65,7 @@ class DeepSAD(PixelNetwork):
 
 def fit_deep_sad(manifest: str, settings: Settings) -> ImageScorer:
     """Train on the normal tiles and labelled outliers of a manifest."""
-    samples = training_samples(manifest, settings)
+    samples = read_samples(manifest, settings)
     network = DeepSAD(samples, settings)
     first = settings.training.steps // 2
     for _ in fit(network, network.pretraining_loss, samples, _shortened(settings, first)):

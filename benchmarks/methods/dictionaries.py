@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods.samples import training_samples
+from benchmarks.methods.samples import read_samples
 from raysvq.model.network import statistics
 from raysvq.model.quantizer import Quantizer, nearest_codes
 from raysvq.model.scorer import ImageScorer, to_model_input
@@ -67,7 +67,7 @@ def fit_memory_bank(manifest: str, settings: Settings) -> ImageScorer:
 
 
 def _fit(manifest: str, settings: Settings, choose: Choose) -> ImageScorer:
-    dictionary = Dictionary(training_samples(manifest, settings).normal["tile"], choose)
+    dictionary = Dictionary(read_samples(manifest, settings).normal["tile"], choose)
     return ImageScorer(dictionary, settings, settings.scoring)
 
 

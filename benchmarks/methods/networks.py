@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods.samples import Samples
+from benchmarks.methods.samples import tiles
 from raysvq.errors import TrainingError
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.model.network import statistics
@@ -19,6 +19,7 @@ from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
 from raysvq.training.batches import Batches, Place
+from raysvq.training.samples import Samples
 from raysvq.training.schedule import best_step, learning_rate, next_stop, out_of_patience
 from raysvq.training.start import START_PIXELS
 from raysvq.training.validation import validation_images
@@ -73,7 +74,7 @@ def fit(
     """
     training = settings.training
     optimiser = torch.optim.Adam(network.parameters(), weight_decay=weight_decay)
-    batches = Batches(training, samples.tiles(training), Place(torch.device("cpu")))
+    batches = Batches(training, tiles(samples, training), Place(torch.device("cpu")))
     for step in range(training.steps):
         network.train()
         for group in optimiser.param_groups:

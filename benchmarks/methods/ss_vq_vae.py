@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.methods.samples import Aloud, training_samples
+from benchmarks.methods.samples import Aloud, read_samples
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 from raysvq.training.local import train_in_process
@@ -13,7 +13,7 @@ from raysvq.training.validation import validate, validation_images
 
 def fit_ss_vq_vae(manifest: str, settings: Settings) -> ImageScorer:
     """Train on the normal tiles and labelled outliers of a manifest; without outliers it is the VQ-VAE."""
-    samples = training_samples(manifest, settings)
+    samples = read_samples(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
     judge = partial(validate, images=images)
     model, _ = train_in_process(settings, samples.normal, samples.outlier, judge, Aloud().say)

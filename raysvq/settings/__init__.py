@@ -17,8 +17,9 @@ from raysvq.settings.options import (
     StorageSettings,
     TileSettings,
     TrainingSettings,
+    TuningSettings,
 )
-from raysvq.settings.reading import describe, digest, find_config, load_settings, parse_settings
+from raysvq.settings.reading import describe, digest, find_config, load_settings, load_sweep, parse_settings
 
 __all__ = [
     "AnomalySettings",
@@ -32,9 +33,11 @@ __all__ = [
     "StorageSettings",
     "TileSettings",
     "TrainingSettings",
+    "TuningSettings",
     "describe",
     "digest",
     "find_config",
     "load_settings",
+    "load_sweep",
     "parse_settings",
 ]

@@ -285,8 +285,23 @@ class StorageSettings(_Section):
         return self
 
 
+class TuningSettings(_Section):
+    """How `raysvq tune` searches. Never stored with a run."""
+
+    trials: int = Field(16, ge=2, description="Trials of a sweep; the first has the settings as they are.")
+    sampler: Literal["qmc", "random", "grid"] = Field(
+        "qmc",
+        description="Of the trials' settings. qmc: Optuna's Sobol sequence, evenly over the space; random;"
+        " grid: all combinations.",
+    )
+    stop_early: bool = Field(
+        True, description="Stop trials whose validation AUROC falls behind the others' (ASHA)."
+    )
+    seed: int = Field(0, ge=0, description="Of the sampler: the same trials in the same order.")
+
+
 class Settings(_Section):
-    """All of them. Every run stores these, `storage` excepted, resolved, and their digest."""
+    """All of them. Every run stores these, `storage` and `tuning` excepted, resolved, and their digest."""
 
     split: SplitSettings = SplitSettings()
     tiles: TileSettings = TileSettings()
@@ -298,6 +313,7 @@ class Settings(_Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     ray: RaySettings = RaySettings()
     storage: StorageSettings = Field(StorageSettings(), exclude=True)
+    tuning: TuningSettings = Field(TuningSettings(), exclude=True)
 
     @model_validator(mode="after")
     def _stem_sees_colour(self) -> Settings:

@@ -31,6 +31,28 @@ def load_settings(config: str | Path | None = None, overrides: Sequence[str] = (
     return parse_settings(values)
 
 
+def load_sweep(config: str | Path, overrides: Sequence[str] = ()) -> tuple[Settings, Any]:
+    """Read a sweep's YAML file: settings, the section `search`, and `base`, a configuration to start from.
+
+    Returns:
+        The settings that trials start from, and `search` as it stands there, None without one.
+
+    Raises:
+        SettingsError: as `load_settings`.
+    """
+    values = _read_yaml(find_config(config))
+    search, base = values.pop("search", None), values.pop("base", None)
+    merged = _read_yaml(find_config(base)) if base is not None else {}
+    for section, given in values.items():
+        inner = merged.setdefault(section, {})
+        if not isinstance(given, dict) or not isinstance(inner, dict):
+            raise SettingsError(f"configuration {config}: {section!r} is not a section")
+        inner |= given
+    for override in overrides:
+        _apply(merged, override)
+    return parse_settings(merged), search
+
+
 def find_config(name: str | Path) -> Path:
     """The file of that path, or the shipped configuration of that name.
 

@@ -52,6 +52,7 @@ class Tiles:
 
     normal: Source
     outlier: Source | None = None
+    stemmed: bool = False  # `tile` has been through the stem, and is `features`; outliers with their copies
 
 
 @dataclass(frozen=True)

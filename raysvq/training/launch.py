@@ -89,7 +89,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
             "logs": join(out, "logs"),
             "relay": voice,
         }
-        name = _run_name(manifest, settings)
+        name = run_name(manifest, settings)
         result, history = _fit(_trainer(loop, datasets, plan, settings, folder, name))
     model, progress = _best(result, settings)
     summary = training_set | {
@@ -258,7 +258,7 @@ def _reference(progress: Progress, settings: Settings) -> Reference:
     )
 
 
-def _run_name(manifest: str, settings: Settings) -> str:
+def run_name(manifest: str, settings: Settings) -> str:
     """The same for the same data and settings, so that a restart finds its checkpoints.
 
     Who trains and who validates is part of the data: a checkpoint of another split has learnt from

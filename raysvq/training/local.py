@@ -31,7 +31,7 @@ def train_in_process(
     """Train on tiles held in memory, as `raysvq.training.launch.train` does with one worker.
 
     Args:
-        normal: `tile` (T, S, S, C) uint16 over the full scale.
+        normal: `tile` (T, S, S, C) uint16 over the full scale, or what `prepare_features` makes of it.
         outlier: the same, and `weight` (T, h, w) float32, the marked share of each grid position.
         validate: says how good the model is, such as
             `partial(raysvq.training.validation.validate, images=images)`.
@@ -47,7 +47,7 @@ def train_in_process(
         TrainingError: there is no tile of a kind, the loss ran away, or no normal validation image
             could be read.
     """
-    tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None)
+    tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None, "features" in normal)
     place = Place(_device(settings))
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

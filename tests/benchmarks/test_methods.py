@@ -13,10 +13,11 @@ from benchmarks.methods.deep_sad import DeepSAD
 from benchmarks.methods.dictionaries import fit_kmeans, fit_memory_bank
 from benchmarks.methods.networks import fit
 from benchmarks.methods.protocol import NO_LABELS, Level, Manifests
-from benchmarks.methods.samples import Samples, training_samples
+from benchmarks.methods.samples import read_samples
 from raysvq.data.manifest import select
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
+from raysvq.training.samples import Samples
 
 Build = Callable[..., Settings]
 
@@ -75,11 +76,11 @@ def test_the_autoencoder_scores_what_it_fails_to_give_back(small: Build) -> None
 
 def test_outlier_tiles_are_those_of_the_label_rule(manifests: Manifests, small: Build) -> None:
     settings = small(tiles={"size": 32, "anomalous_fraction": 0.05})
-    samples = training_samples(manifests("sample", Level("outliers", 6), 0), settings)
+    samples = read_samples(manifests("sample", Level("outliers", 6), 0), settings)
     assert samples.outlier is not None
     assert samples.normal["tile"].dtype == np.uint16
     assert (samples.outlier["weight"].mean(axis=(1, 2)) >= 0.04).all()  # shares of tiles, padding included
-    assert training_samples(manifests("sample", NO_LABELS, 0), settings).outlier is None
+    assert read_samples(manifests("sample", NO_LABELS, 0), settings).outlier is None
 
 
 def test_a_bank_of_all_positions_gives_training_images_no_distance(
