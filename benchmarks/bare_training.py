@@ -58,7 +58,7 @@ def _start(model: SSVQVAE, normal: Tensor) -> None:
     with torch.no_grad():
         model.mean.copy_(first.mean(dim=(0, 2, 3))[:, None, None])
         model.std.copy_(first.std(dim=(0, 2, 3))[:, None, None])
-        model.quantizer.start_from(model.chooses(first).movedim(1, -1).flatten(0, 2), seed=0)
+        model.quantizer.start_from(model.chosen_by(first).movedim(1, -1).flatten(0, 2), seed=0)
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ class SSVQVAE(nn.Module):
         """The same of what the stem gave for pixels."""
         return (stemmed - self.mean) / self.std
 
-    def chooses(self, stemmed: Tensor) -> Tensor:
+    def chosen_by(self, stemmed: Tensor) -> Tensor:
         """(B, S, h, w) stem outputs -> what a position's code is chosen by: features, else encodings."""
         target = self.standardise_stemmed(stemmed)
         found: Tensor = target if self.quantizer.fixed else self.encoder(target)

@@ -1,7 +1,8 @@
 """The semi-supervised objective (paper, eq. 2 to 4).
 
 For one tile U, with every square averaged over its elements:
-`L(U) = ‖D(Q(U)) − U‖² + ‖sg[E(U)] − Q(U)‖² + β‖E(U) − sg[Q(U)]‖²`
+`L(U) = ‖D(Q(U)) − U‖² + ‖sg[E(U)] − Q(U)‖² + β‖E(U) − sg[Q(U)]‖²`,
+the last over the dimensions that learn,
 
 and over a batch of normal tiles X and labelled outliers Y:
 `η · mean L(X) + (1 − η) · outlier term of Y`

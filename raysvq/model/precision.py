@@ -61,8 +61,9 @@ def bfloat16_distances(model: SSVQVAE) -> Callable[[Tensor], Tensor]:
     """
     if isinstance(model.encoder, nn.Sequential):
         return _OnPixels(model, model.encoder)
-    stem = copy.deepcopy(model.stem).bfloat16()
-    return lambda pixels: model.distance_map_stemmed(stem(pixels))
+    own = copy.deepcopy(model)
+    own.stem.bfloat16()
+    return own.distance_map
 
 
 class _OnPixels:

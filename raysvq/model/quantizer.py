@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raysvq.model.collective import mean_over_ranks, sum_over_ranks, take_from_first
 
 _EPSILON = 1e-5
+_LEAST_SQUARE = 1e-10  # of learned dimensions, that their weight stays finite
 _LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the rest weighs 1
 
 
@@ -28,7 +29,7 @@ class Quantized:
 
 
 class Quantizer(nn.Module):
-    """Eq. 1: Q(U)_i = e_k, k = argmin_j ‖E(U)_i − e_j‖.
+    """Eq. 1: Q(U)_i = e_k, k = argmin_j ‖E(U)_i − e_j‖, over the dimensions that choose.
 
     With `ema` the codebook follows moving averages of the *normal* encodings assigned to each code
     (van den Oord et al. 2017, appendix A.1); outliers act through the encoder alone, since averages
@@ -141,7 +142,7 @@ class Quantizer(nn.Module):
         means = mean_over_ranks(torch.stack([part.mean() for part in self._squares(apart)]))
         self.squares.lerp_(means, 1 - decay if bool(self.squares.any()) else 1.0)
         fixed, learned = self.squares
-        self.balance.copy_(_LEARNED * fixed / learned.clamp(min=_EPSILON**2))
+        self.balance.copy_(_LEARNED * fixed / learned.clamp(min=_LEAST_SQUARE))
 
     def _place(self, which: Tensor, codes: Tensor) -> None:
         """Set the codes marked in `which` (K,) as if each had just been used enough to live."""

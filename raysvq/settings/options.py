@@ -99,7 +99,7 @@ class ObjectiveSettings(_Section):
     form: Literal["negation", "hinge", "inverse", "hypersphere", "deviation"] = Field(
         "hinge",
         description="Outlier term. negation: eq. 3, unbounded below; the others bounded, in the distance that"
-        " is scored: hinge, inverse (Deep SAD), hypersphere (HSC, FCDD), deviation (DevNet).",
+        " is learned: hinge, inverse (Deep SAD), hypersphere (HSC, FCDD), deviation (DevNet).",
     )
     labels: Literal["position", "tile"] = Field(
         "position",

@@ -19,17 +19,17 @@ _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # seeds of their own
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's tiles on one rank: normal first, labelled outliers last."""
+    """One step's tiles on one rank: normal first, labelled outliers last.
+
+    With `positions`, what the step learns from on grids of features, all that is by position is of these
+    alone, as a grid (P, 1); `pixels` are whole.
+    """
 
     pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them
     outliers: int
-    weight: (
-        Tensor | None
-    )  # (outliers, h, w) marked share of each grid position, or (outliers, P, 1) of those drawn
+    weight: Tensor | None  # (outliers, h, w) marked share of each grid position
     unknown: Tensor | None = None  # (B - outliers,) bool, unlabelled; None: none is
-    positions: Tensor | None = (
-        None  # (B, P) int64, of the grid row by row, that the step learns from; None: all
-    )
+    positions: Tensor | None = None  # (B, P) int64, row by row; None: all
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,7 +25,7 @@ from raysvq.training.checkpoint import (
 )
 from raysvq.training.fit import Say, Trainer, make_optimiser
 from raysvq.training.jitter import with_copies
-from raysvq.training.loader import in_memory, join
+from raysvq.training.loader import Columns, Source, in_memory, join
 from raysvq.training.samples import Samples
 from raysvq.training.stemmed import stemmed
 
@@ -73,9 +75,11 @@ def start(
 
 def _prepared(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
     """Tiles as the network takes them, with copies of the labelled ones."""
-    if tiles.stemmed:
-        return tiles
     normal, outlier = tiles.normal, tiles.outlier
+    if outlier and settings.objective.labels == "tile":
+        outlier = _marked_all_over(outlier)
+    if tiles.stemmed:
+        return replace(tiles, outlier=outlier)
     if outlier and settings.training.outlier_copies:
         outlier = with_copies(outlier, settings.training.outlier_copies, settings.training.seed)
     if settings.model.encoder == "features":
@@ -106,6 +110,14 @@ def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None
     save_random(folder, place.rank, place.device)
 
 
+def _marked_all_over(outlier: Source) -> Source:
+    def read() -> Iterator[Columns]:
+        for columns in outlier():
+            yield columns | {"weight": np.ones_like(columns["weight"])}
+
+    return read
+
+
 def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
     """Fix mean and deviation, and place the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
@@ -119,7 +131,7 @@ def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings
         take_from_first(model.mean)
         take_from_first(model.std)
         share = -(-START_POSITIONS // len(taken))
-        chosen = torch.cat([_some(model.chooses(part), share) for part in taken])
+        chosen = torch.cat([_some(model.chosen_by(part), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
 
 

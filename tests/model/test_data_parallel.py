@@ -22,7 +22,7 @@ from raysvq.model.collective import mean_over_ranks, sum_over_ranks, take_from_f
 from raysvq.model.network import SSVQVAE
 from raysvq.model.objective import Loss, objective
 from raysvq.model.outlier_forms import FORMS
-from raysvq.model.quantizer import perplexity
+from raysvq.model.quantizer import Quantizer, perplexity
 from raysvq.settings import ObjectiveSettings, parse_settings
 
 NORMAL, OUTLIERS, SIDE = 8, 4, 16  # the whole batch
@@ -82,7 +82,7 @@ def half_batches(rank: int, world: int) -> Results:
         trained = Trained(kind, 0.0, 0.001, form=form, labels=labels, eta=0.6)
         data = torch.Generator().manual_seed(1)
         with torch.no_grad():
-            first = trained.model.chooses(torch.rand(NORMAL, 3, SIDE, SIDE, generator=data))
+            first = trained.model.chosen_by(torch.rand(NORMAL, 3, SIDE, SIDE, generator=data))
         trained.model.quantizer.start_from(first.movedim(1, -1).flatten(0, 2), seed=0)
         for _ in range(STEPS):
             normal, outlier = (torch.rand(n, 3, SIDE, SIDE, generator=data) for n in (NORMAL, OUTLIERS))
@@ -115,6 +115,22 @@ def long_run(rank: int, world: int) -> Results:
         results |= trained.results(kind)
         results[f"{kind}.revived"] = revived
         results[f"own.{kind}"] = own
+    return results
+
+
+def features_run(rank: int, world: int) -> Results:
+    """A codebook beside fixed dimensions, on data that no two ranks share."""
+    torch.manual_seed(rank)
+    results: Results = {}
+    for kind in KINDS:
+        quantizer = Quantizer(16, 8, kind, 0.99, 0.2, fixed=5)
+        quantizer.start_from(torch.randn(100, 5), seed=rank)
+        for _ in range(30):
+            encoded = torch.randn(2, 8, 4, 4)
+            codes = quantizer(encoded).indices.flatten()
+            quantizer.update(encoded.movedim(1, -1).flatten(0, 2), codes, labelled=True)
+        results |= {f"{kind}.{name}": value.detach() for name, value in quantizer.state_dict().items()}
+        results[f"own.{kind}"] = encoded
     return results
 
 
@@ -154,7 +170,7 @@ def sums(rank: int, world: int) -> Results:
     }
 
 
-JOBS: list[Callable[[int, int], Results]] = [half_batches, long_run, unmarked, trimmed, sums]
+JOBS: list[Callable[[int, int], Results]] = [half_batches, long_run, features_run, unmarked, trimmed, sums]
 
 
 def _main(rank: int, world: int, folder: Path) -> None:
@@ -218,6 +234,18 @@ def test_codebooks_are_bit_equal_across_ranks_after_a_run_with_revivals(
     assert not torch.equal(first[f"own.{kind}"], second[f"own.{kind}"])
     assert int(first[f"{kind}.revived"]) > 0
     assert int(first[f"{kind}.state.quantizer.updates"]) == LONG
+    for key in first:
+        if key.startswith(kind):
+            assert torch.equal(first[key], second[key]), key
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_learned_dimensions_are_bit_equal_across_ranks(
+    ranks: dict[str, list[Results]], kind: str
+) -> None:
+    first, second = ranks["features_run"]
+    assert not torch.equal(first[f"own.{kind}"], second[f"own.{kind}"])
+    assert float(first[f"{kind}.balance"]) > 0
     for key in first:
         if key.startswith(kind):
             assert torch.equal(first[key], second[key]), key

@@ -40,7 +40,7 @@ def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> SSVQVA
     with torch.no_grad():
         stemmed = model.stem(normals)
         model.learn_statistics(stemmed)
-        model.quantizer.start_from(_positions(model.chooses(stemmed)), seed=0)
+        model.quantizer.start_from(_positions(model.chosen_by(stemmed)), seed=0)
         for _ in range(40):
             output = model(stemmed)
             model.quantizer.update(

@@ -80,7 +80,7 @@ def test_a_position_on_a_code_has_no_distance(small: Build, make_model: Make) ->
     model = make_model(small())
     with torch.inference_mode():
         pixels = torch.rand(1, 3, 32, 32)
-        encoded = model.chooses(pixels)[0].flatten(1).T[:16]
+        encoded = model.chosen_by(pixels)[0].flatten(1).T[:16]
         model.quantizer.codebook[:] = encoded
         distances = bfloat16_distances(model)(pixels).flatten()[:16]
     assert torch.isfinite(distances).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
+from raysvq.training.batches import Place, Tiles
 from raysvq.training.loader import Columns, in_memory
 from raysvq.training.local import train_in_process
+from raysvq.training.start import start
 from raysvq.training.stemmed import stemmed
 
 Build = Callable[..., Settings]
@@ -25,7 +28,8 @@ def features(small: Build) -> Settings:
     return small(
         tiles={"size": 64},
         model={"encoder": "features"},
-        training={"steps": 30, "validate_every": 30, "learning_rate": 1e-2, "outlier_copies": 1},
+        training={"steps": 30, "validate_every": 30, "learning_rate": 1e-2}
+        | {"outlier_copies": 1, "positions": 20},
     )
 
 
@@ -99,3 +103,40 @@ def test_labels_push_outliers_away_and_leave_the_stem_alone(features: Settings) 
 
     with_labels, without = farther(outlier), farther(None)
     assert with_labels > 1.1 * without > 1.1
+
+
+def test_a_run_on_features_that_stopped_goes_on_as_if_it_had_not(features: Settings, tmp_path: Path) -> None:
+    normal, outlier = _stripes(24, 0), _scratched(6, 1)
+    training = features.training.model_copy(update={"validate_every": 10})
+    settings = features.model_copy(update={"training": training})
+    straight, _ = train_in_process(settings, normal, outlier, _validation, say=None)
+
+    def stop_after_two(line: str) -> None:
+        if line.startswith("step 20"):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train_in_process(settings, normal, outlier, _validation, stop_after_two, tmp_path)
+    torch.manual_seed(99)
+    resumed, _ = train_in_process(settings, normal, outlier, _validation, None, tmp_path)
+    assert float(resumed.quantizer.balance) > 0
+    for name, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], value), name
+
+
+def test_labelled_by_tile_no_position_comes_first(features: Settings) -> None:
+    """Where a mask marks a quarter of a tile, so do the positions that are drawn."""
+    outlier = _stripes(16, 1) | {"weight": np.zeros((16, 8, 8), np.float32)}
+    outlier["weight"][:, :4, :4] = 1
+    first = torch.arange(64).view(8, 8)[:4, :4].flatten()
+    shares = {}
+    training = features.training.model_copy(update={"flips": False, "outlier_copies": 0})
+    for labels in ("tile", "position"):
+        objective = features.objective.model_copy(update={"labels": labels})
+        settings = features.model_copy(update={"objective": objective, "training": training})
+        tiles = Tiles(in_memory(_stripes(24, 0)), in_memory(outlier))
+        _, batches = start(settings, tiles, Place(torch.device("cpu")))
+        drawn = [batch.positions[-batch.outliers :] for batch, _ in zip(batches, range(20), strict=False)]
+        shares[labels] = float(torch.isin(torch.cat(drawn), first).float().mean())
+    assert shares["position"] == pytest.approx(16 / 20)
+    assert shares["tile"] == pytest.approx(0.25, abs=0.05)
