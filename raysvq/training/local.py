@@ -31,8 +31,10 @@ def train_in_process(
     """Train on tiles held in memory, as `raysvq.training.launch.train` does with one worker.
 
     Args:
-        normal: `tile` (T, S, S, C) uint16 over the full scale, or what `prepare_features` makes of it.
-        outlier: the same, and `weight` (T, h, w) float32, the marked share of each grid position.
+        normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, S, h, w)
+            float16, what the stem gives for them.
+        outlier: the same, features with those of copies, and `weight` (T, h, w) float32, the marked
+            share of each grid position.
         validate: says how good the model is, such as
             `partial(raysvq.training.validation.validate, images=images)`.
         say: takes lines of progress.

@@ -25,8 +25,7 @@ from raysvq.training.checkpoint import (
 )
 from raysvq.training.fit import Say, Trainer, make_optimiser
 from raysvq.training.jitter import with_copies
-from raysvq.training.loader import Columns, Source, in_memory, join
-from raysvq.training.samples import Samples
+from raysvq.training.loader import Columns, Source
 from raysvq.training.stemmed import stemmed
 
 # Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
@@ -85,21 +84,6 @@ def _prepared(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
     if settings.model.encoder == "features":
         return Tiles(stemmed(normal, model), stemmed(outlier, model) if outlier else None)
     return Tiles(normal, outlier)
-
-
-def prepare_features(samples: Samples, settings: Settings) -> Samples:
-    """What the stem gives for tiles, in their place, and for copies of the labelled ones.
-
-    Trainings with other settings may share it, if the stem, `training.outlier_copies` and
-    `training.seed` are the same.
-    """
-    model = SSVQVAE(settings)
-    model.load_stem()
-    normal = join(list(stemmed(in_memory(samples.normal), model)()))
-    if samples.outlier is None:
-        return Samples(normal, None)
-    copied = with_copies(in_memory(samples.outlier), settings.training.outlier_copies, settings.training.seed)
-    return Samples(normal, join(list(stemmed(copied, model)())))
 
 
 def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:

@@ -16,10 +16,12 @@ from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.relay import Voice
-from raysvq.settings import Settings, digest
+from raysvq.settings import Settings, TrainingSettings, digest
 from raysvq.storage import read_bytes
+from raysvq.training.jitter import with_copies
+from raysvq.training.loader import in_memory, join
 from raysvq.training.samples import Samples, training_samples
-from raysvq.training.start import prepare_features
+from raysvq.training.stemmed import stemmed
 from raysvq.training.validation import ValidationImage, validate, validation_images
 
 
@@ -67,11 +69,11 @@ def prepare(manifest: str, settings: Settings, voice: Voice) -> Prepared:
     images = validation_images(manifest, settings.training.validation_images)
     if settings.model.encoder != "features":
         return Prepared(samples, images)
-    prepared = prepare_features(samples, settings)
-    if settings.tiles.mode != "whole":
-        return Prepared(prepared, images)
     model = SSVQVAE(settings)
     model.load_stem()
+    prepared = _stemmed(samples, model, settings.training)
+    if settings.tiles.mode != "whole":
+        return Prepared(prepared, images)
     readable: list[ValidationImage] = []
     features: list[npt.NDArray[np.float16]] = []
     for image in images:
@@ -84,6 +86,15 @@ def prepare(manifest: str, settings: Settings, voice: Voice) -> Prepared:
             features.append(model.stem(to_model_input(tile, torch.device("cpu")))[0].half().numpy())
         readable.append(image)
     return Prepared(prepared, readable, np.stack(features))
+
+
+def _stemmed(samples: Samples, model: SSVQVAE, training: TrainingSettings) -> Samples:
+    """What the stem gives for tiles, in their place, and for copies of the labelled ones."""
+    normal = join(list(stemmed(in_memory(samples.normal), model)()))
+    if samples.outlier is None:
+        return Samples(normal, None)
+    copied = with_copies(in_memory(samples.outlier), training.outlier_copies, training.seed)
+    return Samples(normal, join(list(stemmed(copied, model)())))
 
 
 def _image_score(scorer: ImageScorer, features: npt.NDArray[np.float16]) -> float:

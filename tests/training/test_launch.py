@@ -11,7 +11,7 @@ import pytest
 from raysvq.data.manifest import write_manifest
 from raysvq.errors import DataError
 from raysvq.settings import Settings
-from raysvq.training.launch import _require_marked, _run_name
+from raysvq.training.launch import _require_marked, run_name
 
 Build = Callable[..., Settings]
 
@@ -29,11 +29,11 @@ def _manifest(path: Path, **changes: Any) -> str:
 
 
 def test_the_same_data_and_settings_go_on_with_the_same_run(small: Build, tmp_path: Path) -> None:
-    first = _run_name(_manifest(tmp_path / "a.parquet"), small())
-    assert _run_name(_manifest(tmp_path / "b.parquet"), small()) == first
-    assert _run_name(_manifest(tmp_path / "b.parquet"), small(training={"seed": 1})) != first
+    first = run_name(_manifest(tmp_path / "a.parquet"), small())
+    assert run_name(_manifest(tmp_path / "b.parquet"), small()) == first
+    assert run_name(_manifest(tmp_path / "b.parquet"), small(training={"seed": 1})) != first
     cluster = small(training={"workers": 2, "min_workers": 1, "max_failures": 9}, ray={"cpus": 3})
-    assert _run_name(_manifest(tmp_path / "b.parquet"), cluster) == first
+    assert run_name(_manifest(tmp_path / "b.parquet"), cluster) == first
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,8 @@ def test_the_same_data_and_settings_go_on_with_the_same_run(small: Build, tmp_pa
     ids=lambda change: next(iter(change)),
 )
 def test_other_data_start_anew(small: Build, tmp_path: Path, change: dict[str, Any]) -> None:
-    before = _run_name(_manifest(tmp_path / "a.parquet"), small())
-    assert _run_name(_manifest(tmp_path / "b.parquet", **change), small()) != before
+    before = run_name(_manifest(tmp_path / "a.parquet"), small())
+    assert run_name(_manifest(tmp_path / "b.parquet", **change), small()) != before
 
 
 def test_outliers_without_an_anomalous_tile_are_refused(small: Build) -> None:
