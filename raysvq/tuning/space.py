@@ -21,6 +21,7 @@ Point = dict[str, Any]  # a setting's dotted name -> its value; the same keys as
 
 _RANGES = ("uniform", "log_uniform", "int", "log_int")
 _KINDS = (*_RANGES, "choice")
+_SECTIONS = ("tiles.", "model.", "objective.", "training.", "anomaly.")  # that a trial can differ in
 _TRIES = 50  # draws for each point wanted, before a space counts as used up
 _GRID_STEPS = 4  # points that a grid takes from a range
 
@@ -157,9 +158,12 @@ def parse_space(search: Any, base: Settings) -> Space:
 
 def _parameter(name: str, spec: Any) -> Parameter:
     where = f"section `search`, `{name}`"
-    known = {key for key, _, _ in describe() if not key.startswith(("storage.", "ray.", "tuning."))}
+    known = {key for key, _, _ in describe() if key.startswith(_SECTIONS)}
     if name not in known:
-        raise SettingsError(f"{where}: no such setting; `raysvq settings` lists them all")
+        raise SettingsError(
+            f"{where}: no setting of a training; `raysvq settings` lists them, in the sections"
+            f" {', '.join(section.rstrip('.') for section in _SECTIONS)}"
+        )
     kinds = [key for key in spec if key != "when"] if isinstance(spec, dict) else []
     if len(kinds) != 1 or kinds[0] not in _KINDS:
         raise SettingsError(f"{where}: expected one of {', '.join(_KINDS)}, found {spec!r}")

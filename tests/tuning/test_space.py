@@ -81,8 +81,8 @@ def test_a_space_with_few_points_gives_those() -> None:
     [
         (None, "section `search`: expected settings and what they range over"),
         ({}, "found {}"),
-        ({"objective.etta": {"uniform": [0.5, 0.9]}}, "`objective.etta`: no such setting"),
-        ({"tuning.trials": {"int": [2, 9]}}, "`tuning.trials`: no such setting"),
+        ({"objective.etta": {"uniform": [0.5, 0.9]}}, "`objective.etta`: no setting of a training"),
+        ({"tuning.trials": {"int": [2, 9]}}, "`tuning.trials`: no setting of a training"),
         ({"objective.eta": [0.5, 0.9]}, r"`objective.eta`: expected one of uniform, .*, found \[0.5, 0.9\]"),
         ({"objective.eta": {"normal": [0, 1]}}, "expected one of uniform"),
         ({"objective.eta": {"uniform": [0.9, 0.5]}}, r"uniform expects \[low, high\], found \[0.9, 0.5\]"),
