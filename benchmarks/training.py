@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     length = [f"training.steps={arguments.steps}", f"training.validate_every={arguments.steps // 2}"]
-    length += ["training.validation_images=8", "split.test_fraction=0"]
+    length += ["training.validation_images=8", "split.test_fraction=0", "split.gamma=0.1"]
     found: dict[str, list[Pace]] = {way: [] for way in arguments.ways}
     with tempfile.TemporaryDirectory() as name, s3_server(Path(name) / "s3") as server:
         os.environ |= server.environment
