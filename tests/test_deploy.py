@@ -13,7 +13,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from raysvq.cli import app
-from raysvq.settings import load_settings
+from raysvq.settings import load_settings, load_sweep
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -62,7 +62,8 @@ def cluster() -> dict[str, Any]:
 def test_commands_parse_as_the_command_line_does(verb: str, arguments: list[str]) -> None:
     command = typer.main.get_command(app).commands[verb]
     values = command.make_context(verb, arguments).params
-    load_settings(values.get("config"), values.get("overrides") or ())
+    load = load_sweep if verb == "tune" else load_settings
+    load(values.get("config"), values.get("overrides") or ())
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,7 @@ def test_a_sweep_whose_driver_is_killed_goes_on(manifest: str, config: Path, tmp
     before = _records(tmp_path)
     assert 2 <= len(before) < 6
     _assert_complete(_sweep(manifest, config, tmp_path), tmp_path)
+    assert len(list(tmp_path.glob("_sweep/*-ended"))) == 1
     assert {name: at for name, at in _records(tmp_path).items() if name in before} == before
 
 

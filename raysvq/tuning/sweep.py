@@ -158,7 +158,7 @@ def _run(
     prepared = {key: [load.remote(manifest, one, one.storage, voice)] for key, one in data.items()}
     use_gpu = _use_gpu(chosen, connect(chosen[0].ray))
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's tables; a line a trial says more
-    key = json.dumps([run_name(manifest, chosen[0]), plans], sort_keys=True)
+    key = json.dumps([run_name(manifest, chosen[0]), points], sort_keys=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
     fs, path = filesystem(join(out, "_sweep"))
     records = join(out, "_sweep", f"{name}-ended")
