@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 _POLL_S = 0.5
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)  # a lost node costs lines, not the run
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Mailbox:
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -50,7 +51,8 @@ class Relay:
 @contextmanager
 def relay() -> Iterator[Relay]:
     """Print what is said through the relay until the block ends."""
-    mailbox = _Mailbox.remote()  # type: ignore[attr-defined]
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     done = threading.Event()
 
     def print_lines() -> None:

@@ -1,0 +1,81 @@
+"""Machines that leave a cluster in the middle of a training."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from raysvq.cluster import connect
+from raysvq.data.index import build_index
+from raysvq.imaging.sample import write_sample
+from raysvq.settings import RaySettings, load_settings
+from raysvq.training.launch import train
+
+WAIT_S = 120
+NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 2**27}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    connect(RaySettings(address=made.address))  # before other nodes join: the driver belongs to the head
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+def _lose(cluster: Cluster, node: object, moment: Callable[[], object], lost: list[object]) -> threading.Thread:
+    """Kill a node, once the moment has come."""
+
+    def wait_and_kill() -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not moment():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+        lost.append(node)
+
+    killer = threading.Thread(target=wait_and_kill)
+    killer.start()
+    return killer
+
+
+def test_training_goes_on_where_there_is_still_room(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spare = cluster.add_node(**NODE)
+    settings = load_settings(
+        None,
+        [
+            "split.outliers=6",
+            "tiles.size=32",
+            "tiles.anomalous_fraction=0.01",
+            "model.hidden=16",
+            "model.codebook_size=32",
+            "model.embedding_dim=8",
+            "training.workers=2",
+            "training.min_workers=1",
+            "training.steps=400",
+            "training.batch_size=16",
+            "training.validate_every=40",
+        ],
+    )
+    manifest = str(tmp_path / "manifest.parquet")
+    build_index(write_sample(tmp_path / "sample", normal=24, anomalous=10), manifest, settings.split)
+    out = tmp_path / "model"
+    lost: list[object] = []
+    killer = _lose(cluster, spare, lambda: len(list(out.glob("_training/*/checkpoint_*"))) >= 2, lost)
+    bundle = train(manifest, str(out), settings)
+    killer.join()
+    assert lost == [spare]
+    assert [row["step"] for row in bundle.history["history"]] == list(range(40, 401, 40))
+    printed = [int(step) for step in re.findall(r"^step (\d+)/400 .* codes", capsys.readouterr().out, re.M)]
+    assert set(printed) == set(range(40, 401, 40))
+    assert printed == sorted(printed), "lines come in order"
