@@ -82,7 +82,7 @@ def train(
 def tune(
     manifest: Manifest,
     out: Annotated[
-        str, typer.Option(help="Folder for leaderboard.parquet, best.yaml and champion/, the best model.")
+        str, typer.Option(help="Folder for report.html, leaderboard.parquet, best.yaml and the best model.")
     ] = "sweep",
     config: Annotated[
         str, typer.Option("--config", help="YAML file with a section `search`, or the name of a shipped one.")
@@ -91,9 +91,10 @@ def tune(
 ) -> None:
     """Search settings with Ray Tune, as many trials at once as the cluster has CPUs, or GPUs.
 
-    Trials are judged by image AUROC on the validation split, never on the test split, and share what
-    is read, decoded and put through a frozen stem. The best settings are trained as --out/champion,
-    a model for `raysvq score`. Stopped and started again with the same arguments, it goes on.
+    Trials are judged on the validation split, never on the test split, by tuning.metric, over
+    tuning.repeats draws; they share what is read, decoded and put through a frozen stem. The best
+    settings are trained as OUT/model, and `OUT@champion` stands for it, for `raysvq score --model`.
+    Stopped and started again with the same arguments, it goes on.
 
     In the YAML file, `base` names the configuration to start from, and `search` has what varies:
     `objective.eta: {uniform: [0.5, 0.95]}`; also log_uniform, int, log_int, choice, and `when`.
@@ -105,15 +106,32 @@ def tune(
     settings, search = load_sweep(config, overrides or ())
     configure(settings.storage)
     found = sweep(manifest, out, settings, search)
-    best = found.trials[0]
-    typer.echo(f"trial {best.number} is best, validation AUROC {best.image_auroc:.4f}: {out}/best.yaml")
-    typer.echo(f"model {found.bundle.model_version} in {out}/champion")
+    typer.echo(
+        f"trial {found.chosen.number} is taken, {found.board.metric} {found.chosen.figure:.4f} on validation:"
+        f" {out}/best.yaml; report in {out}/report.html"
+    )
+    typer.echo(f"model {found.bundle.model_version} is {out}@champion")
+
+
+@app.command(short_help="Let a name stand for a model.")
+def promote(
+    model: Annotated[str, typer.Argument(help="Model bundle, or another alias.")],
+    alias: Annotated[str, typer.Argument(help="FOLDER@NAME, such as s3://bucket/models@champion.")],
+) -> None:
+    """Let an alias stand for a model bundle from now on, wherever --model is asked for.
+
+    What runs on a schedule names the alias; promoting another model changes what the next run scores with.
+    """
+    from raysvq.model.alias import promote as run
+
+    run(alias, model)
+    typer.echo(f"{alias} is {model}")
 
 
 @app.command(short_help="Score every image of a manifest: Parquet rows.")
 def score(
     manifest: Manifest,
-    model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`.")] = "model",
+    model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`, or an alias.")] = "model",
     out: Annotated[str, typer.Option(help="Folder for scores/, rejects/ and maps/.")] = "scores",
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and score nothing.")] = False,
     config: Config = None,
@@ -161,7 +179,9 @@ def score(
 def evaluate(
     manifest: Manifest,
     scores: Annotated[str, typer.Option(help="Folder made by `raysvq score`.")] = "scores",
-    model: Annotated[str, typer.Option(help="Model bundle the scores were made with.")] = "model",
+    model: Annotated[
+        str, typer.Option(help="Model bundle the scores were made with, or an alias.")
+    ] = "model",
     out: Annotated[str, typer.Option(help="Folder for report.html and evaluation.json.")] = "report",
     config: Config = None,
     overrides: Overrides = None,

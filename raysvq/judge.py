@@ -6,6 +6,7 @@ from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, Measure, to_json
+from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.settings import EvaluationSettings
 from raysvq.storage import canonical, join, write_bytes
@@ -31,7 +32,7 @@ def judge(
         DataError, BundleError, StorageError: an input is missing or damaged, the scores are another
             model's, or `out` is not writable.
     """
-    bundle = load_bundle(canonical(model))
+    bundle = load_bundle(resolve(model))
     evaluation = evaluate(canonical(manifest), canonical(scores), settings, bundle.settings.tiles)
     if evaluation.provenance.model_digest != bundle.model_digest:
         raise DataError(

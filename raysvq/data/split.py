@@ -57,7 +57,7 @@ class _Pool:
 
     def _count(self, unit: str, images: int) -> None:
         self.images += images
-        draw = (_chance(self.seed, "validation", unit), unit)
+        draw = (chance(self.seed, "validation", unit), unit)
         self.first = min(self.first or draw, draw)
 
 
@@ -123,7 +123,7 @@ def draw_outliers(found: Survey, settings: SplitSettings) -> Draw:
     validating = round(wanted * settings.validation_fraction)
     images: dict[str, str] = {}
     units: dict[str, str] = {}
-    for unit in sorted(found.anomalous_units, key=lambda name: _chance(settings.seed, "outlier", name)):
+    for unit in sorted(found.anomalous_units, key=lambda name: chance(settings.seed, "outlier", name)):
         if len(images) >= wanted:
             break
         split = VALIDATION if len(images) < validating else TRAIN
@@ -160,13 +160,13 @@ def _validate(unit: str, found: Survey, settings: SplitSettings) -> str:
     """Training or validation, for a normal unit of the training pool."""
     if found.has_validation:
         return TRAIN
-    chosen = _chance(settings.seed, "validation", unit) < settings.validation_fraction
+    chosen = chance(settings.seed, "validation", unit) < settings.validation_fraction
     first = found.first_normal is not None and unit == found.first_normal[1]
     return VALIDATION if chosen or first else TRAIN
 
 
 def _tests(unit: str, settings: SplitSettings) -> bool:
-    return _chance(settings.seed, "test", unit) < settings.test_fraction
+    return chance(settings.seed, "test", unit) < settings.test_fraction
 
 
 def _wanted(normals: int, settings: SplitSettings) -> int:
@@ -175,7 +175,7 @@ def _wanted(normals: int, settings: SplitSettings) -> int:
     return settings.outliers or 0
 
 
-def _chance(seed: int, purpose: str, unit: str) -> float:
+def chance(seed: int, purpose: str, unit: str) -> float:
     """A fixed draw from [0, 1) for a unit."""
     key = f"{seed}:{purpose}:{unit}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64

@@ -88,7 +88,7 @@ class ImageScorer:
         tiles = [image[1] for image in loaded if not isinstance(image, DecodeError)]
         distances = iter(self.distances(np.concatenate(tiles))) if tiles else iter(())
         return [
-            image if isinstance(image, DecodeError) else self._result(image[0], [next(distances)[None]])
+            image if isinstance(image, DecodeError) else self.result(image[0], [next(distances)[None]])
             for image in loaded
         ]
 
@@ -101,10 +101,10 @@ class ImageScorer:
     def _score(self, image: CutImage | DecodeError) -> ImageResult:
         if isinstance(image, DecodeError):
             raise image
-        return self._result(image.tiling, map(self.distances, image.parts))
+        return self.result(image.tiling, map(self.distances, image.parts))
 
-    def _result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
-        """`distances` are those of consecutive tiles."""
+    def result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
+        """Of an image, from the (t, h, w) distances of consecutive tiles."""
         cell = cell_size(self.settings.model)
         mosaic, scores = Mosaic(tiling, cell), []
         for part in distances:

@@ -17,6 +17,7 @@ from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
+from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageScorer
@@ -97,7 +98,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         DataError, BundleError, StorageError, SettingsError: the run could not start.
     """
     configure(settings.storage)
-    manifest, model, out = canonical(manifest), canonical(model), canonical(out)
+    manifest, model, out = canonical(manifest), resolve(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
     with tempfile.TemporaryDirectory() as folder:

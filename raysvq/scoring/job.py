@@ -24,6 +24,7 @@ from raysvq import __version__, errors
 from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
+from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
 from raysvq.results import COMMITS, SCHEMAS
@@ -105,7 +106,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         AccountingError: scored and rejected rows do not add up to the manifest.
     """
     configure(settings.storage)
-    manifest, model, out = canonical(manifest), canonical(model), canonical(out)
+    manifest, model, out = canonical(manifest), resolve(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
     require_readable(rows.head(PROBED, columns=["uri"])["uri"].to_pylist())

@@ -294,10 +294,32 @@ class TuningSettings(_Section):
         description="Of the trials' settings. qmc: Optuna's Sobol sequence, evenly over the space; random;"
         " grid: all combinations.",
     )
-    stop_early: bool = Field(
-        True, description="Stop trials whose validation AUROC falls behind the others' (ASHA)."
-    )
     seed: int = Field(0, ge=0, description="Of the sampler: the same trials in the same order.")
+    metric: Literal["auto", "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"] = Field(
+        "auto",
+        description="What trials are judged by, on validation. auto: image_auroc; without labelled outliers"
+        " synthetic_auroc, the image AUROC of normal images against the same with drawn-on defects.",
+    )
+    repeats: int = Field(
+        1, ge=1, description="Trainings of a trial, each on another draw of training and validation images."
+    )
+    stop_early: bool = Field(
+        True, description="Stop trials that fall behind the others (ASHA); the first one never."
+    )
+    most_train_s: float | None = Field(
+        None, gt=0, description="A training that takes longer is not chosen; seconds."
+    )
+    most_image_ms: float | None = Field(
+        None, gt=0, description="A model that takes longer is not chosen; CPU milliseconds an image."
+    )
+    most_model_mib: float | None = Field(
+        None, gt=0, description="A model whose weights are larger is not chosen."
+    )
+    refit: bool = Field(
+        False,
+        description="Train the best settings on the labelled outliers of validation too; the threshold is"
+        " then a quantile of the normal ones.",
+    )
 
 
 class Settings(_Section):

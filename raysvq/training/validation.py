@@ -29,6 +29,7 @@ class ValidationImage:
 
     uri: str
     anomalous: bool
+    mask_uri: str | None = None
 
 
 def validation_images(manifest: str, most: int) -> list[ValidationImage]:
@@ -37,18 +38,19 @@ def validation_images(manifest: str, most: int) -> list[ValidationImage]:
     Of more than fit, those with the smallest ids are taken: the same in every run.
     """
     outliers = _first(manifest, ANOMALOUS, most // 2)
-    normals = _first(manifest, NORMAL, most - len(outliers))
-    return [ValidationImage(uri, True) for uri in outliers] + [ValidationImage(uri, False) for uri in normals]
+    return outliers + _first(manifest, NORMAL, most - len(outliers))
 
 
-def _first(manifest: str, label: str, most: int) -> list[str]:
+def _first(manifest: str, label: str, most: int) -> list[ValidationImage]:
     wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
+    names = ["image_id", "uri", "mask_uri"]
     rows = (
         row
-        for batch in open_manifest(manifest).to_batches(columns=["image_id", "uri"], filter=wanted)
-        for row in zip(batch["image_id"].to_pylist(), batch["uri"].to_pylist(), strict=True)
+        for batch in open_manifest(manifest).to_batches(columns=names, filter=wanted)
+        for row in zip(*(batch[name].to_pylist() for name in names), strict=True)
     )
-    return [uri for _, uri in heapq.nsmallest(most, rows)]
+    chosen = heapq.nsmallest(most, rows, key=lambda row: row[:2])
+    return [ValidationImage(uri, label == ANOMALOUS, mask) for _, uri, mask in chosen]
 
 
 def validate(scorer: ImageScorer, images: list[ValidationImage], rank: int = 0) -> dict[str, Any]:

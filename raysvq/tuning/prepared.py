@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
-from raysvq.model.anomaly import image_score, tile_scores
+from raysvq.imaging.synthetic import with_defect
+from raysvq.imaging.tiling import Tiling
 from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.relay import Voice
@@ -22,7 +22,24 @@ from raysvq.training.jitter import with_copies
 from raysvq.training.loader import in_memory, join
 from raysvq.training.samples import Samples, training_samples
 from raysvq.training.stemmed import stemmed
-from raysvq.training.validation import ValidationImage, validate, validation_images
+from raysvq.training.validation import ValidationImage, validation_images
+from raysvq.tuning.judging import SYNTHETIC_AUROC, Judged
+
+Read = Callable[[ValidationImage], bytes]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A validation image that can be read; with a defect drawn on it, if it has `content` of its own."""
+
+    image: ValidationImage
+    content: bytes | None = None
+    tiling: Tiling | None = None  # of a whole image whose
+    features: npt.NDArray[np.float16] | None = None  # (S, h, w) are known
+
+    def read(self) -> bytes:
+        """The file."""
+        return read_bytes(self.image.uri) if self.content is None else self.content
 
 
 @dataclass(frozen=True)
@@ -30,21 +47,20 @@ class Prepared:
     """Training tiles and validation images, or what the stem gives for them."""
 
     samples: Samples
-    validation: list[ValidationImage]  # those that can be read, where there are features
-    features: npt.NDArray[np.float16] | None = None  # (V, S, h, w), of whole validation images
+    shots: list[Shot]
 
-    def judge(self, scorer: ImageScorer) -> dict[str, Any]:
-        """What `raysvq.training.validation.validate` says, as far as a trial needs it."""
-        if self.features is None:
-            return validate(scorer, self.validation)
-        anomalous = np.array([image.anomalous for image in self.validation])
-        scores = np.array([_image_score(scorer, features) for features in self.features])
-        return {
-            "image_scores": scores.tolist(),
-            "anomalous": anomalous.tolist(),
-            "auroc": image_auroc(anomalous, scores),
-            "unreadable": [],
-        }
+    def judge(self, scorer: ImageScorer) -> list[Judged]:
+        """What a model says of the validation images."""
+        judged = []
+        for shot in self.shots:
+            if shot.features is None or shot.tiling is None:
+                judged.append(Judged(shot.image, scorer(shot.read())))
+                continue
+            with torch.inference_mode():
+                features = torch.from_numpy(shot.features.astype(np.float32)).to(scorer.device)
+                anomaly_map = scorer.model.distance_map_stemmed(features[None]).cpu().numpy()
+            judged.append(Judged(shot.image, scorer.result(shot.tiling, [anomaly_map])))
+        return judged
 
 
 def data_key(settings: Settings) -> str:
@@ -63,29 +79,46 @@ def data_key(settings: Settings) -> str:
     return digest(relevant)
 
 
-def prepare(manifest: str, settings: Settings, voice: Voice) -> Prepared:
+def prepare(manifest: str, settings: Settings, metric: str, voice: Voice) -> Prepared:
     """Read what trials with these settings train and validate on."""
     samples = training_samples(manifest, settings, voice)
     images = validation_images(manifest, settings.training.validation_images)
+    drawn_on = settings.training.seed if metric == SYNTHETIC_AUROC else None
+    shots = list(_readable(images, settings, drawn_on, voice))
     if settings.model.encoder != "features":
-        return Prepared(samples, images)
+        return Prepared(samples, shots)
     model = SSVQVAE(settings)
     model.load_stem()
-    prepared = _stemmed(samples, model, settings.training)
-    if settings.tiles.mode != "whole":
-        return Prepared(prepared, images)
-    readable: list[ValidationImage] = []
-    features: list[npt.NDArray[np.float16]] = []
-    for image in images:
+    samples = _stemmed(samples, model, settings.training)
+    if settings.tiles.mode == "whole":
+        shots = [_with_features(shot, model, settings) for shot in shots]
+    return Prepared(samples, shots)
+
+
+def _readable(
+    images: list[ValidationImage], settings: Settings, drawn_on: int | None, voice: Voice
+) -> Iterator[Shot]:
+    """The images that can be read; with a seed the normal ones, each also with a defect drawn on."""
+    for number, image in enumerate(images):
+        if drawn_on is not None and image.anomalous:
+            continue
         try:
-            _, tile = load_tiles(read_bytes(image.uri), settings.tiles, settings.scoring)
+            content = read_bytes(image.uri)
+            load_tiles(content, settings.tiles, settings.scoring)
+            yield Shot(image)
+            if drawn_on is not None:
+                rng = np.random.default_rng([drawn_on, number])
+                defect = with_defect(content, settings.scoring.max_pixels, rng)
+                yield Shot(ValidationImage(image.uri, True), defect)
         except (DecodeError, OSError) as error:
             voice.say(f"left out of validation: {image.uri} ({error})")
-            continue
-        with torch.inference_mode():
-            features.append(model.stem(to_model_input(tile, torch.device("cpu")))[0].half().numpy())
-        readable.append(image)
-    return Prepared(prepared, readable, np.stack(features))
+
+
+def _with_features(shot: Shot, model: SSVQVAE, settings: Settings) -> Shot:
+    tiling, tile = load_tiles(shot.read(), settings.tiles, settings.scoring)
+    with torch.inference_mode():
+        features = model.stem(to_model_input(tile, torch.device("cpu")))[0].half().numpy()
+    return Shot(shot.image, shot.content, tiling, features)
 
 
 def _stemmed(samples: Samples, model: SSVQVAE, training: TrainingSettings) -> Samples:
@@ -95,11 +128,3 @@ def _stemmed(samples: Samples, model: SSVQVAE, training: TrainingSettings) -> Sa
         return Samples(normal, None)
     copied = with_copies(in_memory(samples.outlier), training.outlier_copies, training.seed)
     return Samples(normal, join(list(stemmed(copied, model)())))
-
-
-def _image_score(scorer: ImageScorer, features: npt.NDArray[np.float16]) -> float:
-    """Of a whole image."""
-    with torch.inference_mode():
-        stemmed = torch.from_numpy(features.astype(np.float32)).to(scorer.device)
-        anomaly_map = scorer.model.distance_map_stemmed(stemmed[None]).cpu().numpy()
-    return image_score(anomaly_map[0], tile_scores(anomaly_map), scorer.settings.anomaly)

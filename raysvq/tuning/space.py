@@ -77,7 +77,8 @@ class Space:
             section, key = name.split(".")
             values[section][key] = value
         try:
-            return parse_settings(values)
+            kept = {"storage": self.base.storage, "tuning": self.base.tuning}  # not among stored values
+            return parse_settings(values).model_copy(update=kept)
         except SettingsError as error:
             chosen = ", ".join(f"{name}={value}" for name, value in point.items())
             raise SettingsError(f"search: a trial with {chosen or 'the base settings'}: {error}") from None

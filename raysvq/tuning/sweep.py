@@ -1,10 +1,9 @@
-"""Ray Tune over a search space: trials in parallel, weak ones stopped early, the best one made a model."""
+"""`raysvq tune`: a search, its leaderboard and report, and the best settings made a model."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,56 +12,63 @@ from typing import Any
 import ray
 import yaml
 from ray import tune
-from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from raysvq.cluster import Capacity, connect
 from raysvq.errors import DataError, SettingsError
+from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle
 from raysvq.relay import Voice, relay
 from raysvq.settings import Settings
-from raysvq.storage import canonical, configure, exists, filesystem, join, require_writable, write_bytes
+from raysvq.storage import canonical, configure, exists, join, remove_folder, require_writable, write_bytes
 from raysvq.training.launch import run_name, train
 from raysvq.training.validation import validation_images
+from raysvq.tuning.course import told_within
+from raysvq.tuning.judging import metric_of
 from raysvq.tuning.leaderboard import (
     FAILED,
     FINISHED,
+    OVER,
     STOPPED,
+    Leaderboard,
     Trial,
+    choose,
+    over_limits,
     ranked,
-    short,
     table,
     write_leaderboard,
 )
+from raysvq.tuning.plan import plan_trials, use_gpu
 from raysvq.tuning.prepared import Prepared, data_key, prepare
+from raysvq.tuning.report import write_report
+from raysvq.tuning.runner import run_trials
 from raysvq.tuning.space import Point, parse_space
-from raysvq.tuning.trial import run_trial
+from raysvq.tuning.splits import redraw, with_all_outliers
+from raysvq.tuning.trial import Common, Plan
 
 CHAMPION = "champion"
-_LOOKS = 6  # validations of a trial, at which it may be stopped
-_REDUCTION = 3  # of the trials at a look, one in so many goes on
-_RETRIES = 3  # of a trial whose worker or node was lost
+MODEL = "model"
+_STATE = "_sweep"
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What came of it."""
 
-    trials: tuple[Trial, ...]  # best first
-    settings: Settings  # of the best one, complete
-    bundle: Bundle  # the best one, trained
+    board: Leaderboard
+    chosen: Trial
+    settings: Settings  # of the chosen one, complete
+    bundle: Bundle  # the chosen one, trained
     folder: str
-    leaderboard: str  # as text
 
 
 def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
-    """Search, write `leaderboard.parquet` and `best.yaml`, train the best settings as `champion`.
+    """Search, write `leaderboard.parquet`, `report.html` and `best.yaml`, train the best as `out@champion`.
 
     A sweep that was interrupted goes on when it is started again with the same arguments: no trial
     that has ended runs again.
 
     Args:
-        manifest: with labelled outliers in its validation split, which trials are judged by.
+        manifest: trials are judged by its validation split.
         settings: what every trial starts from; `tuning` says how to search.
         search: the section `search` of the configuration, see `raysvq.tuning.space`.
 
@@ -71,77 +77,43 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
     """
     configure(settings.storage)
     manifest, out = canonical(manifest), canonical(out)
-    champion = join(out, CHAMPION)
-    if exists(join(champion, "bundle.json")):
-        raise DataError(f"{champion} already holds a model; choose another --out, or remove it")
+    if exists(join(out, MODEL, "bundle.json")):
+        raise DataError(f"{join(out, MODEL)} already holds a model; choose another --out, or remove it")
     space = parse_space(search, settings)
     points = space.points(settings.tuning.trials, settings.tuning.sampler, settings.tuning.seed)
-    chosen = [_watched(space.settings(point), settings.tuning.stop_early) for point in points]
-    _require_outliers(manifest, settings)
+    chosen = [space.settings(point) for point in points]
+    metric = metric_of(settings, validation_images(manifest, settings.training.validation_images), manifest)
     require_writable(out)
-    slots = plan_trials(chosen, connect(settings.ray))
-    names = [parameter.name for parameter in space.parameters]
+    capacity = connect(settings.ray)
+    slots = plan_trials(chosen, capacity, metric)
+    names = tuple(parameter.name for parameter in space.parameters)
     started = time.monotonic()
     with relay() as voice:
-        data = {data_key(one): one for one in chosen}
-        voice.say(_announce(points, names, slots, len(data), settings))
-        results = _run(manifest, out, chosen, points, data, slots, voice)
+        results = _run(manifest, out, chosen, points, metric, slots, capacity, voice)
         trials = tuple(ranked([_trial(result, points, chosen) for result in results]))
-        if trials[0].status == FAILED:
-            raise SettingsError(f"no trial came to its end; the first says: {trials[0].problem}")
-        text = table(trials, names, settings)
-        voice.say(
-            f"{text}\nsearched in {time.monotonic() - started:.0f} s; training trial {trials[0].number}"
-        )
-    write_leaderboard(trials, names, settings, join(out, "leaderboard.parquet"))
-    best = space.settings(trials[0].point)
-    plain = best.model_dump(mode="json", exclude={"ray", "storage", "tuning"})
+        board = Leaderboard(metric, names, settings, trials)
+        if trials[0].status not in (FINISHED, STOPPED):
+            raise SettingsError(f"no trial came to its end; the best says: {trials[0].problem}")
+        best, why = choose(trials)
+        voice.say(f"{table(board)}\nsearched in {time.monotonic() - started:.0f} s")
+        if why:
+            voice.say(why)
+        voice.say(f"training trial {best.number}")
+    write_leaderboard(board, join(out, "leaderboard.parquet"))
+    write_report(board, best, why, join(out, "report.html"))
+    return _crown(manifest, out, board, best, chosen[best.number])
+
+
+def _crown(manifest: str, out: str, board: Leaderboard, best: Trial, settings: Settings) -> Sweep:
+    """Write the best settings, train them, and remove what the search kept."""
+    plain = settings.model_dump(mode="json", exclude={"ray", "storage", "tuning"})
     write_bytes(join(out, "best.yaml"), yaml.safe_dump(plain, sort_keys=False).encode())
-    return Sweep(trials, best, train(manifest, champion, best), out, text)
-
-
-def plan_trials(chosen: Sequence[Settings], capacity: Capacity) -> int:
-    """How many trials run at once: one on each CPU, or on each GPU where trials take one.
-
-    Raises:
-        SettingsError: a trial asks for more than a process of its own, or not one fits.
-    """
-    several = max(one.training.workers for one in chosen)
-    if several > 1:
-        raise SettingsError(
-            f"setting `training.workers`: {several}; a trial trains in one process, expected 1"
-        )
-    slots = capacity.places(1.0, _use_gpu(chosen, capacity))
-    if not slots:
-        raise SettingsError(
-            f"a trial needs a CPU{' and a GPU' if _use_gpu(chosen, capacity) else ''}; the cluster has"
-            f" {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs"
-        )
-    return slots
-
-
-def _use_gpu(chosen: Sequence[Settings], capacity: Capacity) -> bool:
-    wanted = chosen[0].training.device
-    return wanted == "cuda" or (wanted == "auto" and capacity.gpus >= 1)
-
-
-def _watched(settings: Settings, stop_early: bool) -> Settings:
-    """Validated as often as a trial may be stopped."""
-    steps = settings.training.steps
-    every = max(1, -(-steps // _LOOKS)) if stop_early else steps
-    training = settings.training.model_copy(update={"validate_every": every})
-    return settings.model_copy(update={"training": training})
-
-
-def _require_outliers(manifest: str, settings: Settings) -> None:
-    images = validation_images(manifest, settings.training.validation_images)
-    kinds = {image.anomalous for image in images}
-    if kinds != {True, False}:
-        missing = "anomalous" if True not in kinds else "normal"
-        raise DataError(
-            f"manifest {manifest} has no {missing} images in its validation split, and trials are judged by"
-            " their image AUROC there; label some outliers, or index with split.outliers or split.gamma"
-        )
+    if settings.tuning.refit:
+        manifest = with_all_outliers(manifest, join(out, "refit-manifest.parquet"))
+    bundle = train(manifest, join(out, MODEL), settings)
+    promote(f"{out}@{CHAMPION}", join(out, MODEL))
+    remove_folder(join(out, _STATE))
+    return Sweep(board, best, settings, bundle, out)
 
 
 def _run(
@@ -149,116 +121,90 @@ def _run(
     out: str,
     chosen: Sequence[Settings],
     points: Sequence[Point],
-    data: dict[str, Settings],
+    metric: str,
     slots: int,
+    capacity: Capacity,
     voice: Voice,
-) -> Sequence[tune.Result]:
-    plans = [{"settings": one.model_dump(mode="json"), "data": data_key(one)} for one in chosen]
-    load = ray.remote(num_cpus=1, max_retries=-1)(_load)
-    prepared = {key: [load.remote(manifest, one, one.storage, voice)] for key, one in data.items()}
-    use_gpu = _use_gpu(chosen, connect(chosen[0].ray))
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's tables; a line a trial says more
-    key = json.dumps([run_name(manifest, chosen[0]), points], sort_keys=True)
+) -> list[tune.Result]:
+    base = chosen[0]
+    repeats = range(base.tuning.repeats)
+    state = join(out, _STATE)
+    key = json.dumps([run_name(manifest, base), base.tuning.model_dump(mode="json"), points], sort_keys=True)
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
-    fs, path = filesystem(join(out, "_sweep"))
-    records = join(out, "_sweep", f"{name}-ended")
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            run_trial, plans=plans, prepared=prepared, records=records, storage=chosen[0].storage
-        ),
-        {"CPU": 1, "GPU": 1} if use_gpu else {"CPU": 1},
+    folder = join(state, f"{name}-trials")
+    manifests = [redraw(manifest, join(folder, f"split-{number}.parquet"), number) for number in repeats]
+    plans = [Plan(one, tuple(f"{data_key(one)}-{number}" for number in repeats)) for one in chosen]
+    prepared: dict[str, list[Any]] = {}
+    # Without a CPU of its own: trials wait for it on theirs, also when a lost node takes it along.
+    load = ray.remote(num_cpus=0, max_retries=-1, scheduling_strategy="SPREAD")(_load)
+    for plan in plans:
+        if plan.settings.training.workers > 1:
+            continue
+        for number, one in enumerate(plan.data):
+            if one not in prepared:
+                prepared[one] = [load.remote(manifests[number], plan.settings, metric, base.storage, voice)]
+    voice.say(_announce(points, metric, slots, len(prepared), base))
+    return run_trials(
+        Common(plans, metric, manifests, folder, base.storage),
+        prepared,
+        points,
+        _resources(chosen, capacity),
+        slots,
+        (state, name),
+        voice,
     )
-    where = f"{path}/{name}"
-    if Tuner.can_restore(where, storage_filesystem=fs):
-        voice.say("going on with a sweep that was interrupted")
-        tuner = Tuner.restore(where, trainable, resume_errored=False, storage_filesystem=fs)
-    else:
-        tuner = Tuner(
-            trainable,
-            param_space={"number": tune.grid_search(list(range(len(points))))},
-            tune_config=TuneConfig(
-                metric="image_auroc",
-                mode="max",
-                scheduler=_scheduler(chosen[0]),
-                max_concurrent_trials=slots,
-            ),
-            run_config=RunConfig(
-                name=name,
-                storage_path=path,
-                storage_filesystem=fs,
-                failure_config=FailureConfig(max_failures=_RETRIES),
-                callbacks=[_Progress(points)],
-                verbose=0,
-            ),
-        )
-    return list(tuner.fit())  # type: ignore[call-overload]  # a grid of results can be iterated
 
 
-def _load(manifest: str, settings: Settings, storage: Any, voice: Voice) -> Prepared:
+def _resources(chosen: Sequence[Settings], capacity: Capacity) -> dict[str, float]:
+    """Of a trial; one that only drives workers takes none."""
+    if any(one.training.workers > 1 for one in chosen):
+        return {"CPU": 0}
+    return {"CPU": 1, "GPU": 1} if use_gpu(chosen[0], capacity) else {"CPU": 1}
+
+
+def _load(manifest: str, settings: Settings, metric: str, storage: Any, voice: Voice) -> Prepared:
     configure(storage)
-    return prepare(manifest, settings, voice)
-
-
-def _scheduler(settings: Settings) -> AsyncHyperBandScheduler | None:
-    if not settings.tuning.stop_early:
-        return None
-    return AsyncHyperBandScheduler(
-        time_attr="step",
-        max_t=settings.training.steps,
-        grace_period=settings.training.validate_every,
-        reduction_factor=_REDUCTION,
-    )
-
-
-class _Progress(Callback):
-    """A line for each trial that ends."""
-
-    def __init__(self, points: Sequence[Point]) -> None:
-        self.points = points
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        found = trial.last_result
-        self._say(
-            trials,
-            trial,
-            f"validation AUROC {found.get('best_image_auroc', 0):.4f}  {found.get('seconds', 0):.0f} s",
-        )
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trials, trial, "failed")
-
-    def _say(self, trials: list[Any], trial: Any, outcome: str) -> None:
-        ended = sum(one.is_finished() or one is trial for one in trials)
-        number = trial.config["number"]
-        what = (
-            "  ".join(f"{name}={short(value)}" for name, value in self.points[number].items()) or "defaults"
-        )
-        print(f"{ended}/{len(self.points)}  trial {number}  {what}  {outcome}", flush=True)
+    return prepare(manifest, settings, metric, voice)
 
 
 def _trial(result: tune.Result, points: Sequence[Point], chosen: Sequence[Settings]) -> Trial:
     metrics = result.metrics or {}
     number = (result.config or metrics["config"])["number"]
-    steps = int(metrics.get("step", 0))
-    problem = str(metrics.get("problem", "")) or (str(result.error).splitlines()[0] if result.error else "")
-    whole = steps >= chosen[number].training.steps
-    status = FAILED if problem else FINISHED if whole else STOPPED
+    settings = chosen[number]
+    told = str(metrics.get("problem", "")) or (str(result.error).splitlines()[0] if result.error else "")
+    over = over_limits(metrics, settings.tuning)
+    whole = metrics.get("train_s") is not None
+    status = FAILED if told else OVER if over else FINISHED if whole else STOPPED
     return Trial(
         number,
         points[number],
         status,
-        metrics.get("best_image_auroc"),
-        steps,
+        metrics.get("figure"),
+        tuple(metrics.get("figures", ())),
+        _looks(result, settings),
         float(metrics.get("seconds", 0.0)),
-        problem,
+        metrics.get("train_s"),
+        metrics.get("image_ms"),
+        metrics.get("model_mib"),
+        told or over,
     )
 
 
-def _announce(
-    points: Sequence[Point], names: Sequence[str], slots: int, prepared: int, settings: Settings
-) -> str:
-    stop = f"weak ones stopped at {_LOOKS - 1} looks" if settings.tuning.stop_early else "all to their end"
+def _looks(result: tune.Result, settings: Settings) -> tuple[tuple[float, float], ...]:
+    frame = result.metrics_dataframe
+    if frame is None or "look" not in frame:
+        return ()
+    rows = frame.drop_duplicates("look", keep="last")
+    done = rows["step"] if told_within(settings) else rows["look"]
+    whole = settings.training.steps if told_within(settings) else settings.tuning.repeats
+    return tuple((float(at) / whole, float(value)) for at, value in zip(done, rows["figure"], strict=True))
+
+
+def _announce(points: Sequence[Point], metric: str, slots: int, prepared: int, settings: Settings) -> str:
+    tuning = settings.tuning
+    stop = "weak ones stopped early" if tuning.stop_early else "all to their end"
+    splits = "" if tuning.repeats == 1 else f" over {tuning.repeats} splits"
     return (
-        f"{len(points)} trials over {', '.join(names)}, {slots} at once, {stop};"
+        f"{len(points)} trials, {slots} at once, {stop}; judged by {metric} on validation{splits};"
         f" images prepared {prepared} time(s) for all"
     )

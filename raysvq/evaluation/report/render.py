@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Template
 
 from raysvq import storage
 from raysvq.evaluation.report import charts
+from raysvq.evaluation.report.page import environment
 from raysvq.evaluation.report.pictures import draw_pictures
 from raysvq.evaluation.report.svg import Chart
-from raysvq.evaluation.result import Evaluation, Measure
+from raysvq.evaluation.result import Evaluation
 
 
 def render(
@@ -66,34 +66,4 @@ def _training_charts(history: Mapping[str, Any] | None) -> dict[str, Chart]:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(figure=_figure, interval=_interval, percent=_percent, when=_when, words=_words)
-    return environment.get_template("template.html")
-
-
-def _figure(measure: Measure) -> str:
-    return "n/a" if measure.value is None else f"{measure.value:.3f}"
-
-
-def _interval(measure: Measure) -> str:
-    if measure.low is None or measure.high is None:
-        return ""
-    return f"{measure.low:.3f} to {measure.high:.3f}"
-
-
-def _percent(share: float | None) -> str:
-    return "n/a" if share is None else f"{100 * share:.1f} %"
-
-
-def _when(stamp: str) -> str:
-    return f"{datetime.fromisoformat(stamp).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _words(key: str) -> str:
-    return key.replace("_", " ")
+    return environment(Path(__file__).parent).get_template("template.html")

@@ -24,6 +24,7 @@ class Axis:
     ticks: tuple[float, ...]
     label: str
     logarithmic: bool = False
+    names: tuple[str, ...] = ()  # of the ticks, in place of their values
 
     def share(self, value: float) -> float:
         """Where on the axis a value stands, 0..1."""
@@ -74,17 +75,17 @@ def figure(x: Axis, y: Axis, elements: Sequence[str], title: str) -> Markup:
     """The whole SVG: grid, tick labels, axis labels, then the elements; `title` is its alternative text."""
     right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
-    for tick in y.ticks:
+    for tick, name in _named_ticks(y):
         _, down = place(x, y, (x.low, tick))
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{down}" y2="{down}"/>')
         parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{down + 4}" text-anchor="end">{_tick(tick)}</text>'
+            f'<text class="tick" x="{_LEFT - 8}" y="{down + 4}" text-anchor="end">{escape(name)}</text>'
         )
-    for tick in x.ticks:
+    for tick, name in _named_ticks(x):
         across, _ = place(x, y, (tick, y.low))
         parts.append(f'<line class="axis" x1="{across}" x2="{across}" y1="{bottom}" y2="{bottom + 4}"/>')
         parts.append(
-            f'<text class="tick" x="{across}" y="{bottom + 18}" text-anchor="middle">{_tick(tick)}</text>'
+            f'<text class="tick" x="{across}" y="{bottom + 18}" text-anchor="middle">{escape(name)}</text>'
         )
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
@@ -158,6 +159,11 @@ def mark(x: Axis, y: Axis, at: float, text: str) -> str:
         f'<line class="mark" x1="{across}" x2="{across}" y1="{top - 4}" y2="{bottom}"/>'
         f'<text class="note" x="{across + shift}" y="{top - 8}" text-anchor="{anchor}">{escape(text)}</text>'
     )
+
+
+def _named_ticks(axis: Axis) -> list[tuple[float, str]]:
+    names = axis.names or tuple(_tick(tick) for tick in axis.ticks)
+    return list(zip(axis.ticks, names, strict=True))
 
 
 def _tick(value: float) -> str:

@@ -1,0 +1,127 @@
+"""What trials are judged by: a figure of `raysvq evaluate`, over validation images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raysvq.errors import DataError
+from raysvq.evaluation.maps import AnomalyMap
+from raysvq.evaluation.masks import MaskReader, tile_labels
+from raysvq.evaluation.metrics import image_auroc
+from raysvq.evaluation.pixels import PixelCurves
+from raysvq.evaluation.tables import TestImage
+from raysvq.imaging.decode import DecodeError
+from raysvq.model.network import SSVQVAE
+from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.settings import Settings
+from raysvq.storage import read_bytes
+from raysvq.training.validation import ValidationImage
+
+IMAGE_AUROC, TILE_AUROC, AU_PRO, SYNTHETIC_AUROC = "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"
+_TIMED = 6  # images that a model is timed on
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A validation image and what a model says of it."""
+
+    image: ValidationImage
+    result: ImageResult
+
+
+def metric_of(settings: Settings, images: Sequence[ValidationImage], manifest: str) -> str:
+    """The name of the metric that these validation images allow and `tuning.metric` asks for.
+
+    Raises:
+        DataError: they do not allow it.
+    """
+    metric = settings.tuning.metric
+    if all(image.anomalous for image in images):
+        raise DataError(
+            f"manifest {manifest} has no normal images in its validation split, and trials are judged there;"
+            " raise split.validation_fraction when indexing"
+        )
+    outliers = [image for image in images if image.anomalous]
+    if metric == "auto":
+        return IMAGE_AUROC if outliers else SYNTHETIC_AUROC
+    if metric != SYNTHETIC_AUROC and not outliers:
+        raise DataError(
+            f"setting `tuning.metric`: {metric} needs anomalous images, and manifest {manifest} has none"
+            " in its validation split; index with split.outliers or split.gamma, or take tuning.metric=auto"
+        )
+    by_tiles = metric == TILE_AUROC and settings.tiles.mode == "tiles"
+    if (metric == AU_PRO or by_tiles) and not any(image.mask_uri for image in outliers):
+        raise DataError(
+            f"setting `tuning.metric`: {metric} needs masks, and manifest {manifest} has none of the"
+            f" {len(outliers)} anomalous validation images; take tuning.metric=image_auroc"
+        )
+    return metric
+
+
+def figure(metric: str, judged: Sequence[Judged], settings: Settings) -> float:
+    """The metric over these images, in [0, 1]; larger is better.
+
+    Raises:
+        DataError: readable images or usable masks are too few for it.
+    """
+    if metric == AU_PRO:
+        value = _au_pro(judged, settings)
+    elif metric == TILE_AUROC:
+        value = _tile_auroc(judged, settings)
+    else:
+        labels = np.array([one.image.anomalous for one in judged], bool)
+        value = image_auroc(labels, np.array([one.result.image_score for one in judged]))
+    if value is None:
+        raise DataError(f"{metric} cannot be taken: no validation image of a kind, or no mask, is readable")
+    return value
+
+
+def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -> float | None:
+    """CPU time from file to score, per image; None where none can be read."""
+    scored, started = 0, time.process_time()
+    for image in images[:_TIMED]:
+        try:
+            scorer(read_bytes(image.uri))
+        except (DecodeError, OSError):
+            continue
+        scored += 1
+    return 1000 * (time.process_time() - started) / scored if scored else None
+
+
+def model_mib(model: SSVQVAE) -> float:
+    """Size of the weights."""
+    return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 2**20
+
+
+def _tile_auroc(judged: Sequence[Judged], settings: Settings) -> float | None:
+    masks = MaskReader()
+    labels, scores = [], []
+    for one in judged:
+        tiling = one.result.tiling
+        found = tile_labels(
+            _as_test(one.image), tiling.rects(), (tiling.height, tiling.width), masks, settings.tiles
+        )
+        if found is not None:
+            labels.append(found)
+            scores.append(one.result.tile_scores)
+    return image_auroc(np.concatenate(labels), np.concatenate(scores)) if labels else None
+
+
+def _au_pro(judged: Sequence[Judged], settings: Settings) -> float | None:
+    masks = MaskReader()
+    curves = PixelCurves(min(float(one.result.anomaly_map.min()) for one in judged))
+    for one in judged:
+        size = (one.result.tiling.height, one.result.tiling.width)
+        mask = masks.read(one.image.mask_uri, *size) if one.image.anomalous else None
+        if mask is not None or not one.image.anomalous:
+            full = AnomalyMap("", one.result.anomaly_map, one.result.span, size).full_size()
+            curves.update(full, mask)
+    return curves.au_pro(settings.evaluation.fpr_limit)
+
+
+def _as_test(image: ValidationImage) -> TestImage:
+    return TestImage("", image.uri, image.anomalous, image.mask_uri, None)

@@ -1,0 +1,79 @@
+"""Manifests with training and validation images shared out anew. No test image moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from raysvq.data.manifest import Row, open_manifest, stream, write_manifest
+from raysvq.data.split import chance, unit_of
+from raysvq.schema import ANOMALOUS, MANIFEST, NORMAL, TRAIN, VALIDATION
+
+
+def redraw(manifest: str, out: str, repeat: int) -> str:
+    """Draw training and validation images anew, as many of each kind as before; groups stay together.
+
+    Args:
+        out: the manifest to write.
+        repeat: another draw for each number; 0 leaves the manifest as it is and writes nothing.
+
+    Returns:
+        The manifest of this draw.
+    """
+    if not repeat:
+        return manifest
+    units: dict[str, dict[str, int]] = {NORMAL: {}, ANOMALOUS: {}}  # unit -> images
+    wanted = {NORMAL: 0, ANOMALOUS: 0}  # images to validate on
+    anomalous = {unit_of(row, "") for row in _labelled(manifest) if row["label"] == ANOMALOUS}
+    for row in _labelled(manifest):
+        unit = unit_of(row, "")
+        kind = ANOMALOUS if unit in anomalous else NORMAL
+        units[kind][unit] = units[kind].get(unit, 0) + 1
+        wanted[kind] += row["split"] == VALIDATION
+    validating = set[str]()
+    for kind, images in units.items():
+        validating |= _first(images, wanted[kind], repeat)
+
+    def assigned() -> Iterator[Row]:
+        for row in _rows(manifest):
+            if row["split"] in (TRAIN, VALIDATION) and row["label"] in (NORMAL, ANOMALOUS):
+                row["split"] = VALIDATION if unit_of(row, "") in validating else TRAIN
+            yield row
+
+    write_manifest(assigned(), out)
+    return out
+
+
+def with_all_outliers(manifest: str, out: str) -> str:
+    """The labelled outliers of validation join the training; its normal images stay, for the threshold."""
+
+    def assigned() -> Iterator[Row]:
+        for row in _rows(manifest):
+            if row["split"] == VALIDATION and row["label"] == ANOMALOUS:
+                row["split"] = TRAIN
+            yield row
+
+    write_manifest(assigned(), out)
+    return out
+
+
+def _first(units: dict[str, int], images: int, repeat: int) -> set[str]:
+    """Units drawn until they hold so many images."""
+    chosen: set[str] = set()
+    for unit in sorted(units, key=lambda name: chance(repeat, "repeat", name)):
+        if images <= 0:
+            break
+        chosen.add(unit)
+        images -= units[unit]
+    return chosen
+
+
+def _labelled(manifest: str) -> Iterator[Row]:
+    """Normal and anomalous rows of training and validation."""
+    for row in _rows(manifest):
+        if row["split"] in (TRAIN, VALIDATION) and row["label"] in (NORMAL, ANOMALOUS):
+            yield row
+
+
+def _rows(manifest: str) -> Iterator[Row]:
+    for batch in stream(open_manifest(manifest), MANIFEST.names):
+        yield from batch.to_pylist()
