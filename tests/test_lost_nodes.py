@@ -32,7 +32,9 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()
 
 
-def _lose(cluster: Cluster, node: object, moment: Callable[[], object], lost: list[object]) -> threading.Thread:
+def _lose(
+    cluster: Cluster, node: object, moment: Callable[[], object], lost: list[object]
+) -> threading.Thread:
     """Kill a node, once the moment has come."""
 
     def wait_and_kill() -> None:
@@ -49,7 +51,9 @@ def _lose(cluster: Cluster, node: object, moment: Callable[[], object], lost: li
     return killer
 
 
-def test_training_goes_on_where_there_is_still_room(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_goes_on_where_there_is_still_room(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spare = cluster.add_node(**NODE)
     settings = load_settings(
         None,

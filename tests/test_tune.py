@@ -22,6 +22,7 @@ from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.sample import write_sample
+from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.tuning.leaderboard import FAILED, FINISHED
@@ -64,7 +65,7 @@ def _sweep(manifest: str, config: Path, out: Path, *overrides: str) -> Sweep:
 
 def _records(out: Path) -> dict[str, int]:
     """Of trials that came to their end, and when."""
-    return {file.name: file.stat().st_mtime_ns for file in out.glob("_sweep/*-ended/*.json")}
+    return {file.name: file.stat().st_mtime_ns for file in out.glob("_sweep/*-trials/trial-*.json")}
 
 
 def _wait_for(what: str, condition: Callable[[], object]) -> None:
@@ -84,11 +85,14 @@ def _running_trials() -> list[psutil.Process]:
 
 
 def _assert_complete(found: Sweep, out: Path) -> None:
-    assert sorted(trial.number for trial in found.trials) == list(range(6))
-    assert {trial.status for trial in found.trials} == {FINISHED}
-    aurocs = [trial.image_auroc or 0 for trial in found.trials]
-    assert aurocs == sorted(aurocs, reverse=True)
-    assert len(_records(out)) == 6
+    trials = found.board.trials
+    assert sorted(trial.number for trial in trials) == list(range(6))
+    assert {trial.status for trial in trials} == {FINISHED}
+    figures = [trial.figure or 0 for trial in trials]
+    assert figures == sorted(figures, reverse=True)
+    assert found.chosen is trials[0]
+    assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest
+    assert not (out / "_sweep").exists()
 
 
 def test_a_sweep_leaves_a_leaderboard_the_best_settings_and_their_model(
@@ -97,13 +101,15 @@ def test_a_sweep_leaves_a_leaderboard_the_best_settings_and_their_model(
     found = _sweep(manifest, config, tmp_path)
     _assert_complete(found, tmp_path)
     rows = pq.read_table(tmp_path / "leaderboard.parquet").to_pylist()
-    assert [row["trial"] for row in rows] == [trial.number for trial in found.trials]
+    assert [row["trial"] for row in rows] == [trial.number for trial in found.board.trials]
+    assert all(row["train_s"] and row["image_ms"] and row["model_mib"] for row in rows)
+    assert any(row["on_front"] for row in rows)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
-    best = found.trials[0]
+    best = found.chosen
     assert rows[0]["objective.eta"] == best.point.get("objective.eta", 0.5)
     written = parse_settings(yaml.safe_load((tmp_path / "best.yaml").read_text()))
     assert written.model_dump() == found.settings.model_dump() == found.bundle.settings.model_dump()
-    assert load_bundle(str(tmp_path / "champion")).model_digest == found.bundle.model_digest
+    assert "codebook_size" in (tmp_path / "report.html").read_text()
     printed = capsys.readouterr().out
     assert "6/6  trial" in printed
     assert "defaults" in printed
@@ -117,7 +123,7 @@ def test_a_trial_that_runs_away_is_on_record_and_the_others_go_on(
     settings, _ = load_sweep(config, ["tuning.trials=2", "training.learning_rate=0.01"])
     search = {"objective.form": {"choice": ["hinge", "negation"]}}
     found = sweep(manifest, str(tmp_path), settings, search)
-    good, bad = found.trials
+    good, bad = found.board.trials
     assert (good.number, good.status) == (0, FINISHED)
     assert (bad.number, bad.status) == (1, FAILED)
     assert "training has run away" in bad.problem
@@ -142,7 +148,9 @@ def test_a_trial_whose_process_is_killed_runs_again(manifest: str, config: Path,
     _assert_complete(found, tmp_path)
 
 
-def test_a_sweep_whose_driver_is_killed_goes_on(manifest: str, config: Path, tmp_path: Path) -> None:
+def test_a_sweep_whose_driver_is_killed_goes_on(
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     command = [sys.executable, "-c", "from raysvq.cli import main; main()", "tune", manifest]
     command += ["--config", str(config), "--out", str(tmp_path), "--set", "ray.object_store_mib=256"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
@@ -156,21 +164,56 @@ def test_a_sweep_whose_driver_is_killed_goes_on(manifest: str, config: Path, tmp
     psutil.wait_procs(family, WAIT_S)
     before = _records(tmp_path)
     assert 2 <= len(before) < 6
+    at_the_end: dict[str, int] = {}
+    monkeypatch.setattr(
+        "raysvq.tuning.sweep.write_leaderboard", lambda *_: at_the_end.update(_records(tmp_path))
+    )
     _assert_complete(_sweep(manifest, config, tmp_path), tmp_path)
-    assert len(list(tmp_path.glob("_sweep/*-ended"))) == 1
-    assert {name: at for name, at in _records(tmp_path).items() if name in before} == before
+    assert len(at_the_end) == 6
+    assert {name: at for name, at in at_the_end.items() if name in before} == before
+
+
+def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
+    manifest: str, config: Path, tmp_path: Path
+) -> None:
+    plain = _without_outliers(config, tmp_path)
+    found = _sweep(plain, config, tmp_path / "out", "tuning.trials=2", "tuning.stop_early=true")
+    assert found.board.metric == "synthetic_auroc"
+    for trial in found.board.trials:
+        assert 0 <= (trial.figure or -1) <= 1
+        assert [done for done, _ in trial.looks][-1:] == [1.0]
+
+
+def test_repeats_are_trainings_on_other_splits_and_refitting_takes_all_outliers(
+    manifest: str, config: Path, tmp_path: Path
+) -> None:
+    options = ["tuning.trials=2", "tuning.repeats=2", "tuning.refit=true", "tuning.metric=au_pro"]
+    found = _sweep(manifest, config, tmp_path, *options)
+    assert [len(trial.figures) for trial in found.board.trials] == [2, 2]
+    assert found.board.metric == "au_pro"
+    assert found.bundle.training["outliers"] == 10
+    assert found.bundle.reference.validation["anomalous"] == 0
+
+
+def test_trials_of_several_workers_train_one_at_a_time(manifest: str, config: Path, tmp_path: Path) -> None:
+    found = _sweep(manifest, config, tmp_path, "tuning.trials=2", "training.workers=2")
+    assert [trial.status for trial in found.board.trials] == [FINISHED, FINISHED]
+    assert found.bundle.training["workers"] == 2
 
 
 def test_what_cannot_be_a_trial_is_refused_before_anything_starts(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingsError, match=r"`training.workers`: 2; a trial trains in one process"):
-        _sweep(manifest, config, tmp_path, "training.workers=2")
-    plain = str(tmp_path / "plain.parquet")
-    build_index(
-        str(config.parent / "sample" / "listing.csv"),
-        plain,
-        load_sweep(config)[0].split.model_copy(update={"outliers": 0}),
-    )
-    with pytest.raises(DataError, match="has no anomalous images in its validation split"):
-        _sweep(plain, config, tmp_path)
+    with pytest.raises(SettingsError, match=r"40 workers and a CPU for reading data do not fit into 2 CPUs"):
+        _sweep(manifest, config, tmp_path, "training.workers=40", "training.batch_size=40")
+    with pytest.raises(SettingsError, match=r"judged by image_auroc .* found au_pro; expected 1 worker"):
+        _sweep(manifest, config, tmp_path, "training.workers=2", "tuning.metric=au_pro")
+    with pytest.raises(DataError, match=r"`tuning.metric`: image_auroc needs anomalous images"):
+        _sweep(_without_outliers(config, tmp_path), config, tmp_path, "tuning.metric=image_auroc")
+
+
+def _without_outliers(config: Path, folder: Path) -> str:
+    listing = str(config.parent / "sample" / "listing.csv")
+    split = load_sweep(config)[0].split.model_copy(update={"outliers": 0})
+    build_index(listing, str(folder / "plain.parquet"), split)
+    return str(folder / "plain.parquet")

@@ -92,14 +92,14 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
         results = _run(manifest, out, chosen, points, metric, slots, capacity, voice)
         trials = tuple(ranked([_trial(result, points, chosen) for result in results]))
         board = Leaderboard(metric, names, settings, trials)
+        write_leaderboard(board, join(out, "leaderboard.parquet"))
         if trials[0].status not in (FINISHED, STOPPED):
-            raise SettingsError(f"no trial came to its end; the best says: {trials[0].problem}")
+            raise SettingsError(f"no trial can be taken; the best one: {trials[0].problem}")
         best, why = choose(trials)
         voice.say(f"{table(board)}\nsearched in {time.monotonic() - started:.0f} s")
         if why:
             voice.say(why)
         voice.say(f"training trial {best.number}")
-    write_leaderboard(board, join(out, "leaderboard.parquet"))
     write_report(board, best, why, join(out, "report.html"))
     return _crown(manifest, out, board, best, chosen[best.number])
 

@@ -13,6 +13,7 @@ from raysvq.tuning.report.scale import Scale, scale_of
 
 _PREFERRED = ("objective.eta", "model.codebook_size")  # the paper's study
 _FAINT = 0.12
+_MARGIN = 0.2  # beside the outermost of parallel coordinates
 
 
 def heat_map(board: Leaderboard) -> Chart | None:
@@ -52,7 +53,9 @@ def parallel_coordinates(board: Leaderboard) -> Chart | None:
     figures = [value for _, value in known]
     scales = [scale_of([board.value(trial, name) for trial in board.trials]) for name in board.names]
     last = len(scales)
-    x = Axis(0, last, tuple(range(last + 1)), "", names=(*map(_leaf, board.names), board.metric))
+    x = Axis(
+        -_MARGIN, last + _MARGIN, tuple(range(last + 1)), "", names=(*map(_leaf, board.names), board.metric)
+    )
     y = Axis(0, 1, (), "")
     outcome = linear_axis(min(figures), max(figures), board.metric, exact=True)
     elements = [_upright(x, y, number, scale) for number, scale in enumerate(scales)]
@@ -128,12 +131,11 @@ def _cell_axis(scale: Scale, name: str) -> Axis:
 def _upright(x: Axis, y: Axis, at: float, scale: Scale) -> str:
     across, top = place(x, y, (at, 1))
     _, bottom = place(x, y, (at, 0))
-    anchor = "start" if at == x.low else "end" if at == x.high else "middle"
     low, high = scale.ends()
     return (
         f'<line class="axis" x1="{across}" x2="{across}" y1="{top}" y2="{bottom}"/>'
-        f'<text class="tick" x="{across}" y="{top - 7}" text-anchor="{anchor}">{escape(high)}</text>'
-        f'<text class="tick" x="{across}" y="{bottom + 32}" text-anchor="{anchor}">{escape(low)}</text>'
+        f'<text class="tick" x="{across}" y="{top - 7}" text-anchor="middle">{escape(high)}</text>'
+        f'<text class="tick" x="{across}" y="{bottom + 32}" text-anchor="middle">{escape(low)}</text>'
     )
 
 

@@ -1,0 +1,83 @@
+"""The figures that trials are judged by, and which of them a manifest allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from raysvq.errors import DataError
+from raysvq.imaging.tiling import plan_tiles
+from raysvq.model.scorer import ImageResult
+from raysvq.settings import Settings
+from raysvq.training.validation import ValidationImage
+from raysvq.tuning.judging import Judged, figure, metric_of
+
+Build = Callable[..., Settings]
+NORMAL, ANOMALOUS, MARKED = (
+    ValidationImage("/n.png", False),
+    ValidationImage("/a.png", True),
+    ValidationImage("/m.png", True, "/mask.png"),
+)
+
+
+def _asking(small: Build, metric: str) -> Settings:
+    settings = small(tiles={"size": 32})
+    return settings.model_copy(update={"tuning": settings.tuning.model_copy(update={"metric": metric})})
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "found"),
+    [
+        ("auto", [NORMAL, ANOMALOUS], "image_auroc"),
+        ("auto", [NORMAL], "synthetic_auroc"),
+        ("synthetic_auroc", [NORMAL, ANOMALOUS], "synthetic_auroc"),
+        ("au_pro", [NORMAL, MARKED], "au_pro"),
+    ],
+)
+def test_a_metric_that_the_images_allow(
+    small: Build, asked: str, images: list[ValidationImage], found: str
+) -> None:
+    assert metric_of(_asking(small, asked), images, "m") == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "images", "problem"),
+    [
+        ("auto", [ANOMALOUS], "manifest m has no normal images in its validation split"),
+        ("image_auroc", [NORMAL], "image_auroc needs anomalous images, and manifest m has none"),
+        ("au_pro", [NORMAL, ANOMALOUS], "au_pro needs masks, and manifest m has none of the 1"),
+        ("tile_auroc", [NORMAL, ANOMALOUS], "tile_auroc needs masks"),
+    ],
+)
+def test_a_metric_that_they_do_not_allow(
+    small: Build, asked: str, images: list[ValidationImage], problem: str
+) -> None:
+    with pytest.raises(DataError, match=problem):
+        metric_of(_asking(small, asked), images, "m")
+
+
+def test_figures_of_a_model_that_finds_half(small: Build, tmp_path: Path) -> None:
+    settings = small(tiles={"size": 32})
+    tiling = plan_tiles(64, 64, settings.tiles)
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:32] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    marked = ValidationImage("/m.png", True, str(tmp_path / "mask.png"))
+
+    def judged(image: ValidationImage, top: float, bottom: float, score: float) -> Judged:
+        anomaly_map = np.repeat(np.array([top, bottom], np.float32), 8)[:, None] * np.ones(
+            (1, 16), np.float32
+        )
+        tiles = np.array([top, top, bottom, bottom], np.float32)
+        return Judged(image, ImageResult(tiling, tiles, anomaly_map, (64, 64), score))
+
+    seen = [judged(marked, 5.0, 1.0, 5.0), judged(NORMAL, 1.0, 2.0, 2.0), judged(NORMAL, 1.0, 1.0, 6.0)]
+    assert figure("image_auroc", seen, settings) == figure("synthetic_auroc", seen, settings) == 0.5
+    assert figure("tile_auroc", seen, settings) == 1.0
+    assert figure("au_pro", seen, settings) > 0.95  # the edge of the map is interpolated
+    with pytest.raises(DataError, match="image_auroc cannot be taken"):
+        figure("image_auroc", seen[1:], settings)
