@@ -1,10 +1,9 @@
-"""Machines that leave a cluster in the middle of a training."""
+"""Machines that leave a cluster in the middle of a training or a sweep."""
 
 from __future__ import annotations
 
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,12 @@ from ray.cluster_utils import Cluster
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.imaging.sample import write_sample
-from raysvq.settings import RaySettings, load_settings
+from raysvq.settings import RaySettings, load_settings, load_sweep
 from raysvq.training.launch import train
+from raysvq.tuning.leaderboard import FINISHED
+from raysvq.tuning.sweep import sweep
+from tests.sweeps import CONFIG, records, wait_for
 
-WAIT_S = 120
 NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 2**27}
 
 
@@ -38,11 +39,7 @@ def _lose(
     """Kill a node, once the moment has come."""
 
     def wait_and_kill() -> None:
-        deadline = time.monotonic() + WAIT_S
-        while not moment():
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.05)
+        wait_for("the moment to lose a node", moment)
         cluster.remove_node(node, allow_graceful=False)
         lost.append(node)
 
@@ -83,3 +80,30 @@ def test_training_goes_on_where_there_is_still_room(
     printed = [int(step) for step in re.findall(r"^step (\d+)/400 .* codes", capsys.readouterr().out, re.M)]
     assert set(printed) == set(range(40, 401, 40))
     assert printed == sorted(printed), "lines come in order"
+
+
+def test_a_sweep_loses_no_trial_that_has_ended(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spare = cluster.add_node(**NODE)
+    (tmp_path / "sweep.yaml").write_text(CONFIG)
+    settings, search = load_sweep(tmp_path / "sweep.yaml", ["training.steps=120"])
+    manifest, out = str(tmp_path / "manifest.parquet"), tmp_path / "out"
+    build_index(write_sample(tmp_path / "sample", normal=24, anomalous=14), manifest, settings.split)
+    lost: list[object] = []
+    before: dict[str, int] = {}
+    at_the_end: dict[str, int] = {}
+
+    def four_have_ended() -> bool:
+        before.update(records(out))
+        return len(before) >= 4
+
+    monkeypatch.setattr("raysvq.tuning.sweep.write_leaderboard", lambda *_: at_the_end.update(records(out)))
+    killer = _lose(cluster, spare, four_have_ended, lost)
+    found = sweep(manifest, str(out), settings, search)
+    killer.join()
+    assert lost == [spare]
+    assert sorted(trial.number for trial in found.board.trials) == list(range(6))
+    assert {trial.status for trial in found.board.trials} == {FINISHED}
+    assert len(at_the_end) == 6
+    assert {name: at for name, at in at_the_end.items() if name in before} == before

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -27,18 +26,7 @@ from raysvq.model.bundle import load_bundle
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.tuning.leaderboard import FAILED, FINISHED
 from raysvq.tuning.sweep import Sweep, sweep
-
-WAIT_S = 300
-CONFIG = """
-split: {outliers: 10}
-tiles: {size: 32, anomalous_fraction: 0.01}
-model: {hidden: 16, residual_hidden: 8, residual_layers: 1, codebook_size: 32, embedding_dim: 8}
-training: {steps: 40, batch_size: 16}
-search:
-  objective.eta: {uniform: [0.3, 0.9]}
-  model.codebook_size: {choice: [16, 32]}
-tuning: {trials: 6, stop_early: false}
-"""
+from tests.sweeps import CONFIG, WAIT_S, records, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -61,18 +49,6 @@ def manifest(config: Path) -> Iterator[str]:
 def _sweep(manifest: str, config: Path, out: Path, *overrides: str) -> Sweep:
     settings, search = load_sweep(config, overrides)
     return sweep(manifest, str(out), settings, search)
-
-
-def _records(out: Path) -> dict[str, int]:
-    """Of trials that came to their end, and when."""
-    return {file.name: file.stat().st_mtime_ns for file in out.glob("_sweep/*-trials/trial-*.json")}
-
-
-def _wait_for(what: str, condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WAIT_S} s for {what}"
-        time.sleep(0.01)
 
 
 def _running_trials() -> list[psutil.Process]:
@@ -134,8 +110,8 @@ def test_a_trial_whose_process_is_killed_runs_again(manifest: str, config: Path,
     killed: list[int] = []
 
     def kill() -> None:
-        _wait_for("a trial that has ended", lambda: _records(tmp_path))
-        _wait_for("a trial that runs", _running_trials)
+        wait_for("a trial that has ended", lambda: records(tmp_path))
+        wait_for("a trial that runs", _running_trials)
         running = _running_trials()
         running[0].send_signal(signal.SIGKILL)
         killed.append(running[0].pid)
@@ -156,17 +132,17 @@ def test_a_sweep_whose_driver_is_killed_goes_on(
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        _wait_for("trials that have ended", lambda: len(_records(tmp_path)) >= 2)
+        wait_for("trials that have ended", lambda: len(records(tmp_path)) >= 2)
         family = psutil.Process(process.pid).children(recursive=True)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     psutil.wait_procs(family, WAIT_S)
-    before = _records(tmp_path)
+    before = records(tmp_path)
     assert 2 <= len(before) < 6
     at_the_end: dict[str, int] = {}
     monkeypatch.setattr(
-        "raysvq.tuning.sweep.write_leaderboard", lambda *_: at_the_end.update(_records(tmp_path))
+        "raysvq.tuning.sweep.write_leaderboard", lambda *_: at_the_end.update(records(tmp_path))
     )
     _assert_complete(_sweep(manifest, config, tmp_path), tmp_path)
     assert len(at_the_end) == 6

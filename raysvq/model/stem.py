@@ -22,7 +22,7 @@ from raysvq.storage import read_bytes
 CELL = 8  # pixels along the side of a grid position
 # Blocks whose outputs are the features, of 1/8, 1/16, 1/16 and 1/32 of the side: the grid positions over
 # which they are averaged (Roth et al., PatchCore, CVPR 2022), and their weight, fine features locating best.
-_TAPPED = {4: (3, 1.5), 7: (3, 1.0), 10: (3, 1.0), 14: (1, 0.8)}
+_TAPPED = {4: (3, 1.7), 7: (3, 1.0), 10: (3, 1.0), 14: (1, 0.8)}
 # (repeats, output channels, kernel, stride of the first, expansion) of each stage
 _STAGES = (
     (1, 16, 3, 1, 1),

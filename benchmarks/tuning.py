@@ -1,0 +1,170 @@
+"""What a sweep saves, how busy it keeps a cluster, and whether what it finds is better on test images.
+
+Run: python -m benchmarks.tuning [--parts reuse cluster merit] [--data FOLDER] [--set NAME] [--json FILE]
+
+    reuse    `raysvq tune` with --trials trainings beside as many `raysvq train`, one after the other, with
+             the settings of those trials; whole commands, Ray's start and the best training of `tune` too.
+    cluster  a sweep on three nodes of one CPU each, simulated on this machine. Between the start of the first
+             trial and the end of the last: the share of the machine's CPUs in use, and the share of the
+             cluster's places that held a trial at work.
+    merit    configs/tune-paper.yaml with 20 labelled outliers; then its best settings and the defaults, each
+             trained with three seeds on the same split and measured once on its test images.
+             --sweep FOLDER takes a finished sweep of the same split.
+
+--data holds the image sets; by default RAYSVQ_DATA, or ../shared/data.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow.parquet as pq
+import ray
+from ray.cluster_utils import Cluster
+
+from benchmarks.accuracy import DATA
+from benchmarks.hardware import processor
+from benchmarks.methods.protocol import Level, Manifests, measure, score_test
+from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
+from raysvq.cluster import connect
+from raysvq.settings import RaySettings, Settings, load_settings, load_sweep
+from raysvq.tuning.space import parse_space
+from raysvq.tuning.sweep import sweep
+
+Row = dict[str, Any]
+
+PAPER = "tune-paper"
+WHOLE = ["tuning.repeats=1", "tuning.stop_early=false"]  # every trial to its end
+NODES = 3
+SEEDS = (0, 1, 2)
+
+
+def reuse(manifest: str, folder: Path, trials: int) -> Row:
+    """Seconds of one sweep and of as many trainings."""
+    options = [*WHOLE, f"tuning.trials={trials}"]
+    base, search = load_sweep(PAPER, options)
+    points = parse_space(search, base).points(trials, base.tuning.sampler, base.tuning.seed)
+    shared = _raysvq("tune", manifest, "--config", PAPER, "--out", str(folder / "sweep"), *_set(options))
+    print(f"tune, {trials} trials: {shared:.0f} s", flush=True)
+    single = []
+    for number, point in enumerate(points):
+        changed = _set([f"{name}={value}" for name, value in point.items()])
+        out = str(folder / f"model-{number}")
+        single.append(_raysvq("train", manifest, "--config", "features", "--out", out, *changed))
+        print(f"train {number + 1} of {trials}: {single[-1]:.0f} s", flush=True)
+    return {"trials": trials, "tune_s": shared, "train_s": sum(single), "ratio": sum(single) / shared}
+
+
+def cluster(manifest: str, folder: Path, trials: int) -> Row:
+    """How busy three nodes are."""
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 2**30}
+    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    connect(RaySettings(address=made.address))
+    for _ in range(NODES - 1):
+        made.add_node(**node)
+    settings, search = load_sweep(PAPER, [*WHOLE, f"tuning.trials={trials}"])
+    watch = _Watch(folder / "sweep" / "_sweep", trials)
+    watch.start()
+    sweep(manifest, str(folder / "sweep"), settings, search)
+    watch.join()
+    ray.shutdown()
+    made.shutdown()  # type: ignore[no-untyped-call]
+    worked = sum(pq.read_table(folder / "sweep" / "leaderboard.parquet")["seconds"].to_pylist())
+    span = watch.ended - watch.started
+    busy = statistics.mean(use for at, use in watch.uses if watch.started < at <= watch.ended)
+    return {"trials": trials, "nodes": NODES, "span_s": span, "cpus": busy, "places": worked / (NODES * span)}
+
+
+class _Watch(threading.Thread):
+    """Takes the use of the CPUs, and when the first trial starts and the last one ends."""
+
+    def __init__(self, state: Path, trials: int) -> None:
+        super().__init__(daemon=True)
+        self.state, self.trials = state, trials
+        self.uses: list[tuple[float, float]] = []
+        self.started = self.ended = 0.0
+
+    def run(self) -> None:
+        psutil.cpu_percent()
+        while not self.ended:
+            time.sleep(0.5)
+            now = time.monotonic()
+            self.uses.append((now, psutil.cpu_percent() / 100))
+            if not self.started and any(self.state.glob("*/run_trial_*")):
+                self.started = now
+            if len(list(self.state.glob("*-trials/trial-*.json"))) >= self.trials:
+                self.ended = now
+
+
+def merit(manifest: str, folder: Path) -> Row:
+    """Test image AUROC of a sweep's best settings and of the defaults."""
+    if not (folder / "best.yaml").exists():
+        seconds = _raysvq("tune", manifest, "--config", PAPER, "--out", str(folder))
+        print(f"tune: {seconds:.0f} s", flush=True)
+    ways: dict[str, Callable[[int], Settings]] = {
+        "defaults": lambda seed: load_settings("features", [f"training.seed={seed}"]),
+        "best": lambda seed: load_settings(folder / "best.yaml", [f"training.seed={seed}"]),
+    }
+    found: dict[str, list[float]] = {}
+    for way, settings in ways.items():
+        for seed in SEEDS:
+            scorer = fit_ss_vq_vae(manifest, settings(seed))
+            found.setdefault(way, []).append(
+                measure(score_test(scorer, manifest)[0], manifest)["image_auroc"]
+            )
+            print(f"{way}, seed {seed}: test image AUROC {found[way][-1]:.4f}", flush=True)
+    return {way: {"mean": statistics.mean(values), "seeds": values} for way, values in found.items()}
+
+
+def _raysvq(*arguments: str) -> float:
+    """Seconds of a command."""
+    started = time.monotonic()
+    command = [sys.executable, "-c", "from raysvq.cli import main; main()", *arguments]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - started
+
+
+def _set(overrides: list[str]) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def main() -> None:
+    """Measure, print, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--parts", nargs="+", default=["reuse", "cluster", "merit"])
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--set", default="magnetic_tile", help="(default magnetic_tile)")
+    parser.add_argument("--trials", type=int, default=16, help="of reuse and cluster (default 16)")
+    parser.add_argument("--sweep", type=Path, help="a finished sweep, for merit")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    found: Row = {}
+    with tempfile.TemporaryDirectory() as name:
+        manifest = Manifests(arguments.data, Path(name))(arguments.set, Level("outliers", 20), 0)
+        for part in arguments.parts:
+            folder = Path(name) / part
+            folder.mkdir()
+            if part == "merit":
+                found[part] = merit(manifest, arguments.sweep or folder)
+            else:
+                found[part] = {"reuse": reuse, "cluster": cluster}[part](manifest, folder, arguments.trials)
+    print(f"{arguments.set}, {processor()}\n{json.dumps(found, indent=1)}")
+    if arguments.json:
+        before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+        record = before | {"hardware": processor(), "set": arguments.set} | found
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
