@@ -49,15 +49,17 @@ class Relay:
 
 
 @contextmanager
-def relay() -> Iterator[Relay]:
-    """Print what is said through the relay until the block ends."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+def relay(alive: threading.Event | None = None) -> Iterator[Relay]:
+    """Print what is said through the relay until the block ends; `alive` is set at every line."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     done = threading.Event()
 
     def print_lines() -> None:
         for line in ray.get(mailbox.take.remote()):
             print(line, flush=True)
+            if alive:
+                alive.set()
 
     def poll() -> None:
         while not done.wait(_POLL_S):

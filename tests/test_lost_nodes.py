@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,9 +47,7 @@ def _lose(
     return killer
 
 
-def test_training_goes_on_where_there_is_still_room(
-    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_training_goes_on_where_there_is_still_room(cluster: Cluster, tmp_path: Path) -> None:
     spare = cluster.add_node(**NODE)
     settings = load_settings(
         None,
@@ -77,9 +74,6 @@ def test_training_goes_on_where_there_is_still_room(
     killer.join()
     assert lost == [spare]
     assert [row["step"] for row in bundle.history["history"]] == list(range(40, 401, 40))
-    printed = [int(step) for step in re.findall(r"^step (\d+)/400 .* codes", capsys.readouterr().out, re.M)]
-    assert set(printed) == set(range(40, 401, 40))
-    assert printed == sorted(printed), "lines come in order"
 
 
 def test_a_sweep_loses_no_trial_that_has_ended(

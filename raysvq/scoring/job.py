@@ -33,7 +33,7 @@ from raysvq.scoring.heatmaps import write_worst
 from raysvq.scoring.lease import lease
 from raysvq.scoring.pending import PENDING, Pending, find_pending
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
-from raysvq.scoring.progress import Progress, watchdog
+from raysvq.scoring.progress import Progress
 from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, File, Files, write_commit
@@ -50,6 +50,7 @@ from raysvq.storage import (
     remove_folder,
     write_bytes,
 )
+from raysvq.watchdog import watchdog
 
 PROBED = 8
 WORK = "_work"  # below a score directory: what a run that is not finished has done
@@ -185,7 +186,7 @@ def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Pre
     if settings.scoring.precision != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**plan.resources)
-    with watchdog():
+    with watchdog("work unit finished"):
         return choose_precision("auto", bundle.reference, fast=result_of(task.remote(plan.device)))
 
 
@@ -262,7 +263,7 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
 
 def _collect(reports: ray.data.Dataset, summary: ScoreSummary, worst: int) -> None:
     progress = Progress(summary.images)
-    with watchdog() as alive:
+    with watchdog("work unit finished") as alive:
         for row in reports.iter_rows():
             alive.set()
             report = json.loads(row["report"])

@@ -1,17 +1,11 @@
-"""What a run tells while it works: counts, pace, and what it waits for when nothing happens."""
+"""What a run tells while it works: counts and pace."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import ray
-
 REPORT_EVERY_S = 5.0
-QUIET_S = 60.0  # without a finished work unit, after which the run says what it sees
 
 
 @dataclass
@@ -34,39 +28,6 @@ class Progress:
             f"{done}/{self.images} images  {pace:.1f} images/s  {rejected} rejected  {duration(left)} left",
             flush=True,
         )
-
-
-@contextmanager
-def watchdog(quiet_s: float = QUIET_S) -> Iterator[threading.Event]:
-    """Set the event at every sign of life; without one, a line says what the cluster has to offer."""
-    alive, done = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        quiet = 0.0
-        while not done.is_set():
-            if alive.wait(quiet_s):
-                alive.clear()
-                quiet = 0.0
-                done.wait(1.0)
-            elif not done.is_set():
-                quiet += quiet_s
-                print(f"no work unit finished for {quiet:.0f} s; {_cluster()}", flush=True)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield alive
-    finally:
-        done.set()
-        alive.set()
-        thread.join()
-
-
-def _cluster() -> str:
-    nodes = sum(node["Alive"] for node in ray.nodes())
-    total, free = ray.cluster_resources(), ray.available_resources()
-    parts = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
-    return f"the cluster has {nodes} node(s), {', '.join(parts)}"
 
 
 def duration(seconds: float) -> str:

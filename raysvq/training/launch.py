@@ -32,6 +32,7 @@ from raysvq.training.plan import WorkerPlan, plan_workers
 from raysvq.training.record import summarise
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.training.worker import train_on_worker
+from raysvq.watchdog import watchdog
 
 PROBED = 32
 _LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
@@ -70,7 +71,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     plan = plan_workers(settings.training, connect(settings.ray))
     started = time.monotonic()
     folder = join(out, "_training")
-    with relay() as voice:
+    with watchdog("progress") as alive, relay(alive) as voice:
         datasets = {"normal": normal_tiles(manifest, settings, voice)}
         outliers = 0
         if training_set["outliers"]:

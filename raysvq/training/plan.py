@@ -34,7 +34,7 @@ class WorkerPlan:
 
 
 def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
-    """Fit the workers into the cluster, with CPU left for reading data.
+    """Fit the workers into the cluster, with CPU left for reading data, if possible on every node.
 
     Raises:
         SettingsError: the cluster is too small, or the batch cannot be shared out evenly.
@@ -47,17 +47,10 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
             f"setting `training.device`: cuda with {_name(least, workers)} needs {least} GPUs,"
             f" the cluster has {capacity.gpus:g}"
         )
-    fitting = (
-        share
-        for share in _SHARES
-        if capacity.places(share, use_gpu) >= least
-        and (
-            capacity.keeps_a_cpu(workers, share)
-            if least == workers
-            else _keep_a_cpu_each(capacity, share, use_gpu, workers)
-        )
-    )
-    cpus = next(fitting, None)
+    fitting = [share for share in _SHARES if capacity.places(share, use_gpu) >= least]
+    cpus = next((share for share in fitting if _keep_a_cpu_each(capacity, share, use_gpu, workers)), None)
+    if cpus is None and least == workers:
+        cpus = next((share for share in fitting if capacity.keeps_a_cpu(workers, share)), None)
     if cpus is None:
         raise SettingsError(
             f"setting `training.workers`: {least} workers and a CPU for reading data"

@@ -54,8 +54,13 @@ def test_workers_share_what_is_left_evenly(cpus: float, workers: int, each: floa
 
 
 def test_a_worker_asks_for_no_more_than_a_node_has() -> None:
-    assert _plan(_capacity(4, 0, 2), workers=1).cpus == 2
-    assert _plan(Capacity((Node(16), Node(2, 1))), workers=1).cpus == 2
+    assert _plan(_capacity(4, 0, 2), workers=1).cpus == 1
+    assert _plan(Capacity((Node(16), Node(2, 1))), workers=1).cpus == 1
+
+
+def test_each_node_keeps_a_cpu_so_that_one_can_be_lost() -> None:
+    assert _plan(_capacity(4, 0, 2), workers=1).cpus == 1
+    assert _plan(_capacity(2, 0, 2), workers=1).cpus == 1, "where that cannot be, the cluster keeps one"
 
 
 def test_threads_of_a_worker_stay_on_its_node() -> None:
@@ -64,7 +69,8 @@ def test_threads_of_a_worker_stay_on_its_node() -> None:
 
 
 def test_the_cpu_left_for_data_is_whole() -> None:
-    assert _plan(_capacity(4, 0, 2), workers=6, batch_size=24).cpus == 0.25
+    assert _plan(_capacity(4, 0, 2), workers=6, batch_size=24).cpus == 0.125
+    assert _plan(_capacity(4, 0, 2), workers=10, batch_size=40).cpus == 0.125
 
 
 @pytest.mark.parametrize(
