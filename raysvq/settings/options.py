@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -295,6 +295,9 @@ class TuningSettings(_Section):
         " grid: all combinations.",
     )
     seed: int = Field(0, ge=0, description="Of the sampler: the same trials in the same order.")
+    known: tuple[dict[str, Any], ...] = Field(
+        (), description="Points to try right after the defaults, such as [{objective.eta: 0.9}]."
+    )
     metric: Literal["auto", "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"] = Field(
         "auto",
         description="What trials are judged by, on validation. auto: image_auroc; without labelled outliers"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,18 +83,34 @@ class Space:
             chosen = ", ".join(f"{name}={value}" for name, value in point.items())
             raise SettingsError(f"search: a trial with {chosen or 'the base settings'}: {error}") from None
 
-    def points(self, count: int, sampler: str, seed: int) -> list[Point]:
-        """At most `count` different points; the first is the base as it is.
+    def points(self, count: int, sampler: str, seed: int, known: Sequence[Point] = ()) -> list[Point]:
+        """At most `count` different points: the base as it is, then the `known` ones, then drawn ones.
 
         Args:
             sampler: `qmc`, a scrambled Sobol sequence, which covers the space evenly; `random`; `grid`, all
                 combinations of the choices and of four values of each range.
 
         Raises:
-            SettingsError: a point is no valid setting, or the grid has more than `count` points.
+            SettingsError: a point is no valid setting, or there are more than `count` without the drawn ones.
         """
-        drawn = self._grid(count) if sampler == "grid" else self._drawn(count, sampler, seed)
-        points = [{}, *drawn]
+        searched = {parameter.name for parameter in self.parameters}
+        for point in known:
+            if not searched.issuperset(point):
+                raise SettingsError(
+                    f"setting `tuning.known`: {point!r} sets what section `search` does not vary; expected"
+                    f" {', '.join(sorted(searched))}"
+                )
+        points: list[Point] = [{}]
+        points += [point for point in known if not self._same_as_base(point)]
+        drawn = self._grid() if sampler == "grid" else self._drawn(count + len(known), sampler, seed)
+        points += [point for point in drawn if point not in points]
+        if sampler != "grid" and len(points) > count >= 1 + len(known):
+            points = points[:count]
+        if len(points) > count:
+            raise SettingsError(
+                f"setting `tuning.trials`: {count} trials, and there are {len(points)} points with the base;"
+                " raise it, or search less"
+            )
         for point in points:
             self.settings(point)
         return points
@@ -115,14 +131,8 @@ class Space:
                 points.append(point)
         return points
 
-    def _grid(self, count: int) -> list[Point]:
-        points = [point for point in _combinations(self, {}, 0) if not self._same_as_base(point)]
-        if len(points) >= count:
-            raise SettingsError(
-                f"setting `tuning.trials`: {count} trials, and the grid has {len(points)} points besides the"
-                " base; raise it, or search less"
-            )
-        return points
+    def _grid(self) -> list[Point]:
+        return [point for point in _combinations(self, {}, 0) if not self._same_as_base(point)]
 
     def _same_as_base(self, point: Point) -> bool:
         return all(value_of(self.base, name) == value for name, value in point.items())

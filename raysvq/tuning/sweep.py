@@ -80,7 +80,8 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
     if exists(join(out, MODEL, "bundle.json")):
         raise DataError(f"{join(out, MODEL)} already holds a model; choose another --out, or remove it")
     space = parse_space(search, settings)
-    points = space.points(settings.tuning.trials, settings.tuning.sampler, settings.tuning.seed)
+    tuning = settings.tuning
+    points = space.points(tuning.trials, tuning.sampler, tuning.seed, tuning.known)
     chosen = [space.settings(point) for point in points]
     metric = metric_of(settings, validation_images(manifest, settings.training.validation_images), manifest)
     require_writable(out)

@@ -67,7 +67,9 @@ def test_a_grid_is_all_combinations() -> None:
     assert points[0] == {}
     found = {(round(point["objective.eta"], 6), point["model.codebook_size"]) for point in points[1:]}
     assert found == {(eta, size) for eta in (0.6, 0.7, 0.8, 0.9) for size in (64, 128)}
-    with pytest.raises(SettingsError, match=r"`tuning\.trials`: 8 trials, and the grid has 8 points besides"):
+    with pytest.raises(
+        SettingsError, match=r"`tuning\.trials`: 8 trials, and there are 9 points with the base"
+    ):
         _space(search).points(8, "grid", seed=0)
 
 
@@ -123,3 +125,15 @@ def test_sections_of_a_sweep_come_over_those_of_its_base(tmp_path: Any) -> None:
     assert settings.training.outlier_copies == load_settings("features").training.outlier_copies
     assert search == {"objective.eta": {"uniform": [0.5, 0.9]}}
     assert isinstance(settings, Settings)
+
+
+def test_known_points_come_right_after_the_defaults() -> None:
+    known = ({"objective.eta": 0.61}, {"objective.eta": 0.5}, {"objective.eta": 0.62})  # 0.5 is the default
+    space = _space({"objective.eta": {"uniform": [0.5, 0.9]}})
+    points = space.points(5, "qmc", seed=0, known=known)
+    assert points[:3] == [{}, {"objective.eta": 0.61}, {"objective.eta": 0.62}]
+    assert points[3:] == space.points(3, "qmc", seed=0)[1:]
+    with pytest.raises(SettingsError, match=r"`tuning\.known`: .* sets what section `search` does not vary"):
+        space.points(5, "qmc", seed=0, known=({"objective.beta": 1.0},))
+    with pytest.raises(SettingsError, match="a trial with objective.eta=7"):
+        space.points(5, "qmc", seed=0, known=({"objective.eta": 7.0},))
