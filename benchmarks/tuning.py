@@ -1,6 +1,7 @@
 """What a sweep saves, how busy it keeps a cluster, and whether what it finds is better on test images.
 
-Run: python -m benchmarks.tuning [--parts reuse cluster merit] [--data FOLDER] [--set NAME] [--json FILE]
+Run: python -m benchmarks.tuning [--parts reuse cluster merit proxy] [--data FOLDER] [--set NAME]
+     [--json FILE]
 
     reuse    `raysvq tune` with --trials trainings beside as many `raysvq train`, one after the other, with
              the settings of those trials; whole commands, Ray's start and the best training of `tune` too.
@@ -10,6 +11,9 @@ Run: python -m benchmarks.tuning [--parts reuse cluster merit] [--data FOLDER] [
     merit    configs/tune-paper.yaml with 20 labelled outliers; then its best settings and the defaults, each
              trained with three seeds on the same split and measured once on its test images.
              --sweep FOLDER takes a finished sweep of the same split.
+    proxy    without labels, on every set: models of several codebooks and image sizes, each with several
+             top_k. Rank correlation (Spearman) of synthetic_auroc on validation with image AUROC on test; and
+             the test AUROC where synthetic_auroc is best, of the defaults, and the best and worst there is.
 
 --data holds the image sets; by default RAYSVQ_DATA, or ../shared/data.
 """
@@ -24,21 +28,34 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import ray
 from ray.cluster_utils import Cluster
+from scipy.stats import spearmanr
 
-from benchmarks.accuracy import DATA
+from benchmarks.accuracy import DATA, SETS
 from benchmarks.hardware import processor
-from benchmarks.methods.protocol import Level, Manifests, measure, score_test
+from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
+from benchmarks.methods.samples import Aloud
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from raysvq.cluster import connect
+from raysvq.evaluation.metrics import image_auroc
+from raysvq.evaluation.tables import read_manifest
+from raysvq.model.scorer import ImageScorer
 from raysvq.settings import RaySettings, Settings, load_settings, load_sweep
+from raysvq.storage import read_bytes
+from raysvq.training.local import train_in_process
+from raysvq.training.validation import ValidationImage, validate
+from raysvq.tuning.judging import SYNTHETIC_AUROC, figure
+from raysvq.tuning.prepared import Prepared, prepare
 from raysvq.tuning.space import parse_space
 from raysvq.tuning.sweep import sweep
 
@@ -48,6 +65,8 @@ PAPER = "tune-paper"
 WHOLE = ["tuning.repeats=1", "tuning.stop_early=false"]  # every trial to its end
 NODES = 3
 SEEDS = (0, 1, 2)
+PARTS = ["reuse", "cluster", "merit", "proxy"]
+CODES, SIZES, TOP_K = (16, 64, 512), (128, 256), (1, 30, 300, 10)  # the defaults come last
 
 
 def reuse(manifest: str, folder: Path, trials: int) -> Row:
@@ -127,6 +146,49 @@ def merit(manifest: str, folder: Path) -> Row:
     return {way: {"mean": statistics.mean(values), "seeds": values} for way, values in found.items()}
 
 
+def proxy(manifests: Manifests, sets: list[str]) -> Row:
+    """How well `synthetic_auroc` tells good settings from bad ones."""
+    found: Row = {}
+    for name in sets:
+        manifest = manifests(name, NO_LABELS, 0)
+        rows = [
+            row for codes, size in product(CODES, SIZES) for row in _without_labels(manifest, codes, size)
+        ]
+        proxies, aurocs = zip(*rows, strict=True)
+        found[name] = {
+            "points": len(rows),
+            "spearman": float(spearmanr(proxies, aurocs).statistic),
+            "chosen": aurocs[int(np.argmax(proxies))],
+            "defaults": aurocs[-1],
+            "best": max(aurocs),
+            "worst": min(aurocs),
+        }
+        print(name, found[name], flush=True)
+    return found
+
+
+def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[float, float]]:
+    """Of a model, for each top_k: `synthetic_auroc` on validation, and image AUROC on test."""
+    settings = load_settings("features", [f"model.codebook_size={codes}", f"tiles.size={size}"])
+    prepared = prepare(manifest, settings, SYNTHETIC_AUROC, Aloud())
+    labels = read_manifest(manifest).images
+    trained = train_in_process(
+        settings, prepared.samples.normal, None, partial(validate, images=_normal(prepared)), say=None
+    )
+    for top_k in TOP_K:
+        anomaly = settings.anomaly.model_copy(update={"top_k": top_k})
+        changed = settings.model_copy(update={"anomaly": anomaly})
+        scorer = ImageScorer(trained[0], changed, changed.scoring)
+        scores = {image.image_id: scorer(read_bytes(image.uri)).image_score for image in labels.values()}
+        anomalous = np.array([labels[name].anomalous for name in scores])
+        auroc = image_auroc(anomalous, np.array(list(scores.values())))
+        yield figure(SYNTHETIC_AUROC, prepared.judge(scorer), changed), float(auroc or 0)
+
+
+def _normal(prepared: Prepared) -> list[ValidationImage]:
+    return [shot.image for shot in prepared.shots if not shot.image.anomalous]
+
+
 def _raysvq(*arguments: str) -> float:
     """Seconds of a command."""
     started = time.monotonic()
@@ -142,7 +204,7 @@ def _set(overrides: list[str]) -> list[str]:
 def main() -> None:
     """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=["reuse", "cluster", "merit"])
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--set", default="magnetic_tile", help="(default magnetic_tile)")
     parser.add_argument("--trials", type=int, default=16, help="of reuse and cluster (default 16)")
@@ -157,6 +219,8 @@ def main() -> None:
             folder.mkdir()
             if part == "merit":
                 found[part] = merit(manifest, arguments.sweep or folder)
+            elif part == "proxy":
+                found[part] = proxy(Manifests(arguments.data, Path(name)), SETS)
             else:
                 found[part] = {"reuse": reuse, "cluster": cluster}[part](manifest, folder, arguments.trials)
     print(f"{arguments.set}, {processor()}\n{json.dumps(found, indent=1)}")
