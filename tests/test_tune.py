@@ -157,7 +157,8 @@ def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
     assert found.board.metric == "synthetic_auroc"
     for trial in found.board.trials:
         assert 0 <= (trial.figure or -1) <= 1
-        assert [done for done, _ in trial.looks][-1:] == [1.0]
+        assert (trial.looks[-1][0] == 1.0) == (trial.status == FINISHED)
+    assert {trial.number: trial.status for trial in found.board.trials}[0] == FINISHED
 
 
 def test_repeats_are_trainings_on_other_splits_and_refitting_takes_all_outliers(
@@ -181,7 +182,7 @@ def test_what_cannot_be_a_trial_is_refused_before_anything_starts(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=r"40 workers and a CPU for reading data do not fit into 2 CPUs"):
-        _sweep(manifest, config, tmp_path, "training.workers=40", "training.batch_size=40")
+        _sweep(manifest, config, tmp_path, "training.workers=40", "training.batch_size=80")
     with pytest.raises(SettingsError, match=r"judged by image_auroc .* found au_pro; expected 1 worker"):
         _sweep(manifest, config, tmp_path, "training.workers=2", "tuning.metric=au_pro")
     with pytest.raises(DataError, match=r"`tuning.metric`: image_auroc needs anomalous images"):

@@ -157,9 +157,9 @@ def _run(
 
 
 def _resources(chosen: Sequence[Settings], capacity: Capacity) -> dict[str, float]:
-    """Of a trial; one that only drives workers takes none."""
+    """Of a trial; one that only drives workers takes a byte, as Ray Tune has no trials that take nothing."""
     if any(one.training.workers > 1 for one in chosen):
-        return {"CPU": 0}
+        return {"memory": 1}
     return {"CPU": 1, "GPU": 1} if use_gpu(chosen[0], capacity) else {"CPU": 1}
 
 

@@ -203,5 +203,5 @@ def test_a_stem_in_bfloat16_moves_distances_little(model: SSVQVAE, normals: torc
     with torch.inference_mode():
         exact, close = model.distance_map(normals[:3]), bfloat16_distances(model)(normals[:3])
     assert close.dtype == torch.float32
-    torch.testing.assert_close(close, exact, rtol=0.1, atol=0)
+    assert 0 < (close / exact - 1).abs().mean() < 0.05
     assert next(model.stem.parameters()).dtype == torch.float32
