@@ -24,7 +24,8 @@ from raysvq.imaging.sample import write_sample
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.settings import RaySettings, load_sweep, parse_settings
-from raysvq.tuning.leaderboard import FAILED, FINISHED
+from raysvq.storage import list_objects
+from raysvq.tuning.leaderboard import FAILED, FINISHED, Leaderboard
 from raysvq.tuning.sweep import Sweep, sweep
 from tests.sweeps import CONFIG, WAIT_S, records, wait_for
 
@@ -37,7 +38,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def manifest(config: Path) -> Iterator[str]:
+def manifest(config: Path, s3: str) -> Iterator[str]:
+    """Its cluster starts after the store, whose credentials workers take from the environment."""
     made = str(config.parent / "manifest.parquet")
     settings, _ = load_sweep(config)
     build_index(write_sample(config.parent / "sample", normal=24, anomalous=14), made, settings.split)
@@ -46,7 +48,7 @@ def manifest(config: Path) -> Iterator[str]:
     ray.shutdown()
 
 
-def _sweep(manifest: str, config: Path, out: Path, *overrides: str) -> Sweep:
+def _sweep(manifest: str, config: Path, out: Path | str, *overrides: str) -> Sweep:
     settings, search = load_sweep(config, overrides)
     return sweep(manifest, str(out), settings, search)
 
@@ -147,6 +149,27 @@ def test_a_sweep_whose_driver_is_killed_goes_on(
     _assert_complete(_sweep(manifest, config, tmp_path), tmp_path)
     assert len(at_the_end) == 6
     assert {name: at for name, at in at_the_end.items() if name in before} == before
+
+
+def test_a_sweep_in_a_store_goes_on_from_there(
+    manifest: str, config: Path, s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"{s3}/sweep"
+    boards: list[Leaderboard] = []
+
+    def end(board: Leaderboard, _: str) -> None:
+        boards.append(board)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("raysvq.tuning.sweep.write_leaderboard", end)
+        _sweep(manifest, config, out, "tuning.trials=2")
+    assert any("/_sweep/" in found.uri for found in list_objects(out))
+    found = _sweep(manifest, config, out, "tuning.trials=2")
+    assert "going on with a sweep that was interrupted" in capsys.readouterr().out
+    assert found.board.trials == boards[0].trials
+    assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest
+    assert not any("/_sweep/" in found.uri for found in list_objects(out))
 
 
 def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(

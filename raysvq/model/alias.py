@@ -40,11 +40,9 @@ def resolve(model: str) -> str:
     Raises:
         BundleError: there is no such alias.
     """
-    match = _ALIAS.fullmatch(model.rstrip("/").rsplit("/", 1)[-1])
+    match = _ALIAS.fullmatch(model.rstrip("/"))
     if match is None or exists(join(model, "bundle.json")):
         return canonical(model)
-    match = _ALIAS.fullmatch(model)
-    assert match is not None
     try:
         where = str(json.loads(read_bytes(_file(match)))["model"])
     except FileNotFoundError:

@@ -27,6 +27,7 @@ def test_an_alias_stands_for_the_model_promoted_last(tmp_path: Path) -> None:
     promote(f"{tmp_path}/models@canary", alias)
     promote(alias, first)
     assert resolve(f"{tmp_path}/models@canary") == second, "it stands for the model, not for the name"
+    assert resolve(f"{alias}/") == first
 
 
 def test_a_folder_that_moves_takes_its_models_along(tmp_path: Path) -> None:
