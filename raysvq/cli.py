@@ -117,6 +117,8 @@ def tune(
 def promote(
     model: Annotated[str, typer.Argument(help="Model bundle, or another alias.")],
     alias: Annotated[str, typer.Argument(help="FOLDER@NAME, such as s3://bucket/models@champion.")],
+    config: Config = None,
+    overrides: Overrides = None,
 ) -> None:
     """Let an alias stand for a model bundle from now on, wherever --model is asked for.
 
@@ -124,6 +126,7 @@ def promote(
     """
     from raysvq.model.alias import promote as run
 
+    _settings(config, overrides)
     run(alias, model)
     typer.echo(f"{alias} is {model}")
 

@@ -28,9 +28,13 @@ class BundleError(RaysvqError):
 
 
 class TrainingError(RaysvqError):
-    """Training left the finite or the plausible, or Ray Train gave up."""
+    """Training left the finite or the plausible, or cannot begin."""
 
     exit_code = 1
+
+
+class WorkersError(TrainingError):
+    """Workers failed more often than `training.max_failures`."""
 
 
 class ScoringError(RaysvqError):

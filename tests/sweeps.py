@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 WAIT_S = 300
 CONFIG = """
 split: {outliers: 10}
@@ -21,7 +23,16 @@ tuning: {trials: 6, stop_early: false}
 
 def records(out: Path) -> dict[str, int]:
     """Of trials that came to their end, and when."""
-    return {file.name: file.stat().st_mtime_ns for file in out.glob("_sweep/*-trials/trial-*.json")}
+    return {file.name: file.stat().st_mtime_ns for file in out.glob("_sweep/*/trial-*.json")}
+
+
+def ends_before_its_leaderboard(patch: pytest.MonkeyPatch) -> None:
+    """The next sweep is interrupted when all its trials have ended."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    patch.setattr("raysvq.tuning.sweep.write_leaderboard", interrupt)
 
 
 def wait_for(what: str, condition: Callable[[], object]) -> None:

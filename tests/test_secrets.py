@@ -20,6 +20,8 @@ from raysvq.scoring.job import score
 from raysvq.settings import Settings, digest, load_settings
 from raysvq.storage import configure, join, list_objects, put_file, read_bytes
 from raysvq.training.launch import train
+from raysvq.tuning.sweep import sweep
+from tests.sweeps import ends_before_its_leaderboard
 
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 SMALL = [
@@ -33,6 +35,7 @@ SMALL = [
     "training.validate_every=3",
     "scoring.batch_images=16",
     "scoring.worst=1",
+    "tuning.trials=2",
     "evaluation.bootstrap=0",
     "ray.cpus=2",
     "ray.object_store_mib=256",
@@ -66,7 +69,7 @@ def settings(
 
 
 def test_a_run_on_credentials_from_settings_leaves_none_of_them(
-    settings: tuple[Settings, list[str]], s3: str, tmp_path: Path
+    settings: tuple[Settings, list[str]], s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, secrets = settings
     configure(given.storage)
@@ -79,10 +82,21 @@ def test_a_run_on_credentials_from_settings_leaves_none_of_them(
     train(manifest, model, given)
     summary = score(manifest, model, scores, given)
     judge(manifest, scores, model, join(place, "report"), given.evaluation)
+    with monkeypatch.context() as patch:
+        ends_before_its_leaderboard(patch)
+        search = {"objective.eta": {"uniform": [0.5, 0.9]}}
+        with pytest.raises(KeyboardInterrupt):
+            sweep(manifest, join(place, "sweep"), given, search)
     assert (summary.scored, summary.rejects.total(), len(summary.heatmaps)) == (220, 2, 1)
     assert len(read_scores(scores)) == 220
     made = [info.uri for info in list_objects(place) if "/sample/" not in info.uri]
-    for part in ("model/bundle.json", "scores/_commits/", "scores/scores/", "report/report.html"):
+    for part in (
+        "model/bundle.json",
+        "scores/_commits/",
+        "scores/scores/",
+        "report/report.html",
+        "sweep/_sweep/",
+    ):
         assert any(f"{place}/{part}" in uri for uri in made)
     holding = [uri for uri in made for secret in secrets if secret.encode() in read_bytes(uri)]
     assert holding == []

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -19,15 +20,16 @@ import yaml
 
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
-from raysvq.errors import DataError, SettingsError
+from raysvq.errors import DataError, SettingsError, StorageError
 from raysvq.imaging.sample import write_sample
+from raysvq.lease import lease
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.settings import RaySettings, load_sweep, parse_settings
-from raysvq.storage import list_objects
-from raysvq.tuning.leaderboard import FAILED, FINISHED, Leaderboard
+from raysvq.storage import list_objects, read_bytes
+from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED
 from raysvq.tuning.sweep import Sweep, sweep
-from tests.sweeps import CONFIG, WAIT_S, records, wait_for
+from tests.sweeps import CONFIG, WAIT_S, ends_before_its_leaderboard, records, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -155,21 +157,76 @@ def test_a_sweep_in_a_store_goes_on_from_there(
     manifest: str, config: Path, s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = f"{s3}/sweep"
-    boards: list[Leaderboard] = []
-
-    def end(board: Leaderboard, _: str) -> None:
-        boards.append(board)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("raysvq.tuning.sweep.write_leaderboard", end)
-        _sweep(manifest, config, out, "tuning.trials=2")
-    assert any("/_sweep/" in found.uri for found in list_objects(out))
+    with monkeypatch.context() as patch:
+        ends_before_its_leaderboard(patch)
+        with pytest.raises(KeyboardInterrupt):
+            _sweep(manifest, config, out, "tuning.trials=2")
+    ended = [one.uri for one in list_objects(out) if "/trial-" in one.uri]
+    kept = sorted(json.loads(read_bytes(uri))["seconds"] for uri in ended)
+    assert len(kept) == 2
     found = _sweep(manifest, config, out, "tuning.trials=2")
-    assert "going on with a sweep that was interrupted" in capsys.readouterr().out
-    assert found.board.trials == boards[0].trials
+    assert "2 of its trials have ended" in capsys.readouterr().out
+    assert sorted(trial.seconds for trial in found.board.trials) == kept
     assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest
     assert not any("/_sweep/" in found.uri for found in list_objects(out))
+
+
+def test_a_sweep_goes_on_between_its_model_and_the_alias(
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: str) -> None:
+        raise StorageError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("raysvq.tuning.sweep.promote", refuse)
+        with pytest.raises(StorageError):
+            _sweep(manifest, config, tmp_path, "tuning.trials=2")
+    trained = load_bundle(f"{tmp_path}/model").model_digest
+    found = _sweep(manifest, config, tmp_path, "tuning.trials=2")
+    assert found.bundle.model_digest == trained
+    assert resolve(f"{tmp_path}@champion") == f"{tmp_path}/model"
+
+
+def test_a_sweep_that_goes_on_stops_weak_trials_and_leaves_finished_ones_whole(
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["tuning.trials=5", "tuning.stop_early=true", "tuning.seed=3"]
+    with monkeypatch.context() as patch:
+        ends_before_its_leaderboard(patch)
+        with pytest.raises(KeyboardInterrupt):
+            _sweep(manifest, config, tmp_path, *options)
+    before = {file: file.read_bytes() for file in tmp_path.glob("_sweep/*/trial-*.json")}
+    assert len(before) == 5
+    unfinished = [file for file, content in before.items() if b"train_s" not in content]
+    assert unfinished, "of five trials none was stopped"
+    unfinished[0].unlink()
+    found = _sweep(manifest, config, tmp_path, *options)
+    whole = {number for number in range(5) if b'"train_s"' in before[_record(before, number)]}
+    finished = {trial.number for trial in found.board.trials if trial.status == FINISHED}
+    assert whole <= finished
+    assert {trial.status for trial in found.board.trials} <= {FINISHED, STOPPED}
+
+
+def test_two_sweeps_do_not_share_a_folder(manifest: str, config: Path, tmp_path: Path) -> None:
+    with (
+        lease(f"{tmp_path}/_sweep", "another"),
+        pytest.raises(DataError, match="being written by run another"),
+    ):
+        _sweep(manifest, config, tmp_path)
+
+
+def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_command(
+    manifest: str, config: Path, tmp_path: Path
+) -> None:
+    images = next((config.parent / "sample").rglob("*.png")).parents[1]
+    away = images.rename(images.with_name("away"))
+    try:
+        with pytest.raises(SettingsError, match="no trial can be taken; the best one: "):
+            _sweep(manifest, config, tmp_path, "tuning.trials=2")
+    finally:
+        away.rename(images)
+    found = _sweep(manifest, config, tmp_path, "tuning.trials=2")
+    assert [trial.status for trial in found.board.trials] == [FINISHED, FINISHED]
 
 
 def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
@@ -210,6 +267,10 @@ def test_what_cannot_be_a_trial_is_refused_before_anything_starts(
         _sweep(manifest, config, tmp_path, "training.workers=2", "tuning.metric=au_pro")
     with pytest.raises(DataError, match=r"`tuning.metric`: image_auroc needs anomalous images"):
         _sweep(_without_outliers(config, tmp_path), config, tmp_path, "tuning.metric=image_auroc")
+
+
+def _record(files: Iterable[Path], number: int) -> Path:
+    return next(file for file in files if file.name == f"trial-{number:05d}.json")
 
 
 def _without_outliers(config: Path, folder: Path) -> str:

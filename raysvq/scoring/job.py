@@ -24,13 +24,13 @@ from raysvq import __version__, errors
 from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
+from raysvq.lease import lease
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
 from raysvq.results import COMMITS, SCHEMAS
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import write_worst
-from raysvq.scoring.lease import lease
 from raysvq.scoring.pending import PENDING, Pending, find_pending
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 from raysvq.scoring.progress import Progress

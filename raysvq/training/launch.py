@@ -19,7 +19,7 @@ from raysvq.cluster import connect
 from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
-from raysvq.errors import DataError, TrainingError
+from raysvq.errors import DataError, TrainingError, WorkersError
 from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
@@ -30,6 +30,7 @@ from raysvq.storage import canonical, configure, exists, filesystem, join, remov
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.plan import WorkerPlan, plan_workers
 from raysvq.training.record import summarise
+from raysvq.training.samples import require_marked
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.training.worker import train_on_worker
 from raysvq.watchdog import watchdog
@@ -58,13 +59,12 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
 
     Raises:
         DataError, SettingsError, StorageError: the run cannot start.
-        TrainingError: the loss ran away, or workers failed more than `training.max_failures` times.
+        TrainingError: the loss ran away.
+        WorkersError: workers failed more than `training.max_failures` times.
     """
     configure(settings.storage)
     manifest, out = canonical(manifest), canonical(out)
-    training_set = _training_set(manifest, settings)
-    images = validation_images(manifest, settings.training.validation_images)
-    _require_validation(images, manifest, settings)
+    training_set, images = require_trainable(manifest, settings)
     if exists(join(out, "bundle.json")):
         raise DataError(f"{out} already holds a model; choose another --out, or remove it")
     require_writable(out)
@@ -79,7 +79,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
             marked.context.execution_options.preserve_order = True
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
-            _require_marked(outliers, training_set, settings)
+            require_marked(outliers, training_set["outliers"], settings.tiles)
         voice.say(_announce(training_set, outliers, images, plan, settings))
         loop = {
             "settings": settings.model_dump(mode="json"),
@@ -108,6 +108,18 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     save_bundle(bundle, out)
     remove_folder(folder)
     return bundle
+
+
+def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
+    """What there is to train and to validate on.
+
+    Raises:
+        DataError: it cannot be trained or validated on.
+    """
+    training_set = _training_set(manifest, settings)
+    images = validation_images(manifest, settings.training.validation_images)
+    _require_validation(images, manifest, settings)
+    return training_set, images
 
 
 def _trainer(
@@ -169,16 +181,6 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _require_marked(tiles: int, training_set: dict[str, Any], settings: Settings) -> None:
-    if not tiles:
-        raise DataError(
-            f"none of the {training_set['outliers']} labelled outliers has an anomalous tile: their masks"
-            f" mark less than tiles.anomalous_fraction={settings.tiles.anomalous_fraction:g} of every tile,"
-            " or cannot be read; lower that setting, or index with split.outliers=0 to train without"
-            " outliers"
-        )
-
-
 def _require_validation(images: list[ValidationImage], manifest: str, settings: Settings) -> None:
     if settings.training.patience is not None and not any(image.anomalous for image in images):
         raise DataError(
@@ -219,7 +221,7 @@ def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[
     try:
         result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise TrainingError(f"Ray Train gave up: {error}") from error
+        raise WorkersError(f"Ray Train gave up: {error}") from error
     outcome: dict[str, Any] = result.return_value  # type: ignore[attr-defined]  # of rank 0; Train V2 only
     if "problem" in outcome:
         raise TrainingError(outcome["problem"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from raysvq.data.manifest import select
 from raysvq.data.stream import Batch, Cutter, normal_cutter, outlier_cutter
+from raysvq.errors import DataError
 from raysvq.model.network import cell_size
 from raysvq.relay import Voice
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
-from raysvq.settings import Settings
+from raysvq.settings import Settings, TileSettings
 from raysvq.training.loader import Columns
 
 
@@ -24,14 +26,34 @@ class Samples:
 
 
 def training_samples(manifest: str, settings: Settings, voice: Voice) -> Samples:
-    """Decode and cut all training images that are labelled; those that cannot be read are named."""
-    outlier = _cut(manifest, ANOMALOUS, outlier_cutter(settings, cell_size(settings.model), voice))
-    normal = _cut(manifest, NORMAL, normal_cutter(settings, voice))
-    return Samples(normal, outlier if len(outlier["tile"]) else None)
+    """Decode and cut all training images that are labelled; those that cannot be read are named.
+
+    Raises:
+        DataError: there are labelled outliers, and none has an anomalous tile.
+    """
+    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
+    outlier = _cut(outliers, outlier_cutter(settings, cell_size(settings.model), voice))
+    if len(outliers):
+        require_marked(len(outlier["tile"]), len(outliers), settings.tiles)
+    normal = _cut(select(manifest, split=TRAIN, label=NORMAL), normal_cutter(settings, voice))
+    return Samples(normal, outlier if len(outliers) else None)
 
 
-def _cut(manifest: str, label: str, cutter: Cutter) -> Columns:
-    rows = select(manifest, split=TRAIN, label=label)
+def require_marked(tiles: int, outliers: int, settings: TileSettings) -> None:
+    """Refuse labelled outliers that have no anomalous tile.
+
+    Raises:
+        DataError: `tiles` is 0.
+    """
+    if not tiles:
+        raise DataError(
+            f"none of the {outliers} labelled outliers has an anomalous tile: their masks mark less than"
+            f" tiles.anomalous_fraction={settings.anomalous_fraction:g} of every tile, or cannot be read;"
+            " lower that setting, or index with split.outliers=0 to train without outliers"
+        )
+
+
+def _cut(rows: pa.Table, cutter: Cutter) -> Columns:
     names = ("uri", "mask_uri", "label")
     batch: Batch = {name: np.array(rows[name].to_pylist(), object) for name in names}
     found = list(cutter(batch))

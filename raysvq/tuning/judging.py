@@ -73,11 +73,15 @@ def figure(metric: str, judged: Sequence[Judged], settings: Settings) -> float:
     elif metric == TILE_AUROC:
         value = _tile_auroc(judged, settings)
     else:
-        labels = np.array([one.image.anomalous for one in judged], bool)
-        value = image_auroc(labels, np.array([one.result.image_score for one in judged]))
+        value = _image_auroc(judged)
     if value is None:
         raise DataError(f"{metric} cannot be taken: no validation image of a kind, or no mask, is readable")
     return value
+
+
+def selection(metric: str, judged: Sequence[Judged]) -> float | None:
+    """What `raysvq train` keeps its best model by: the AUROC of labelled images, None without any."""
+    return None if metric == SYNTHETIC_AUROC else _image_auroc(judged)
 
 
 def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -> float | None:
@@ -95,6 +99,11 @@ def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -
 def model_mib(model: SSVQVAE) -> float:
     """Size of the weights."""
     return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 2**20
+
+
+def _image_auroc(judged: Sequence[Judged]) -> float | None:
+    labels = np.array([one.image.anomalous for one in judged], bool)
+    return image_auroc(labels, np.array([one.result.image_score for one in judged]))
 
 
 def _tile_auroc(judged: Sequence[Judged], settings: Settings) -> float | None:

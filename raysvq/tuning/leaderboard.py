@@ -52,6 +52,34 @@ class Leaderboard:
         return trial.point.get(name, value_of(self.base, name))
 
 
+def trial_of(
+    number: int, point: Point, limits: TuningSettings, told: dict[str, Any] | None, lost: str
+) -> Trial:
+    """A trial as it ended.
+
+    Args:
+        told: of its record; None: it could not be brought to an end.
+        lost: why, then.
+    """
+    if told is None:
+        return Trial(number, point, FAILED, None, problem=lost)
+    over = over_limits(told, limits)
+    status = FAILED if told["problem"] else OVER if over else FINISHED if "train_s" in told else STOPPED
+    return Trial(
+        number,
+        point,
+        status,
+        told["figure"],
+        tuple(told["figures"]),
+        tuple((share, figure) for _, share, figure in told["looks"]),
+        told["seconds"],
+        told.get("train_s"),
+        told.get("image_ms"),
+        told.get("model_mib"),
+        told["problem"] or over,
+    )
+
+
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Finished ones first, by their figure; the earlier of equals first."""
     return sorted(trials, key=lambda one: (_ORDER.index(one.status), -round(one.figure or 0, 6), one.number))

@@ -20,6 +20,13 @@ def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> 
     Raises:
         SettingsError: not one trial fits, or trials of several workers are asked for what they cannot give.
     """
+    for one in chosen:
+        if one.training.unlabelled:
+            raise SettingsError(
+                "setting `training.unlabelled`: trials train on labelled images alone; leave it out of the"
+                " sweep, and train with it afterwards"
+            )
+        plan_workers(one.training, capacity)  # the best one is trained with Ray Train
     several = [one.training for one in chosen if one.training.workers > 1]
     if several:
         if metric != IMAGE_AUROC:
@@ -27,8 +34,6 @@ def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> 
                 f"setting `training.workers`: trials of several workers are judged by {IMAGE_AUROC} on"
                 f" labelled validation outliers, found {metric}; expected 1 worker"
             )
-        for training in several:
-            plan_workers(training, capacity)
         return 1
     with_gpu = use_gpu(chosen[0], capacity)
     slots = capacity.places(1.0, with_gpu)

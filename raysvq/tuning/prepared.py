@@ -30,16 +30,19 @@ Read = Callable[[ValidationImage], bytes]
 
 @dataclass(frozen=True)
 class Shot:
-    """A validation image that can be read; with a defect drawn on it, if it has `content` of its own."""
+    """A validation image that can be read."""
 
     image: ValidationImage
-    content: bytes | None = None
+    drawing: tuple[int, ...] | None = None  # seed of the defect to draw on it
     tiling: Tiling | None = None  # of a whole image whose
     features: npt.NDArray[np.float16] | None = None  # (S, h, w) are known
 
-    def read(self) -> bytes:
-        """The file."""
-        return read_bytes(self.image.uri) if self.content is None else self.content
+    def read(self, max_pixels: int) -> bytes:
+        """The file, the same every time."""
+        content = read_bytes(self.image.uri)
+        if self.drawing is None:
+            return content
+        return with_defect(content, max_pixels, np.random.default_rng(self.drawing))
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Prepared:
         judged = []
         for shot in self.shots:
             if shot.features is None or shot.tiling is None:
-                judged.append(Judged(shot.image, scorer(shot.read())))
+                judged.append(Judged(shot.image, scorer(shot.read(scorer.settings.scoring.max_pixels))))
                 continue
             with torch.inference_mode():
                 features = torch.from_numpy(shot.features.astype(np.float32)).to(scorer.device)
@@ -72,7 +75,9 @@ def data_key(settings: Settings) -> str:
             "anomaly": type(settings.anomaly)(),
             "model": model(encoder=settings.model.encoder, stem_weights=settings.model.stem_weights),
             "training": training(
-                seed=settings.training.seed, outlier_copies=settings.training.outlier_copies
+                seed=settings.training.seed,
+                outlier_copies=settings.training.outlier_copies,
+                validation_images=settings.training.validation_images,
             ),
         }
     )
@@ -103,22 +108,19 @@ def _readable(
         if drawn_on is not None and image.anomalous:
             continue
         try:
-            content = read_bytes(image.uri)
-            load_tiles(content, settings.tiles, settings.scoring)
+            load_tiles(read_bytes(image.uri), settings.tiles, settings.scoring)
             yield Shot(image)
             if drawn_on is not None:
-                rng = np.random.default_rng([drawn_on, number])
-                defect = with_defect(content, settings.scoring.max_pixels, rng)
-                yield Shot(ValidationImage(image.uri, True), defect)
+                yield Shot(ValidationImage(image.uri, True), (drawn_on, number))
         except (DecodeError, OSError) as error:
             voice.say(f"left out of validation: {image.uri} ({error})")
 
 
 def _with_features(shot: Shot, model: SSVQVAE, settings: Settings) -> Shot:
-    tiling, tile = load_tiles(shot.read(), settings.tiles, settings.scoring)
+    tiling, tile = load_tiles(shot.read(settings.scoring.max_pixels), settings.tiles, settings.scoring)
     with torch.inference_mode():
         features = model.stem(to_model_input(tile, torch.device("cpu")))[0].half().numpy()
-    return Shot(shot.image, shot.content, tiling, features)
+    return Shot(shot.image, shot.drawing, tiling, features)
 
 
 def _stemmed(samples: Samples, model: SSVQVAE, training: TrainingSettings) -> Samples:

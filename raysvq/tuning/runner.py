@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from raysvq.relay import Voice
 from raysvq.settings import Settings
-from raysvq.storage import filesystem
-from raysvq.tuning.course import LOOKS, told_within
+from raysvq.tuning.course import all_looks, told_within
 from raysvq.tuning.leaderboard import short
+from raysvq.tuning.records import Records
 from raysvq.tuning.space import Point
 from raysvq.tuning.trial import Common, run_trial
+from raysvq.watchdog import watchdog
 
-_REDUCTION = 3  # of the trials at a look, one in so many goes on
 _RETRIES = 3  # of a trial whose worker or node was lost
+_QUIET_S = 600.0  # trainings whose trials tell only how they end can take minutes
 
 
 def run_trials(
@@ -28,80 +32,122 @@ def run_trials(
     points: Sequence[Point],
     resources: dict[str, float],
     slots: int,
-    state: tuple[str, str],
-    voice: Voice,
-) -> list[tune.Result]:
-    """Run all trials, or what is left of them.
+) -> dict[int, str]:
+    """Run the trials that have no record yet.
+
+    Ray Tune keeps nothing that outlives this call: what is known of trials is in the records.
 
     Args:
         resources: of a trial, as Ray takes them.
-        state: folder and name of what Ray Tune keeps, to go on from.
+
+    Returns:
+        What went wrong with trials that could not be brought to an end, by number; they have no record.
     """
-    folder, name = state
+    known = {number: common.records.find(number) for number in range(len(points))}
+    missing = [number for number, told in known.items() if told is None]
+    if not missing:
+        return {}
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's tables; a line a trial says more
+    scheduler = scheduler_for(common.plans[0].settings)
+    if scheduler is not None:
+        for number, told in known.items():
+            if told is not None:
+                scheduler.remember(number, told)
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, common=common, prepared=prepared), resources
     )
-    fs, path = filesystem(folder)
-    where = f"{path}/{name}"
-    if Tuner.can_restore(where, storage_filesystem=fs):
-        voice.say("going on with a sweep that was interrupted")
-        tuner = Tuner.restore(where, trainable, resume_errored=False, storage_filesystem=fs)
-    else:
-        tuner = Tuner(
+    with tempfile.TemporaryDirectory() as folder, watchdog("word from a trial", _QUIET_S) as alive:
+        watch = _Watch(points, common.records, len(points) - len(missing), alive)
+        Tuner(
             trainable,
-            param_space={"number": tune.grid_search(list(range(len(points))))},
-            tune_config=TuneConfig(
-                metric="figure",
-                mode="max",
-                scheduler=_scheduler(common.plans[0].settings),
-                max_concurrent_trials=slots,
-            ),
+            param_space={"number": tune.grid_search(missing)},
+            tune_config=TuneConfig(scheduler=scheduler, max_concurrent_trials=slots),
             run_config=RunConfig(
-                name=name,
-                storage_path=path,
-                storage_filesystem=fs,
+                storage_path=folder,
                 failure_config=FailureConfig(max_failures=_RETRIES),
-                callbacks=[_Progress(points)],
+                callbacks=[watch],
                 verbose=0,
             ),
-        )
-    return list(tuner.fit())  # type: ignore[call-overload]  # a grid of results can be iterated
+        ).fit()
+    return watch.failed
 
 
-def _scheduler(settings: Settings) -> TrialScheduler | None:
-    tuning = settings.tuning
-    looks = LOOKS if told_within(settings) else tuning.repeats
-    if not tuning.stop_early or looks == 1:
+def scheduler_for(settings: Settings) -> KeepFirst | None:
+    """What stops weak trials; None where none is to be stopped before its end."""
+    looks = all_looks(settings)
+    if not settings.tuning.stop_early or looks == 1:
         return None
-    return _KeepFirst(time_attr="look", max_t=looks, grace_period=1, reduction_factor=_REDUCTION)
+    return KeepFirst(looks, reduction=3 if told_within(settings) else 2)
 
 
-class _KeepFirst(AsyncHyperBandScheduler):
+class KeepFirst(AsyncHyperBandScheduler):
     """ASHA (Li et al. 2020) that never stops trial 0: the others are measured against it."""
 
+    def __init__(self, looks: int, reduction: int) -> None:
+        """For trials of so many looks.
+
+        Args:
+            reduction: at looks 1, `reduction`, `reduction`², … a trial goes on if it is among the best of
+                so many.
+        """
+        super().__init__(
+            time_attr="look",
+            metric="figure",
+            mode="max",
+            max_t=looks,
+            grace_period=1,
+            reduction_factor=reduction,
+        )
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """As Ray Tune calls it."""
         decision = super().on_trial_result(tune_controller, trial, result)
         return TrialScheduler.CONTINUE if trial.config["number"] == 0 else decision
 
+    def remember(self, number: int, told: Mapping[str, Any]) -> None:
+        """Measure the others against a trial that has ended, too."""
+        ended: Any = SimpleNamespace(trial_id=f"known-{number}", config={"number": number})
+        self.on_trial_add(None, ended)  # type: ignore[arg-type]  # which it does not look at
+        looks = [{"look": look, "figure": figure} for look, _, figure in told["looks"]]
+        for row in looks:
+            self.on_trial_result(None, ended, row)
+        self.on_trial_complete(None, ended, looks[-1] if looks else {})  # type: ignore[arg-type]
 
-class _Progress(Callback):
-    """A line for each trial that ends."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
-        self.points = points
+class _Watch(Callback):
+    """Notes trials that were stopped and those that failed, and says a line for each that ends."""
+
+    def __init__(self, points: Sequence[Point], records: Records, ended: int, alive: threading.Event) -> None:
+        self.failed: dict[int, str] = {}
+        self._points, self._records, self._ended, self._alive = points, records, ended, alive
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
+    ) -> None:
+        self._alive.set()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        found = trial.last_result
-        self._say(trials, trial, f"{found.get('figure', 0):.4f}  {found.get('seconds', 0):.0f} s")
+        told, number = trial.last_result, trial.config["number"]
+        if "train_s" not in told and not told["problem"]:
+            self._records.write(number, told)
+        self._say(number, told["problem"] or f"{told['figure']:.4f}  {told['seconds']:.0f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._say(trials, trial, "failed")
-
-    def _say(self, trials: list[Any], trial: Any, outcome: str) -> None:
-        ended = sum(one.is_finished() or one is trial for one in trials)
         number = trial.config["number"]
-        what = (
-            "  ".join(f"{name}={short(value)}" for name, value in self.points[number].items()) or "defaults"
-        )
-        print(f"{ended}/{len(self.points)}  trial {number}  {what}  {outcome}", flush=True)
+        self.failed[number] = _reason(trial)
+        self._say(number, f"failed: {self.failed[number]}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles it to go on from; nothing goes on from that."""
+        return {}
+
+    def _say(self, number: int, outcome: str) -> None:
+        self._ended += 1
+        what = "  ".join(f"{name}={short(value)}" for name, value in self._points[number].items())
+        share = f"{self._ended}/{len(self._points)}"
+        print(f"{share}  trial {number}  {what or 'defaults'}  {outcome}", flush=True)
+
+
+def _reason(trial: Any) -> str:
+    """The last line of what Ray Tune wrote down."""
+    return Path(trial.error_file).read_text().strip().rpartition("\n")[2]

@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 
 from raysvq.errors import SettingsError
-from raysvq.settings import Settings, describe, parse_settings
+from raysvq.settings import Settings, describe, digest, parse_settings
 
 Point = dict[str, Any]  # a setting's dotted name -> its value; the same keys as a `--set`
 
@@ -100,20 +100,24 @@ class Space:
                     f"setting `tuning.known`: {point!r} sets what section `search` does not vary; expected"
                     f" {', '.join(sorted(searched))}"
                 )
-        points: list[Point] = [{}]
-        points += [point for point in known if not self._same_as_base(point)]
+        given = self._different([{}, *known])
         drawn = self._grid() if sampler == "grid" else self._drawn(count + len(known), sampler, seed)
-        points += [point for point in drawn if point not in points]
-        if sampler != "grid" and len(points) > count >= 1 + len(known):
-            points = points[:count]
+        points = self._different([*given, *drawn])
+        if sampler != "grid":
+            points = points[: max(count, len(given))]
         if len(points) > count:
             raise SettingsError(
                 f"setting `tuning.trials`: {count} trials, and there are {len(points)} points with the base;"
                 " raise it, or search less"
             )
-        for point in points:
-            self.settings(point)
         return points
+
+    def _different(self, points: Sequence[Point]) -> list[Point]:
+        """The first of all points that come to the same settings."""
+        found: dict[str, Point] = {}
+        for point in points:
+            found.setdefault(digest(self.settings(point)), point)
+        return list(found.values())
 
     def _drawn(self, count: int, sampler: str, seed: int) -> list[Point]:
         study = _study(sampler, seed)

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from raysvq.data.manifest import Row, open_manifest, stream, write_manifest
 from raysvq.data.split import chance, unit_of
 from raysvq.schema import ANOMALOUS, MANIFEST, NORMAL, TRAIN, VALIDATION
+from raysvq.storage import exists
 
 
 def redraw(manifest: str, out: str, repeat: int) -> str:
-    """Draw training and validation images anew, as many of each kind as before; groups stay together.
+    """Draw training and validation images anew; groups stay together.
+
+    As many of each kind validate as before, or about as many where groups do not come to that.
 
     Args:
-        out: the manifest to write.
+        out: the manifest to write, if it is not there yet.
         repeat: another draw for each number; 0 leaves the manifest as it is and writes nothing.
 
     Returns:
@@ -21,6 +24,8 @@ def redraw(manifest: str, out: str, repeat: int) -> str:
     """
     if not repeat:
         return manifest
+    if exists(out):
+        return out
     units: dict[str, dict[str, int]] = {NORMAL: {}, ANOMALOUS: {}}  # unit -> images
     wanted = {NORMAL: 0, ANOMALOUS: 0}  # images to validate on
     anomalous = {unit_of(row, "") for row in _labelled(manifest) if row["label"] == ANOMALOUS}
@@ -57,13 +62,14 @@ def with_all_outliers(manifest: str, out: str) -> str:
 
 
 def _first(units: dict[str, int], images: int, repeat: int) -> set[str]:
-    """Units drawn until they hold so many images."""
+    """Units drawn that hold so many images, or come near; the smallest, if all hold far more."""
     chosen: set[str] = set()
     for unit in sorted(units, key=lambda name: chance(repeat, "repeat", name)):
-        if images <= 0:
-            break
-        chosen.add(unit)
-        images -= units[unit]
+        if units[unit] <= 2 * images:  # nearer with it than without
+            chosen.add(unit)
+            images -= units[unit]
+    if images and units and not chosen:
+        chosen.add(min(units, key=lambda name: (units[name], name)))
     return chosen
 
 

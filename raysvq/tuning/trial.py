@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,17 +12,18 @@ import ray
 import torch
 from ray import tune
 
-from raysvq.errors import DataError, SettingsError, TrainingError
+from raysvq.errors import DataError, RaysvqError, SettingsError, TrainingError, WorkersError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, StorageSettings, digest
-from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
+from raysvq.storage import configure, exists, join, remove_folder
 from raysvq.training.launch import train
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import validation_images
 from raysvq.tuning.course import Course
-from raysvq.tuning.judging import figure, image_milliseconds, model_mib
+from raysvq.tuning.judging import figure, image_milliseconds, model_mib, selection
 from raysvq.tuning.prepared import Prepared
+from raysvq.tuning.records import Records
 
 
 @dataclass(frozen=True)
@@ -41,89 +41,97 @@ class Common:
     plans: Sequence[Plan]
     metric: str
     manifests: Sequence[str]  # of each repeat
-    folder: str  # of records of trials that came to their end, and of what they keep meanwhile
+    folder: str  # of what trials of several workers keep meanwhile
+    records: Records
     storage: StorageSettings
 
 
 def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Sequence[Any]]) -> None:
-    """Run trial `config["number"]`, as Ray Tune calls it; or tell again what it told when it ended.
+    """Run trial `config["number"]`, as Ray Tune calls it, and note its end; or tell again what is noted.
 
-    Ray Tune notes a trial's end some time later. A sweep killed in between would run it twice.
+    It was noted if a node was lost between the note and Ray Tune's hearing of it.
 
-    Reports, look by look, `look`, `step`, `figure`, the mean over `figures`, `seconds`; at the end also
-    `train_s`, `image_ms` and `model_mib`, and `problem` where the trial failed.
+    Reports what `Course` tells; at the end also `train_s`, `image_ms` and `model_mib`.
 
     Args:
         prepared: by key, a reference to a `Prepared`, in a list, so that Ray does not fetch it.
+
+    Raises:
+        WorkersError: workers were lost too often; other than what a trial meets by itself, this may do
+            better again.
     """
     configure(common.storage)
     number: int = config["number"]
-    record = join(common.folder, f"trial-{number:05d}.json")
-    if exists(record):
-        for metrics in json.loads(read_bytes(record)):
-            tune.report(metrics)
+    noted = common.records.find(number)
+    if noted is not None:
+        tune.report(noted)
         return
     plan = common.plans[number]
     course = Course(plan.settings)
     one = _over_workers if plan.settings.training.workers > 1 else _in_process
     try:
         for repeat, key in enumerate(plan.data):
-            started = time.monotonic()
-            scorer = one(plan.settings, common, course, repeat, prepared.get(key))
-            told = course.end_training()
+            scorer, seconds = one(plan.settings, common, course, repeat, prepared.get(key))
+            told = course.end_training(seconds)
             if repeat + 1 < len(plan.data):
                 tune.report(told)
-        told["train_s"] = round(time.monotonic() - started, 1)
         images = validation_images(common.manifests[0], plan.settings.training.validation_images)
+        told["train_s"] = round(seconds, 1)
         told["image_ms"] = image_milliseconds(scorer, images)
         told["model_mib"] = model_mib(scorer.model)
+    except WorkersError:
+        raise
     except (TrainingError, DataError, SettingsError) as error:  # it would fail again
-        course.fail(str(error))
-    write_bytes(record, json.dumps(course.reported).encode())
-    tune.report(course.reported[-1])
+        told = course.fail(str(error))
+    common.records.write(number, told)
+    tune.report(told)
 
 
 def _in_process(
     settings: Settings, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
-) -> ImageScorer:
-    """Train in this process."""
+) -> tuple[ImageScorer, float]:
+    """Train in this process. How long that took leaves out the wait for the images of all trials."""
     torch.set_num_threads(1)
-    data: Prepared = ray.get((prepared or ())[0])
+    data: Prepared | RaysvqError = ray.get((prepared or ())[0])
+    if isinstance(data, RaysvqError):
+        raise data
+    course.begin_training()
+    started = time.monotonic()
     judge = partial(_judge, data=data, common=common, course=course)
-    watched = settings.training.model_copy(update={"validate_every": course.every})
+    watched = {"validate_every": course.every, "patience": course.patience}
     model, _ = train_in_process(
-        settings.model_copy(update={"training": watched}),
+        settings.model_copy(update={"training": settings.training.model_copy(update=watched)}),
         data.samples.normal,
         data.samples.outlier,
         judge,
         say=None,
     )
-    return ImageScorer(model, settings, settings.scoring)
+    return ImageScorer(model, settings, settings.scoring), time.monotonic() - started
 
 
 def _judge(scorer: ImageScorer, data: Prepared, common: Common, course: Course) -> dict[str, Any]:
-    """As `raysvq.training.validation.validate`, as far as a trial needs it; tells all looks but the last."""
+    """As `raysvq.training.validation.validate`, as far as a trial needs it; tells what there is to tell."""
     judged = data.judge(scorer)
-    value = figure(common.metric, judged, scorer.settings)
-    told = course.look(value)
-    if told and told["step"] < scorer.settings.training.steps:
+    auroc = selection(common.metric, judged)
+    told = course.validated(figure(common.metric, judged, scorer.settings), auroc)
+    if told:
         tune.report(told)
     return {
         "image_scores": [one.result.image_score for one in judged],
         "anomalous": [one.image.anomalous for one in judged],
-        "auroc": value,
+        "auroc": auroc,
         "unreadable": [],
     }
 
 
 def _over_workers(
     settings: Settings, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
-) -> ImageScorer:
+) -> tuple[ImageScorer, float]:
     """Train as `raysvq train` does, with Ray Train."""
     out = join(common.folder, f"model-{digest(settings)}-{repeat}")
     whole = exists(join(out, "bundle.json"))
     bundle = load_bundle(out) if whole else train(common.manifests[repeat], out, settings)
     for row in bundle.history["history"]:
-        course.look(row["validation_auroc"])
+        course.validated(row["validation_auroc"], row["validation_auroc"])
     remove_folder(out)
-    return ImageScorer(bundle.model, settings, settings.scoring)
+    return ImageScorer(bundle.model, settings, settings.scoring), float(bundle.training["seconds"])

@@ -31,5 +31,6 @@ def test_a_file_comes_back_as_a_file() -> None:
     content = cv2.imencode(".jpg", image)[1].tobytes()
     drawn = [decode_image(with_defect(content, 10**6, np.random.default_rng(n)), 10**6) for n in range(4)]
     assert all(one.shape == (64, 64, 3) for one in drawn)
+    assert any((one != decode_image(content, 10**6)).any() for one in drawn)
     with pytest.raises(DecodeError):
         with_defect(content[:100], 10**6, np.random.default_rng(0))

@@ -54,6 +54,22 @@ def test_a_redraw_keeps_sizes_groups_and_the_test(manifest: str, tmp_path: Path)
             assert len({split for split, _, group in after.values() if group == part}) == 1
 
 
+def test_groups_that_are_too_large_do_not_validate(tmp_path: Path) -> None:
+    made = str(tmp_path / "manifest.parquet")
+    rows = [_row(n, "train", "normal", "A") for n in range(90)]
+    rows += [_row(90 + n, "train", "normal", "B") for n in range(12)]
+    rows += [_row(102 + n, "validation", "normal", f"c{n}") for n in range(10)]
+    write_manifest(rows, made)
+    for number in range(1, 8):
+        after = _splits(redraw(made, str(tmp_path / f"{number}.parquet"), number))
+        assert 8 <= sum(split == "validation" for split, *_ in after.values()) <= 20
+    rows = [_row(n, "train", "normal", "A") for n in range(90)]
+    rows += [_row(90 + n, "train" if n else "validation", "normal", "B") for n in range(12)]
+    write_manifest(rows, made)
+    after = _splits(redraw(made, str(tmp_path / "one.parquet"), 1))
+    assert {group for split, _, group in after.values() if split == "validation"} == {"B"}, "one has to"
+
+
 def test_draw_0_is_the_manifest_itself(manifest: str, tmp_path: Path) -> None:
     assert redraw(manifest, str(tmp_path / "none.parquet"), 0) == manifest
     assert not (tmp_path / "none.parquet").exists()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from raysvq.evaluation.report.svg import Axis, Chart, dot, figure, line, linear_axis, place
-from raysvq.tuning.leaderboard import STOPPED, Leaderboard, Trial, front
+from raysvq.tuning.leaderboard import FAILED, STOPPED, Leaderboard, Trial, front
 from raysvq.tuning.report.scale import Scale, scale_of
 
 _PREFERRED = ("objective.eta", "model.codebook_size")  # the paper's study
@@ -73,7 +73,7 @@ def parallel_coordinates(board: Leaderboard) -> Chart | None:
 
 def learning_curves(board: Leaderboard) -> Chart | None:
     """The figure of every trial as its trainings went; those that were stopped end in a dot."""
-    drawn = [trial for trial in board.trials if trial.looks]
+    drawn = [trial for trial in board.trials if trial.looks and trial.status != FAILED]
     if not drawn:
         return None
     values = [value for trial in drawn for _, value in trial.looks]

@@ -1,4 +1,4 @@
-"""One run at a time on a score directory.
+"""One run at a time on a folder.
 
 A lease is a file that only one process can create. Its holder renews it; one that is no longer
 renewed was left by a run that died, and the next run takes over under the next number, which of two
@@ -27,10 +27,10 @@ DEAD_S = 20.0  # not renewed for so long: its holder is gone
 
 @contextmanager
 def lease(out: str, run_id: str) -> Iterator[Callable[[], None]]:
-    """Hold the score directory `out` for one run.
+    """Hold the folder `out` for one run.
 
     Yields:
-        A check to make before committing: it raises DataError if another run has taken over.
+        A check to make before committing results: it raises DataError if another run has taken over.
 
     Raises:
         DataError: another run holds it.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from raysvq import lease as module
 from raysvq.errors import DataError
-from raysvq.scoring import lease as module
-from raysvq.scoring.lease import LEASES, lease
+from raysvq.lease import LEASES, lease
 from raysvq.storage import join, list_objects, remove_file, write_bytes
 
 
