@@ -46,6 +46,7 @@ from benchmarks.hardware import processor
 from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
 from benchmarks.methods.samples import Aloud
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
+from devtools.trials import running_trials
 from raysvq.cluster import connect
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.evaluation.tables import read_manifest
@@ -120,9 +121,9 @@ class _Watch(threading.Thread):
             time.sleep(0.5)
             now = time.monotonic()
             self.uses.append((now, psutil.cpu_percent() / 100))
-            if not self.started and any(self.state.glob("*/run_trial_*")):
+            if not self.started and running_trials():
                 self.started = now
-            if len(list(self.state.glob("*-trials/trial-*.json"))) >= self.trials:
+            if len(list(self.state.glob("*/trial-*.json"))) >= self.trials:
                 self.ended = now
 
 

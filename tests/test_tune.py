@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ import pytest
 import ray
 import yaml
 
+from devtools.trials import running_trials
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import DataError, SettingsError, StorageError
@@ -53,15 +53,6 @@ def manifest(config: Path, s3: str) -> Iterator[str]:
 def _sweep(manifest: str, config: Path, out: Path | str, *overrides: str) -> Sweep:
     settings, search = load_sweep(config, overrides)
     return sweep(manifest, str(out), settings, search)
-
-
-def _running_trials() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):  # it has just ended
-            if any(name in "".join(child.cmdline()) for name in ("run_trial", "ImplicitFunc")):
-                found.append(child)
-    return found
 
 
 def _assert_complete(found: Sweep, out: Path) -> None:
@@ -115,8 +106,8 @@ def test_a_trial_whose_process_is_killed_runs_again(manifest: str, config: Path,
 
     def kill() -> None:
         wait_for("a trial that has ended", lambda: records(tmp_path))
-        wait_for("a trial that runs", _running_trials)
-        running = _running_trials()
+        wait_for("a trial that runs", running_trials)
+        running = running_trials()
         running[0].send_signal(signal.SIGKILL)
         killed.append(running[0].pid)
 
