@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -101,22 +102,48 @@ def test_a_trial_that_runs_away_is_on_record_and_the_others_go_on(
     assert found.settings.objective.form == "hinge"
 
 
-def test_a_trial_whose_process_is_killed_runs_again(manifest: str, config: Path, tmp_path: Path) -> None:
+@contextmanager
+def _one_trial_killed(out: Path) -> Iterator[None]:
+    """A trial's process is killed soon after it started, when another trial has ended."""
     killed: list[int] = []
 
     def kill() -> None:
-        wait_for("a trial that has ended", lambda: records(tmp_path))
-        wait_for("a trial that runs", running_trials)
-        running = running_trials()
-        running[0].send_signal(signal.SIGKILL)
-        killed.append(running[0].pid)
+        wait_for("a trial that has ended", lambda: records(out))
+        old = {one.pid for one in running_trials()}
+        wait_for("a trial that starts", lambda: {one.pid for one in running_trials()} - old)
+        killed.extend({one.pid for one in running_trials()} - old)
+        os.kill(killed[0], signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
-    found = _sweep(manifest, config, tmp_path, "training.steps=120")
+    yield
     killer.join()
     assert killed
+
+
+def test_a_trial_whose_process_is_killed_runs_again(manifest: str, config: Path, tmp_path: Path) -> None:
+    with _one_trial_killed(tmp_path):
+        found = _sweep(manifest, config, tmp_path, "training.steps=120")
     _assert_complete(found, tmp_path)
+
+
+def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_command(
+    manifest: str,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["tuning.trials=4", "training.steps=120"]
+    with monkeypatch.context() as patch, _one_trial_killed(tmp_path):
+        patch.setattr("raysvq.tuning.runner._RETRIES", 0)
+        ends_before_its_leaderboard(patch)
+        with pytest.raises(KeyboardInterrupt):
+            _sweep(manifest, config, tmp_path, *options)
+    assert "  failed: " in capsys.readouterr().out
+    assert len(records(tmp_path)) == 3
+    found = _sweep(manifest, config, tmp_path, *options)
+    assert [trial.status for trial in found.board.trials] == [FINISHED] * 4
 
 
 def test_a_sweep_whose_driver_is_killed_goes_on(
@@ -204,20 +231,6 @@ def test_two_sweeps_do_not_share_a_folder(manifest: str, config: Path, tmp_path:
         pytest.raises(DataError, match="being written by run another"),
     ):
         _sweep(manifest, config, tmp_path)
-
-
-def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_command(
-    manifest: str, config: Path, tmp_path: Path
-) -> None:
-    images = next((config.parent / "sample").rglob("*.png")).parents[1]
-    away = images.rename(images.with_name("away"))
-    try:
-        with pytest.raises(SettingsError, match="no trial can be taken; the best one: "):
-            _sweep(manifest, config, tmp_path, "tuning.trials=2")
-    finally:
-        away.rename(images)
-    found = _sweep(manifest, config, tmp_path, "tuning.trials=2")
-    assert [trial.status for trial in found.board.trials] == [FINISHED, FINISHED]
 
 
 def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
