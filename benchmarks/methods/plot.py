@@ -44,8 +44,11 @@ def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
     legend = {
         title: handle for handles, titles in named for handle, title in zip(handles, titles, strict=True)
     }
-    figure.legend(legend.values(), legend, loc="lower center", ncols=3, frameon=False, labelcolor=_GREY)
-    figure.tight_layout(rect=(0, 0.11, 1, 1))
+    columns = min(len(sets), 3)
+    figure.legend(
+        legend.values(), legend, loc="lower center", ncols=columns, frameon=False, labelcolor=_GREY
+    )
+    figure.tight_layout(rect=(0, 0.01 + 0.03 * -(-len(legend) // columns), 1, 1))
     figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), transparent=True, dpi=150)
 
@@ -71,6 +74,7 @@ def _panel(axis: Axes, found: Mapping[tuple[str, Level], list[Run]], key: str) -
             linestyle="-" if METHODS[method].uses_labels else ":",
             capsize=2,
         )
+    axis.set_xticks(sorted({level.value for _, level in found}))
     axis.grid(color=_GREY, alpha=0.3)
     axis.tick_params(colors=_GREY)
     for part in (axis.title, axis.xaxis.label, axis.yaxis.label):
