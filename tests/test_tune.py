@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,9 @@ from raysvq.model.bundle import load_bundle
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.storage import list_objects, read_bytes
 from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED
-from raysvq.tuning.sweep import Sweep, sweep
+from raysvq.tuning.runner import KeepFirst
+from raysvq.tuning.space import parse_space
+from raysvq.tuning.sweep import Sweep, _name, sweep
 from tests.sweeps import CONFIG, WAIT_S, ends_before_its_leaderboard, records, wait_for
 
 
@@ -107,14 +109,17 @@ def _one_trial_killed(out: Path) -> Iterator[None]:
     """A trial's process is killed soon after it started, when another trial has ended."""
     killed: list[int] = []
 
+    def found(old: set[int]) -> bool:
+        killed.extend({one.pid for one in running_trials()} - old)
+        return bool(killed)
+
     def kill() -> None:
         wait_for("a trial that has ended", lambda: records(out))
         old = {one.pid for one in running_trials()}
-        wait_for("a trial that starts", lambda: {one.pid for one in running_trials()} - old)
-        killed.extend({one.pid for one in running_trials()} - old)
+        wait_for("a trial that starts", lambda: found(old))
         os.kill(killed[0], signal.SIGKILL)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill, daemon=True)
     killer.start()
     yield
     killer.join()
@@ -189,45 +194,79 @@ def test_a_sweep_in_a_store_goes_on_from_there(
     assert not any("/_sweep/" in found.uri for found in list_objects(out))
 
 
+@pytest.mark.parametrize("taken", [0, 1], ids=["same", "another"])
 def test_a_sweep_goes_on_between_its_model_and_the_alias(
-    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
 ) -> None:
     def refuse(*_: str) -> None:
         raise StorageError("the store is away")
 
     with monkeypatch.context() as patch:
         patch.setattr("raysvq.tuning.sweep.promote", refuse)
+        patch.setattr("raysvq.tuning.sweep.choose", lambda trials: (trials[taken], ""))
         with pytest.raises(StorageError):
             _sweep(manifest, config, tmp_path, "tuning.trials=2")
     trained = load_bundle(f"{tmp_path}/model").model_digest
     found = _sweep(manifest, config, tmp_path, "tuning.trials=2")
-    assert found.bundle.model_digest == trained
+    assert (found.bundle.model_digest == trained) == (taken == 0)
+    assert found.bundle.settings.model_dump() == found.settings.model_dump()
+    assert load_bundle(f"{tmp_path}/model").model_digest == found.bundle.model_digest
     assert resolve(f"{tmp_path}@champion") == f"{tmp_path}/model"
 
 
-def test_a_sweep_that_goes_on_stops_weak_trials_and_leaves_finished_ones_whole(
+def test_a_sweep_that_goes_on_measures_trials_against_those_that_have_ended(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["tuning.trials=5", "tuning.stop_early=true", "tuning.seed=3"]
+    options = ["tuning.trials=5", "tuning.stop_early=true"]
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
         with pytest.raises(KeyboardInterrupt):
             _sweep(manifest, config, tmp_path, *options)
-    before = {file: file.read_bytes() for file in tmp_path.glob("_sweep/*/trial-*.json")}
+    before = {file.name: json.loads(file.read_bytes()) for file in tmp_path.glob("_sweep/*/trial-*.json")}
     assert len(before) == 5
-    unfinished = [file for file, content in before.items() if b"train_s" not in content]
-    assert unfinished, "of five trials none was stopped"
-    unfinished[0].unlink()
+    next(tmp_path.glob("_sweep/*/trial-00003.json")).unlink()
+    remembered: list[int] = []
+    monkeypatch.setattr(KeepFirst, "remember", lambda _, number, told: remembered.append(number))
     found = _sweep(manifest, config, tmp_path, *options)
-    whole = {number for number in range(5) if b'"train_s"' in before[_record(before, number)]}
-    finished = {trial.number for trial in found.board.trials if trial.status == FINISHED}
-    assert whole <= finished
-    assert {trial.status for trial in found.board.trials} <= {FINISHED, STOPPED}
+    assert remembered == [0, 1, 2, 4]
+    for trial in found.board.trials:
+        told = before[f"trial-{trial.number:05d}.json"]
+        if trial.number != 3:
+            assert trial.status == (FINISHED if "train_s" in told else STOPPED)
+            assert (trial.figure, trial.seconds) == (told["figure"], told["seconds"])
+
+
+def test_a_sweep_that_is_interrupted_keeps_what_it_has_for_the_next_command(
+    manifest: str, config: Path, tmp_path: Path
+) -> None:
+    def interrupt() -> None:
+        wait_for("a trial that has ended", lambda: records(tmp_path))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        _sweep(manifest, config, tmp_path, "training.steps=120")
+    before = records(tmp_path)
+    assert 1 <= len(before) < 6
+    assert not (tmp_path / "model").exists()
+    _assert_complete(_sweep(manifest, config, tmp_path, "training.steps=120"), tmp_path)
+
+
+def test_a_sweep_with_other_options_takes_no_results_of_this_one(
+    manifest: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def name(*overrides: str) -> str:
+        settings, search = load_sweep(config, overrides)
+        return _name(manifest, settings, parse_space(search, settings).points(6, "qmc", 0), "image_auroc")
+
+    other = ["tuning.repeats=2", "tuning.refit=true", "tuning.stop_early=true", "evaluation.fpr_limit=0.1"]
+    assert len({name(), *(name(one) for one in other), name("training.steps=50")}) == 6
+    assert name() == name("ray.cpus=3")
 
 
 def test_two_sweeps_do_not_share_a_folder(manifest: str, config: Path, tmp_path: Path) -> None:
     with (
-        lease(f"{tmp_path}/_sweep", "another"),
+        lease(str(tmp_path), "another"),
         pytest.raises(DataError, match="being written by run another"),
     ):
         _sweep(manifest, config, tmp_path)
@@ -271,10 +310,6 @@ def test_what_cannot_be_a_trial_is_refused_before_anything_starts(
         _sweep(manifest, config, tmp_path, "training.workers=2", "tuning.metric=au_pro")
     with pytest.raises(DataError, match=r"`tuning.metric`: image_auroc needs anomalous images"):
         _sweep(_without_outliers(config, tmp_path), config, tmp_path, "tuning.metric=image_auroc")
-
-
-def _record(files: Iterable[Path], number: int) -> Path:
-    return next(file for file in files if file.name == f"trial-{number:05d}.json")
 
 
 def _without_outliers(config: Path, folder: Path) -> str:

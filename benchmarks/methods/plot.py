@@ -45,9 +45,7 @@ def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
         title: handle for handles, titles in named for handle, title in zip(handles, titles, strict=True)
     }
     columns = min(len(sets), 3)
-    figure.legend(
-        legend.values(), legend, loc="lower center", ncols=columns, frameon=False, labelcolor=_GREY
-    )
+    figure.legend(legend.values(), legend, loc="lower center", ncols=columns, frameon=False, labelcolor=_GREY)
     figure.tight_layout(rect=(0, 0.01 + 0.03 * -(-len(legend) // columns), 1, 1))
     figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), transparent=True, dpi=150)

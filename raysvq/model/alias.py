@@ -34,6 +34,12 @@ def promote(alias: str, model: str) -> None:
     write_bytes(_file(match), json.dumps(entry, indent=1).encode())
 
 
+def is_alias(alias: str, model: str) -> bool:
+    """Whether an alias stands for this bundle."""
+    match = _ALIAS.fullmatch(alias)
+    return match is not None and exists(_file(match)) and resolve(alias) == canonical(model)
+
+
 def resolve(model: str) -> str:
     """The bundle's folder that a path or an alias stands for.
 

@@ -29,6 +29,11 @@ def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> 
         plan_workers(one.training, capacity)  # the best one is trained with Ray Train
     several = [one.training for one in chosen if one.training.workers > 1]
     if several:
+        if len(several) < len(chosen):
+            raise SettingsError(
+                "setting `training.workers`: some trials would have one worker, some several, which cannot"
+                " be compared as they go; leave it out of `search`"
+            )
         if metric != IMAGE_AUROC:
             raise SettingsError(
                 f"setting `training.workers`: trials of several workers are judged by {IMAGE_AUROC} on"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from raysvq.storage import exists, join, read_bytes, write_bytes
+from raysvq.storage import join, read_bytes, write_bytes
 
 TOLD = ("look", "figure", "figures", "looks", "seconds", "problem")
 MEASURED = ("train_s", "image_ms", "model_mib")  # of a trial that came to its end
@@ -20,9 +21,16 @@ class Records:
 
     def find(self, number: int) -> dict[str, Any] | None:
         """What a trial told last; None: it has not ended."""
-        file = self._file(number)
-        found: dict[str, Any] | None = json.loads(read_bytes(file)) if exists(file) else None
+        try:
+            found: dict[str, Any] = json.loads(read_bytes(self._file(number)))
+        except FileNotFoundError:
+            return None
         return found
+
+    def known(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """What those of the trials told last that have ended."""
+        found = ((number, self.find(number)) for number in numbers)
+        return {number: told for number, told in found if told is not None}
 
     def write(self, number: int, told: dict[str, Any]) -> None:
         """Note that a trial has ended, and what it told last."""

@@ -30,6 +30,7 @@ def run_trials(
     common: Common,
     prepared: Mapping[str, Sequence[Any]],
     points: Sequence[Point],
+    known: Mapping[int, Mapping[str, Any]],
     resources: dict[str, float],
     slots: int,
 ) -> dict[int, str]:
@@ -38,21 +39,23 @@ def run_trials(
     Ray Tune keeps nothing that outlives this call: what is known of trials is in the records.
 
     Args:
+        known: the records of those that have.
         resources: of a trial, as Ray takes them.
 
     Returns:
         What went wrong with trials that could not be brought to an end, by number; they have no record.
+
+    Raises:
+        KeyboardInterrupt: the search was interrupted.
     """
-    known = {number: common.records.find(number) for number in range(len(points))}
-    missing = [number for number, told in known.items() if told is None]
+    missing = [number for number in range(len(points)) if number not in known]
     if not missing:
         return {}
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's tables; a line a trial says more
     scheduler = scheduler_for(common.plans[0].settings)
     if scheduler is not None:
         for number, told in known.items():
-            if told is not None:
-                scheduler.remember(number, told)
+            scheduler.remember(number, told)
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, common=common, prepared=prepared), resources
     )
@@ -69,6 +72,8 @@ def run_trials(
                 verbose=0,
             ),
         ).fit()
+    if watch.ended < len(points):  # Ray Tune takes an interrupt as a wish to end well
+        raise KeyboardInterrupt
     return watch.failed
 
 
@@ -108,10 +113,9 @@ class KeepFirst(AsyncHyperBandScheduler):
         """Measure the others against a trial that has ended, too."""
         ended: Any = SimpleNamespace(trial_id=f"known-{number}", config={"number": number})
         self.on_trial_add(None, ended)  # type: ignore[arg-type]  # which it does not look at
-        looks = [{"look": look, "figure": figure} for look, _, figure in told["looks"]]
-        for row in looks:
-            self.on_trial_result(None, ended, row)
-        self.on_trial_complete(None, ended, looks[-1] if looks else {})  # type: ignore[arg-type]
+        for look, _, figure in told["looks"]:
+            self.on_trial_result(None, ended, {"look": look, "figure": figure})
+        self.on_trial_complete(None, ended, dict(told))  # type: ignore[arg-type]
 
 
 class _Watch(Callback):
@@ -119,7 +123,7 @@ class _Watch(Callback):
 
     def __init__(self, points: Sequence[Point], records: Records, ended: int, alive: threading.Event) -> None:
         self.failed: dict[int, str] = {}
-        self._points, self._records, self._ended, self._alive = points, records, ended, alive
+        self._points, self._records, self.ended, self._alive = points, records, ended, alive
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
@@ -142,9 +146,9 @@ class _Watch(Callback):
         return {}
 
     def _say(self, number: int, outcome: str) -> None:
-        self._ended += 1
+        self.ended += 1
         what = "  ".join(f"{name}={short(value)}" for name, value in self._points[number].items())
-        share = f"{self._ended}/{len(self._points)}"
+        share = f"{self.ended}/{len(self._points)}"
         print(f"{share}  trial {number}  {what or 'defaults'}  {outcome}", flush=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,10 @@ import yaml
 from raysvq.cluster import Capacity, connect
 from raysvq.errors import DataError, SettingsError
 from raysvq.lease import lease
-from raysvq.model.alias import promote
+from raysvq.model.alias import is_alias, promote
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.relay import Voice, relay
-from raysvq.settings import Settings
+from raysvq.settings import Settings, digest
 from raysvq.storage import (
     canonical,
     configure,
@@ -45,7 +45,7 @@ from raysvq.tuning.plan import plan_trials, use_gpu
 from raysvq.tuning.prepared import data_key
 from raysvq.tuning.records import Records
 from raysvq.tuning.report import write_report
-from raysvq.tuning.runner import run_trials
+from raysvq.tuning.runner import run_trials, scheduler_for
 from raysvq.tuning.sharing import share
 from raysvq.tuning.space import Point, parse_space
 from raysvq.tuning.splits import redraw, with_all_outliers
@@ -91,12 +91,12 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
     metric = metric_of(settings, images, manifest)
     name = _name(manifest, chosen[0], points, metric)
     state = join(out, _STATE, name)
-    if exists(join(out, MODEL, "bundle.json")) and not exists(state):
-        raise DataError(f"{join(out, MODEL)} already holds a model; choose another --out, or remove it")
+    _require_unfinished(out, state)
     require_writable(out)
     capacity = connect(settings.ray)
     slots = plan_trials(chosen, capacity, metric)
-    with lease(join(out, _STATE), name):
+    with lease(out, name) as require_held:
+        _require_unfinished(out, state)  # another run may just have ended
         final = _final_manifest(manifest, state, settings)
         for one in {(data_key(one), one.training.patience): one for one in chosen}.values():
             require_trainable(final, one)
@@ -104,18 +104,26 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
             trials = _run(manifest, state, chosen, points, metric, slots, capacity, voice)
         names = tuple(parameter.name for parameter in space.parameters)
         board = Leaderboard(metric, names, settings, tuple(ranked(trials)))
+        require_held()
         best = _report(board, out)
-        bundle = _crown(final, out, chosen[best.number])
-        remove_folder(state)
-    remove_folder(join(out, _STATE))
+        bundle = _crown(final, out, chosen[best.number], require_held)
+        remove_folder(join(out, _STATE))
     return Sweep(board, best, chosen[best.number], bundle, out)
+
+
+def _require_unfinished(out: str, state: str) -> None:
+    """Refuse a folder with a model, unless this sweep made it and was interrupted before the alias."""
+    model = join(out, MODEL)
+    ended = is_alias(f"{out}@{CHAMPION}", model) or not exists(state)
+    if ended and exists(join(model, "bundle.json")):
+        raise DataError(f"{model} already holds a model; choose another --out, or remove it")
 
 
 def _name(manifest: str, base: Settings, points: Sequence[Point], metric: str) -> str:
     """The same for a sweep of the same data and settings, so that a restart finds its trials."""
     several = base.training.workers > 1  # tells less as it goes
-    settings = base.model_dump(mode="json", include={"evaluation", "tuning"})
-    key = json.dumps([run_name(manifest, base), settings, points, metric, several], sort_keys=True)
+    judged = [base.evaluation.model_dump(mode="json"), base.tuning.model_dump(mode="json")]
+    key = json.dumps([run_name(manifest, base), judged, points, metric, several], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
@@ -141,17 +149,19 @@ def _run(
     records = Records(state)
     manifests = [redraw(manifest, join(state, f"split-{number}.parquet"), number) for number in repeats]
     plans = [Plan(one, tuple(f"{data_key(one)}-{number}" for number in repeats)) for one in chosen]
-    missing = [plan for number, plan in enumerate(plans) if records.find(number) is None]
-    if len(missing) < len(plans):
-        voice.say(f"going on with a sweep, {len(plans) - len(missing)} of its trials have ended")
+    known = records.known(range(len(plans)))
+    missing = [plan for number, plan in enumerate(plans) if number not in known]
+    if known:
+        voice.say(f"going on with a sweep, {len(known)} of its trials have ended")
     common = Common(plans, metric, manifests, state, records, base.storage)
     prepared = share(common, missing, len(capacity.nodes), voice)
     voice.say(_announce(points, metric, slots, len(prepared), base))
     started = time.monotonic()
-    failed = run_trials(common, prepared, points, _resources(chosen, capacity), slots)
+    failed = run_trials(common, prepared, points, known, _resources(chosen, capacity), slots)
+    known |= records.known(number for number in range(len(plans)) if number not in known)
     voice.say(f"searched in {time.monotonic() - started:.0f} s")
     return [
-        trial_of(number, point, chosen[number].tuning, records.find(number), failed.get(number, ""))
+        trial_of(number, point, chosen[number].tuning, known.get(number), failed.get(number, ""))
         for number, point in enumerate(points)
     ]
 
@@ -176,20 +186,24 @@ def _report(board: Leaderboard, out: str) -> Trial:
     return best
 
 
-def _crown(manifest: str, out: str, settings: Settings) -> Bundle:
+def _crown(manifest: str, out: str, settings: Settings, require_held: Callable[[], None]) -> Bundle:
     """Write the best settings and train them, if that is not done yet; their model is the champion."""
     plain = settings.model_dump(mode="json", exclude={"ray", "storage", "tuning"})
     write_bytes(join(out, "best.yaml"), yaml.safe_dump(plain, sort_keys=False).encode())
     model = join(out, MODEL)
-    whole = exists(join(model, "bundle.json"))
-    bundle = load_bundle(model) if whole else train(manifest, model, settings)
+    bundle = load_bundle(model) if exists(join(model, "bundle.json")) else None
+    if bundle is not None and digest(bundle.settings) != digest(settings):
+        remove_folder(model)  # of another trial, best before a lost one could be run
+        bundle = None
+    bundle = bundle or train(manifest, model, settings)
+    require_held()
     promote(f"{out}@{CHAMPION}", model)
     return bundle
 
 
 def _announce(points: Sequence[Point], metric: str, slots: int, prepared: int, settings: Settings) -> str:
     tuning = settings.tuning
-    stop = "weak ones stopped early" if tuning.stop_early else "all to their end"
+    stop = "weak ones stopped early" if scheduler_for(settings) else "all to their end"
     splits = "" if tuning.repeats == 1 else f" over {tuning.repeats} splits"
     return (
         f"{len(points)} trials, {slots} at once, {stop}; judged by {metric} on validation{splits};"

@@ -12,7 +12,7 @@ import ray
 import torch
 from ray import tune
 
-from raysvq.errors import DataError, RaysvqError, SettingsError, TrainingError, WorkersError
+from raysvq.errors import DataError, SettingsError, TrainingError, WorkersError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, StorageSettings, digest
@@ -92,8 +92,8 @@ def _in_process(
 ) -> tuple[ImageScorer, float]:
     """Train in this process. How long that took leaves out the wait for the images of all trials."""
     torch.set_num_threads(1)
-    data: Prepared | RaysvqError = ray.get((prepared or ())[0])
-    if isinstance(data, RaysvqError):
+    data: Prepared | Exception = ray.get((prepared or ())[0])
+    if isinstance(data, Exception):
         raise data
     course.begin_training()
     started = time.monotonic()

@@ -44,14 +44,18 @@ def test_rank_is_by_outcome_then_figure_then_age() -> None:
     assert [one.number for one in ranked(trials)] == [0, 1, 2, 3, 4, 5]
 
 
-def test_the_defaults_are_kept_against_a_lead_within_its_error() -> None:
+def test_the_defaults_are_kept_against_a_lead_that_luck_explains() -> None:
     defaults = _trial(0, 0.90, 0.95, 0.91)
-    lucky, clear = _trial(1, 0.89, 0.99, 0.90), _trial(2, 0.93, 0.97, 0.95)
+    lucky, clear = _trial(1, 0.89, 0.99, 0.90), _trial(2, 0.96, 1.0, 0.97)
     taken, why = choose([lucky, defaults])
     assert taken is defaults
-    assert "trial 1 is ahead by 0.0067, no more than the standard error 0.0167 over 3 splits" in why
+    assert "trial 1 is ahead by 0.0067 over 3 splits, and luck alone may put one of 1 trials 0.0487" in why
     assert choose([clear, lucky, defaults]) == (clear, "")
     assert choose([defaults, lucky]) == (defaults, "")
+    half = _trial(2, 0.94, 0.98, 0.94)
+    assert choose([half, defaults])[0] is half
+    many = [_trial(3 + n, 0.90 + n / 100, 0.96 - n / 100, 0.91) for n in range(8)]
+    assert choose([half, lucky, *many, defaults])[0] is defaults, "among many trials one is lucky"
     single = _trial(1, 0.96)
     assert choose([single, _trial(0, 0.95)]) == (single, "")
 
