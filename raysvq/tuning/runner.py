@@ -64,7 +64,11 @@ def run_trials(
         Tuner(
             trainable,
             param_space={"number": tune.grid_search(missing)},
-            tune_config=TuneConfig(scheduler=scheduler, max_concurrent_trials=slots),
+            tune_config=TuneConfig(
+                scheduler=scheduler,
+                max_concurrent_trials=slots,
+                reuse_actors=True,  # starting one takes 5 s
+            ),
             run_config=RunConfig(
                 storage_path=folder,
                 failure_config=FailureConfig(max_failures=_RETRIES),
