@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from raysvq.data.manifest import write_manifest
-from raysvq.errors import DataError
 from raysvq.settings import Settings
-from raysvq.training.launch import _require_marked, run_name
+from raysvq.training.launch import run_name
 
 Build = Callable[..., Settings]
 
@@ -44,10 +43,3 @@ def test_the_same_data_and_settings_go_on_with_the_same_run(small: Build, tmp_pa
 def test_other_data_start_anew(small: Build, tmp_path: Path, change: dict[str, Any]) -> None:
     before = run_name(_manifest(tmp_path / "a.parquet"), small())
     assert run_name(_manifest(tmp_path / "b.parquet", **change), small()) != before
-
-
-def test_outliers_without_an_anomalous_tile_are_refused(small: Build) -> None:
-    settings = small(tiles={"anomalous_fraction": 0.5})
-    with pytest.raises(DataError, match=r"none of the 3 labelled outliers .* tiles\.anomalous_fraction=0\.5"):
-        _require_marked(0, {"outliers": 3}, settings)
-    _require_marked(1, {"outliers": 3}, settings)
