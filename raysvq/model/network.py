@@ -113,14 +113,13 @@ class SSVQVAE(nn.Module):
         """A training step's pass over what the stem gives for pixels, or, without one, pixels.
 
         Args:
-            positions: (B, P) of a grid of features, row by row: the pass is over these alone, and grids
-                are (P, 1). None: over all.
+            positions: (B, P) that features (B, S, P, 1) were taken from, as by `at`. None: all of a grid.
         """
         if positions is None:
             target = self.standardise_stemmed(stemmed)
         else:
-            mean, std = (_at(value.expand_as(stemmed), positions) for value in (self.mean, self.std))
-            target = (_at(stemmed, positions) - mean) / std
+            mean, std = (at(value[None], positions) for value in (self.mean, self.std))
+            target = (stemmed - mean) / std
         encoded, quantized = self._quantize(target)
         return Output(target, encoded, quantized, self.decoder(quantized.quantize), self.quantizer.fixed)
 
@@ -152,10 +151,15 @@ def position_statistics(stemmed: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (deviation + _FLOOR * _spread(stemmed)) / weights
 
 
-def _at(grid: Tensor, positions: Tensor) -> Tensor:
-    """(B, S, h, w) and (B, P) of its positions, row by row -> (B, S, P, 1)."""
-    which = positions[:, None].expand(-1, grid.shape[1], -1)
-    return grid.flatten(2).gather(2, which)[..., None]
+def at(grid: Tensor, positions: Tensor) -> Tensor:
+    """(B, S, h, w) and (B, P) of its positions, row by row -> (B, S, P, 1); a grid of one serves all.
+
+    Fast where the grid is channels last, as the result is.
+    """
+    rows = grid.movedim(1, -1).flatten(1, 2)
+    first = torch.arange(len(grid), device=grid.device)[:, None] * rows.shape[1]
+    found = rows.flatten(0, 1).index_select(0, (first + positions).flatten())
+    return found.view(*positions.shape, -1).movedim(-1, 1)[..., None]
 
 
 def _spread(stemmed: Tensor) -> Tensor:

@@ -48,7 +48,9 @@ class Parts:
 def tile_losses(output: Output, beta: float) -> Parts:
     """L(U) for every tile of a batch, in float32. The target's sides are multiples of the grid's."""
     nearest, encoded = output.quantized.nearest, output.encoded.float()
-    codebook = (encoded.detach() - nearest).square().mean(1)
+    codebook = output.quantized.squares / encoded.shape[1]
+    if nearest.requires_grad:
+        codebook = (encoded.detach() - nearest).square().mean(1)
     commitment = (encoded - nearest.detach())[:, output.fixed :].square().mean(1)
     errors = (output.reconstruction.float() - output.target.float()).square().mean(1)
     rows, columns = codebook.shape[1:]

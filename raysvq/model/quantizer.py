@@ -22,10 +22,13 @@ _LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the 
 class Quantized:
     """What the codebook makes of a grid of encodings."""
 
-    quantize: Tensor  # (B, d, h, w) nearest embeddings; gradients of a decoder pass straight through
+    quantize: (
+        Tensor  # (B, d, h, w) nearest embeddings; gradients of a decoder that learns pass straight through
+    )
     nearest: Tensor  # (B, d, h, w) nearest embeddings; gradients reach a gradient codebook
     indices: Tensor  # (B, h, w) int64
-    distances: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂, learned dimensions beside features weighted
+    squares: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂²; no gradient
+    distances: Tensor  # (B, h, w) its root, where learned dimensions beside features are weighted
 
 
 class Quantizer(nn.Module):
@@ -71,10 +74,11 @@ class Quantizer(nn.Module):
             encoded = encoded.float()
             indices = self.choose(encoded) if indices is None else indices
             nearest = self.codes(indices)
-            fixed, learned = self._squares((encoded - nearest).detach().movedim(1, -1))
+            fixed, learned = self._squares((encoded.detach() - nearest.detach()).movedim(1, -1))
             distances = (fixed + self.balance * learned if self.fixed else learned).sqrt()
-            quantize = encoded + (nearest - encoded).detach()
-            return Quantized(quantize, nearest, indices, distances)
+            # Beside features no decoder learns.
+            quantize = nearest.detach() if self.fixed else encoded + (nearest - encoded).detach()
+            return Quantized(quantize, nearest, indices, fixed + learned, distances)
 
     def choose(self, encoded: Tensor) -> Tensor:
         """(B, d, h, w) encodings, or their fixed dimensions alone -> (B, h, w) nearest codes."""
@@ -93,7 +97,10 @@ class Quantizer(nn.Module):
 
     def _squares(self, apart: Tensor) -> tuple[Tensor, Tensor]:
         """(..., d) differences -> the squared norms of their fixed and of their learned dimensions."""
-        return apart[..., : self.fixed].square().sum(-1), apart[..., self.fixed :].square().sum(-1)
+        fixed, learned = apart[..., : self.fixed], apart[..., self.fixed :]
+        return torch.linalg.vector_norm(fixed, dim=-1).square(), torch.linalg.vector_norm(
+            learned, dim=-1
+        ).square()
 
     @torch.no_grad()
     def start_from(self, encoded: Tensor, seed: int) -> None:
@@ -103,7 +110,13 @@ class Quantizer(nn.Module):
         """
         size = self.codebook.shape[0]
         centres = MiniBatchKMeans(
-            size, init="random", n_init=1, batch_size=4096, max_iter=20, random_state=seed
+            size,
+            init="random",
+            n_init=1,
+            batch_size=4096,
+            max_iter=20,
+            random_state=seed,
+            compute_labels=False,
         ).fit(_at_least(encoded, size).cpu().numpy())
         start = torch.zeros_like(self.codebook)
         start[:, : encoded.shape[1]] = torch.from_numpy(centres.cluster_centers_)

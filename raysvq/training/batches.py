@@ -10,9 +10,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysvq.model.network import at
 from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
-from raysvq.training.loader import Columns, EndlessBatches, Position, Source, join
+from raysvq.training.loader import Columns, EndlessBatches, Position, Source
 
 _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # seeds of their own
 
@@ -22,10 +23,10 @@ class Batch:
     """One step's tiles on one rank: normal first, labelled outliers last.
 
     With `positions`, what the step learns from on grids of features, all that is by position is of these
-    alone, as a grid (P, 1); `pixels` are whole.
+    alone, as a grid (P, 1).
     """
 
-    pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them
+    pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them, (B, S, h, w) or (B, S, P, 1)
     outliers: int
     weight: Tensor | None  # (outliers, h, w) marked share of each grid position
     unknown: Tensor | None = None  # (B - outliers,) bool, unlabelled; None: none is
@@ -109,36 +110,49 @@ class Batches:
         return self
 
     def __next__(self) -> Batch:
+        return self._next(self._positions)
+
+    def whole(self) -> Batch:
+        """The next batch, with all positions of its grids."""
+        return self._next(None)
+
+    def _next(self, most: int | None) -> Batch:
         normal = next(self._normal)
         outlier: Columns | None = next(self._outlier) if self._outlier else None
-        weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy()).to(self._device)
-        unknown = normal.pop("unknown", None)
-        pixels = self._inputs(normal if outlier is None else join([normal, outlier]))
+        parts = [self._inputs(part) for part in (normal, outlier) if part is not None]
+        weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy())
         if self._flips:
             draw = np.random.default_rng([*self._seeds, _FLIPS, self._drawn])
             axes = [axis for axis in (-2, -1) if draw.random() < 0.5]
-            pixels = pixels.flip(axes)
+            parts = [part.flip(axes) for part in parts]
             weight = None if weight is None else weight.flip(axes)
-        positions = self._draw_positions(pixels, weight) if "features" in normal else None
-        if positions is not None and weight is not None:
-            weight = weight.flatten(1).gather(1, positions[-len(weight) :])[..., None]
+        positions = None
+        if "features" in normal and most is not None and most < parts[0][0, 0].numel():
+            shares = self._draw_positions(parts, most, weight)
+            parts = [at(part, share) for part, share in zip(parts, shares, strict=True)]
+            weight = None if weight is None else weight.flatten(1).gather(1, shares[-1])[..., None]
+            positions = torch.cat(shares).to(self._device)
         self._drawn += 1
-        unlabelled = None if unknown is None else torch.from_numpy(unknown).to(self._device)
-        return Batch(pixels, self._outliers, weight, unlabelled, positions)
+        return Batch(
+            torch.cat(parts).to(self._device).float(),
+            self._outliers,
+            None if weight is None else weight.to(self._device),
+            torch.from_numpy(normal["unknown"]).to(self._device) if "unknown" in normal else None,
+            positions,
+        )
 
-    def _draw_positions(self, features: Tensor, weight: Tensor | None) -> Tensor | None:
-        count = features.shape[-2] * features.shape[-1]
-        if count <= self._positions:
-            return None
+    def _draw_positions(self, parts: list[Tensor], most: int, weight: Tensor | None) -> list[Tensor]:
+        """For each of the parts, (B, most) of its positions."""
         rng = np.random.default_rng([*self._seeds, _POSITIONS, self._drawn])
-        keys = rng.random((len(features), count))
+        keys = rng.random((sum(map(len, parts)), parts[0][0, 0].numel()))
         if weight is not None:
-            keys[-len(weight) :] += (weight.flatten(1) > 0).cpu().numpy()
-        return torch.from_numpy(largest(keys, self._positions)).to(self._device)
+            keys[-len(weight) :] += (weight.flatten(1) > 0).numpy()
+        return list(torch.from_numpy(largest(keys, most)).split([len(part) for part in parts]))
 
     def _inputs(self, columns: Columns) -> Tensor:
+        """(B, C, H, W), or (B, S, h, w) still in float16."""
         if "features" in columns:
-            return torch.from_numpy(columns["features"]).to(self._device).float()
+            return torch.from_numpy(columns["features"]).movedim(-1, 1)
         return to_model_input(columns["tile"], self._device)
 
 

@@ -205,6 +205,8 @@ def _mix(pieces: list[Columns], rng: np.random.Generator) -> Columns:
 
 def join(parts: list[Columns]) -> Columns:
     """Rows of one after those of another; columns of the first."""
+    if len(parts) == 1:
+        return dict(parts[0])
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

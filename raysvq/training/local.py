@@ -31,7 +31,7 @@ def train_in_process(
     """Train on tiles held in memory, as `raysvq.training.launch.train` does with one worker.
 
     Args:
-        normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, S, h, w)
+        normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, h, w, S)
             float16, what the stem gives for them.
         outlier: the same, features with those of copies, and `weight` (T, h, w) float32, the marked
             share of each grid position.
@@ -50,7 +50,7 @@ def train_in_process(
             could be read.
     """
     tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None, "features" in normal)
-    place = Place(_device(settings))
+    place = Place(local_device(settings))
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = sorted(folder.glob("step-*"))
@@ -80,7 +80,8 @@ def _checkpoint(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}"
 
 
-def _device(settings: Settings) -> torch.device:
+def local_device(settings: Settings) -> torch.device:
+    """What this process trains on, by `training.device`."""
     wanted = settings.training.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"

@@ -120,9 +120,9 @@ def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:
-    yield next(batches)
+    yield batches.whole()
     while batches.position.normal.epoch == 0:
-        yield next(batches)
+        yield batches.whole()
 
 
 def _some(encoded: Tensor, count: int) -> Tensor:

@@ -14,13 +14,13 @@ _AT_ONCE = 16  # tiles
 
 
 def stemmed(source: Source, model: SSVQVAE) -> Source:
-    """Rows with `features` (S, h, w) float16, of the model's stem, in place of `tile`."""
+    """Rows with `features` (h, w, S) float16, of the model's stem, in place of `tile`."""
 
     def read() -> Iterator[Columns]:
         for part in pieces(source, _AT_ONCE):
             with torch.inference_mode():
                 pixels = to_model_input(part.pop("tile"), model.mean.device)
-                features = model.stem(pixels).half().cpu().numpy()
+                features = model.stem(pixels).half().movedim(1, -1).cpu().contiguous().numpy()
             yield part | {"features": features}  # outside, as the mode would hold for who takes it
 
     return read

@@ -35,7 +35,7 @@ class Shot:
     image: ValidationImage
     drawing: tuple[int, ...] | None = None  # seed of the defect to draw on it
     tiling: Tiling | None = None  # of a whole image whose
-    features: npt.NDArray[np.float16] | None = None  # (S, h, w) are known
+    features: npt.NDArray[np.float16] | None = None  # (h, w, S) are known
 
     def read(self, max_pixels: int) -> bytes:
         """The file, the same every time."""
@@ -60,7 +60,7 @@ class Prepared:
                 judged.append(Judged(shot.image, scorer(shot.read(scorer.settings.scoring.max_pixels))))
                 continue
             with torch.inference_mode():
-                features = torch.from_numpy(shot.features.astype(np.float32)).to(scorer.device)
+                features = torch.from_numpy(shot.features).to(scorer.device).float().movedim(-1, 0)
                 anomaly_map = scorer.model.distance_map_stemmed(features[None]).cpu().numpy()
             judged.append(Judged(shot.image, scorer.result(shot.tiling, [anomaly_map])))
         return judged
@@ -119,7 +119,8 @@ def _readable(
 def _with_features(shot: Shot, model: SSVQVAE, settings: Settings) -> Shot:
     tiling, tile = load_tiles(shot.read(settings.scoring.max_pixels), settings.tiles, settings.scoring)
     with torch.inference_mode():
-        features = model.stem(to_model_input(tile, torch.device("cpu")))[0].half().numpy()
+        stemmed = model.stem(to_model_input(tile, torch.device("cpu")))[0].half()
+        features = stemmed.movedim(0, -1).contiguous().numpy()
     return Shot(shot.image, shot.drawing, tiling, features)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.features import FeatureEncoder
-from raysvq.model.network import SSVQVAE, position_statistics
+from raysvq.model.network import SSVQVAE, at, position_statistics
 from raysvq.model.objective import tile_losses
 from raysvq.model.precision import bfloat16_distances
 from raysvq.model.stem import Stem
@@ -116,14 +116,15 @@ def test_a_pass_over_some_positions_finds_there_what_one_over_all_finds(
 ) -> None:
     positions = torch.stack([torch.randperm(64)[:10] for _ in normals])
     with torch.no_grad():
-        every, some = model(model.stem(normals)), model(model.stem(normals), positions)
+        stemmed = model.stem(normals)
+        every, some = model(stemmed), model(at(stemmed, positions), positions)
     for found, of in (
         (some.encoded, every.encoded),
         (some.quantized.nearest, every.quantized.nearest),
         (some.reconstruction, every.reconstruction),
         (some.quantized.distances[:, None], every.quantized.distances[:, None]),
     ):
-        expected = torch.stack([grid.flatten(1)[:, at] for grid, at in zip(of, positions, strict=True)])
+        expected = torch.stack([grid.flatten(1)[:, row] for grid, row in zip(of, positions, strict=True)])
         torch.testing.assert_close(found[..., 0], expected)
 
 

@@ -125,7 +125,7 @@ def test_other_workers_go_on_at_the_same_share_of_the_epoch() -> None:
 def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Build) -> None:
     marked = np.zeros((5, 4, 4), np.float32)
     marked[:, 1, 2], marked[:, 3, 0] = 0.5, 0.01
-    features = np.arange(16, dtype=np.float16).reshape(1, 1, 4, 4).repeat(5, axis=0)
+    features = np.arange(16, dtype=np.float16).reshape(1, 4, 4, 1).repeat(5, axis=0)
     stream = _batches(
         small(training={"positions": 6, "flips": False}),
         {"features": features.repeat(4, axis=0)},
@@ -134,8 +134,8 @@ def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Bu
     drawn: list[list[int]] = []
     for _ in range(10):
         batch = next(stream)
-        assert batch.pixels.shape[-2:] == (4, 4)  # the network thins, as its statistics are by position
         assert batch.positions is not None
+        assert torch.equal(batch.pixels, batch.positions[:, None, :, None].float())
         assert batch.weight is not None
         assert batch.positions.shape == (8, 6)
         assert batch.weight.shape == (batch.outliers, 6, 1)
@@ -152,8 +152,11 @@ def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Bu
 
 
 def test_small_grids_and_pixels_are_taken_whole(small: Build) -> None:
-    features = np.zeros((20, 1, 4, 4), np.float16)
+    features = np.zeros((20, 4, 4, 1), np.float16)
     settings = small(training={"positions": 16})
     assert next(_batches(settings, {"features": features})).positions is None
+    thinned = _batches(small(training={"positions": 2}), {"features": features})
+    assert thinned.whole().pixels.shape == (8, 1, 4, 4)
+    assert next(thinned).pixels.shape == (8, 1, 2, 1)
     few = small(training={"positions": 2})
     assert next(_batches(few, {"tile": _tiles(20)})).positions is None

@@ -69,13 +69,13 @@ def test_features_take_the_place_of_tiles_row_by_row(model: SSVQVAE) -> None:
     columns = _scratched(20, 0)
     source = stemmed(in_memory(columns), model)
     with torch.no_grad():
-        by_hand = model.stem(to_model_input(columns["tile"], torch.device("cpu"))).half().numpy()
+        by_hand = model.stem(to_model_input(columns["tile"], torch.device("cpu"))).half().movedim(1, -1)
     for _ in range(2):
         parts = list(source())
         assert all(set(part) == {"features", "weight"} for part in parts)
         found = np.concatenate([part["features"] for part in parts])
         assert found.dtype == np.float16
-        np.testing.assert_allclose(found, by_hand, rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(found, by_hand.numpy(), rtol=2e-3, atol=2e-3)
         assert np.array_equal(np.concatenate([part["weight"] for part in parts]), columns["weight"])
 
 
@@ -83,7 +83,8 @@ def test_who_takes_the_rows_can_learn_from_them(model: SSVQVAE) -> None:
     for part in stemmed(in_memory(_stripes(20, 0)), model)():
         assert not torch.is_inference_mode_enabled()
         model.zero_grad()
-        model(torch.from_numpy(part["features"]).float()).encoded.square().mean().backward()
+        features = torch.from_numpy(part["features"]).float().movedim(-1, 1)
+        model(features).encoded.square().mean().backward()
         assert all(parameter.grad is not None for parameter in model.encoder.parameters())
 
 
