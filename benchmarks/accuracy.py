@@ -11,7 +11,8 @@ that takes no labels is trained once a seed and measured on the test images of e
 
 Figures are those of `raysvq evaluate`, mean and standard deviation over the seeds; tile AUROC is taken on
 tiles of 64 x 64 pixels, anomalous where 5 % are marked, for every method. `train s` is from manifest to
-model, `score ms` from file to map, of one image, both in CPU time.
+model, `score ms` from file to map, of one image: in CPU time, or where a GPU computes (`training.device`), in
+time of the clock, which grows with whatever else runs there.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         complete(jobs, records, Manifests(arguments.data, Path(folder)))
     found = finished(jobs, records)
-    print(f"\n{hardware()}\n{table(found)}")
+    print(f"\n{hardware(jobs[0].settings)}\n{table(found)}")
     if arguments.plot:
         plot(found, arguments.plot)
 

@@ -35,7 +35,7 @@ class DeepSAD(PixelNetwork):
             if isinstance(layer, nn.Conv2d):
                 layer.register_parameter("bias", None)  # a bias could map everything to c
         self.centre: Tensor
-        self.register_buffer("centre", torch.zeros(settings.model.embedding_dim))
+        self.register_buffer("centre", self.mean.new_zeros(settings.model.embedding_dim))
 
     def pretraining_loss(self, tiles: Tensor, outliers: int) -> Tensor:
         """Mean squared reconstruction error of all tiles."""

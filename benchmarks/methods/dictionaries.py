@@ -20,6 +20,7 @@ from raysvq.model.quantizer import Quantizer, nearest_codes
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
+from raysvq.training.local import local_device
 
 Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
 
@@ -32,14 +33,15 @@ _BATCH = 8
 class Dictionary(nn.Module):
     """Frozen features, and entries among them."""
 
-    def __init__(self, normals: np.ndarray, choose: Choose) -> None:
+    def __init__(self, normals: np.ndarray, choose: Choose, device: torch.device) -> None:
         """Fit mean and deviation of each channel on (N, H, W, 3) normal images, then choose entries."""
         super().__init__()
         self.stem = Stem()
         self.stem.load(None)
+        self.stem.to(device)
         parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
         with torch.inference_mode():
-            stemmed = torch.cat([self.stem(to_model_input(part, torch.device("cpu"))) for part in parts])
+            stemmed = torch.cat([self.stem(to_model_input(part, device)) for part in parts])
         self.mean, self.std = statistics(stemmed)
         self.entries = choose(((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
@@ -56,7 +58,7 @@ def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:
     def centres(positions: Tensor) -> Tensor:
         quantizer = Quantizer(CENTRES, positions.shape[1], "ema", decay=0.99, revive_below=0.0)
         quantizer.start_from(_some(positions, _POSITIONS, settings), settings.training.seed)
-        return quantizer.codebook
+        return quantizer.codebook.to(positions.device)
 
     return _fit(manifest, settings, centres)
 
@@ -67,8 +69,9 @@ def fit_memory_bank(manifest: str, settings: Settings) -> ImageScorer:
 
 
 def _fit(manifest: str, settings: Settings, choose: Choose) -> ImageScorer:
-    dictionary = Dictionary(read_samples(manifest, settings).normal["tile"], choose)
-    return ImageScorer(dictionary, settings, settings.scoring)
+    device = local_device(settings)
+    dictionary = Dictionary(read_samples(manifest, settings).normal["tile"], choose, device)
+    return ImageScorer(dictionary, settings, settings.scoring, device)
 
 
 def _some(positions: Tensor, most: int, settings: Settings) -> Tensor:

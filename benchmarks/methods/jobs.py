@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from benchmarks.hardware import processor
+from benchmarks.hardware import accelerator, clock, processor
 from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
 from benchmarks.methods.records import Run, run_digest
 from benchmarks.methods.registry import METHODS
 from raysvq.errors import TrainingError
 from raysvq.settings import Settings
+from raysvq.training.local import local_device
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,16 @@ def run(job: Job, levels: Sequence[Level], manifests: Manifests) -> Iterator[Run
     method = METHODS[job.method]
     learns = levels[0] if method.uses_labels else NO_LABELS
     manifest = manifests(job.set_name, learns, job.seed)
-    started = time.process_time()
+    now = clock(local_device(job.settings))
+    started = now()
     try:
         scorer = method.fit(manifest, job.settings)
     except TrainingError as error:
         for level in levels:
             yield _run(job, level) | {"problem": str(error)}
         return
-    seconds = time.process_time() - started
-    results, milliseconds = score_test(scorer, manifest)
+    seconds = now() - started
+    results, milliseconds = score_test(scorer, manifest, now)
     times = {"train_s": round(seconds, 1), "score_ms": round(milliseconds, 2)}
     for level in levels:
         found = measure(results, manifests(job.set_name, level, job.seed))
@@ -79,10 +80,11 @@ def _run(job: Job, level: Level) -> Run:
         "seed": job.seed,
         "digest": job.digest(level),
         "steps": job.settings.training.steps,
-        "hardware": hardware(),
+        "hardware": hardware(job.settings),
     }
 
 
-def hardware() -> str:
-    """CPU model, cores, version of PyTorch."""
-    return f"{processor()}, 1 thread, torch {torch.__version__}"
+def hardware(settings: Settings) -> str:
+    """CPU model, cores, the GPU if one computes, version of PyTorch."""
+    computing = [processor(), "1 thread", *accelerator(local_device(settings)), f"torch {torch.__version__}"]
+    return ", ".join(computing)

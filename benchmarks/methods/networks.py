@@ -19,6 +19,8 @@ from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
 from raysvq.training.batches import Batches, Place
+from raysvq.training.fit import training_precision
+from raysvq.training.local import local_device
 from raysvq.training.samples import Samples
 from raysvq.training.schedule import best_step, learning_rate, next_stop, out_of_patience
 from raysvq.training.start import START_PIXELS
@@ -42,6 +44,7 @@ class PixelNetwork(nn.Module):
         mean, std = statistics(pixels)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.to(mean.device)
 
     def standardise(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> zero mean and unit deviation on normal tiles."""
@@ -61,26 +64,28 @@ def first_normals(samples: Samples, settings: Settings) -> Tensor:
     count = -(-START_PIXELS["pixels"] // settings.tiles.size**2)
     tiles = samples.normal["tile"]
     chosen = np.random.default_rng(settings.training.seed).permutation(len(tiles))[:count]
-    return to_model_input(tiles[chosen], torch.device("cpu"))
+    return to_model_input(tiles[chosen], local_device(settings))
 
 
 def fit(
     network: PixelNetwork, loss: Loss, samples: Samples, settings: Settings, weight_decay: float = 0.0
 ) -> Iterator[int]:
-    """Adam with raysvq's batches, flips and pace; yields the step wherever raysvq would validate.
+    """Adam with raysvq's batches, flips, pace and precision; yields the step wherever raysvq would validate.
 
     Raises:
         TrainingError: the loss is not finite.
     """
-    training = settings.training
+    training, device = settings.training, network.mean.device
+    half = training_precision(training, device) == "bfloat16"
     optimiser = torch.optim.Adam(network.parameters(), weight_decay=weight_decay)
-    batches = Batches(training, tiles(samples, training), Place(torch.device("cpu")))
+    batches = Batches(training, tiles(samples, training), Place(device))
     for step in range(training.steps):
         network.train()
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, training)
         batch = next(batches)
-        value = loss(network.standardise(batch.pixels), batch.outliers)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            value = loss(network.standardise(batch.pixels), batch.outliers)
         if not torch.isfinite(value):
             raise TrainingError(f"the loss is {float(value)} at step {step + 1}")
         optimiser.zero_grad()
@@ -93,7 +98,7 @@ def fit(
 
 def keep_best(network: PixelNetwork, course: Iterator[int], manifest: str, settings: Settings) -> ImageScorer:
     """Run a training to its end, or out of patience; score with what validated best, as raysvq chooses it."""
-    scorer = ImageScorer(network, settings, settings.scoring)
+    scorer = ImageScorer(network, settings, settings.scoring, network.mean.device)
     images = validation_images(manifest, settings.training.validation_images)
     contents = [read_bytes(image.uri) for image in images]
     anomalous = np.array([image.anomalous for image in images])

@@ -17,4 +17,4 @@ def fit_ss_vq_vae(manifest: str, settings: Settings) -> ImageScorer:
     images = validation_images(manifest, settings.training.validation_images)
     judge = partial(validate, images=images)
     model, _ = train_in_process(settings, samples.normal, samples.outlier, judge, Aloud().say)
-    return ImageScorer(model, settings, settings.scoring)
+    return ImageScorer(model, settings, settings.scoring, model.mean.device)
