@@ -33,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.hardware import accelerator, processor
 from benchmarks.roofline import Call, Ceilings, busy_s, flops_of, layer_bytes, measure_ceilings, median_s
@@ -153,7 +153,8 @@ def _as_scored(call: Call) -> Call:
 
 
 def _compiled(found: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return torch.compile(lambda pixels: found(pixels))  # which takes functions alone
+    torch.compiler.reset()
+    return torch.compile(lambda pixels: found(pixels), dynamic=False)  # which takes functions alone
 
 
 def _from_host(case: Case, precision: Precision) -> dict[str, tuple[Call, int]]:
@@ -174,20 +175,21 @@ def train(case: Case, compiled: bool) -> Iterator[Row]:
     """Steps."""
     usual = case.settings.training.batch_size
     for size, precision in itertools.product([usual, len(case.tiles)], PRECISIONS):
-        if compiled and size == usual:
-            continue
         batch = _batch(case, size)
-        model = copy.deepcopy(case.model)
         wanted = case.settings.training.model_copy(update={"precision": precision})
         settings = case.settings.model_copy(update={"training": wanted})
-        network: nn.Module | None = torch.compile(model) if compiled else None  # type: ignore[assignment]
-        trainer = Trainer(model, make_optimiser(model, settings), settings, Progress(), network=network)
+        model, counted = copy.deepcopy(case.model), copy.deepcopy(case.model)
+        if compiled:
+            torch.compiler.reset()  # or a limit on variants is met, and sizes are taken for variable
+            model.compile(dynamic=False)
+        trainer, counter = (
+            Trainer(each, make_optimiser(each, settings), settings, Progress()) for each in (model, counted)
+        )
         run = partial(_run, trainer, batch)
         row = case.row("train", "compiled" if compiled else "", precision, size, run, _STEPS)
-        plain = Trainer(model, make_optimiser(model, settings), settings, Progress())
-        flops = flops_of(partial(plain.run, itertools.repeat(batch), 1))
-        once = partial(model, batch.pixels, batch.positions)
-        layers = layer_bytes(model, once, _WIDTHS[precision])
+        flops = flops_of(partial(counter.run, itertools.repeat(batch), 1))
+        once = partial(counted, batch.pixels, batch.positions)
+        layers = layer_bytes(counted, once, _WIDTHS[precision])
         learning = sum(value.nbytes for value in model.parameters() if value.requires_grad)
         fewest = batch.pixels.nbytes + 6 * learning  # weights and two moments are read and written
         unit = "tf32" if precision == "float32" else "bfloat16"
