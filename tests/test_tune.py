@@ -87,6 +87,7 @@ def test_a_sweep_leaves_a_leaderboard_the_best_settings_and_their_model(
     assert "codebook_size" in (tmp_path / "report.html").read_text()
     printed = capsys.readouterr().out
     assert "6/6  trial" in printed
+    assert f"taking the model of trial {best.number}" in printed
     assert "defaults" in printed
     with pytest.raises(DataError, match="already holds a model"):
         _sweep(manifest, config, tmp_path)
@@ -199,7 +200,7 @@ def test_a_sweep_goes_on_between_its_model_and_the_alias(
         raise StorageError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("raysvq.tuning.sweep.promote", refuse)
+        patch.setattr("raysvq.tuning.crown.promote", refuse)
         patch.setattr("raysvq.tuning.sweep.choose", lambda trials: (trials[taken], ""))
         with pytest.raises(StorageError):
             _sweep(manifest, config, tmp_path, "tuning.trials=2")
@@ -221,6 +222,10 @@ def test_a_sweep_that_goes_on_measures_trials_against_those_that_have_ended(
             _sweep(manifest, config, tmp_path, *options)
     before = {file.name: json.loads(file.read_bytes()) for file in tmp_path.glob("_sweep/*/trial-*.json")}
     assert len(before) == 5
+    finished = [(told["figure"], name) for name, told in before.items() if "train_s" in told]
+    best = min(name for figure, name in finished if figure == max(finished)[0])
+    kept = {folder.name for folder in tmp_path.glob("_sweep/*/model-*")}
+    assert kept == {"model-00000", best.removesuffix(".json").replace("trial", "model")}
     next(tmp_path.glob("_sweep/*/trial-00003.json")).unlink()
     remembered: list[int] = []
     monkeypatch.setattr(KeepFirst, "remember", lambda _, number, told: remembered.append(number))

@@ -78,11 +78,17 @@ def make_bundle(
     history: dict[str, Any],
 ) -> Bundle:
     """Name and date a freshly trained model."""
-    weights = hashlib.sha256(safetensors.torch.save(_weights(model))).hexdigest()
+    digest_of_weights = hashlib.sha256(weights(model)).hexdigest()
     now = datetime.now(UTC)
-    version = f"{now:%Y%m%d-%H%M%S}-{weights[:8]}"
     return Bundle(
-        model, settings, reference, training, history, weights, version, now.isoformat(timespec="seconds")
+        model,
+        settings,
+        reference,
+        training,
+        history,
+        digest_of_weights,
+        f"{now:%Y%m%d-%H%M%S}-{digest_of_weights[:8]}",
+        now.isoformat(timespec="seconds"),
     )
 
 
@@ -92,7 +98,7 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
     Raises:
         StorageError: the folder may not be written.
     """
-    write_bytes(join(folder, "weights.safetensors"), safetensors.torch.save(_weights(bundle.model)))
+    write_bytes(join(folder, "weights.safetensors"), weights(bundle.model))
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
     write_bytes(join(folder, "bundle.json"), json.dumps(bundle.summary(), indent=2).encode())
 
@@ -105,7 +111,7 @@ def load_bundle(folder: str) -> Bundle:
     """
     try:
         summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
-        weights = read_bytes(join(folder, "weights.safetensors"))
+        stored = read_bytes(join(folder, "weights.safetensors"))
         history = json.loads(read_bytes(join(folder, "history.json")))
     except FileNotFoundError as error:
         raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
@@ -114,11 +120,11 @@ def load_bundle(folder: str) -> Bundle:
     if summary.get("format") != FORMAT:
         raise BundleError(f"model bundle {folder}: format {summary.get('format')}, expected {FORMAT}")
     try:
-        if hashlib.sha256(weights).hexdigest() != summary["model_digest"]:
+        if hashlib.sha256(stored).hexdigest() != summary["model_digest"]:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
         settings = parse_settings(summary["settings"])
         model = SSVQVAE(settings)
-        model.load_state_dict(safetensors.torch.load(weights))
+        model.load_state_dict(safetensors.torch.load(stored))
         reference = Reference(**summary["reference"])
         return Bundle(
             model.eval(),
@@ -134,5 +140,7 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
 
 
-def _weights(model: SSVQVAE) -> dict[str, Any]:
-    return {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+def weights(model: SSVQVAE) -> bytes:
+    """A model's weights and buffers as safetensors."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    return safetensors.torch.save(state)

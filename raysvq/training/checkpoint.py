@@ -35,6 +35,18 @@ class Progress:
     validation: dict[str, Any] = field(default_factory=dict)  # scores, labels, pixel threshold
     precision: str = "float32"  # of encoder and decoder
 
+    def text(self) -> str:
+        """As JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def parse(text: str) -> Progress:
+        """The inverse of `text`."""
+        values = json.loads(text)
+        position = values.pop("position")
+        places = {name: Position(**position[name]) for name in ("normal", "outlier")}
+        return Progress(position=DataPosition(position["batches"], **places), **values)
+
 
 def save_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
@@ -43,7 +55,7 @@ def save_checkpoint(
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     safetensors.torch.save_file(state, folder / _MODEL)
     safetensors.torch.save_file(_flatten(optimiser), folder / _OPTIMISER)
-    (folder / _PROGRESS).write_text(json.dumps(asdict(progress)))
+    (folder / _PROGRESS).write_text(progress.text())
 
 
 def load_model(folder: Path, model: nn.Module) -> None:
@@ -62,10 +74,7 @@ def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
 
 def load_progress(folder: Path) -> Progress:
     """Read where the run stood."""
-    values = json.loads((folder / _PROGRESS).read_text())
-    position = values.pop("position")
-    places = {name: Position(**position[name]) for name in ("normal", "outlier")}
-    return Progress(position=DataPosition(position["batches"], **places), **values)
+    return Progress.parse((folder / _PROGRESS).read_text())
 
 
 def save_random(folder: Path, rank: int, device: torch.device) -> None:

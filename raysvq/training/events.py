@@ -10,7 +10,9 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
-NAME = "events.out.tfevents.raysvq"
+from raysvq.storage import join, write_bytes
+
+LOGS, NAME = "logs", "events.out.tfevents.raysvq"
 _TAGS = {
     "loss": "loss/total",
     "normal": "loss/normal",
@@ -24,6 +26,11 @@ _TAGS = {
     "perplexity": "codebook/perplexity",
     "validation_auroc": "validation/auroc",
 }
+
+
+def write_events(history: list[dict[str, Any]], model: str) -> None:
+    """Write the event file of a history into the folder of its model, in place of an earlier one."""
+    write_bytes(join(model, LOGS, NAME), event_file(history))
 
 
 def event_file(history: list[dict[str, Any]]) -> bytes:

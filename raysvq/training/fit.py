@@ -19,6 +19,7 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.batches import Batch
 from raysvq.training.checkpoint import Progress
+from raysvq.training.finish import require_normals
 from raysvq.training.record import Pace, pace_line, validation_line
 from raysvq.training.schedule import learning_rate, next_stop, out_of_patience
 
@@ -44,11 +45,7 @@ def fit(trainer: Trainer, batches: Iterator[Batch], validate: Validate, report: 
         trainer.run(batches, next_stop(progress.step, settings.training))
         trainer.model.eval()
         outcome = validate(scorer)
-        if all(outcome["anomalous"]):
-            raise TrainingError(
-                "no normal validation image could be read, and the threshold is fitted on them;"
-                f" {len(outcome['unreadable'])} failed, such as {outcome['unreadable'][:1]}"
-            )
+        require_normals(outcome)
         trainer.close_interval(outcome)
         report()
 

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 import ray.data
 import ray.train
@@ -20,16 +19,15 @@ from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError
-from raysvq.evaluation.threshold import fit_threshold
-from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
+from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
 from raysvq.training.checkpoint import Progress, load_model, load_progress
+from raysvq.training.finish import finish
 from raysvq.training.plan import WorkerPlan, plan_workers
-from raysvq.training.record import summarise
 from raysvq.training.samples import require_marked
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.training.worker import train_on_worker
@@ -44,7 +42,6 @@ _FREE: Any = {
     "ray": True,
     "training": {"workers", "min_workers", "max_failures"},
 }
-_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 def train(manifest: str, out: str, settings: Settings) -> Bundle:
@@ -87,7 +84,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
             "validation": images,
             "outlier_tiles": outliers,
             "threads": plan.threads,
-            "logs": join(out, "logs"),
+            "out": out,
             "relay": voice,
         }
         name = run_name(manifest, settings)
@@ -95,16 +92,10 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     model, progress = _best(result, settings)
     summary = training_set | {
         "outlier_tiles": outliers,
-        "steps": history[-1]["step"],
-        "best_step": progress.step,
-        "workers": progress.workers,
         "device": "cuda" if plan.use_gpu else "cpu",
-        "precision": progress.precision,
-        **summarise(history, settings.training.batch_size),
         "seconds": round(time.monotonic() - started, 1),
     }
-    curves = {"history": history, "codebook_usage": progress.codebook_usage}
-    bundle = make_bundle(model, settings, _reference(progress, settings), summary, curves)
+    bundle = finish(model, settings, progress, history, summary)
     save_bundle(bundle, out)
     remove_folder(folder)
     return bundle
@@ -237,28 +228,6 @@ def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progre
     with checkpoint.as_directory() as folder:
         load_model(Path(folder), model)
         return model.eval(), load_progress(Path(folder))
-
-
-def _reference(progress: Progress, settings: Settings) -> Reference:
-    """Thresholds and normal scores, from validation alone."""
-    outcome = progress.validation
-    scores = np.array(outcome["image_scores"], np.float32)
-    anomalous = np.array(outcome["anomalous"], bool)
-    threshold = fit_threshold(scores, anomalous, settings.anomaly.threshold_quantile)
-    normals = scores[~anomalous]
-    return Reference(
-        image_threshold=threshold.value,
-        threshold_rule=threshold.rule,
-        pixel_threshold=outcome["pixel_threshold"],
-        normal_scores={str(level): float(np.quantile(normals, level)) for level in _QUANTILES},
-        validation={
-            "normal": int((~anomalous).sum()),
-            "anomalous": int(anomalous.sum()),
-            "auroc": outcome["auroc"],
-            "unreadable": outcome["unreadable"],
-        },
-        bfloat16_deviation=outcome["bfloat16_deviation"],
-    )
 
 
 def run_name(manifest: str, settings: Settings) -> str:

@@ -38,8 +38,8 @@ def best_step(history: list[dict[str, Any]]) -> int:
 
 
 def out_of_patience(history: list[dict[str, Any]], patience: int | None) -> bool:
-    """Whether the last `patience` validations brought no better AUROC than there was before them."""
-    aurocs = [row["validation_auroc"] for row in history]
-    if patience is None or not aurocs or None in aurocs:
+    """Whether the last `patience` validations with an AUROC brought no better one than those before."""
+    aurocs = [row["validation_auroc"] for row in history if row["validation_auroc"] is not None]
+    if patience is None or not aurocs:
         return False
     return len(aurocs) - 1 - aurocs.index(max(aurocs)) >= patience

@@ -17,10 +17,10 @@ from torch import nn
 from raysvq.errors import TrainingError
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import parse_settings
-from raysvq.storage import configure, join, write_bytes
+from raysvq.storage import configure
 from raysvq.training.batches import Batches, Place, Tiles
 from raysvq.training.checkpoint import Progress
-from raysvq.training.events import NAME, event_file
+from raysvq.training.events import write_events
 from raysvq.training.fit import Trainer, fit
 from raysvq.training.loader import BLOCK, Columns, Source
 from raysvq.training.schedule import selection
@@ -53,7 +53,7 @@ def _train(config: dict[str, Any]) -> Progress:
     with _checkpoint() as folder:
         trainer, batches = start(settings, tiles, place, folder, say, _data_parallel)
     score = partial(validate, images=config["validation"], rank=place.rank)
-    fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["logs"]))
+    fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["out"]))
     return trainer.progress
 
 
@@ -82,11 +82,11 @@ def _data_parallel(model: SSVQVAE) -> nn.Module:
     )
 
 
-def _report(trainer: Trainer, batches: Batches, place: Place, logs: str) -> None:
+def _report(trainer: Trainer, batches: Batches, place: Place, out: str) -> None:
     """Hand a checkpoint to Ray Train, a part from each rank; bring the logs up to date."""
     history = trainer.progress.history
     if place.rank == 0:
-        write_bytes(join(logs, NAME), event_file(history))
+        write_events(history, out)
     row = history[-1]
     metrics = {"step": row["step"], "selection": selection(row)}
     with tempfile.TemporaryDirectory() as folder:

@@ -47,10 +47,9 @@ class Course:
         self._validations: list[_Validation] = []  # of the training that runs
 
     @property
-    def patience(self) -> int | None:
-        """As `training.patience`, in validations as often as these."""
-        own = self._training.patience
-        return own and own * -(-self._own // self.every)
+    def keeps(self) -> bool:
+        """Whether the training would by itself have validated, and might keep, what was validated last."""
+        return self._is_own(self._validations[-1].step)
 
     def begin_training(self) -> None:
         """From here on the time counts."""

@@ -55,7 +55,7 @@ class Leaderboard:
 
 
 def trial_of(
-    number: int, point: Point, limits: TuningSettings, told: dict[str, Any] | None, lost: str
+    number: int, point: Point, limits: TuningSettings, told: Mapping[str, Any] | None, lost: str
 ) -> Trial:
     """A trial as it ended.
 

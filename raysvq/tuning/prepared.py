@@ -50,6 +50,7 @@ class Prepared:
     """Training tiles and validation images, or what the stem gives for them."""
 
     samples: Samples
+    outlier_tiles: int  # without copies
     shots: list[Shot]
 
     def judge(self, scorer: ImageScorer) -> list[Judged]:
@@ -90,14 +91,15 @@ def prepare(manifest: str, settings: Settings, metric: str, voice: Voice) -> Pre
     images = validation_images(manifest, settings.training.validation_images)
     drawn_on = settings.training.seed if metric == SYNTHETIC_AUROC else None
     shots = list(_readable(images, settings, drawn_on, voice))
+    outlier_tiles = 0 if samples.outlier is None else len(samples.outlier["tile"])
     if settings.model.encoder != "features":
-        return Prepared(samples, shots)
+        return Prepared(samples, outlier_tiles, shots)
     model = SSVQVAE(settings)
     model.load_stem()
     samples = _stemmed(samples, model, settings.training)
     if settings.tiles.mode == "whole":
         shots = [_with_features(shot, model, settings) for shot in shots]
-    return Prepared(samples, shots)
+    return Prepared(samples, outlier_tiles, shots)
 
 
 def _readable(

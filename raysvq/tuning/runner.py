@@ -16,8 +16,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from raysvq.settings import Settings
 from raysvq.tuning.course import all_looks, told_within
-from raysvq.tuning.leaderboard import short
-from raysvq.tuning.records import Records
+from raysvq.tuning.leaderboard import Trial, ranked, short, trial_of
 from raysvq.tuning.space import Point
 from raysvq.tuning.trial import Common, run_trial
 from raysvq.watchdog import watchdog
@@ -60,7 +59,7 @@ def run_trials(
         tune.with_parameters(run_trial, common=common, prepared=prepared), resources
     )
     with tempfile.TemporaryDirectory() as folder, watchdog("word from a trial", _QUIET_S) as alive:
-        watch = _Watch(points, common.records, len(points) - len(missing), alive)
+        watch = _Watch(points, common, known, alive)
         Tuner(
             trainable,
             param_space={"number": tune.grid_search(missing)},
@@ -123,11 +122,22 @@ class KeepFirst(AsyncHyperBandScheduler):
 
 
 class _Watch(Callback):
-    """Notes trials that were stopped and those that failed, and says a line for each that ends."""
+    """Notes trials that were stopped and those that failed, and says a line for each that ends.
 
-    def __init__(self, points: Sequence[Point], records: Records, ended: int, alive: threading.Event) -> None:
+    Of the models, those of the defaults and of the best trial so far stay: one of them will be taken.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        common: Common,
+        known: Mapping[int, Mapping[str, Any]],
+        alive: threading.Event,
+    ) -> None:
         self.failed: dict[int, str] = {}
-        self._points, self._records, self.ended, self._alive = points, records, ended, alive
+        self.ended = len(known)
+        self._points, self._common, self._alive = points, common, alive
+        self._trials = {number: self._trial(number, told) for number, told in known.items()}
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
@@ -137,7 +147,8 @@ class _Watch(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         told, number = trial.last_result, trial.config["number"]
         if "train_s" not in told and not told["problem"]:
-            self._records.write(number, told)
+            self._common.records.write(number, told)
+        self._forget_beaten(number, told)
         self._say(number, told["problem"] or f"{told['figure']:.4f}  {told['seconds']:.0f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -148,6 +159,17 @@ class _Watch(Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Ray Tune pickles it to go on from; nothing goes on from that."""
         return {}
+
+    def _trial(self, number: int, told: Mapping[str, Any]) -> Trial:
+        limits = self._common.plans[number].settings.tuning
+        return trial_of(number, self._points[number], limits, told, "")
+
+    def _forget_beaten(self, number: int, told: Mapping[str, Any]) -> None:
+        before = {0, *(one.number for one in ranked(list(self._trials.values()))[:1])}
+        self._trials[number] = self._trial(number, told)
+        best = ranked(list(self._trials.values()))[0].number
+        for beaten in {number, *before} - {0, best}:
+            self._common.kept.remove(beaten)
 
     def _say(self, number: int, outcome: str) -> None:
         self.ended += 1

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+import torch
 
+from raysvq.cluster import Capacity
 from raysvq.errors import RaysvqError
 from raysvq.relay import Voice
 from raysvq.settings import Settings
@@ -18,12 +20,14 @@ _LOST = 10  # times that a node may be lost while it makes one
 
 
 def share(
-    common: Common, plans: Sequence[Plan], at_once: int, voice: Voice
+    common: Common, plans: Sequence[Plan], capacity: Capacity, voice: Voice
 ) -> dict[str, list[ray.ObjectRef[Any]]]:
-    """What trials train on, by key, a reference each; so many are made at once, in the trials' order."""
+    """What trials train on, by key, a reference each; made in the trials' order, one at a time a machine."""
     # Without a CPU of its own: trials wait for it on theirs, also when a lost node takes it along.
     load = ray.remote(num_cpus=0, max_retries=_LOST, num_returns=2, scheduling_strategy="SPREAD")(_load)
     made: dict[str, list[ray.ObjectRef[Any]]] = {}
+    at_once = len(capacity.nodes)
+    threads = min(int(node.cpus) for node in capacity.nodes if node.cpus >= 1)
     turns: list[Any] = [None] * at_once
     for plan in plans:
         if plan.settings.training.workers > 1:
@@ -32,16 +36,17 @@ def share(
             if key not in made:
                 turn = len(made) % at_once
                 wanted = (common.manifests[number], plan.settings, common.metric, common.storage)
-                references: Any = load.remote(*wanted, voice, turns[turn])
+                references: Any = load.remote(*wanted, threads, voice, turns[turn])
                 data, turns[turn] = references
                 made[key] = [data]
     return made
 
 
 def _load(
-    manifest: str, settings: Settings, metric: str, storage: Any, voice: Voice, _turn: None
+    manifest: str, settings: Settings, metric: str, storage: Any, threads: int, voice: Voice, _turn: None
 ) -> tuple[Prepared | Exception, None]:
     """What cannot be read is told to the trials, and does not keep the next from being made."""
+    torch.set_num_threads(threads)  # whoever has the CPUs waits for this
     configure(storage)
     try:
         return prepare(manifest, settings, metric, voice), None

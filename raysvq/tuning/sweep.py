@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import yaml
 
 from raysvq.cluster import Capacity, connect
 from raysvq.errors import DataError, SettingsError
 from raysvq.lease import lease
-from raysvq.model.alias import is_alias, promote
-from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.alias import is_alias
+from raysvq.model.bundle import Bundle
 from raysvq.relay import Voice, relay
-from raysvq.settings import Settings, digest
+from raysvq.settings import Settings
 from raysvq.storage import (
     canonical,
     configure,
@@ -25,11 +23,12 @@ from raysvq.storage import (
     join,
     remove_folder,
     require_writable,
-    write_bytes,
 )
-from raysvq.training.launch import require_trainable, run_name, train
+from raysvq.training.launch import require_trainable, run_name
 from raysvq.training.validation import validation_images
+from raysvq.tuning.crown import CHAMPION, MODEL, crown
 from raysvq.tuning.judging import metric_of
+from raysvq.tuning.kept import Kept
 from raysvq.tuning.leaderboard import (
     FINISHED,
     STOPPED,
@@ -51,8 +50,6 @@ from raysvq.tuning.space import Point, parse_space
 from raysvq.tuning.splits import redraw, with_all_outliers
 from raysvq.tuning.trial import Common, Plan
 
-CHAMPION = "champion"
-MODEL = "model"
 _STATE = "_sweep"
 
 
@@ -95,18 +92,19 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
     require_writable(out)
     capacity = connect(settings.ray)
     slots = plan_trials(chosen, capacity, metric)
+    resources = _resources(chosen, capacity)
     with lease(out, name) as require_held:
         _require_unfinished(out, state)  # another run may just have ended
         final = _final_manifest(manifest, state, settings)
         for one in {(data_key(one), one.training.patience): one for one in chosen}.values():
             require_trainable(final, one)
         with relay() as voice:
-            trials = _run(manifest, state, chosen, points, metric, slots, capacity, voice)
+            trials = _run(manifest, state, chosen, points, metric, slots, resources, capacity, voice)
         names = tuple(parameter.name for parameter in space.parameters)
         board = Leaderboard(metric, names, settings, tuple(ranked(trials)))
         require_held()
         best = _report(board, out)
-        bundle = _crown(final, out, chosen[best.number], require_held)
+        bundle = crown(final, out, best.number, chosen[best.number], Kept(state), resources, require_held)
         remove_folder(join(out, _STATE))
     return Sweep(board, best, chosen[best.number], bundle, out)
 
@@ -141,6 +139,7 @@ def _run(
     points: Sequence[Point],
     metric: str,
     slots: int,
+    resources: dict[str, float],
     capacity: Capacity,
     voice: Voice,
 ) -> list[Trial]:
@@ -153,11 +152,11 @@ def _run(
     missing = [plan for number, plan in enumerate(plans) if number not in known]
     if known:
         voice.say(f"going on with a sweep, {len(known)} of its trials have ended")
-    common = Common(plans, metric, manifests, state, records, base.storage)
-    prepared = share(common, missing, len(capacity.nodes), voice)
+    common = Common(plans, metric, manifests, records, Kept(state), base.storage)
+    prepared = share(common, missing, capacity, voice)
     voice.say(_announce(points, metric, slots, len(prepared), base))
     started = time.monotonic()
-    failed = run_trials(common, prepared, points, known, _resources(chosen, capacity), slots)
+    failed = run_trials(common, prepared, points, known, resources, slots)
     known |= records.known(number for number in range(len(plans)) if number not in known)
     voice.say(f"searched in {time.monotonic() - started:.0f} s")
     return [
@@ -180,25 +179,10 @@ def _report(board: Leaderboard, out: str) -> Trial:
     if first.status not in (FINISHED, STOPPED):
         raise SettingsError(f"no trial can be taken; the best one: {first.problem}")
     best, why = choose(board.trials)
-    lines = [table(board), why, f"training trial {best.number}"]
+    lines = [table(board), why]
     print("\n".join(line for line in lines if line), flush=True)
     write_report(board, best, why, join(out, "report.html"))
     return best
-
-
-def _crown(manifest: str, out: str, settings: Settings, require_held: Callable[[], None]) -> Bundle:
-    """Write the best settings and train them, if that is not done yet; their model is the champion."""
-    plain = settings.model_dump(mode="json", exclude={"ray", "storage", "tuning"})
-    write_bytes(join(out, "best.yaml"), yaml.safe_dump(plain, sort_keys=False).encode())
-    model = join(out, MODEL)
-    bundle = load_bundle(model) if exists(join(model, "bundle.json")) else None
-    if bundle is not None and digest(bundle.settings) != digest(settings):
-        remove_folder(model)  # of another trial, best before a lost one could be run
-        bundle = None
-    bundle = bundle or train(manifest, model, settings)
-    require_held()
-    promote(f"{out}@{CHAMPION}", model)
-    return bundle
 
 
 def _announce(points: Sequence[Point], metric: str, slots: int, prepared: int, settings: Settings) -> str:

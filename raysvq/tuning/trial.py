@@ -15,13 +15,15 @@ from ray import tune
 from raysvq.errors import DataError, SettingsError, TrainingError, WorkersError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
-from raysvq.settings import Settings, StorageSettings, digest
+from raysvq.settings import Settings, StorageSettings
 from raysvq.storage import configure, exists, join, remove_folder
+from raysvq.training.checkpoint import Progress
 from raysvq.training.launch import train
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import validation_images
 from raysvq.tuning.course import Course
 from raysvq.tuning.judging import figure, image_milliseconds, model_mib, selection
+from raysvq.tuning.kept import Kept
 from raysvq.tuning.prepared import Prepared
 from raysvq.tuning.records import Records
 
@@ -41,9 +43,19 @@ class Common:
     plans: Sequence[Plan]
     metric: str
     manifests: Sequence[str]  # of each repeat
-    folder: str  # of what trials of several workers keep meanwhile
     records: Records
+    kept: Kept
     storage: StorageSettings
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """One training of a trial."""
+
+    scorer: ImageScorer
+    seconds: float
+    progress: Progress | None = None  # None: the model lies where it is kept
+    outlier_tiles: int = 0
 
 
 def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Sequence[Any]]) -> None:
@@ -51,7 +63,8 @@ def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Seq
 
     It was noted if a node was lost between the note and Ray Tune's hearing of it.
 
-    Reports what `Course` tells; at the end also `train_s`, `image_ms` and `model_mib`.
+    Reports what `Course` tells; at the end also `train_s`, `image_ms` and `model_mib`. The model of the first
+    training, on the split as it was given, is kept.
 
     Args:
         prepared: by key, a reference to a `Prepared`, in a list, so that Ray does not fetch it.
@@ -69,16 +82,19 @@ def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Seq
     plan = common.plans[number]
     course = Course(plan.settings)
     one = _over_workers if plan.settings.training.workers > 1 else _in_process
+    trainings: list[_Trained] = []
     try:
         for repeat, key in enumerate(plan.data):
-            scorer, seconds = one(plan.settings, common, course, repeat, prepared.get(key))
-            told = course.end_training(seconds)
+            trained = one(number, plan.settings, common, course, repeat, prepared.get(key))
+            trainings = [*trainings[:1], trained]
+            told = course.end_training(trained.seconds)
             if repeat + 1 < len(plan.data):
                 tune.report(told)
         images = validation_images(common.manifests[0], plan.settings.training.validation_images)
-        told["train_s"] = round(seconds, 1)
-        told["image_ms"] = image_milliseconds(scorer, images)
-        told["model_mib"] = model_mib(scorer.model)
+        told["train_s"] = round(trained.seconds, 1)
+        told["image_ms"] = image_milliseconds(trained.scorer, images)
+        told["model_mib"] = model_mib(trained.scorer.model)
+        _keep(number, trainings[0], plan.settings, common.kept)
     except WorkersError:
         raise
     except (TrainingError, DataError, SettingsError) as error:  # it would fail again
@@ -87,9 +103,27 @@ def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Seq
     tune.report(told)
 
 
+def _keep(number: int, trained: _Trained, settings: Settings, kept: Kept) -> None:
+    """Keep the model, unless the one taken is trained anew."""
+    if settings.tuning.refit:
+        kept.remove(number)
+    elif trained.progress is not None:
+        summary = {
+            "outlier_tiles": trained.outlier_tiles,
+            "device": trained.scorer.device.type,
+            "seconds": round(trained.seconds, 1),
+        }
+        kept.keep(number, trained.scorer.model, trained.progress, summary)
+
+
 def _in_process(
-    settings: Settings, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
-) -> tuple[ImageScorer, float]:
+    number: int,
+    settings: Settings,
+    common: Common,
+    course: Course,
+    repeat: int,
+    prepared: Sequence[Any] | None,
+) -> _Trained:
     """Train in this process. How long that took leaves out the wait for the images of all trials."""
     torch.set_num_threads(1)
     data: Prepared | Exception = ray.get((prepared or ())[0])
@@ -98,19 +132,25 @@ def _in_process(
     course.begin_training()
     started = time.monotonic()
     judge = partial(_judge, data=data, common=common, course=course)
-    watched = {"validate_every": course.every, "patience": course.patience}
-    model, _ = train_in_process(
-        settings.model_copy(update={"training": settings.training.model_copy(update=watched)}),
+    watched = settings.training.model_copy(update={"validate_every": course.every})
+    model, progress = train_in_process(
+        settings.model_copy(update={"training": watched}),
         data.samples.normal,
         data.samples.outlier,
         judge,
         say=None,
     )
-    return ImageScorer(model, settings, settings.scoring), time.monotonic() - started
+    seconds = time.monotonic() - started
+    device = next(model.parameters()).device
+    scorer = ImageScorer(model, settings, settings.scoring, device)
+    return _Trained(scorer, seconds, progress, data.outlier_tiles)
 
 
 def _judge(scorer: ImageScorer, data: Prepared, common: Common, course: Course) -> dict[str, Any]:
-    """As `raysvq.training.validation.validate`, as far as a trial needs it; tells what there is to tell."""
+    """As `raysvq.training.validation.validate`, as far as a trial needs it; tells what there is to tell.
+
+    The model kept, and patience, go by the validations that the training would make by itself.
+    """
     judged = data.judge(scorer)
     auroc = selection(common.metric, judged)
     told = course.validated(figure(common.metric, judged, scorer.settings), auroc)
@@ -119,19 +159,25 @@ def _judge(scorer: ImageScorer, data: Prepared, common: Common, course: Course) 
     return {
         "image_scores": [one.result.image_score for one in judged],
         "anomalous": [one.image.anomalous for one in judged],
-        "auroc": auroc,
+        "auroc": auroc if course.keeps else None,
         "unreadable": [],
     }
 
 
 def _over_workers(
-    settings: Settings, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
-) -> tuple[ImageScorer, float]:
+    number: int,
+    settings: Settings,
+    common: Common,
+    course: Course,
+    repeat: int,
+    prepared: Sequence[Any] | None,
+) -> _Trained:
     """Train as `raysvq train` does, with Ray Train."""
-    out = join(common.folder, f"model-{digest(settings)}-{repeat}")
+    out = common.kept.place(number) if repeat == 0 else f"{common.kept.place(number)}-{repeat}"
     whole = exists(join(out, "bundle.json"))
     bundle = load_bundle(out) if whole else train(common.manifests[repeat], out, settings)
     for row in bundle.history["history"]:
         course.validated(row["validation_auroc"], row["validation_auroc"])
-    remove_folder(out)
-    return ImageScorer(bundle.model, settings, settings.scoring), float(bundle.training["seconds"])
+    if repeat > 0:
+        remove_folder(out)
+    return _Trained(ImageScorer(bundle.model, settings, settings.scoring), float(bundle.training["seconds"]))

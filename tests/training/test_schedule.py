@@ -60,6 +60,8 @@ def test_the_best_of_equals_is_the_later_one_and_without_outliers_the_last() -> 
         ([0.6, 0.5, 0.7], 2, False),
         ([0.6, 0.5, 0.4, 0.3], None, False),
         ([None, None, None], 1, False),
+        ([0.6, None, None], 1, False),
+        ([0.6, None, 0.5], 1, True),
     ],
 )
 def test_patience_ends_after_validations_without_a_better_one(

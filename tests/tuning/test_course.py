@@ -63,11 +63,13 @@ def test_the_figure_is_that_of_the_model_kept(small: Build) -> None:
     assert unlabelled.end_training(1.0)["figure"] == 0.5, "without outliers the last is kept"
 
 
-def test_patience_lasts_as_long_as_in_training(small: Build) -> None:
-    settings = small(training={"steps": 60, "validate_every": 30, "patience": 2})
-    assert Course(settings).every == 10
-    assert Course(settings).patience == 6
-    assert _course(small, {}, steps=60, validate_every=30).patience is None
+def test_a_model_is_kept_where_the_training_would_have_validated_by_itself(small: Build) -> None:
+    course = _course(small, {}, steps=60, validate_every=25)
+    keeps = []
+    for step in range(course.every, 61, course.every):
+        course.validated(0.5, 0.5)
+        keeps.append((step, course.keeps))
+    assert [step for step, kept in keeps if kept] == [25, 50, 60]
 
 
 def test_a_training_out_of_patience_ends_at_the_last_look(small: Build) -> None:

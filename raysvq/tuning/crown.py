@@ -1,0 +1,83 @@
+"""The end of a sweep: the settings taken, their model, and the alias that stands for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import ray
+import yaml
+
+from raysvq.errors import RaysvqError
+from raysvq.model.alias import promote
+from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.settings import Settings, StorageSettings, digest
+from raysvq.storage import configure, exists, join, remove_folder, write_bytes
+from raysvq.training.launch import require_trainable, train
+from raysvq.tuning.kept import Kept
+
+CHAMPION = "champion"
+MODEL = "model"
+
+
+def crown(
+    manifest: str,
+    out: str,
+    number: int,
+    settings: Settings,
+    kept: Kept,
+    resources: Mapping[str, float],
+    require_held: Callable[[], None],
+) -> Bundle:
+    """Write the settings of a trial as `best.yaml`; its model becomes the champion, if it is not yet.
+
+    It is trained anew where it is to learn from other images than in the trial, or none was kept.
+
+    Args:
+        resources: of a trial, as Ray takes them.
+        require_held: raises where another run has taken the folder over.
+    """
+    plain = settings.model_dump(mode="json", exclude={"ray", "storage", "tuning"})
+    write_bytes(join(out, "best.yaml"), yaml.safe_dump(plain, sort_keys=False).encode())
+    model = join(out, MODEL)
+    if exists(join(model, "bundle.json")) and digest(load_bundle(model).settings) != digest(settings):
+        remove_folder(model)  # of another trial, best before a lost one could be run
+    if not exists(join(model, "bundle.json")):
+        if settings.tuning.refit or not kept.has(number):
+            print(f"training with the settings of trial {number}", flush=True)
+            train(manifest, model, settings)
+        else:
+            print(f"taking the model of trial {number}", flush=True)
+            _take(manifest, model, number, settings, kept, resources)
+    require_held()
+    promote(f"{out}@{CHAMPION}", model)
+    return load_bundle(model)
+
+
+def _take(
+    manifest: str, out: str, number: int, settings: Settings, kept: Kept, resources: Mapping[str, float]
+) -> None:
+    summary, _ = require_trainable(manifest, settings)
+    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(_make_bundle)
+    problem = ray.get(task.remote(kept, number, manifest, settings, settings.storage, summary, out))
+    if problem is not None:
+        raise problem
+
+
+def _make_bundle(
+    kept: Kept,
+    number: int,
+    manifest: str,
+    settings: Settings,
+    storage: StorageSettings,
+    summary: dict[str, Any],
+    out: str,
+) -> RaysvqError | OSError | None:
+    """Ray would hand an exception on with a page of its own."""
+    configure(storage)
+    try:
+        kept.make_bundle(number, manifest, settings, summary, out)
+    except (RaysvqError, OSError) as error:
+        return error
+    return None
