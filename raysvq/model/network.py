@@ -158,7 +158,7 @@ def at(grid: Tensor, positions: Tensor) -> Tensor:
     """
     rows = grid.movedim(1, -1).flatten(1, 2)
     first = torch.arange(len(grid), device=grid.device)[:, None] * rows.shape[1]
-    found = rows.flatten(0, 1).index_select(0, (first + positions).flatten())
+    found = rows.flatten(0, 1).contiguous().index_select(0, (first + positions).flatten())
     return found.view(*positions.shape, -1).movedim(-1, 1)[..., None]
 
 

@@ -87,7 +87,7 @@ class Trainer:
         self.settings = settings
         self.progress = progress
         self.say = say
-        self.network = network or model
+        self.network = model if network is None else network
         self.device = model.mean.device
         self.used = torch.zeros_like(model.quantizer.counts)
         self.losses: dict[str, float | None] = {}
