@@ -95,6 +95,11 @@ def result_of(reference: Any) -> Any:
 
 
 def _join(address: str) -> None:
+    if address.startswith("ray://"):
+        raise SettingsError(
+            f"setting `ray.address`: {address} is Ray Client, which cannot drive these jobs; expected `auto`"
+            " or HOST:PORT on a machine of the cluster; from elsewhere `ray job submit` takes them there"
+        )
     where = urlsplit(address if "://" in address else f"//{address}")
     try:
         if where.hostname and where.port:  # Ray itself would try for a quarter of an hour

@@ -10,6 +10,11 @@ from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
 
+def test_ray_client_is_refused() -> None:
+    with pytest.raises(SettingsError, match=r"`ray.address`: ray://head:10001 is Ray Client"):
+        connect(RaySettings(address="ray://head:10001"))
+
+
 def test_an_object_store_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import ray.data
-from ray.data.expressions import Expr, col
+from ray.data.expressions import col
 
+from raysvq.data.manifest import select
 from raysvq.evaluation.masks import MaskReader
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
@@ -39,7 +40,9 @@ def normal_tiles(manifest: str, settings: Settings, voice: Voice) -> ray.data.Da
     wanted = (col("split") == TRAIN) & (col("label") == NORMAL)
     if settings.training.unlabelled:
         wanted = wanted | (col("label") == UNKNOWN)
-    return _stream(manifest, wanted, normal_cutter(settings, voice))
+    fs, path = filesystem(manifest)
+    rows = ray.data.read_parquet(path, filesystem=fs).select_columns(["uri", "split", "label"])
+    return _cut(rows.filter(expr=wanted), normal_cutter(settings, voice))
 
 
 def outlier_tiles(manifest: str, settings: Settings, cell: int, voice: Voice) -> ray.data.Dataset:
@@ -48,19 +51,14 @@ def outlier_tiles(manifest: str, settings: Settings, cell: int, voice: Voice) ->
     Rows hold `tile` as above and `weight` (size / cell, size / cell) float32: the marked share of
     each grid position; all ones where an image has no mask, which only whole-image mode can use.
     """
-    wanted = (col("split") == TRAIN) & (col("label") == ANOMALOUS)
-    return _stream(manifest, wanted, outlier_cutter(settings, cell, voice))
+    # They are few, and read here: Ray's readers of Parquet end with the machine that they are on.
+    rows = select(manifest, split=TRAIN, label=ANOMALOUS).select(["uri", "mask_uri"])
+    return _cut(ray.data.from_arrow(rows), outlier_cutter(settings, cell, voice))
 
 
-def _stream(manifest: str, wanted: Expr, cutter: Cutter) -> ray.data.Dataset:
-    fs, path = filesystem(manifest)
-    rows = (
-        ray.data.read_parquet(path, filesystem=fs)
-        .select_columns(["uri", "mask_uri", "split", "label"])
-        .filter(expr=wanted)
-        .repartition(target_num_rows_per_block=IMAGES_PER_BLOCK)
-    )
-    return rows.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
+def _cut(rows: ray.data.Dataset, cutter: Cutter) -> ray.data.Dataset:
+    blocks = rows.repartition(target_num_rows_per_block=IMAGES_PER_BLOCK)
+    return blocks.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
 
 
 def normal_cutter(settings: Settings, voice: Voice) -> Cutter:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import ray
 import yaml
 
-from raysvq.errors import RaysvqError
+from raysvq.cluster import result_of
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.settings import Settings, StorageSettings, digest
+from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, remove_folder, write_bytes
 from raysvq.training.launch import require_trainable, train
 from raysvq.tuning.kept import Kept
@@ -57,27 +56,10 @@ def crown(
 def _take(
     manifest: str, out: str, number: int, settings: Settings, kept: Kept, resources: Mapping[str, float]
 ) -> None:
+    def make_bundle() -> None:
+        configure(settings.storage)
+        kept.make_bundle(number, manifest, settings, summary, out)
+
     summary, _ = require_trainable(manifest, settings)
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    task: Any = ray.remote(num_cpus=cpus, num_gpus=gpus)(_make_bundle)
-    problem = ray.get(task.remote(kept, number, manifest, settings, settings.storage, summary, out))
-    if problem is not None:
-        raise problem
-
-
-def _make_bundle(
-    kept: Kept,
-    number: int,
-    manifest: str,
-    settings: Settings,
-    storage: StorageSettings,
-    summary: dict[str, Any],
-    out: str,
-) -> RaysvqError | OSError | None:
-    """Ray would hand an exception on with a page of its own."""
-    configure(storage)
-    try:
-        kept.make_bundle(number, manifest, settings, summary, out)
-    except (RaysvqError, OSError) as error:
-        return error
-    return None
+    result_of(ray.remote(num_cpus=cpus, num_gpus=gpus)(make_bundle).remote())
