@@ -11,12 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
+import torch
 import yaml
 
 from devtools.trials import running_trials
@@ -27,8 +29,12 @@ from raysvq.imaging.sample import write_sample
 from raysvq.lease import lease
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
+from raysvq.relay import relay
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.storage import list_objects, read_bytes
+from raysvq.training.local import train_in_process
+from raysvq.training.samples import training_samples
+from raysvq.training.validation import validate, validation_images
 from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED
 from raysvq.tuning.runner import KeepFirst
 from raysvq.tuning.space import parse_space
@@ -215,7 +221,7 @@ def test_a_sweep_goes_on_between_its_model_and_the_alias(
 def test_a_sweep_that_goes_on_measures_trials_against_those_that_have_ended(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["tuning.trials=5", "tuning.stop_early=true"]
+    options = ["tuning.trials=5", "tuning.stop_early=true", "training.validate_every=20"]
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
         with pytest.raises(KeyboardInterrupt):
@@ -236,6 +242,22 @@ def test_a_sweep_that_goes_on_measures_trials_against_those_that_have_ended(
         if trial.number != 3:
             assert trial.status == (FINISHED if "train_s" in told else STOPPED)
             assert (trial.figure, trial.seconds) == (told["figure"], told["seconds"])
+    _assert_as_trained_without_looks(found, manifest)
+
+
+def _assert_as_trained_without_looks(found: Sweep, manifest: str) -> None:
+    """The champion is what training keeps by itself."""
+    settings = found.settings
+    assert found.chosen.status == FINISHED
+    with relay() as voice:
+        samples = training_samples(manifest, settings, voice)
+    judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
+    model, progress = train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
+    assert [row["step"] for row in progress.history] == [20, 40]
+    assert found.bundle.training["best_step"] == progress.step
+    assert found.bundle.reference.validation["auroc"] == progress.validation["auroc"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(found.bundle.model.state_dict()[name], value), name
 
 
 def test_a_sweep_that_is_interrupted_keeps_what_it_has_for_the_next_command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -124,13 +125,16 @@ class ImageScorer:
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
         parts = []
-        # GPUs would round the factors of convolutions to ten bits, and score otherwise than CPUs do.
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), exact_convolutions():
             for start in range(0, len(tiles), batch):
                 pixels = to_model_input(tiles[start : start + batch], self.device)
                 parts.append(self._distance_map(pixels).float().cpu().numpy())
         return np.concatenate(parts)
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Within it GPUs score as CPUs do; else they would round the factors of convolutions to ten bits."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def _or_error(call: Callable[[S], T], argument: S) -> T | DecodeError:

@@ -109,7 +109,8 @@ class Course:
 
 
 def _between_validations(training: TrainingSettings) -> int:
-    """Steps, so few that each look finds a new validation, and so that a training's own are among them."""
+    """Steps, so that a training's own are among them and, where that can be, each look finds a new one."""
     own, most = training.validate_every, -(-training.steps // LOOKS)
     least = -(-own // most)
-    return next((own // parts for parts in range(least, 2 * least + 1) if own % parts == 0), most)
+    fallback = own if own < training.steps else most
+    return next((own // parts for parts in range(least, 2 * least + 1) if own % parts == 0), fallback)

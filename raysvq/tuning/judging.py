@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +86,9 @@ def selection(metric: str, judged: Sequence[Judged]) -> float | None:
 
 
 def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -> float | None:
-    """CPU time from file to score, per image; None where none can be read."""
+    """Time of one CPU from file to score, per image, wherever the model is; None where none can be read."""
+    if scorer.device.type != "cpu":
+        scorer = ImageScorer(copy.deepcopy(scorer.model), scorer.settings, scorer.scoring)
     scored, started = 0, time.process_time()
     for image in images[:_TIMED]:
         try:

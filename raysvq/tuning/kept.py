@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import safetensors.torch
-import torch
 
 from raysvq.model.bundle import load_bundle, save_bundle, weights
 from raysvq.model.network import SSVQVAE
@@ -17,6 +16,7 @@ from raysvq.storage import exists, join, read_bytes, remove_folder, write_bytes
 from raysvq.training.checkpoint import Progress
 from raysvq.training.events import write_events
 from raysvq.training.finish import finish, require_normals
+from raysvq.training.local import local_device
 from raysvq.training.validation import validate, validation_images
 
 _WEIGHTS, _STATE = "weights.safetensors", "state.json"
@@ -74,11 +74,11 @@ class Kept:
             state = json.loads(read_bytes(join(place, _STATE)))
             model = SSVQVAE(settings)
             model.load_state_dict(safetensors.torch.load(read_bytes(join(place, _WEIGHTS))))
-            device = "cuda" if torch.cuda.is_available() else "cpu"
             images = validation_images(manifest, settings.training.validation_images)
-            outcome = validate(ImageScorer(model, settings, settings.scoring, device), images)
+            scorer = ImageScorer(model, settings, settings.scoring, local_device(settings))
+            outcome = validate(scorer, images)
             require_normals(outcome)
             progress = replace(Progress.parse(state["progress"]), validation=outcome)
             bundle = finish(model, settings, progress, progress.history, summary | state["summary"])
-        save_bundle(bundle, out)
         write_events(bundle.history["history"], out)
+        save_bundle(bundle, out)

@@ -26,7 +26,7 @@ def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> 
                 "setting `training.unlabelled`: trials train on labelled images alone; leave it out of the"
                 " sweep, and train with it afterwards"
             )
-        plan_workers(one.training, capacity)  # the best one is trained with Ray Train
+        plan_workers(one.training, capacity)  # a refit is trained with Ray Train
     several = [one.training for one in chosen if one.training.workers > 1]
     if several:
         if len(several) < len(chosen):

@@ -14,7 +14,7 @@ from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
 from raysvq.model.network import SSVQVAE
-from raysvq.model.scorer import ImageScorer, to_model_input
+from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.relay import Voice
 from raysvq.settings import Settings, TrainingSettings, digest
 from raysvq.storage import read_bytes
@@ -60,7 +60,7 @@ class Prepared:
             if shot.features is None or shot.tiling is None:
                 judged.append(Judged(shot.image, scorer(shot.read(scorer.settings.scoring.max_pixels))))
                 continue
-            with torch.inference_mode():
+            with torch.inference_mode(), exact_convolutions():
                 features = torch.from_numpy(shot.features).to(scorer.device).float().movedim(-1, 0)
                 anomaly_map = scorer.model.distance_map_stemmed(features[None]).cpu().numpy()
             judged.append(Judged(shot.image, scorer.result(shot.tiling, [anomaly_map])))

@@ -6,6 +6,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from raysvq.errors import StorageError
 from raysvq.settings import Settings
 from raysvq.tuning.course import all_looks, told_within
 from raysvq.tuning.leaderboard import Trial, ranked, short, trial_of
@@ -138,6 +140,7 @@ class _Watch(Callback):
         self.ended = len(known)
         self._points, self._common, self._alive = points, common, alive
         self._trials = {number: self._trial(number, told) for number, told in known.items()}
+        self._forget(set(self._trials))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
@@ -148,7 +151,9 @@ class _Watch(Callback):
         told, number = trial.last_result, trial.config["number"]
         if "train_s" not in told and not told["problem"]:
             self._common.records.write(number, told)
-        self._forget_beaten(number, told)
+        before = self._best()
+        self._trials[number] = self._trial(number, told)
+        self._forget({number, *before})
         self._say(number, told["problem"] or f"{told['figure']:.4f}  {told['seconds']:.0f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -164,12 +169,13 @@ class _Watch(Callback):
         limits = self._common.plans[number].settings.tuning
         return trial_of(number, self._points[number], limits, told, "")
 
-    def _forget_beaten(self, number: int, told: Mapping[str, Any]) -> None:
-        before = {0, *(one.number for one in ranked(list(self._trials.values()))[:1])}
-        self._trials[number] = self._trial(number, told)
-        best = ranked(list(self._trials.values()))[0].number
-        for beaten in {number, *before} - {0, best}:
-            self._common.kept.remove(beaten)
+    def _best(self) -> set[int]:
+        return {one.number for one in ranked(list(self._trials.values()))[:1]}
+
+    def _forget(self, numbers: set[int]) -> None:
+        for beaten in numbers - {0} - self._best():
+            with suppress(StorageError):  # takes room until the end, when all of them are removed
+                self._common.kept.remove(beaten)
 
     def _say(self, number: int, outcome: str) -> None:
         self.ended += 1

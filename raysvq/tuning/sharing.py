@@ -36,7 +36,8 @@ def share(
             if key not in made:
                 turn = len(made) % at_once
                 wanted = (common.manifests[number], plan.settings, common.metric, common.storage)
-                references: Any = load.remote(*wanted, threads, voice, turns[turn])
+                alone = len(made) < at_once  # trials that have a CPU wait for these
+                references: Any = load.remote(*wanted, threads if alone else 1, voice, turns[turn])
                 data, turns[turn] = references
                 made[key] = [data]
     return made
@@ -46,7 +47,7 @@ def _load(
     manifest: str, settings: Settings, metric: str, storage: Any, threads: int, voice: Voice, _turn: None
 ) -> tuple[Prepared | Exception, None]:
     """What cannot be read is told to the trials, and does not keep the next from being made."""
-    torch.set_num_threads(threads)  # whoever has the CPUs waits for this
+    torch.set_num_threads(threads)
     configure(storage)
     try:
         return prepare(manifest, settings, metric, voice), None

@@ -65,7 +65,7 @@ class Sweep:
 
 
 def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
-    """Search, write `leaderboard.parquet`, `report.html` and `best.yaml`, train the best as `out@champion`.
+    """Search, write `leaderboard.parquet`, `report.html` and `best.yaml`; the best model is `out@champion`.
 
     A sweep that was interrupted goes on when it is started again with the same arguments: no trial
     that has ended runs again.
@@ -94,6 +94,7 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
     slots = plan_trials(chosen, capacity, metric)
     resources = _resources(chosen, capacity)
     with lease(out, name) as require_held:
+        _remove_ended(out)
         _require_unfinished(out, state)  # another run may just have ended
         final = _final_manifest(manifest, state, settings)
         for one in {(data_key(one), one.training.patience): one for one in chosen}.values():
@@ -112,9 +113,15 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
 def _require_unfinished(out: str, state: str) -> None:
     """Refuse a folder with a model, unless this sweep made it and was interrupted before the alias."""
     model = join(out, MODEL)
-    ended = is_alias(f"{out}@{CHAMPION}", model) or not exists(state)
-    if ended and exists(join(model, "bundle.json")):
+    if exists(join(model, "bundle.json")) and not exists(state):
         raise DataError(f"{model} already holds a model; choose another --out, or remove it")
+
+
+def _remove_ended(out: str) -> None:
+    """Do what is left of a sweep that ended but for its last deed."""
+    model, state = join(out, MODEL), join(out, _STATE)
+    if exists(join(model, "bundle.json")) and exists(state) and is_alias(f"{out}@{CHAMPION}", model):
+        remove_folder(state)
 
 
 def _name(manifest: str, base: Settings, points: Sequence[Point], metric: str) -> str:
@@ -126,7 +133,7 @@ def _name(manifest: str, base: Settings, points: Sequence[Point], metric: str) -
 
 
 def _final_manifest(manifest: str, state: str, settings: Settings) -> str:
-    """What the best settings are trained on."""
+    """What the model taken has learnt from."""
     if not settings.tuning.refit:
         return manifest
     return with_all_outliers(manifest, join(state, "refit-manifest.parquet"))

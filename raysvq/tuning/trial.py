@@ -173,11 +173,12 @@ def _over_workers(
     prepared: Sequence[Any] | None,
 ) -> _Trained:
     """Train as `raysvq train` does, with Ray Train."""
-    out = common.kept.place(number) if repeat == 0 else f"{common.kept.place(number)}-{repeat}"
+    place = common.kept.place(number)
+    out = join(place, f"repeat-{repeat}") if repeat else place
     whole = exists(join(out, "bundle.json"))
     bundle = load_bundle(out) if whole else train(common.manifests[repeat], out, settings)
     for row in bundle.history["history"]:
         course.validated(row["validation_auroc"], row["validation_auroc"])
-    if repeat > 0:
+    if repeat:
         remove_folder(out)
     return _Trained(ImageScorer(bundle.model, settings, settings.scoring), float(bundle.training["seconds"]))

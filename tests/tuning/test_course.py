@@ -63,13 +63,25 @@ def test_the_figure_is_that_of_the_model_kept(small: Build) -> None:
     assert unlabelled.end_training(1.0)["figure"] == 0.5, "without outliers the last is kept"
 
 
-def test_a_model_is_kept_where_the_training_would_have_validated_by_itself(small: Build) -> None:
-    course = _course(small, {}, steps=60, validate_every=25)
+@pytest.mark.parametrize(
+    ("steps", "own", "kept"),
+    [
+        (60, 25, [25, 50, 60]),
+        (700, 175, [175, 350, 525, 700]),
+        (900, 233, [233, 466, 699, 900]),
+        (60, 61, [60]),
+    ],
+)
+def test_a_model_is_kept_where_the_training_would_have_validated_by_itself(
+    small: Build, steps: int, own: int, kept: list[int]
+) -> None:
+    course = _course(small, {}, steps=steps, validate_every=own)
     keeps = []
-    for step in range(course.every, 61, course.every):
+    for number in range(-(-steps // course.every)):
         course.validated(0.5, 0.5)
-        keeps.append((step, course.keeps))
-    assert [step for step, kept in keeps if kept] == [25, 50, 60]
+        if course.keeps:
+            keeps.append(min((number + 1) * course.every, steps))
+    assert keeps == kept
 
 
 def test_a_training_out_of_patience_ends_at_the_last_look(small: Build) -> None:

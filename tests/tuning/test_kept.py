@@ -16,6 +16,7 @@ from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import load_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
+from raysvq.storage import exists, remove_file
 from raysvq.training.checkpoint import Progress
 from raysvq.training.local import train_in_process
 from raysvq.training.samples import training_samples
@@ -78,15 +79,18 @@ def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
 
 
 def test_only_whole_models_count_and_what_is_not_there_can_be_forgotten(
-    trained: tuple[SSVQVAE, Progress], tmp_path: Path
+    trained: tuple[SSVQVAE, Progress], place: str
 ) -> None:
-    kept = Kept(str(tmp_path))
+    kept = Kept(place)
     kept.remove(1)
     kept.keep(1, *trained, {})
-    (tmp_path / "model-00001" / "state.json").unlink()
+    kept.keep(2, *trained, {})
+    remove_file(f"{place}/model-00001/state.json")
     assert not kept.has(1)
+    assert kept.has(2)
     kept.remove(1)
-    assert not list(tmp_path.iterdir())
+    assert not exists(f"{place}/model-00001")
+    assert kept.has(2)
 
 
 def test_a_model_that_no_normal_image_can_validate_is_no_bundle(
