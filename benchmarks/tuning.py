@@ -4,7 +4,7 @@ Run: python -m benchmarks.tuning [--parts reuse cluster merit proxy] [--data FOL
      [--json FILE]
 
     reuse    `raysvq tune` with --trials trainings beside as many `raysvq train`, one after the other, with
-             the settings of those trials; whole commands, Ray's start and the best training of `tune` too.
+             the settings of those trials; whole commands, Ray's start too.
     cluster  a sweep on three nodes of one CPU each, simulated on this machine. Between the start of the first
              trial and the end of the last: the share of the machine's CPUs in use, and the share of the
              cluster's places that held a trial at work.
