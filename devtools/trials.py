@@ -7,10 +7,10 @@ import contextlib
 import psutil
 
 
-def running_trials() -> list[psutil.Process]:
-    """Below this process."""
+def running_trials(driver: psutil.Process | None = None) -> list[psutil.Process]:
+    """Below a process; None: this one."""
     found = []
-    for child in psutil.Process().children(recursive=True):
+    for child in (driver or psutil.Process()).children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has just ended
             if any(name in "".join(child.cmdline()) for name in ("run_trial", "ImplicitFunc")):
                 found.append(child)

@@ -164,11 +164,12 @@ def test_a_sweep_whose_driver_is_killed_goes_on(
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for("trials that have ended", lambda: len(records(tmp_path)) >= 2)
-        family = psutil.Process(process.pid).children(recursive=True)
+        trials = running_trials(psutil.Process(process.pid))
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    psutil.wait_procs(family, WAIT_S)
+    assert trials
+    psutil.wait_procs(trials, WAIT_S)
     before = records(tmp_path)
     assert 2 <= len(before) < 6
     at_the_end: dict[str, int] = {}
@@ -198,23 +199,19 @@ def test_a_sweep_in_a_store_goes_on_from_there(
     assert not any("/_sweep/" in found.uri for found in list_objects(out))
 
 
-@pytest.mark.parametrize("taken", [0, 1], ids=["same", "another"])
 def test_a_sweep_goes_on_between_its_model_and_the_alias(
-    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: str) -> None:
         raise StorageError("the store is away")
 
     with monkeypatch.context() as patch:
         patch.setattr("raysvq.tuning.crown.promote", refuse)
-        patch.setattr("raysvq.tuning.sweep.choose", lambda trials: (trials[taken], ""))
         with pytest.raises(StorageError):
             _sweep(manifest, config, tmp_path, "tuning.trials=2")
     trained = load_bundle(f"{tmp_path}/model").model_digest
     found = _sweep(manifest, config, tmp_path, "tuning.trials=2")
-    assert (found.bundle.model_digest == trained) == (taken == 0)
-    assert found.bundle.settings.model_dump() == found.settings.model_dump()
-    assert load_bundle(f"{tmp_path}/model").model_digest == found.bundle.model_digest
+    assert found.bundle.model_digest == trained
     assert resolve(f"{tmp_path}@champion") == f"{tmp_path}/model"
 
 

@@ -33,7 +33,7 @@ def test_it_is_trained_with_the_settings_taken(
     kept = Kept(str(tmp_path / "state"))
     if refit:
         save_bundle(_bundle(settings), kept.place(5))
-    save_bundle(_bundle(small()), str(tmp_path / "model"))  # of a trial that was best before
+    save_bundle(_bundle(small()), str(tmp_path / "model"))  # of a trial that was the best before
     trained: list[tuple[str, str]] = []
 
     def train(manifest: str, out: str, settings: Settings) -> None:
