@@ -51,7 +51,8 @@ def tile_losses(output: Output, beta: float) -> Parts:
     codebook = output.quantized.squares / encoded.shape[1]
     if nearest.requires_grad:
         codebook = (encoded.detach() - nearest).square().mean(1)
-    commitment = (encoded - nearest.detach())[:, output.fixed :].square().mean(1)
+    learned = slice(output.fixed, None)
+    commitment = (encoded[:, learned] - nearest.detach()[:, learned]).square().mean(1)
     errors = (output.reconstruction.float() - output.target.float()).square().mean(1)
     rows, columns = codebook.shape[1:]
     cell = (errors.shape[1] // rows, errors.shape[2] // columns)

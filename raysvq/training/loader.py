@@ -23,6 +23,7 @@ Source = Callable[[], Iterator[Columns]]  # a pass over all rows, in the same or
 
 BLOCK = 256  # rows asked of a source at once
 _SHUFFLE_BYTES = 64 * 2**20  # pool from which streamed tiles are drawn
+_DRAWN_BYTES = 2**20  # copied at once from rows in memory: what stays in a processor's caches
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,9 @@ def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:
 def _drawn(rows: Columns, rng: np.random.Generator) -> Iterator[Columns]:
     """An epoch over rows held in memory."""
     order = rng.permutation(_rows(rows))
-    for start in range(0, len(order), BLOCK):
-        yield _take(rows, order[start : start + BLOCK])
+    at_once = max(1, _DRAWN_BYTES * len(order) // _bytes(rows))
+    for start in range(0, len(order), at_once):
+        yield _take(rows, order[start : start + at_once])
 
 
 def _shuffled(pieces: Iterator[Columns], rng: np.random.Generator) -> Iterator[Columns]:
