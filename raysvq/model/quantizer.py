@@ -22,9 +22,7 @@ _LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the 
 class Quantized:
     """What the codebook makes of a grid of encodings."""
 
-    quantize: (
-        Tensor  # (B, d, h, w) nearest embeddings; gradients of a decoder that learns pass straight through
-    )
+    quantize: Tensor  # (B, d, h, w) nearest embeddings; a learning decoder's gradients pass straight through
     nearest: Tensor  # (B, d, h, w) nearest embeddings; gradients reach a gradient codebook
     indices: Tensor  # (B, h, w) int64
     squares: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂²; no gradient
@@ -97,10 +95,7 @@ class Quantizer(nn.Module):
 
     def _squares(self, apart: Tensor) -> tuple[Tensor, Tensor]:
         """(..., d) differences -> the squared norms of their fixed and of their learned dimensions."""
-        fixed, learned = apart[..., : self.fixed], apart[..., self.fixed :]
-        return torch.linalg.vector_norm(fixed, dim=-1).square(), torch.linalg.vector_norm(
-            learned, dim=-1
-        ).square()
+        return _square_norms(apart[..., : self.fixed]), _square_norms(apart[..., self.fixed :])
 
     @torch.no_grad()
     def start_from(self, encoded: Tensor, seed: int) -> None:
@@ -162,6 +157,10 @@ class Quantizer(nn.Module):
         self.codebook.data[which] = codes
         self.counts[which] = self.counts.mean()
         self.sums[which] = codes * self.counts[which][:, None]
+
+
+def _square_norms(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=-1).square()
 
 
 def nearest_codes(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
