@@ -160,7 +160,8 @@ class Quantizer(nn.Module):
 
 
 def _square_norms(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=-1).square()
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+    return norms.square()
 
 
 def nearest_codes(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
