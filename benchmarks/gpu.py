@@ -41,7 +41,7 @@ from benchmarks.scoring import make_images
 from raysvq.imaging.pixels import open_tiles
 from raysvq.model.network import SSVQVAE, at, cell_size
 from raysvq.model.precision import Precision, bfloat16_distances, relative_deviation
-from raysvq.model.scorer import ImageScorer, to_model_input
+from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.scoring.worker import WHOLE_TOGETHER
 from raysvq.settings import Settings, load_settings
 from raysvq.training.batches import Batch, outliers_a_step
@@ -146,7 +146,7 @@ def _as_scored(call: Call) -> Call:
     """In the modes of `ImageScorer.distances`."""
 
     def run() -> Any:
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with torch.inference_mode(), exact_convolutions():
             return call()
 
     return run

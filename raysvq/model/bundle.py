@@ -15,6 +15,7 @@ from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
+from torch import nn
 
 from raysvq import __version__
 from raysvq.errors import BundleError, SettingsError
@@ -140,7 +141,7 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
 
 
-def weights(model: SSVQVAE) -> bytes:
+def weights(model: nn.Module) -> bytes:
     """A model's weights and buffers as safetensors."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     return safetensors.torch.save(state)

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from raysvq.model.bundle import weights
 from raysvq.training.batches import DataPosition
 from raysvq.training.loader import Position
 
@@ -52,8 +53,7 @@ def save_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
 ) -> None:
     """Write what all ranks share into an existing folder."""
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    safetensors.torch.save_file(state, folder / _MODEL)
+    (folder / _MODEL).write_bytes(weights(model))
     safetensors.torch.save_file(_flatten(optimiser), folder / _OPTIMISER)
     (folder / _PROGRESS).write_text(progress.text())
 

@@ -85,7 +85,7 @@ def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Seq
     trainings: list[_Trained] = []
     try:
         for repeat, key in enumerate(plan.data):
-            trained = one(number, plan.settings, common, course, repeat, prepared.get(key))
+            trained = one(number, common, course, repeat, prepared.get(key))
             trainings = [*trainings[:1], trained]
             told = course.end_training(trained.seconds)
             if repeat + 1 < len(plan.data):
@@ -117,15 +117,11 @@ def _keep(number: int, trained: _Trained, settings: Settings, kept: Kept) -> Non
 
 
 def _in_process(
-    number: int,
-    settings: Settings,
-    common: Common,
-    course: Course,
-    repeat: int,
-    prepared: Sequence[Any] | None,
+    number: int, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
 ) -> _Trained:
     """Train in this process. How long that took leaves out the wait for the images of all trials."""
     torch.set_num_threads(1)
+    settings = common.plans[number].settings
     data: Prepared | Exception = ray.get((prepared or ())[0])
     if isinstance(data, Exception):
         raise data
@@ -141,8 +137,7 @@ def _in_process(
         say=None,
     )
     seconds = time.monotonic() - started
-    device = next(model.parameters()).device
-    scorer = ImageScorer(model, settings, settings.scoring, device)
+    scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)
     return _Trained(scorer, seconds, progress, data.outlier_tiles)
 
 
@@ -165,15 +160,10 @@ def _judge(scorer: ImageScorer, data: Prepared, common: Common, course: Course) 
 
 
 def _over_workers(
-    number: int,
-    settings: Settings,
-    common: Common,
-    course: Course,
-    repeat: int,
-    prepared: Sequence[Any] | None,
+    number: int, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
 ) -> _Trained:
     """Train as `raysvq train` does, with Ray Train."""
-    place = common.kept.place(number)
+    settings, place = common.plans[number].settings, common.kept.place(number)
     out = join(place, f"repeat-{repeat}") if repeat else place
     whole = exists(join(out, "bundle.json"))
     bundle = load_bundle(out) if whole else train(common.manifests[repeat], out, settings)
