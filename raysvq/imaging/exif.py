@@ -6,12 +6,23 @@ What is damaged here never decides whether pixels count: it is left out.
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 
 import numpy as np
 
 from raysvq.imaging.full_scale import Pixels
 
-Tags = dict[int, tuple[int, ...]]
+
+@dataclass(frozen=True)
+class Entry:
+    """A tag's whole numbers."""
+
+    kind: int  # TIFF 6.0, section 2
+    count: int
+    values: tuple[int, ...]  # the first sixteen
+
+
+Tags = dict[int, Entry]
 
 ORIENTATION = 0x0112
 _HEADERS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
@@ -22,7 +33,7 @@ _MOST = 16  # values of a tag
 
 
 def read_tags(content: bytes) -> Tags:
-    """The tags of the first directory that hold whole numbers, up to 16 values each; {} without a directory.
+    """The tags of the first directory that hold whole numbers; {} without a directory.
 
     Classic and BigTIFF, of either byte order.
     """
@@ -38,25 +49,27 @@ def read_tags(content: bytes) -> Tags:
     tags: Tags = {}
     for at in range(first, min(first + count * length, len(content) - length + 1), length):
         tag, kind = struct.unpack_from(order + "HH", content, at)
-        values = _values(content, at + 4, order + (_NUMBERS.get(kind) or ""), big)
-        if values and tag not in tags:
-            tags[tag] = values
+        entry = _entry(content, at, order, kind, big)
+        if entry and tag not in tags:
+            tags[tag] = entry
     return tags
 
 
-def _values(content: bytes, at: int, number: str, big: bool) -> tuple[int, ...]:
-    """What an entry holds, of which the count stands at `at`; () where that cannot be read."""
-    if len(number) < 2:
-        return ()
+def _entry(content: bytes, at: int, order: str, kind: int, big: bool) -> Entry | None:
+    """What the entry at `at` holds; None where that cannot be read, or is no whole number."""
+    number = _NUMBERS.get(kind)
+    if number is None:
+        return None
     offset, inline = ("Q", 8) if big else ("I", 4)
-    (count,) = struct.unpack_from(number[0] + offset, content, at)
-    place = at + inline
-    if count * struct.calcsize(number) > inline:
-        (place,) = struct.unpack_from(number[0] + offset, content, place)
+    (count,) = struct.unpack_from(order + offset, content, at + 4)
+    place = at + 4 + inline
+    if count * struct.calcsize(order + number) > inline:
+        (place,) = struct.unpack_from(order + offset, content, place)
     try:
-        return struct.unpack_from(f"{number[0]}{min(count, _MOST)}{number[1]}", content, place)
+        values = struct.unpack_from(f"{order}{min(count, _MOST)}{number}", content, place)
     except struct.error:
-        return ()
+        return None
+    return Entry(kind, count, values) if values else None
 
 
 def orientation(tags: Tags) -> int:
@@ -64,7 +77,8 @@ def orientation(tags: Tags) -> int:
 
     Any type of whole number counts: some cameras write a byte, or two.
     """
-    value = next((value for value in tags.get(ORIENTATION, ()) if value), 1)
+    entry = tags.get(ORIENTATION)
+    value = next((value for value in entry.values if value), 1) if entry else 1
     return value if 1 <= value <= 8 else 1
 
 

@@ -22,6 +22,7 @@ from raysvq.imaging.rejection import DecodeError
 _LARGEST_BLOCK = 1024  # rows of a strip or tile that is read in bands
 _UNSIGNED = (1, 4)  # SampleFormat; 4 is "undefined"
 _LIBVIPS_BITS, _PACKED_BITS = (1, 2, 4, 8, 16), (10, 12, 14)
+_SHORT = 3  # a tag's type
 _OLD_JPEG = 6
 _LIBVIPS_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 _PILLOW_COMPRESSIONS = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}
@@ -39,6 +40,7 @@ class _Tag(IntEnum):
     SAMPLES = 277
     ROWS_PER_STRIP = 278
     PLANAR_CONFIGURATION = 284
+    COLOR_MAP = 320
     TILE_LENGTH = 323
     SAMPLE_FORMAT = 339
 
@@ -64,6 +66,7 @@ def read_header(content: bytes) -> Header:
     if not width or not height:
         raise DecodeError("corrupt", "TIFF: damaged or cut off in its directory")
     _require_readable(tags)
+    _require_palette(tags)
     bits = _first(tags, _Tag.BITS, 1)
     turned = orientation(tags)
     return Header(
@@ -97,7 +100,7 @@ def decode(content: bytes, header: Header) -> Pixels:
 
 
 def _require_readable(tags: Tags) -> None:
-    bits, formats = tags.get(_Tag.BITS, (1,)), tags.get(_Tag.SAMPLE_FORMAT, (1,))
+    bits, formats = (tags[tag].values if tag in tags else (1,) for tag in (_Tag.BITS, _Tag.SAMPLE_FORMAT))
     photometric, compression = _first(tags, _Tag.PHOTOMETRIC), _first(tags, _Tag.COMPRESSION, 1)
     samples = _first(tags, _Tag.SAMPLES, 1)
     problem = None
@@ -121,6 +124,15 @@ def _require_readable(tags: Tags) -> None:
         problem = f"{samples} samples of {bits[0]} bits"
     if problem:
         raise DecodeError("unsupported", f"TIFF with {problem}")
+
+
+def _require_palette(tags: Tags) -> None:
+    """libtiff takes indices without a palette for grey."""
+    if _first(tags, _Tag.PHOTOMETRIC) == _Photometric.PALETTE:
+        colours = tags.get(_Tag.COLOR_MAP)
+        count = 3 * 2 ** _first(tags, _Tag.BITS, 1)
+        if colours is None or (colours.kind, colours.count) != (_SHORT, count):
+            raise DecodeError("corrupt", "TIFF: its palette is damaged or missing")
 
 
 def _why_whole(tags: Tags, height: int, turned: int) -> str | None:
@@ -172,4 +184,4 @@ def _with_pillow(content: bytes, tags: Tags) -> Pixels:
 
 
 def _first(tags: Tags, tag: _Tag, missing: int = -1) -> int:
-    return tags.get(tag, (missing,))[0]
+    return tags[tag].values[0] if tag in tags else missing
