@@ -51,6 +51,13 @@ class TileSettings(_Section):
     channels: Literal[1, 3] = Field(
         3, description="3: colour, grey images are replicated; 1: grey, colour images become luminance."
     )
+    significant_bits: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="Of 16-bit images whose camera fills only so many bits, right-aligned, such as 12; none:"
+        " all 16. Files that state their own full scale, such as a PGM's maxval of 4095, need none.",
+    )
     anomalous_fraction: float = Field(
         0.05,
         ge=0,
