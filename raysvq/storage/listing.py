@@ -15,6 +15,7 @@ from raysvq.storage.clients import bucket, filesystem, fsspec_filesystem, has_bu
 from raysvq.storage.failures import storage_errors
 from raysvq.storage.names import split
 from raysvq.storage.s3 import Bucket
+from raysvq.storage.walk import LeaveOut, Report, clock, fail, local_files, nothing
 
 if TYPE_CHECKING:  # does not exist at run time
     from obstore import ObjectMeta
@@ -45,12 +46,16 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
     return [infos[uri] for uri in uris]
 
 
-def list_objects(prefix: str, must_exist: bool = True) -> Iterator[ObjectInfo]:
+def list_objects(
+    prefix: str, must_exist: bool = True, leave_out: LeaveOut = nothing, report: Report = fail
+) -> Iterator[ObjectInfo]:
     """Every file at or below a prefix, sorted within each folder, one folder in memory at a time.
 
     Args:
         must_exist: else a prefix that does not exist is an empty one, as on S3 every folder is whose
             last file went.
+        leave_out: what of each folder is neither listed nor entered.
+        report: is told of what was left out, and of what cannot be listed; by default that is an error.
 
     Raises:
         StorageError: the prefix or bucket does not exist or may not be listed.
@@ -60,9 +65,15 @@ def list_objects(prefix: str, must_exist: bool = True) -> Iterator[ObjectInfo]:
     if kind is None:
         return
     if kind == "folder":
-        yield from _walk_s3(*bucket(path)) if has_bucket(scheme) else _walk(scheme, path, prefix)
+        if has_bucket(scheme):
+            yield from _walk_s3(*bucket(path), leave_out, report)
+        elif scheme == "file":
+            for name, status in local_files(path, leave_out, report):
+                yield ObjectInfo(name, status.st_size, None, clock(status.st_mtime_ns))
+        else:
+            yield from _walk(scheme, path, prefix, leave_out, report)
         return
-    if has_bucket(scheme):
+    if has_bucket(scheme) or scheme == "file":
         yield from filter(None, file_infos([prefix]))
     else:
         with storage_errors(f"cannot read {prefix}"):
@@ -127,17 +138,27 @@ def _object_info(found: Bucket, meta: ObjectMeta) -> ObjectInfo:
     return ObjectInfo(uri, meta["size"], etag.strip('"') if etag else None, meta["last_modified"])
 
 
-def _walk_s3(found: Bucket, key: str) -> Iterator[ObjectInfo]:
-    with storage_errors(f"cannot list s3://{found.name}/{key}"):
+def _walk_s3(found: Bucket, key: str, leave_out: LeaveOut, report: Report) -> Iterator[ObjectInfo]:
+    folder = f"s3://{found.name}/{key}".rstrip("/")
+    with storage_errors(f"cannot list {folder}"):
         below = found.folder(key)
     files = {
         meta["path"]: meta for meta in below["objects"] if meta["path"] != key
     }  # that is a folder marker
-    for path in sorted([*files, *below["common_prefixes"]]):
-        if path in files:
+    names = {path: _name(path, path not in files) for path in sorted([*files, *below["common_prefixes"]])}
+    left = leave_out(folder, list(names.values()))
+    for path, name in names.items():
+        if name in left:
+            report(f"{folder}/{name}", left[name])
+        elif path in files:
             yield _object_info(found, files[path])
         else:
-            yield from _walk_s3(found, path)
+            yield from _walk_s3(found, path, leave_out, report)
+
+
+def _name(path: str, is_folder: bool) -> str:
+    """The last part of a path, that of a folder with a slash."""
+    return path.rstrip("/").rpartition("/")[2] + "/" * is_folder
 
 
 def _arrow_infos(uris: list[str]) -> dict[str, ObjectInfo | None]:
@@ -147,7 +168,8 @@ def _arrow_infos(uris: list[str]) -> dict[str, ObjectInfo | None]:
         fs, _ = filesystem(uris[0])
         for info in _arrow_look(fs, list(paths)):
             if info.type == pafs.FileType.File:
-                infos[paths[info.path]] = ObjectInfo(paths[info.path], info.size, None, info.mtime)
+                changed = None if info.mtime_ns is None else clock(info.mtime_ns)
+                infos[paths[info.path]] = ObjectInfo(paths[info.path], info.size, None, changed)
     return infos
 
 
@@ -161,14 +183,19 @@ def _arrow_look(fs: pafs.FileSystem, paths: list[str]) -> list[pafs.FileInfo]:
     return found
 
 
-def _walk(scheme: str, path: str, prefix: str) -> Iterator[ObjectInfo]:
+def _walk(scheme: str, path: str, prefix: str, leave_out: LeaveOut, report: Report) -> Iterator[ObjectInfo]:
     with storage_errors(f"cannot list {prefix}"):
         entries = fsspec_filesystem(scheme).ls(path, detail=True)
-    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
-        if entry["type"] == "directory":
+    entries = sorted(entries, key=lambda entry: str(entry["name"]))
+    names = [_name(entry["name"], entry["type"] == "directory") for entry in entries]
+    left = leave_out(f"{scheme}://{path}", names)
+    for entry, name in zip(entries, names, strict=True):
+        if name in left:
+            report(f"{scheme}://{path}/{name}", left[name])
+        elif entry["type"] == "directory":
             if entry["name"].rstrip("/") == path.rstrip("/"):
                 raise StorageError(f"cannot list {prefix}: {scheme}://{path}// is a folder without a name")
-            yield from _walk(scheme, entry["name"], prefix)
+            yield from _walk(scheme, entry["name"], prefix, leave_out, report)
         elif not entry["name"].endswith("/"):  # a folder marker of an object store
             yield _fsspec_info(scheme, entry)
 
