@@ -20,17 +20,13 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
-def _hidden(folder: str, names: list[str]) -> dict[str, str]:
-    return {name: "hidden" for name in names if name.startswith(".")}
-
-
 def _walk(root: Path) -> tuple[list[str], dict[str, str]]:
-    """Files found, and what was left out with its reason; below the root."""
-    left: dict[str, str] = {}
-    files = list_objects(str(root), leave_out=_hidden, report=left.__setitem__)
+    """Files found, and names that no file is read by; below the root."""
+    problems: dict[str, str] = {}
+    files = list_objects(str(root), problems=problems.__setitem__, skip=lambda folder: "/." in folder)
     start = f"{root}/"
     return [info.uri.removeprefix(start) for info in files], {
-        uri.removeprefix(start): why for uri, why in left.items() if why != "hidden"
+        uri.removeprefix(start): why for uri, why in problems.items()
     }
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from raysvq.data.names import left_out
 from raysvq.data.words import label_meant, means_masks, plain, split_meant, words
 from raysvq.errors import DataError
-from raysvq.schema import ANOMALOUS, NONE, NORMAL, TEST, TRAIN, UNKNOWN, VALIDATION
+from raysvq.schema import ANOMALOUS, NORMAL, TEST, TRAIN, UNKNOWN, VALIDATION
 
 GOOD = "good"
 GROUND_TRUTH = "ground_truth"
+MAKES_A_TREE = ("train", "validation", "test", "test_public", GROUND_TRUTH)
 
 # Folder of a tree -> the split of its images. MVTec AD 2 has public tests, and private ones without labels.
 _SPLITS = {
@@ -23,10 +23,11 @@ _SPLITS = {
     "test_public": TEST,
 }
 _UNLABELLED = ("test_private", "test_private_mixed")
-_MAKES_A_TREE = {"train", "validation", "test", "test_public", GROUND_TRUTH}
 _NO_DEFECTS = words(
     "image images img imgs picture pictures jpegimages label labels annotation annotations data rgb 0 1"
 )
+# Folders of a plain folder whose images are left out where they are masks.
+_LOOKED_INTO = words("mask masks ground_truth ground_truths groundtruth groundtruths gt")
 _LISTING = "or write a listing (.csv or .parquet with a column `uri`)"
 
 
@@ -34,13 +35,13 @@ _LISTING = "or write a listing (.csv or .parquet with a column `uri`)"
 class Tree:
     """The folders of an image tree."""
 
-    splits: dict[str, str] = field(default_factory=dict)  # folder -> split of its images
-    unlabelled: tuple[str, ...] = ()
-    masks: bool = False  # whether it has ground_truth/
+    splits: dict[str, str]  # folder -> split of its images
+    unlabelled: tuple[str, ...]
+    masks: bool  # whether it has ground_truth/
 
     @property
     def tells_defects(self) -> bool:
-        """Whether folders without good/ beside them can only be defects."""
+        """Whether folders below test/, without good/ beside them, can only be defects."""
         return self.masks or TRAIN in self.splits.values()
 
     def folders(self) -> set[str]:
@@ -48,55 +49,95 @@ class Tree:
         return {f"{name}/" for name in (*self.splits, *self.unlabelled, *([GROUND_TRUTH] * self.masks))}
 
 
-def find_tree(root: str, names: Iterable[str]) -> Tree | None:
-    """The image tree that the names in a folder make up; None where they make none.
+def read_tree(root: str, folders: Sequence[str]) -> Tree | None:
+    """The image tree that the names of a folder's folders make up; None where they make none.
 
     Raises:
         DataError: a folder's name is nearly one of a tree's, or two stand for one split.
     """
-    folders = _folders(names)
-    if not _MAKES_A_TREE & set(folders):
+    if not set(MAKES_A_TREE) & set(folders):
         return None
-    splits: dict[str, str] = {}
     for name in folders:
-        split = _SPLITS.get(name)
-        if split is None and name not in _UNLABELLED and name != GROUND_TRUTH:
-            _require_no_split(root, name)
-        elif split in splits.values():
-            other = next(taken for taken, its in splits.items() if its == split)
-            raise DataError(f"{root}: both {other}/ and {name}/ stand for the split {split}; merge them")
-        elif split:
-            splits[name] = split
-    in_order = {name: split for name, split in _SPLITS.items() if name in splits}
-    return Tree(in_order, tuple(name for name in _UNLABELLED if name in folders), GROUND_TRUTH in folders)
+        if name not in (*_SPLITS, *_UNLABELLED, GROUND_TRUTH):
+            _require_no_part(root, name, masks=GROUND_TRUTH not in folders)
+    splits = {name: split for name, split in _SPLITS.items() if name in folders}
+    for name, split in splits.items():
+        others = [other for other, its in splits.items() if its == split and other != name]
+        if others:
+            raise DataError(f"{root}: both {name}/ and {others[0]}/ stand for the split {split}; merge them")
+    return Tree(splits, tuple(name for name in _UNLABELLED if name in folders), GROUND_TRUTH in folders)
 
 
-def require_plain(folder: str, names: Iterable[str], top: bool) -> None:
-    """Refuse a folder that says more than that its images are unlabelled.
+class PlainFolders:
+    """Watches a plain folder for names that say more than that its images are unlabelled."""
 
-    Args:
-        top: it is the source itself, of which less is needed to suspect a tree.
+    def __init__(self, root: str) -> None:
+        """`root` is the source itself, of which less is needed to suspect a tree."""
+        self._root = root
+        self._seen: dict[str, list[str]] = {}  # folder on the way to the last one -> telling names in it
 
-    Raises:
-        DataError: with what was found, and what to do.
-    """
-    folders = _folders(names)
-    if top:
-        for name in folders:
-            _require_no_split(folder, name)
-    splits = {split_meant(name) for name in folders} - {None}
-    masks = [name for name in folders if means_masks(name)]
-    if TRAIN in splits and len(splits) > 1:
-        raise DataError(
-            f"{folder} looks like an image tree below the source ({_listed(folders)}): index it by itself,"
-            f" {_LISTING}"
-        )
-    if masks:
-        raise DataError(
-            f"{folder}/{masks[0]}/ seems to hold masks, which would be taken for images: make an image tree"
-            f" of train/, test/ and ground_truth/, {_LISTING} and `mask_uri`"
-        )
-    _require_no_labels(folder, folders, top)
+    def look(self, folder: str, name: str) -> None:
+        """See one folder more.
+
+        Raises:
+            DataError: with what was found, and what to do.
+        """
+        split, label = split_meant(name), label_meant(name)
+        if folder == self._root:
+            _require_no_part(folder, name, masks=False)
+        elif label == NORMAL and split_meant(folder.rpartition("/")[2]):
+            raise DataError(_tree_below(folder.rpartition("/")[0], [folder.rpartition("/")[2]]))
+        if means_masks(name) and plain(name) not in _LOOKED_INTO:
+            raise DataError(
+                f"{folder}/{name}/ seems to hold masks, which would be taken for images: name it masks/, which"
+                f" leaves them out, make an image tree with {GROUND_TRUTH}/, {_LISTING} and `mask_uri`"
+            )
+        if split is None and label is None:
+            return
+        self._seen = {at: names for at, names in self._seen.items() if f"{folder}/".startswith(f"{at}/")}
+        seen = self._seen.setdefault(folder, [])
+        seen.append(name)
+        splits = {split_meant(one) for one in seen} - {None}
+        if TRAIN in splits and len(splits) > 1:
+            raise DataError(_tree_below(folder, seen))
+        self._require_no_labels(folder, seen)
+
+    def _require_no_labels(self, folder: str, names: list[str]) -> None:
+        told = {label: name for name in names if (label := label_meant(name)) in (NORMAL, ANOMALOUS)}
+        if len(told) == 2 or (told and folder == self._root):
+            raise DataError(
+                f"{folder} has folders that look like labels ({_listed(told.values())}): put normal images"
+                f" into train/good/ and test/good/, others into test/<defect>/, {_LISTING} and `label`"
+            )
+
+
+class Labels:
+    """The folders right below train/, validation/ or test/, which label their images."""
+
+    def __init__(self, folder: str, split: str, tells_defects: bool) -> None:
+        """Of a split's folder; `tells_defects` as the tree does."""
+        self._folder = folder
+        self._may_lack_good = split == TEST and tells_defects
+        self._found: list[str] = []
+
+    def look(self, folder: str, name: str) -> None:
+        """See one folder more. Raises DataError, as `label_of` does."""
+        if folder == self._folder and name != GROUND_TRUTH:
+            label_of(folder, name)
+            self._found.append(name)
+
+    def require_good(self) -> None:
+        """Refuse folders of labels without good/, where others may hold normal images.
+
+        Raises:
+            DataError: naming what was found.
+        """
+        labels = {label_of(self._folder, name) for name in self._found}
+        if ANOMALOUS in labels and NORMAL not in labels and not self._may_lack_good:
+            raise DataError(
+                f"{self._folder} has no good/, but {_listed(self._found)}: expected train/good/ and"
+                f" test/good/ with the normal images, and others named after defects, {_LISTING} and `label`"
+            )
 
 
 def label_of(split_folder: str, name: str) -> str:
@@ -115,7 +156,7 @@ def label_of(split_folder: str, name: str) -> str:
         )
     if meant == UNKNOWN:
         return UNKNOWN
-    if plain(name) in _NO_DEFECTS or means_masks(name) or split_meant(name) in (TRAIN, VALIDATION, TEST):
+    if plain(name) in _NO_DEFECTS or means_masks(name) or split_meant(name):
         raise DataError(
             f"{split_folder}/{name}/ would be read as a defect type: expected good/ and folders named after"
             f" defects, {_LISTING} and `label`"
@@ -123,48 +164,15 @@ def label_of(split_folder: str, name: str) -> str:
     return ANOMALOUS
 
 
-def require_good(split_folder: str, names: Iterable[str], split: str, tells_defects: bool) -> None:
-    """Refuse a folder of labels without good/, where its other folders may hold normal images.
-
-    Raises:
-        DataError: naming what was found.
-    """
-    folders = [name for name in _folders(names) if name != GROUND_TRUTH]
-    labels = [label_of(split_folder, name) for name in folders]
-    if ANOMALOUS in labels and NORMAL not in labels and (split != TEST or not tells_defects):
-        raise DataError(
-            f"{split_folder} has no good/, but {_listed(folders)}: expected train/good/ and"
-            f" test/good/ with the normal images, beside folders named after defects, {_LISTING} and `label`"
-        )
+def _require_no_part(folder: str, name: str, masks: bool) -> None:
+    """Refuse a folder in the source that is nearly one of a tree's."""
+    meant = split_meant(name) or (GROUND_TRUTH if masks and means_masks(name) else None)
+    if meant:
+        raise DataError(f"{folder}/{name}/ looks like {meant}/ of an image tree: rename it, {_LISTING}")
 
 
-def split_given(row_label: str, split: str) -> str:
-    """The split of an image in a tree: one of unknown label has none."""
-    return NONE if row_label == UNKNOWN else split
-
-
-def _require_no_split(folder: str, name: str) -> None:
-    split = split_meant(name)
-    if split and (name not in _SPLITS or name in ("val", "valid")):
-        raise DataError(f"{folder}/{name}/ looks like the split {split}: rename it to {split}/, {_LISTING}")
-
-
-def _require_no_labels(folder: str, folders: list[str], top: bool) -> None:
-    meant = {label_meant(name): name for name in reversed(folders)}
-    normal, anomalous = meant.get(NORMAL), meant.get(ANOMALOUS)
-    if (normal and anomalous) or (top and (normal or anomalous)):
-        raise DataError(
-            f"{folder} has folders that look like labels ({_listed(filter(None, (normal, anomalous)))}): put"
-            " normal images into train/good/ and test/good/, others into test/<defect>/,"
-            f" {_LISTING} and `label`"
-        )
-
-
-def _folders(names: Iterable[str]) -> list[str]:
-    """Names of folders that count, without the slash, in order."""
-    names = list(names)
-    left = left_out(names)
-    return [name[:-1] for name in names if name.endswith("/") and name not in left]
+def _tree_below(folder: str, names: Iterable[str]) -> str:
+    return f"{folder} looks like an image tree below the source ({_listed(names)}): index it by itself, {_LISTING}"
 
 
 def _listed(names: Iterable[str]) -> str:

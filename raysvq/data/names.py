@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import PurePosixPath
 
-from raysvq.data.pairing import image_stem
 from raysvq.data.words import words
 
 EXTENSIONS = words(
@@ -28,7 +27,6 @@ HIDDEN = "hidden files or folders"
 SYSTEM = "files or folders of a system or a viewer"
 RESULTS = "results of raysvq"
 NOT_UTF8 = "names that are not UTF-8"
-MASKS_BESIDE = "masks beside their images"
 
 _SYSTEM_FOLDERS = frozenset(
     {
@@ -45,38 +43,40 @@ _SYSTEM_FILES = re.compile(
     re.IGNORECASE,
 )
 
-# What marks a folder as raysvq's, and the names that raysvq writes into it; None: all that it holds.
-_OWN = (
-    ("_commits/", {"_commits/", "_work/", "_leases/", "scores/", "rejects/", "maps/", "heatmaps/"}),
-    ("bundle.json", {"bundle.json", "weights.safetensors", "history.json", "tensorboard/", "_training/"}),
-    ("_sweep/", {"_sweep/", "report.html", "leaderboard.parquet", "best.yaml", "model/"}),
-    ("evaluation.json", {"evaluation.json", "report.html"}),
-    (".raysvq-demo", None),
-)
+# What marks a folder as raysvq's, and the names that raysvq writes into it; None: all that it holds. In
+# every listing the marks come before the folders they tell of.
+_OWN: dict[str, frozenset[str] | None] = {
+    "_commits/": words("_commits/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
+    "bundle.json": words("bundle.json weights.safetensors history.json tensorboard/ _training/"),
+    "_sweep/": words("_sweep/ report.html leaderboard.parquet best.yaml model/"),
+    "evaluation.json": words("evaluation.json report.html"),
+    ".raysvq-demo": None,
+}
 _ALSO_MARKS = {"_work/": "_commits/", "_leases/": "_commits/", "_training/": "bundle.json"}
 
 
-def left_out(names: Collection[str]) -> dict[str, str]:
-    """The names in a folder that no image set means to hold, and why. Those of folders end in a slash."""
-    found = {name: why for name in names if (why := _why(name))}
-    return found | dict.fromkeys(own_results(names), RESULTS)
+def mark_of(name: str) -> str | None:
+    """What a name in a folder marks: that raysvq wrote there. None where it marks nothing."""
+    mark = _ALSO_MARKS.get(name, name)
+    return mark if mark in _OWN else None
 
 
-def own_results(names: Collection[str]) -> set[str]:
-    """The names in a folder that raysvq wrote, told by what only it leaves there."""
-    marks = {_ALSO_MARKS.get(name, name) for name in names}
-    written: set[str] = set()
-    for mark, content in _OWN:
-        if mark in marks:
-            written |= {name for name in names if content is None or name in content}
-    return written
+def left_out(name: str, marks: Collection[str] = ()) -> str | None:
+    """Why no image set means to hold a name; None where it may. That of a folder ends in a slash.
 
-
-def masks_beside(names: Iterable[str]) -> dict[str, str]:
-    """Image files in a folder that are named as masks of others in it -> those others."""
-    images = {PurePosixPath(name).stem: name for name in names if is_image(name)}
-    found = {name: images.get(image_stem(stem), name) for stem, name in images.items()}
-    return {mask: image for mask, image in found.items() if mask != image}
+    Args:
+        marks: of the folder that the name is in.
+    """
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return NOT_UTF8
+    for content in map(_OWN.get, marks):
+        if content is None or name in content:
+            return RESULTS
+    if name.startswith("."):
+        return HIDDEN
+    if name.endswith("/"):
+        return SYSTEM if name[:-1].lower() in _SYSTEM_FOLDERS else None
+    return SYSTEM if _SYSTEM_FILES.fullmatch(name) else None
 
 
 def is_image(name: str) -> bool:
@@ -104,13 +104,3 @@ def looks_like_an_image(start: bytes) -> bool:
             re.DOTALL,
         )
     )
-
-
-def _why(name: str) -> str | None:
-    if any("\ud800" <= character <= "\udfff" for character in name):
-        return NOT_UTF8
-    if name.startswith("."):
-        return HIDDEN
-    if name.endswith("/"):
-        return SYSTEM if name[:-1].lower() in _SYSTEM_FOLDERS else None
-    return SYSTEM if _SYSTEM_FILES.fullmatch(name) else None

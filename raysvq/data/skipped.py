@@ -6,9 +6,10 @@ from raysvq.data.names import OTHER_FORMATS, extension, looks_like_an_image, sho
 from raysvq.storage import filesystem, patiently
 
 MAX_ENDINGS = 30  # endings counted apart: those of numbered files never end
-READ_APART = "read for themselves"  # not skipped
 BESIDE = "files or folders beside those of an image tree"
+MAX_CAUSES = 60  # counted apart: what stores say of odd names may differ each time
 OTHER_ENDINGS = "files of further endings"
+OTHER_CAUSES = "files or folders left out for further reasons"
 
 Skipped = dict[str, tuple[int, str]]  # cause -> how many, and one of them
 
@@ -24,8 +25,8 @@ class Skips:
 
     def add(self, uri: str, cause: str) -> None:
         """Count one file or folder."""
-        if cause == READ_APART:
-            return
+        if cause not in self.counts and len(self.counts) >= MAX_CAUSES:
+            cause = OTHER_CAUSES
         count, example = self.counts.get(cause, (0, shown(uri)))
         self.counts[cause] = (count + 1, example)
 
@@ -45,7 +46,7 @@ class Skips:
 
 def lines(skipped: Skipped) -> list[str]:
     """A line of text for each cause."""
-    return [f"skipped {count} {cause}, such as {example}" for cause, (count, example) in skipped.items()]
+    return [f"skipped {count}: {cause}, such as {example}" for cause, (count, example) in skipped.items()]
 
 
 def _cause(ending: str, uri: str) -> tuple[str, bool]:

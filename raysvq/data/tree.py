@@ -5,14 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from raysvq.data.layouts import GOOD, GROUND_TRUTH, Tree, label_of, require_good, split_given
+from raysvq.data.layouts import GOOD, GROUND_TRUTH, MAKES_A_TREE, Labels, Tree, label_of, read_tree
 from raysvq.data.manifest import Row, row_of
-from raysvq.data.names import is_image, left_out, masks_beside
+from raysvq.data.names import left_out, mark_of
 from raysvq.data.pairing import Masks
-from raysvq.data.skipped import READ_APART, Skips
+from raysvq.data.sieve import images
+from raysvq.data.skipped import BESIDE, Skips
 from raysvq.errors import DataError
-from raysvq.schema import ANOMALOUS, NONE, NORMAL
+from raysvq.schema import ANOMALOUS, NONE, NORMAL, UNKNOWN
 from raysvq.storage import ObjectInfo, exists, join, list_objects
+
+
+def open_tree(root: str, skips: Skips) -> Tree | None:
+    """The image tree that a folder is; None where it is none.
+
+    What lies beside the folders of a tree is counted.
+
+    Raises:
+        DataError: a folder's name is nearly one of a tree's, or two stand for one split.
+    """
+    if not any(exists(join(root, name)) for name in MAKES_A_TREE):
+        return None
+    names = _names(root, skips)
+    marks = {mark for name in names if (mark := mark_of(name))}
+    tree = read_tree(root, [name[:-1] for name in names if name.endswith("/") and not left_out(name)])
+    if tree:
+        for name in names:
+            if name not in tree.folders():
+                skips.add(join(root, name), left_out(name, marks) or BESIDE)
+    return tree
 
 
 def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
@@ -28,8 +49,11 @@ def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
         folder = join(root, name)
         inside = join(folder, GROUND_TRUTH)
         own = _masks(inside, skips) if exists(inside) else None
-        for info in _labelled(folder, split, tree, skips):
-            yield _row(info, folder, split, own or masks)
+        labels = Labels(folder, split, tree.tells_defects)
+        for info in images(folder, skips, labels.look):
+            if not info.uri.startswith(f"{inside}/"):
+                yield _row(info, folder, split, own or masks)
+        labels.require_good()
         if own:
             own.require_none_left(folder)
     for name in tree.unlabelled:
@@ -38,39 +62,26 @@ def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
     masks.require_none_left(join(root, "test"))
 
 
-def images(root: str, skips: Skips) -> Iterator[ObjectInfo]:
-    """The images at or below a folder; what else there is gets counted."""
-    for info in list_objects(root, leave_out=lambda _, names: left_out(names), report=skips.add):
-        if is_image(info.uri):
-            yield info
-        else:
-            skips.add_file(info.uri)
+def _names(root: str, skips: Skips) -> list[str]:
+    """What stands right in a folder, folders with a slash."""
+    names: dict[str, None] = {}
+
+    def note(uri: str) -> bool:
+        name, slash, _ = uri.removeprefix(f"{root}/").partition("/")
+        names[name + slash] = None
+        return True
+
+    def problem(uri: str, why: str) -> None:
+        if "/" not in uri.removeprefix(f"{root}/").rstrip("/"):
+            skips.add(uri, why)
+
+    for info in list_objects(root, problems=problem, skip=note):
+        note(info.uri)
+    return list(names)
 
 
 def _masks(folder: str, skips: Skips) -> Masks:
     return Masks((info.uri for info in images(folder, skips)), folder)
-
-
-def _labelled(folder: str, split: str, tree: Tree, skips: Skips) -> Iterator[ObjectInfo]:
-    """The images below the folder of a split."""
-
-    def leave_out(below: str, names: list[str]) -> dict[str, str]:
-        left = left_out(names)
-        for mask, image in masks_beside(name for name in names if name not in left).items():
-            raise DataError(
-                f"{below}/{mask} seems to be the mask of {image} beside it; expected in {GROUND_TRUTH}/,"
-                " below the folder that has its image's label"
-            )
-        if below == folder:
-            require_good(folder, names, split, tree.tells_defects)
-            left |= {f"{GROUND_TRUTH}/": READ_APART}
-        return left
-
-    for info in list_objects(folder, leave_out=leave_out, report=skips.add):
-        if is_image(info.uri):
-            yield info
-        else:
-            skips.add_file(info.uri)
 
 
 def _row(info: ObjectInfo, folder: str, split: str, masks: Masks) -> Row:
@@ -84,7 +95,7 @@ def _row(info: ObjectInfo, folder: str, split: str, masks: Masks) -> Row:
     return row_of(
         info,
         label=label,
-        split=split_given(label, split),
+        split=NONE if label == UNKNOWN else split,
         mask_uri=masks.take(stem, info.uri, label == NORMAL),
         defect_type=kind if label == ANOMALOUS else None,
     )

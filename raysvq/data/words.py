@@ -18,13 +18,13 @@ def words(text: str) -> frozenset[str]:
 _NORMAL = words(
     "good goods ok okay normal normals nominal pass passed io i_o gut conform conforming defect_free"
     " defectfree no_defect no_defects nodefect non_defect non_defective nondefective not_defective"
-    " undamaged intact healthy clean accept accepted flawless negative negatives ok_parts good_parts"
+    " undamaged intact healthy clean accept accepted flawless negative negatives free_of_defects"
     " 良品 正常 合格"
 )
 _ANOMALOUS = words(
     "bad ng n_g nok n_o_k not_ok ko k_o nio n_i_o not_good no_good anomaly anomalies anomalous anomal"
     " abnormal abnormals defect defects defective defected fail failed failure faulty reject rejects"
-    " rejected damaged broken scrap schlecht ausschuss positive positives outlier outliers ng_parts 不良"
+    " rejected damaged broken scrap schlecht ausschuss positive positives outlier outliers 不良"
     " 不良品 异常 異常"
 )
 _UNKNOWN = words("unlabelled unlabeled unlabel unknown")
@@ -37,7 +37,11 @@ _SPLITS = {
     VALIDATION: "validation|validate|validating|val|valid|dev|eval|evaluation",
     TEST: "test|testing|tst|holdout",
 }
-_SPLIT_PARTS = "set|data|images?|imgs?|split|lab|labels?|gt|masks?|public|private|private_mixed"
+_SPLIT_PARTS = (
+    "set|data|images?|imgs?|split|lab|labels?|gt|masks?|public|private|private_mixed"
+    "|good|bad|ok|ng|ko|normal|anomaly|anomalous|abnormal|defects?|defective"
+)
+_LABEL_PARTS = r"(_(images?|imgs?|parts?|samples?|pictures?|pics|data|set))?(_?\d+)?"
 
 
 def plain(name: str) -> str:
@@ -48,7 +52,7 @@ def plain(name: str) -> str:
 
 def label_meant(name: str) -> str | None:
     """The label that a word stands for, None where it is no usual word for one."""
-    word = plain(name)
+    word = re.sub(rf"{_LABEL_PARTS}$", "", plain(name))
     for label, usual in ((NORMAL, _NORMAL), (ANOMALOUS, _ANOMALOUS), (UNKNOWN, _UNKNOWN)):
         if word in usual:
             return label

@@ -96,11 +96,14 @@ def find_pending(
     totals = _Totals(scoring.partition_by)
     patiently(out, lambda: _spool(manifest, _columns(scoring.partition_by), folder / "manifest.parquet"))
     patiently(out, lambda: _spool_done(out, scoring.partition_by, folder))
-    with duckdb.connect(config=_duckdb_config(folder)) as connection:
+    with duckdb.connect() as connection:
+        for setting in (f"temp_directory = '{folder}/spill'", f"memory_limit = '{MEMORY}'", "threads = 1"):
+            connection.execute(f"set {setting}")
+        connection.execute("set preserve_insertion_order = false")
         for name in ("manifest", "done"):
-            files = sorted(str(file) for file in folder.glob(f"{name}*.parquet"))
-            spooled = connection.read_parquet(files, union_by_name=True, hive_partitioning=False)
-            spooled.create_view(name)
+            connection.execute(
+                f"create view {name} as from read_parquet('{folder}/{name}*', union_by_name = true)"
+            )
         _require_same(connection, out, digests)
         left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
@@ -183,11 +186,6 @@ def _require_usable(partition_by: Sequence[str]) -> None:
                 f"setting `scoring.partition_by`: {name!r} cannot name folders; expected each once, of"
                 " letters, digits, `_`, `.` and `-`, and no column of the results"
             )
-
-
-def _duckdb_config(folder: Path) -> dict[str, str | bool | int | float | list[str]]:
-    spill = str(folder / "spill")
-    return {"temp_directory": spill, "memory_limit": MEMORY, "threads": 1, "preserve_insertion_order": False}
 
 
 def _columns(partition_by: Sequence[str]) -> list[str]:

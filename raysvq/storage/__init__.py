@@ -26,12 +26,9 @@ from raysvq.storage.files import (
 )
 from raysvq.storage.listing import ObjectInfo, exists, file_infos, is_folder, list_objects
 from raysvq.storage.names import canonical, image_id, join
-from raysvq.storage.walk import LeaveOut, Report
 
 __all__ = [
-    "LeaveOut",
     "ObjectInfo",
-    "Report",
     "canonical",
     "configure",
     "create_file",

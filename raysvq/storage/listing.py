@@ -15,7 +15,7 @@ from raysvq.storage.clients import bucket, filesystem, fsspec_filesystem, has_bu
 from raysvq.storage.failures import storage_errors
 from raysvq.storage.names import split
 from raysvq.storage.s3 import Bucket
-from raysvq.storage.walk import LeaveOut, Report, clock, fail, local_files, nothing
+from raysvq.storage.walk import Problem, Skip, all_folders, clock, local_files, refuse
 
 if TYPE_CHECKING:  # does not exist at run time
     from obstore import ObjectMeta
@@ -47,15 +47,16 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
 
 
 def list_objects(
-    prefix: str, must_exist: bool = True, leave_out: LeaveOut = nothing, report: Report = fail
+    prefix: str, must_exist: bool = True, problems: Problem = refuse, skip: Skip = all_folders
 ) -> Iterator[ObjectInfo]:
     """Every file at or below a prefix, sorted within each folder, one folder in memory at a time.
 
     Args:
         must_exist: else a prefix that does not exist is an empty one, as on S3 every folder is whose
             last file went.
-        leave_out: what of each folder is neither listed nor entered.
-        report: is told of what was left out, and of what cannot be listed; by default that is an error.
+        problems: is told of each name that no file is read by, and why; without it the first one ends
+            the listing.
+        skip: says which folders need not be entered. It may not be asked: files below them may come.
 
     Raises:
         StorageError: the prefix or bucket does not exist or may not be listed.
@@ -66,12 +67,12 @@ def list_objects(
         return
     if kind == "folder":
         if has_bucket(scheme):
-            yield from _walk_s3(*bucket(path), leave_out, report)
+            yield from _walk_s3(*bucket(path), skip)
         elif scheme == "file":
-            for name, status in local_files(path, leave_out, report):
+            for name, status in local_files(path, problems, skip):
                 yield ObjectInfo(name, status.st_size, None, clock(status.st_mtime_ns))
         else:
-            yield from _walk(scheme, path, prefix, leave_out, report)
+            yield from _walk(scheme, path, prefix, skip)
         return
     if has_bucket(scheme) or scheme == "file":
         yield from filter(None, file_infos([prefix]))
@@ -138,27 +139,17 @@ def _object_info(found: Bucket, meta: ObjectMeta) -> ObjectInfo:
     return ObjectInfo(uri, meta["size"], etag.strip('"') if etag else None, meta["last_modified"])
 
 
-def _walk_s3(found: Bucket, key: str, leave_out: LeaveOut, report: Report) -> Iterator[ObjectInfo]:
-    folder = f"s3://{found.name}/{key}".rstrip("/")
-    with storage_errors(f"cannot list {folder}"):
+def _walk_s3(found: Bucket, key: str, skip: Skip) -> Iterator[ObjectInfo]:
+    with storage_errors(f"cannot list s3://{found.name}/{key}"):
         below = found.folder(key)
     files = {
         meta["path"]: meta for meta in below["objects"] if meta["path"] != key
     }  # that is a folder marker
-    names = {path: _name(path, path not in files) for path in sorted([*files, *below["common_prefixes"]])}
-    left = leave_out(folder, list(names.values()))
-    for path, name in names.items():
-        if name in left:
-            report(f"{folder}/{name}", left[name])
-        elif path in files:
+    for path in sorted([*files, *below["common_prefixes"]]):
+        if path in files:
             yield _object_info(found, files[path])
-        else:
-            yield from _walk_s3(found, path, leave_out, report)
-
-
-def _name(path: str, is_folder: bool) -> str:
-    """The last part of a path, that of a folder with a slash."""
-    return path.rstrip("/").rpartition("/")[2] + "/" * is_folder
+        elif not skip(f"s3://{found.name}/{path.rstrip('/')}/"):
+            yield from _walk_s3(found, path, skip)
 
 
 def _arrow_infos(uris: list[str]) -> dict[str, ObjectInfo | None]:
@@ -183,19 +174,15 @@ def _arrow_look(fs: pafs.FileSystem, paths: list[str]) -> list[pafs.FileInfo]:
     return found
 
 
-def _walk(scheme: str, path: str, prefix: str, leave_out: LeaveOut, report: Report) -> Iterator[ObjectInfo]:
+def _walk(scheme: str, path: str, prefix: str, skip: Skip) -> Iterator[ObjectInfo]:
     with storage_errors(f"cannot list {prefix}"):
         entries = fsspec_filesystem(scheme).ls(path, detail=True)
-    entries = sorted(entries, key=lambda entry: str(entry["name"]))
-    names = [_name(entry["name"], entry["type"] == "directory") for entry in entries]
-    left = leave_out(f"{scheme}://{path}", names)
-    for entry, name in zip(entries, names, strict=True):
-        if name in left:
-            report(f"{scheme}://{path}/{name}", left[name])
-        elif entry["type"] == "directory":
+    for entry in sorted(entries, key=lambda entry: str(entry["name"])):
+        if entry["type"] == "directory":
             if entry["name"].rstrip("/") == path.rstrip("/"):
                 raise StorageError(f"cannot list {prefix}: {scheme}://{path}// is a folder without a name")
-            yield from _walk(scheme, entry["name"], prefix, leave_out, report)
+            if not skip(f"{scheme}://{entry['name'].rstrip('/')}/"):
+                yield from _walk(scheme, entry["name"], prefix, skip)
         elif not entry["name"].endswith("/"):  # a folder marker of an object store
             yield _fsspec_info(scheme, entry)
 

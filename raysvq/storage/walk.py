@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -12,10 +12,8 @@ from pathlib import PurePosixPath
 from raysvq.errors import StorageError
 from raysvq.storage.failures import storage_errors
 
-# A folder's URI and the names in it, those of folders with a slash -> the names to leave out, and why.
-LeaveOut = Callable[[str, list[str]], Mapping[str, str]]
-# What was left out, and why.
-Report = Callable[[str, str], None]
+Problem = Callable[[str, str], None]  # takes a URI, and why no file is read by it
+Skip = Callable[[str], bool]  # takes a folder's URI with a slash behind it: need its files not be listed?
 
 NOWHERE = "links that lead nowhere"
 TWICE = "links to folders that are read without them"
@@ -24,13 +22,8 @@ NO_FILE = "neither files nor folders"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def nothing(folder: str, names: list[str]) -> Mapping[str, str]:
-    """Leave nothing out."""
-    return {}
-
-
-def fail(uri: str, why: str) -> None:
-    """Report as an error what nobody asked to leave out.
+def refuse(uri: str, why: str) -> None:
+    """Make an error of a problem.
 
     Raises:
         StorageError: always.
@@ -38,19 +31,24 @@ def fail(uri: str, why: str) -> None:
     raise StorageError(f"cannot list {uri}: {why}")
 
 
+def all_folders(folder: str) -> bool:
+    """Skip none."""
+    return False
+
+
 def local_files(
-    folder: str, leave_out: LeaveOut = nothing, report: Report = fail
+    folder: str, problem: Problem = refuse, skip: Skip = all_folders
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Path and status of every file at or below a folder, sorted within each folder.
 
     Links are followed, but no folder is read twice: one that leads above itself, or to what is listed
-    without it, is reported.
+    without it, is a problem.
 
     Raises:
         StorageError: a folder may not be read.
     """
     real = PurePosixPath(os.path.realpath(folder))
-    return _Walk(leave_out, report, {real: folder}).below(folder, real, (real,))
+    return _Walk(problem, skip, {real}).below(folder, real, (real,))
 
 
 def clock(nanoseconds: int) -> datetime:
@@ -60,9 +58,9 @@ def clock(nanoseconds: int) -> datetime:
 
 @dataclass(frozen=True)
 class _Walk:
-    leave_out: LeaveOut
-    report: Report
-    starts: dict[PurePosixPath, str]  # real folders the walk has set out from -> their path in it
+    problem: Problem
+    skip: Skip
+    starts: set[PurePosixPath]  # real folders that the walk has set out from
 
     def below(
         self, folder: str, real: PurePosixPath, chain: tuple[PurePosixPath, ...]
@@ -70,56 +68,45 @@ class _Walk:
         """The files below a folder. `chain` has the real folders on the way to it that a link led to."""
         found, broken = _entries(folder)
         for name in broken:
-            self.report(os.path.join(folder, name), NOWHERE)
-        left = self.leave_out(folder, list(found))
+            self.problem(os.path.join(folder, name), NOWHERE)
         for name, status in found.items():
             path = os.path.join(folder, name)
-            if name in left:
-                self.report(path, left[name])
-            elif stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 yield path, status
             elif not stat.S_ISDIR(status.st_mode):
-                self.report(path, NO_FILE)
-            elif os.path.islink(path[:-1]):
+                self.problem(path, NO_FILE)
+            elif self.skip(f"{path}/"):
+                continue
+            elif os.path.islink(path):
                 target = PurePosixPath(os.path.realpath(path))
                 if any(start.is_relative_to(target) for start in chain) or self._comes_to(target):
-                    self.report(path, TWICE)
+                    self.problem(f"{path}/", TWICE)
                 else:
-                    self.starts[target] = path[:-1]
-                    yield from self.below(path[:-1], target, (*chain, target))
+                    self.starts.add(target)
+                    yield from self.below(path, target, (*chain, target))
             elif real / name in self.starts:
-                self.report(path, TWICE)
+                self.problem(f"{path}/", TWICE)
             else:
-                yield from self.below(path[:-1], real / name, chain)
+                yield from self.below(path, real / name, chain)
 
     def _comes_to(self, target: PurePosixPath) -> bool:
-        """Whether the walk reads a folder without another link to it."""
+        """Whether the walk reads a folder without another link to it, which it does where nothing is hidden."""
         return any(
-            self._takes(self.starts[start], target.relative_to(start).parts)
+            start in self.starts and not any(part.startswith(".") for part in target.relative_to(start).parts)
             for start in (target, *target.parents)
-            if start in self.starts
         )
-
-    def _takes(self, folder: str, parts: tuple[str, ...]) -> bool:
-        for part in parts:
-            if self.leave_out(folder, [f"{part}/"]):
-                return False
-            folder = os.path.join(folder, part)
-        return True
 
 
 def _entries(folder: str) -> tuple[dict[str, os.stat_result], list[str]]:
-    """Names, those of folders with a slash, -> status of what they lead to; and names that lead nowhere."""
+    """Name -> status of what it leads to, in order; and the names that lead nowhere."""
     found, broken = {}, []
     with storage_errors(f"cannot list {folder}"), os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             try:
-                status = entry.stat()
+                found[entry.name] = entry.stat()
             except OSError:
                 if entry.is_symlink():
                     broken.append(entry.name)
                 elif os.path.lexists(entry.path):  # it did not merely go in between
                     raise
-            else:
-                found[entry.name + "/" * stat.S_ISDIR(status.st_mode)] = status
     return found, broken
