@@ -36,23 +36,27 @@ Manifest = Annotated[str, typer.Argument(help="Manifest made by `raysvq index`."
 def index(
     source: Annotated[str, typer.Argument(help="Image tree, folder or prefix, or CSV/Parquet listing.")],
     out: Annotated[str, typer.Option(help="Manifest to write.")] = "manifest.parquet",
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty", help="Of a source without images, or a prefix not there, make an empty manifest."
+        ),
+    ] = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
     """List an image set, draw its splits, write the manifest: one row an image.
 
-    A folder with train/ is read as an image tree (train/good, test/<defect>,
-    ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label. A listing
-    needs a column `uri`; label, mask_uri, split, group, defect_type and captured_at are understood,
-    every other column is kept as metadata.
+    A folder with train/, validation/, test/ or ground_truth/ is read as an image tree (train/good,
+    test/<defect>, ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label,
+    unless its folders are named like splits, labels or masks, which is refused. A listing needs a
+    column `uri`; label, mask_uri, split, group, defect_type and captured_at are understood, every
+    other column is kept as metadata. What is left out is counted and named.
     """
     from raysvq.data.index import build_index
 
-    summary = build_index(source, out, _settings(config, overrides).split)
-    typer.echo(summary.table())
-    if summary.missing:
-        typer.echo(f"{summary.missing} listed images do not exist; scoring will reject them by name")
-    typer.echo(f"{summary.images} images in {summary.manifest}")
+    for line in build_index(source, out, _settings(config, overrides).split, allow_empty).lines():
+        typer.echo(line)
 
 
 @app.command(short_help="Train a model on a manifest: the bundle.")

@@ -42,7 +42,7 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
         _title("sample images")
         data = write_sample(folder / "sample")
     _title(f"raysvq index {data} --out {manifest}")
-    print(build_index(data, manifest, settings.split).table())
+    print("\n".join(build_index(data, manifest, settings.split).lines()))
     _title(f"raysvq train {manifest} --out {model}")
     bundle = train(manifest, model, settings)
     print(f"model {bundle.model_version}, threshold {bundle.reference.image_threshold:.4g}")

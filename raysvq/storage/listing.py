@@ -15,6 +15,7 @@ from raysvq.storage.clients import bucket, filesystem, fsspec_filesystem, has_bu
 from raysvq.storage.failures import storage_errors
 from raysvq.storage.names import split
 from raysvq.storage.s3 import Bucket
+from raysvq.storage.walk import Problem, Skip, all_folders, clock, local_files, refuse
 
 if TYPE_CHECKING:  # does not exist at run time
     from obstore import ObjectMeta
@@ -45,12 +46,17 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
     return [infos[uri] for uri in uris]
 
 
-def list_objects(prefix: str, must_exist: bool = True) -> Iterator[ObjectInfo]:
+def list_objects(
+    prefix: str, must_exist: bool = True, problems: Problem = refuse, skip: Skip = all_folders
+) -> Iterator[ObjectInfo]:
     """Every file at or below a prefix, sorted within each folder, one folder in memory at a time.
 
     Args:
         must_exist: else a prefix that does not exist is an empty one, as on S3 every folder is whose
             last file went.
+        problems: is told of each name that no file is read by, and why; without it the first one ends
+            the listing.
+        skip: says which folders need not be entered. It may not be asked: files below them may come.
 
     Raises:
         StorageError: the prefix or bucket does not exist or may not be listed.
@@ -60,9 +66,15 @@ def list_objects(prefix: str, must_exist: bool = True) -> Iterator[ObjectInfo]:
     if kind is None:
         return
     if kind == "folder":
-        yield from _walk_s3(*bucket(path)) if has_bucket(scheme) else _walk(scheme, path, prefix)
+        if has_bucket(scheme):
+            yield from _walk_s3(*bucket(path), skip)
+        elif scheme == "file":
+            for name, status in local_files(path, problems, skip):
+                yield ObjectInfo(name, status.st_size, None, clock(status.st_mtime_ns))
+        else:
+            yield from _walk(scheme, path, prefix, skip)
         return
-    if has_bucket(scheme):
+    if has_bucket(scheme) or scheme == "file":
         yield from filter(None, file_infos([prefix]))
     else:
         with storage_errors(f"cannot read {prefix}"):
@@ -127,7 +139,7 @@ def _object_info(found: Bucket, meta: ObjectMeta) -> ObjectInfo:
     return ObjectInfo(uri, meta["size"], etag.strip('"') if etag else None, meta["last_modified"])
 
 
-def _walk_s3(found: Bucket, key: str) -> Iterator[ObjectInfo]:
+def _walk_s3(found: Bucket, key: str, skip: Skip) -> Iterator[ObjectInfo]:
     with storage_errors(f"cannot list s3://{found.name}/{key}"):
         below = found.folder(key)
     files = {
@@ -136,8 +148,8 @@ def _walk_s3(found: Bucket, key: str) -> Iterator[ObjectInfo]:
     for path in sorted([*files, *below["common_prefixes"]]):
         if path in files:
             yield _object_info(found, files[path])
-        else:
-            yield from _walk_s3(found, path)
+        elif not skip(f"s3://{found.name}/{path.rstrip('/')}/"):
+            yield from _walk_s3(found, path, skip)
 
 
 def _arrow_infos(uris: list[str]) -> dict[str, ObjectInfo | None]:
@@ -147,7 +159,8 @@ def _arrow_infos(uris: list[str]) -> dict[str, ObjectInfo | None]:
         fs, _ = filesystem(uris[0])
         for info in _arrow_look(fs, list(paths)):
             if info.type == pafs.FileType.File:
-                infos[paths[info.path]] = ObjectInfo(paths[info.path], info.size, None, info.mtime)
+                changed = None if info.mtime_ns is None else clock(info.mtime_ns)
+                infos[paths[info.path]] = ObjectInfo(paths[info.path], info.size, None, changed)
     return infos
 
 
@@ -161,14 +174,15 @@ def _arrow_look(fs: pafs.FileSystem, paths: list[str]) -> list[pafs.FileInfo]:
     return found
 
 
-def _walk(scheme: str, path: str, prefix: str) -> Iterator[ObjectInfo]:
+def _walk(scheme: str, path: str, prefix: str, skip: Skip) -> Iterator[ObjectInfo]:
     with storage_errors(f"cannot list {prefix}"):
         entries = fsspec_filesystem(scheme).ls(path, detail=True)
     for entry in sorted(entries, key=lambda entry: str(entry["name"])):
         if entry["type"] == "directory":
             if entry["name"].rstrip("/") == path.rstrip("/"):
                 raise StorageError(f"cannot list {prefix}: {scheme}://{path}// is a folder without a name")
-            yield from _walk(scheme, entry["name"], prefix)
+            if not skip(f"{scheme}://{entry['name'].rstrip('/')}/"):
+                yield from _walk(scheme, entry["name"], prefix, skip)
         elif not entry["name"].endswith("/"):  # a folder marker of an object store
             yield _fsspec_info(scheme, entry)
 
