@@ -50,6 +50,8 @@ def index(
 
     summary = build_index(source, out, _settings(config, overrides).split)
     typer.echo(summary.table())
+    for line in summary.masks.lines():
+        typer.echo(line)
     if summary.missing:
         typer.echo(f"{summary.missing} listed images do not exist; scoring will reject them by name")
     typer.echo(f"{summary.images} images in {summary.manifest}")

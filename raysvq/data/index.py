@@ -6,22 +6,20 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from raysvq.data.manifest import UNSPLIT, Row, chunks, read_rows, spool, write_manifest
+from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
+from raysvq.data.mask_checks import checked
+from raysvq.data.mask_summary import MaskSummary, MaskTally
+from raysvq.data.masks_beside import masks_beside, without
 from raysvq.data.sources import EXTENSIONS, rows_of
 from raysvq.data.split import Draw, Survey, assign, draw_outliers, survey
 from raysvq.errors import DataError
-from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.schema import NORMAL
 from raysvq.settings import SplitSettings
-from raysvq.storage import canonical, is_folder, read_bytes
-
-READERS = 16
+from raysvq.storage import canonical, is_folder
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,7 @@ class IndexSummary:
     images: int
     missing: int  # listed, but not in the store
     counts: dict[tuple[str, str], int]  # (split, label) -> images
+    masks: MaskSummary
 
     def table(self) -> str:
         """Images by split and label, as aligned text."""
@@ -55,16 +54,18 @@ def build_index(source: str, manifest: str, settings: SplitSettings) -> IndexSum
     root = source if is_folder(source) else source.rpartition("/")[0]
     counts: Counter[tuple[str, str]] = Counter()
     missing = 0
+    masks = MaskTally()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
-        spool(_checked(rows_of(source)), path, UNSPLIT)
+        spool(checked(rows_of(source), masks), path, UNSPLIT)
         _require_unique(path)
-        found = survey(read_rows(path), settings, root)
+        beside = masks_beside(path, source)
+        found = survey(without(read_rows(path), beside), settings, root)
         draw = draw_outliers(found, settings)
 
         def split_rows() -> Iterator[Row]:
             nonlocal missing
-            for row in _assigned(read_rows(path), found, draw, settings):
+            for row in _assigned(without(read_rows(path), beside), found, draw, settings):
                 counts[row["split"], row["label"]] += 1
                 missing += row["size_bytes"] == 0 and row["mtime"] is None
                 yield row
@@ -73,43 +74,12 @@ def build_index(source: str, manifest: str, settings: SplitSettings) -> IndexSum
         if first is None:
             raise DataError(f"no images found in {source}; looked for {', '.join(sorted(EXTENSIONS))}")
         write_manifest(itertools.chain([first], rows), manifest)
-    return IndexSummary(manifest, counts.total(), missing, dict(counts))
+    return IndexSummary(manifest, counts.total(), missing, dict(counts), masks.summary(beside))
 
 
 def _assigned(rows: Iterable[Row], found: Survey, draw: Draw, settings: SplitSettings) -> Iterator[Row]:
     for row in rows:
         yield row | {"split": assign(row, found, draw, settings)}
-
-
-def _checked(rows: Iterable[Row]) -> Iterator[Row]:
-    """Compare the size of every mask with its image's, a few files at once.
-
-    Raises:
-        DataError: a mask is missing, unreadable or of another size, or belongs to a normal image.
-    """
-    with ThreadPoolExecutor(READERS) as pool:
-        for chunk in chunks(rows, 256):
-            list(pool.map(_check_mask, (row for row in chunk if row["mask_uri"])))
-            yield from chunk
-
-
-def _check_mask(row: Row) -> None:
-    mask, image = row["mask_uri"], row["uri"]
-    if row["label"] == NORMAL:
-        raise DataError(f"{image} is labelled normal, but has the mask {mask}")
-    try:
-        expected = image_size(read_bytes(image))
-    except (DecodeError, OSError):
-        return  # scoring rejects the image with its reason
-    try:
-        found = image_size(read_bytes(mask))
-    except (DecodeError, OSError) as error:
-        raise DataError(f"mask {mask} of {image} cannot be read: {error}") from None
-    if found != expected:
-        raise DataError(
-            f"mask of another size: {mask} is {found[1]} x {found[0]} pixels,"
-            f" its image {image} {expected[1]} x {expected[0]}"
-        )
 
 
 def _require_unique(spooled: Path) -> None:

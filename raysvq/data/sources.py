@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysvq.data.manifest import Row, chunks
+from raysvq.data.pairing import Masks
 from raysvq.errors import DataError
 from raysvq.schema import ANOMALOUS, LABELS, NORMAL, SPLITS, TEST, TRAIN, UNKNOWN
 from raysvq.storage import ObjectInfo, canonical, exists, file_infos, filesystem, image_id, is_folder, join
@@ -50,13 +51,10 @@ def tree_rows(root: str) -> Iterator[Row]:
     The folder right below train/ or test/ is the label; there may be more folders below it.
 
     Raises:
-        DataError: a mask has no image, or an image no such folder.
+        DataError: a mask has no image, or an image two masks or no such folder.
     """
-    taken: dict[str, str] = {}  # the same path -> URI of the image that has the mask
-    masks: dict[str, str] = {}  # path below ground_truth, without _mask and extension -> URI
-    if exists(join(root, "ground_truth")):
-        for info in _images(join(root, "ground_truth")):
-            masks[_stem_below(info.uri, join(root, "ground_truth")).removesuffix("_mask")] = info.uri
+    truth = join(root, "ground_truth")
+    masks = Masks((info.uri for info in _images(truth)) if exists(truth) else (), truth)
     for split in (TRAIN, TEST):
         folder = join(root, split)
         if not exists(folder):
@@ -68,25 +66,15 @@ def tree_rows(root: str) -> Iterator[Row]:
                 raise DataError(
                     f"{info.uri} stands in no folder of {folder}; expected good/ or a defect's name"
                 )
-            mask = masks.pop(stem, None)
-            if mask:
-                taken[stem] = info.uri
-            elif stem in taken:
-                raise DataError(f"one mask for two images: {taken[stem]} and {info.uri}; rename one of them")
             good = kind == "good"
             yield _row(
                 info,
                 label=NORMAL if good else ANOMALOUS,
                 split=split,
-                mask_uri=mask,
+                mask_uri=masks.take(stem, info.uri, good),
                 defect_type=None if good else kind,
             )
-    if masks:
-        stem, mask = next(iter(masks.items()))
-        raise DataError(
-            f"mask without image: {mask} expects an image {join(root, TEST, stem)}.*"
-            + (f" ({len(masks)} such masks)" if len(masks) > 1 else "")
-        )
+    masks.require_none_left(join(root, TEST))
 
 
 def _stem_below(uri: str, folder: str) -> str:

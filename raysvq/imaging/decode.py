@@ -83,7 +83,7 @@ def decode_pixels(content: bytes, header: Image.Image) -> Pixels:
     """`decode_image`, where the header has been opened already."""
     turned = exif_orientation(header)
     with rejecting(header.format):
-        return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), turned)))
+        return cast(Pixels, np.ascontiguousarray(upright(_decode(content, header), turned)))
 
 
 def pixel_layout(content: bytes, header: Image.Image) -> tuple[int, int]:
@@ -106,12 +106,6 @@ def exif_orientation(header: Image.Image) -> int:
         return 1
     with rejecting(header.format):
         return int(header.getexif().get(0x0112, 1))
-
-
-def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
-    """Decode a defect mask: every non-zero pixel is marked. (H, W) bool. Raises DecodeError."""
-    pixels = decode_image(content, max_pixels=2**40)
-    return np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels > 0)
 
 
 def image_size(content: bytes) -> tuple[int, int]:
@@ -254,7 +248,8 @@ def _with_pillow(header: Image.Image) -> Pixels:
     return np.asarray(header if header.mode == "RGB" else header.convert("RGB"))
 
 
-def _upright(pixels: Pixels, orientation: int) -> Pixels:
+def upright(pixels: Pixels, orientation: int) -> Pixels:
+    """(H, W[, C]) as stored -> as seen, by the EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (2, 3, 6, 7):
