@@ -55,7 +55,7 @@ def _whole(levels: Levels) -> Levels:
         return np.asarray(levels, np.int64)
     above = levels[levels != 0]
     if above.min() == above.max() > 0:
-        return (levels != 0).astype(np.uint8)
+        return np.asarray(levels != 0, np.uint8)
     raise _unclear(f"fractions from {levels.min():.3g} to {levels.max():.3g}")
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.data.mask_summary import MaskSummary
+from raysvq.data.pairing import SUFFIXES
 from raysvq.errors import DataError
 from raysvq.evaluation.masks import MaskReader
 from raysvq.settings import SplitSettings
@@ -70,11 +71,7 @@ def _pages(second: np.ndarray) -> bytes:
 
 
 JPEG = saved(WHITE, "JPEG")
-SUFFIXES = ["_mask", "-mask", ".mask", "_masks", "_gt", "-gt", "_label", "-label", "_labels", "_seg", "-seg"]
-IN_A_TREE = (
-    "in a tree: its image's name, or that with `_mask -mask .mask _masks _gt -gt _label -label _labels _seg -seg`"
-    " behind it, in capitals too"
-)
+IN_A_TREE = f"in a tree: its image's name, or that with `{' '.join(SUFFIXES)}` behind it, in capitals too"
 
 LAYOUTS: dict[str, list[Layout]] = {
     "0 and one other value: 1, 8, 16 or 32 bits, signed or not, or floats": _masks(
