@@ -14,8 +14,8 @@ import numpy as np
 from raysvq.data.manifest import Row, chunks
 from raysvq.data.mask_summary import MaskLook, MaskTally
 from raysvq.errors import DataError
-from raysvq.imaging.decode import DecodeError, exif_orientation, image_size, open_header
-from raysvq.imaging.masks import decode_mask
+from raysvq.imaging.decode import DecodeError, image_size
+from raysvq.imaging.masks import decode_mask, mask_size, orientation
 from raysvq.schema import ANOMALOUS, NORMAL
 from raysvq.storage import read_bytes
 
@@ -63,12 +63,12 @@ def look(row: Row) -> MaskLook:
     of_image = _image(image)
     try:
         content = read_bytes(mask)
-        size = image_size(content)
+        size = mask_size(content)
         if of_image and size != of_image.size:
             raise DataError(_other_size(mask, size, image, of_image.size))
         with _LARGE if size[0] * size[1] > _LARGE_PIXELS else nullcontext():
             marks = decode_mask(content)
-        turned = of_image is not None and _turned_apart(of_image, _orientation(content))
+        turned = of_image is not None and _turned_apart(of_image, orientation(content))
     except (DecodeError, OSError) as error:
         raise DataError(f"mask {mask} of {image} cannot be read: {error}") from None
     if of_image and content == of_image.content and not marks.all():
@@ -90,19 +90,15 @@ def _image(uri: str) -> _File | None:
     """None where scoring will reject the image with its reason."""
     try:
         content = read_bytes(uri)
-        return _File(content, image_size(content), _orientation(content))
+        return _File(content, image_size(content), orientation(content))
     except (DecodeError, OSError):
         return None
 
 
-def _turned_apart(image: _File, orientation: int) -> bool:
+def _turned_apart(image: _File, of_mask: int) -> bool:
     """Whether image and mask carry different EXIF orientations, and would fit either way."""
     square = image.size[0] == image.size[1]
-    return image.orientation != orientation and (square or max(image.orientation, orientation) < 5)
-
-
-def _orientation(content: bytes) -> int:
-    return exif_orientation(open_header(content, 2**40))
+    return image.orientation != of_mask and (square or max(image.orientation, of_mask) < 5)
 
 
 def _other_size(mask: str, size: tuple[int, int], image: str, expected: tuple[int, int]) -> str:

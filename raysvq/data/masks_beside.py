@@ -14,7 +14,7 @@ from raysvq.data.mask_checks import READERS
 from raysvq.data.pairing import SUFFIXES
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.imaging.masks import decode_mask
+from raysvq.imaging.masks import decode_mask, mask_size
 from raysvq.schema import UNKNOWN
 from raysvq.storage import is_folder, read_bytes
 
@@ -69,7 +69,7 @@ def _is_mask(found: _Found) -> bool:
     mask, _, image = found
     try:
         content = read_bytes(mask)
-        if image is not None and image_size(content) != image_size(read_bytes(image)):
+        if image is not None and mask_size(content) != image_size(read_bytes(image)):
             return False
         decode_mask(content)
     except (DecodeError, OSError):

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from raysvq import storage
 from raysvq.evaluation.metrics import BoolArray
 from raysvq.evaluation.tables import TestImage
-from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.imaging.masks import decode_mask
+from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.masks import decode_mask, mask_size
 from raysvq.imaging.tiling import is_anomalous, mask_fractions
 from raysvq.settings import TileSettings
 
@@ -27,7 +27,7 @@ class MaskReader:
             return None
         try:
             content = storage.read_bytes(uri)
-            size = image_size(content)
+            size = mask_size(content)
             mask = decode_mask(content) if size == (height, width) else None
         except OSError as error:
             self.problems[uri] = f"cannot be read ({error.strerror or error})"

@@ -83,7 +83,7 @@ def decode_pixels(content: bytes, header: Image.Image) -> Pixels:
     """`decode_image`, where the header has been opened already."""
     turned = exif_orientation(header)
     with rejecting(header.format):
-        return cast(Pixels, np.ascontiguousarray(upright(_decode(content, header), turned)))
+        return cast(Pixels, np.ascontiguousarray(_upright(_decode(content, header), turned)))
 
 
 def pixel_layout(content: bytes, header: Image.Image) -> tuple[int, int]:
@@ -248,8 +248,7 @@ def _with_pillow(header: Image.Image) -> Pixels:
     return np.asarray(header if header.mode == "RGB" else header.convert("RGB"))
 
 
-def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """(H, W[, C]) as stored -> as seen, by the EXIF orientation."""
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
     if orientation in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if orientation in (2, 3, 6, 7):

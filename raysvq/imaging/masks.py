@@ -6,27 +6,21 @@ docs/own-data.md lists what becomes of each.
 
 from __future__ import annotations
 
-from typing import cast
+import io
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from raysvq.imaging.decode import (
-    DecodeError,
-    Pixels,
-    decode_pixels,
-    exif_orientation,
-    open_header,
-    rejecting,
-    upright,
-)
+from raysvq.imaging.decode import FORMATS, DecodeError, Pixels, decode_image, image_size, rejecting
 from raysvq.imaging.mask_levels import MOST_BETWEEN, Levels, Marks, between, marked
 
 _ANY_SIZE = 2**40  # pixels; readers compare a mask's size with its image's before they decode it
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _NEARLY_BLACK = 1 / 8  # of the scale, after a lossy compression
 _PAINTS = 64  # colours; a painted mask has fewer, even where an export has rounded them
+_ORIENTATION = 0x0112  # EXIF 2.32
 _REDUCED = 1  # TIFF 6.0, NewSubfileType: a smaller version of another page
 
 Rgb = npt.NDArray[np.uint8]
@@ -41,33 +35,71 @@ def decode_mask(content: bytes) -> Marks:
     Raises:
         DecodeError: the file cannot be read whole, or what it marks cannot be told.
     """
-    header = open_header(content, _ANY_SIZE)
-    with rejecting(header.format):
+    image = _open(content)
+    with rejecting(str(image.format)):
         _require_one_page(content)
-        lossy = _is_lossy(content, header)
-        return np.ascontiguousarray(marked(_levels(content, header, lossy), lossy))
+        lossy = _is_lossy(content, image)
+        return np.ascontiguousarray(marked(_levels(content, image, lossy), lossy))
 
 
-def _levels(content: bytes, header: Image.Image, lossy: bool) -> Levels:
+def mask_size(content: bytes) -> tuple[int, int]:
+    """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
+    image = _open(content)
+    return image.size if orientation(content) in (5, 6, 7, 8) else image.size[::-1]
+
+
+def orientation(content: bytes) -> int:
+    """By EXIF: 1 is upright, which Pillow makes of every TIFF. Raises DecodeError."""
+    image = _open(content)
+    with rejecting(str(image.format)):
+        value = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+        return value if value in range(1, 9) else 1
+
+
+def _levels(content: bytes, image: Image.Image, lossy: bool) -> Levels:
     """(H, W), upright, of whatever carries the meaning."""
-    if header.mode == "F" or (header.mode == "I" and header.format == "TIFF"):
-        return np.asarray(_loaded(content))
-    turned = exif_orientation(header)
-    indexed, transparent = header.mode in ("P", "PA"), header.has_transparency_data
-    pixels = decode_pixels(content, header)  # whole, or an error
-    if transparent:
+    if image.format is None:  # 64-bit floats, read already
+        return np.asarray(image)
+    try:
+        pixels = decode_image(content, _ANY_SIZE)  # whole, or an error
+    except DecodeError as error:
+        if error.reason == "unsupported" and image.mode in ("L", "I", "F"):  # of signed integers, or 32 bits
+            return np.asarray(_loaded(content))
+        raise
+    if image.has_transparency_data:
         rgba = np.asarray(_loaded(content).convert("RGBA"))
         if rgba[..., 3].min() < rgba[..., 3].max():
-            return _painted(cast(Rgb, upright(rgba, turned)), lossy)
-    if indexed:
-        return upright(_numbers(_loaded(content)), turned)
-    return _brightness(pixels, lossy)
+            return _painted(rgba, lossy)
+    return _numbers(_loaded(content)) if image.mode in ("P", "PA") else _brightness(pixels, lossy)
+
+
+def _open(content: bytes) -> Image.Image:
+    """What Pillow says of a file, its pixels not yet read; it reads types that images may not have."""
+    try:
+        return Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+    except (UnidentifiedImageError, SyntaxError, ValueError, OSError):
+        doubles = _doubles(content)
+        if doubles is not None:
+            return Image.fromarray(doubles)
+        image_size(content)  # says what is wrong
+        raise DecodeError("unsupported", "a kind of mask that raysvq does not read") from None
+
+
+def _doubles(content: bytes) -> npt.NDArray[np.float32] | None:
+    """The pixels of a TIFF of 64-bit floats, None of any other file."""
+    if content[:4] not in (b"II*\0", b"MM\0*"):
+        return None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.float64 or pixels.ndim != 2:
+        return None
+    return pixels.astype(np.float32)
 
 
 def _loaded(content: bytes) -> Image.Image:
-    image = open_header(content, _ANY_SIZE)
+    """Upright."""
+    image = _open(content)
     image.load()
-    return image
+    return ImageOps.exif_transpose(image)
 
 
 def _painted(rgba: Rgb, lossy: bool) -> Levels:
@@ -127,7 +159,7 @@ def _numbers(image: Image.Image) -> Levels:
 
 def _require_one_page(content: bytes) -> None:
     """Raises DecodeError where a file has several pages or frames that are not alike."""
-    image = open_header(content, _ANY_SIZE)
+    image = _open(content)
     pages = getattr(image, "n_frames", 1)
     if pages == 1:
         return

@@ -71,6 +71,8 @@ EXACT = {
     "int32 class numbers": saved(labels().astype(np.int32), "TIFF"),
     "float 1.0": saved(DEFECT.astype(np.float32), "TIFF"),
     "float 0.5": saved(DEFECT.astype(np.float32) / 2, "TIFF"),
+    "float64": by_opencv(DEFECT.astype(np.float64)),
+    "int8": by_opencv(DEFECT.astype(np.int8)),
     "float class numbers": saved(labels().astype(np.float32), "TIFF"),
     "white on black": saved(coloured(DEFECT, (255, 255, 255), BLACK)),
     "red on black": saved(coloured(DEFECT, (255, 0, 0), BLACK)),
