@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from raysvq.imaging.bands import Bands
@@ -28,7 +27,6 @@ __all__ = [
     "DecodeError",
     "Pixels",
     "decode_image",
-    "decode_mask",
     "decode_pixels",
     "image_size",
     "open_bands",
@@ -106,12 +104,6 @@ def open_bands(content: bytes, header: Header) -> Bands:
     assert opened is not None
     with rejecting(header.kind):
         return opened(content, header)
-
-
-def decode_mask(content: bytes) -> npt.NDArray[np.bool_]:
-    """Decode a defect mask: every non-zero pixel is marked. (H, W) bool. Raises DecodeError."""
-    pixels = decode_image(content, max_pixels=2**40)
-    return np.asarray(pixels.any(axis=2) if pixels.ndim == 3 else pixels > 0)
 
 
 def image_size(content: bytes) -> tuple[int, int]:

@@ -16,6 +16,7 @@ REASONS = {
     "corrupt": "the format is known, but the data is cut off or damaged",
     "too_large": "more pixels than scoring.max_pixels, or than scoring.image_memory_mib or memory holds",
     "unsupported": "a kind of file or pixel raysvq does not read, such as 32-bit float",
+    "not_finite": "the model gives it a score or a map that is not a finite number",
 }
 
 

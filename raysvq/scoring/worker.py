@@ -25,7 +25,7 @@ from raysvq.schema import TEST, UNKNOWN
 from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import write_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
-from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
 from raysvq.scoring.sink import unit_name
 from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.unit import UnitRows
@@ -162,7 +162,8 @@ class ScoreUnits:
         self, contents: list[Content], trial: Trial | None
     ) -> list[ImageResult | DecodeError | OSError]:
         judged = [_judged(content, trial) for content in contents]
-        results = iter(self.scorer.score_many([each for each in judged if isinstance(each, bytes)]))
+        scored = self.scorer.score_many([each for each in judged if isinstance(each, bytes)])
+        results = map(require_finite, scored)
         return [next(results) if isinstance(each, bytes) else each for each in judged]
 
     def _keep(self, source: Row, content: Content, result: ImageResult, rows: UnitRows) -> None:

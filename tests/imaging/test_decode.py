@@ -17,7 +17,6 @@ from raysvq.imaging.decode import (
     DecodeError,
     Pixels,
     decode_image,
-    decode_mask,
     image_size,
 )
 
@@ -273,21 +272,6 @@ def test_one_pixel_is_an_image(kind: str) -> None:
     assert found.shape[:2] == (1, 1)
     assert abs(int(found.ravel()[0]) - 200) <= 2
     assert image_size(content) == (1, 1)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_mask_marks_every_pixel_that_is_not_zero(dtype: type[np.generic]) -> None:
-    values = np.zeros((6, 8), dtype)
-    values[1, 2], values[4, 7] = 1, np.iinfo(dtype).max
-    assert np.array_equal(decode_mask(_opencv(values, ".png")), values > 0)
-    colour = np.zeros((6, 8, 3), dtype)
-    colour[3, 3, 2] = 1
-    assert np.argwhere(decode_mask(_opencv(colour, ".png"))).tolist() == [[3, 3]]
-
-
-def test_mask_that_is_no_image_raises_a_decode_error() -> None:
-    with pytest.raises(DecodeError, match="empty"):
-        decode_mask(b"")
 
 
 def test_decode_error_survives_the_way_between_processes() -> None:
