@@ -19,6 +19,7 @@ import torch
 from raysvq.errors import BundleError, RaysvqError, ScoringError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
+from raysvq.model.memory import is_out_of_memory
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import TEST, UNKNOWN
@@ -62,6 +63,19 @@ def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
     except (RaysvqError, OSError) as error:
         name = type(error).__name__ if isinstance(error, RaysvqError) else "StorageError"
         return {"report": [json.dumps({"error": name, "says": str(error)})]}
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        return {"report": [json.dumps({"error": ScoringError.__name__, "says": _no_memory(error, job)})]}
+
+
+def _no_memory(error: BaseException, job: Job) -> str:
+    on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus)" if job.device == "cpu" else ""
+    first = str(error).partition("\n")[0]
+    return (
+        f"a worker ran out of memory on {job.device}: lower scoring.tile_batch, which is"
+        f" {job.scoring.tile_batch},{on_cpu} and start the run again ({first})"
+    )
 
 
 class Actor:
