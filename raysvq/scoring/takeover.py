@@ -133,11 +133,11 @@ def take_over(out: str, leftovers: Leftovers, this: Run, pending: Pending, budge
         refused = _refused(reports, owners, this, budget)
         again[REFUSED] = sum(images[unit] for unit in refused)
         kept = reports.keys() - refused
-        kept -= {unit for (unit,) in _execute(connection, _TWICE, kept).fetchall()}
+        kept -= {unit for (unit,) in _about(connection, _TWICE, kept).fetchall()}
         again += Counter()  # drops what there is none of
         if not kept:
             return Takeover(pending, again=again)
-        rest = _rest(_execute(connection, _REST, kept), pending, leftovers.folder / "rest.parquet")
+        rest = _rest(_about(connection, _REST, kept), pending, leftovers.folder / "rest.parquet")
     return Takeover(
         rest,
         pending.rows.count - rest.rows.count,
@@ -212,12 +212,12 @@ def _refused(reports: dict[int, Row], owners: dict[int, Left], this: Run, budget
     return {unit for unit in with_such if not ((run := owners[unit].run) and run.retry_rejected)}
 
 
-def _execute(connection: duckdb.DuckDBPyConnection, query: str, units: set[int]) -> duckdb.DuckDBPyConnection:
+def _about(connection: duckdb.DuckDBPyConnection, query: str, units: set[int]) -> duckdb.DuckDBPyRelation:
     connection.register("chosen", pa.table({"unit": pa.array(sorted(units), pa.int64())}))
-    return connection.execute(query)
+    return connection.sql(query)
 
 
-def _rest(result: duckdb.DuckDBPyConnection, pending: Pending, path: Path) -> Pending:
+def _rest(result: duckdb.DuckDBPyRelation, pending: Pending, path: Path) -> Pending:
     reader: pa.RecordBatchReader = result.to_arrow_reader(ROW_GROUP)
     schema = pq.read_schema(pending.path)
     size = rescored = 0
