@@ -93,7 +93,7 @@ def read_scored(
         raise DataError(
             f"scores {scores}: {len(others)} of {len(images)} test images were scored by another model, such"
             f" as {uri} by {version}; scores of different models cannot be ranked together: name that model"
-            " with --model, take a manifest of the images that this one scored, or score all into a new folder"
+            " with --model, take a manifest of what this one scored, or score all into a new folder"
         )
     return [found[image_id] for image_id in sorted(found)]
 
