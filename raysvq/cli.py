@@ -152,7 +152,9 @@ def score(
 
     Images that are scored in --out already are left alone; those that have changed since (size, ETag
     or time) are scored again, and their new rows take the place of the old ones. Stopped and started
-    again with the same arguments, it goes on where it was.
+    again, it goes on where it was.
+
+    It stops where more than scoring.max_rejected of the images cannot be had from the store.
 
     --plan prints images, bytes, tiles, files and the time to expect, measured on a few images.
 
@@ -170,15 +172,16 @@ def score(
 
     summary = run(manifest, model, out, settings)
     if not summary.images:
-        typer.echo(f"nothing to do: all {summary.done_before} images are scored in {summary.out}")
+        done = f"all {summary.done_before} images of the manifest are done in {summary.out}"
+        typer.echo(f"nothing to do: {done if summary.done_before else 'the manifest holds no image'}")
         return
     typer.echo(
         f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
         f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"
     )
-    total = summary.spent.total()
-    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in summary.spent.most_common())
-    typer.echo(f"workers' time: {shares}")
+    if total := summary.spent.total():
+        shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in summary.spent.most_common())
+        typer.echo(f"workers' time: {shares}")
     for reason, images in summary.rejects.most_common():
         typer.echo(f"  rejected as {reason}: {images}")
     if summary.heatmaps:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ _COPIES = 4  # of its pixels that decoding and cutting hold at most, of an image
 _COPIES_PILLOW = 6  # the same, where Pillow decodes the image
 _COPIES_TILE = 2  # of its pixels that cutting a tile holds: padded and stacked
 _PART = 2**22  # pixels of the tiles that are cut at once, where memory allows
+_NONE = nullcontext()
 
 
 @dataclass(frozen=True)
@@ -52,31 +54,45 @@ def at_full_scale(pixels: Pixels) -> npt.NDArray[np.uint16]:
     return pixels.astype(np.uint16, copy=False)
 
 
-def open_tiles(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
+def open_tiles(
+    content: bytes,
+    tiles: TileSettings,
+    scoring: ScoringSettings,
+    deadline: AbstractContextManager[Any] = _NONE,
+) -> CutImage:
     """Cut an image file into tiles.
 
     An image whose pixels would take more than `scoring.image_memory_mib` is read in bands of rows.
 
+    Args:
+        deadline: entered for the header with the first pixels, and for every part.
+
     Raises:
         DecodeError: the file is not a readable image, or too large for the limits in `scoring`.
     """
-    header = open_header(content, scoring.max_pixels)
-    with rejecting(header.kind):
-        image = _open(content, header, tiles, scoring)
-    return CutImage(image.tiling, _rejecting_parts(image.parts, header.kind))
+    with deadline:
+        header = open_header(content, scoring.max_pixels)
+        with rejecting(header.kind):
+            image = _open(content, header, tiles, scoring)
+    return CutImage(image.tiling, _rejecting_parts(image.parts, header.kind, deadline))
 
 
 def load_tiles(
-    content: bytes, tiles: TileSettings, scoring: ScoringSettings
+    content: bytes,
+    tiles: TileSettings,
+    scoring: ScoringSettings,
+    deadline: AbstractContextManager[Any] = _NONE,
 ) -> tuple[Tiling, npt.NDArray[np.uint16]]:
     """All tiles of an image file at once, (T, size, size, C) over the full scale. Raises DecodeError."""
-    image = open_tiles(content, tiles, scoring)
+    image = open_tiles(content, tiles, scoring, deadline)
     return image.tiling, np.concatenate([at_full_scale(part) for part in image.parts])
 
 
-def _rejecting_parts(parts: Iterator[Pixels], kind: str) -> Iterator[Pixels]:
+def _rejecting_parts(
+    parts: Iterator[Pixels], kind: str, deadline: AbstractContextManager[Any]
+) -> Iterator[Pixels]:
     while True:
-        with rejecting(kind):
+        with deadline, rejecting(kind):
             part = next(parts, None)
         if part is None:
             return

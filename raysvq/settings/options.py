@@ -234,6 +234,19 @@ class ScoringSettings(_Section):
         description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
         " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",
     )
+    decode_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="An image, or a band of a large one, that takes longer to decode is rejected as crashed;"
+        " seconds.",
+    )
+    max_rejected: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Share of the images that may be rejected as not_found, access_denied, unreadable,"
+        " changed or crashed; beyond it the run stops, and goes on when it is started again.",
+    )
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
