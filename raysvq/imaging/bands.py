@@ -6,6 +6,7 @@ samples of up to 8 bits to 255 and others to 65535, whatever a file stores, with
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,41 @@ pyvips.concurrency_set(1)
 class Bands:
     """The rows of one image file, in order, as stored: not turned upright."""
 
-    def __init__(self, content: bytes, header: Header) -> None:
-        """`header` is the file's.
+    def __init__(self, content: bytes, header: Header, mended: Callable[[], bytes] | None = None) -> None:
+        """`header` is the file's; `mended` gives the file to read instead where nothing of it can be.
 
         Raises:
             DecodeError: the file is damaged, or of a pixel type that is not read.
         """
-        self._header = header
+        self._header, self._mended = header, mended
+        self._next = 0
+        try:
+            self._open(content)
+        except pyvips.Error as error:
+            self._mend(error)
+
+    def _open(self, content: bytes) -> None:
+        header = self._header
         # As strict as simplejpeg; PNG and TIFF readers warn of every tag or chunk they do not know.
         strictness = "warning" if header.kind == "JPEG" else "error"
-        try:
-            self._source = pyvips.Source.new_from_memory(content)
-            self._image = pyvips.Image.new_from_source(
-                self._source, "", access="sequential", fail_on=strictness
-            )
-            self._region = pyvips.Region.new(self._image)
-        except pyvips.Error as error:
-            raise self._damage(error) from None
+        self._source = pyvips.Source.new_from_memory(content)
+        self._image = pyvips.Image.new_from_source(self._source, "", access="sequential", fail_on=strictness)
+        self._region = pyvips.Region.new(self._image)
         found = self._image.format
         if found not in _DEPTHS:
             raise DecodeError("unsupported", f"{header.kind} with pixels of type {found}")
         if (self._image.width, self._image.height) != (header.width, header.height):
             raise DecodeError("corrupt", f"{header.kind}: its headers tell of different sizes")
-        self._next = 0
+
+    def _mend(self, error: pyvips.Error) -> None:
+        """Start again with the mended file, if there is one and no row was read."""
+        if self._mended is None or self._next:
+            raise self._damage(error) from None
+        content, self._mended = self._mended(), None
+        try:
+            self._open(content)
+        except pyvips.Error:
+            raise self._damage(error) from None
 
     def read(self, rows: int) -> Pixels:
         """The next rows: (rows, W) or (rows, W, 3) RGB, uint8 or uint16.
@@ -67,13 +80,17 @@ class Bands:
         samples: npt.NDArray[Any] = np.empty((rows, width, channels), _DEPTHS[self._image.format])
         for top in range(0, rows, ROWS):
             count = min(ROWS, rows - top)
-            try:
-                raw = self._region.fetch(0, self._next, width, count)
-            except pyvips.Error as error:
-                raise self._damage(error) from None
+            raw = self._fetch(count)
             samples[top : top + count] = np.frombuffer(raw, samples.dtype).reshape(count, width, channels)
             self._next += count
         return samples
+
+    def _fetch(self, rows: int) -> Any:
+        while True:
+            try:
+                return self._region.fetch(0, self._next, self._image.width, rows)
+            except pyvips.Error as error:
+                self._mend(error)
 
     def _damage(self, error: pyvips.Error) -> DecodeError:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

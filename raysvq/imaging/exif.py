@@ -32,24 +32,38 @@ _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16:
 _MOST = 16  # values of a tag
 
 
-def read_tags(content: bytes) -> Tags:
-    """The tags of the first directory that hold whole numbers; {} without a directory.
+@dataclass(frozen=True)
+class Directory:
+    """Where the first directory's entries stand."""
 
-    Classic and BigTIFF, of either byte order.
-    """
+    order: str  # of bytes, for `struct`
+    big: bool  # BigTIFF
+    entries: range  # offsets of them
+
+
+def find_directory(content: bytes) -> Directory | None:
+    """Of a classic or BigTIFF file, of either byte order. Entries that are cut off are left out."""
     order, big = _HEADERS.get(content[:4]), content[:4] in _BIG
     if order is None:
-        return {}
+        return None
     try:
         (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
         (count,) = struct.unpack_from(order + ("Q" if big else "H"), content, start)
     except struct.error:
-        return {}
+        return None
     first, length = (start + 8, 20) if big else (start + 2, 12)
+    return Directory(order, big, range(first, min(first + count * length, len(content) - length + 1), length))
+
+
+def read_tags(content: bytes) -> Tags:
+    """The tags of the first directory that hold whole numbers; {} without a directory."""
+    found = find_directory(content)
     tags: Tags = {}
-    for at in range(first, min(first + count * length, len(content) - length + 1), length):
-        tag, kind = struct.unpack_from(order + "HH", content, at)
-        entry = _entry(content, at, order, kind, big)
+    if found is None:
+        return tags
+    for at in found.entries:
+        tag, kind = struct.unpack_from(found.order + "HH", content, at)
+        entry = _entry(content, at, found.order, kind, found.big)
         if entry and tag not in tags:
             tags[tag] = entry
     return tags

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ _MARKER = re.compile(rb"\xff[\xc0-\xc7\xc9-\xcf\xd9-\xef\xf7\xfe]")
 _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 # Zeros between the last whole byte of a scan, or of a part of one, and the marker that ends it.
 _PADDING = re.compile(rb"(?:(?<=[^\xff\x00])|(?<=\xff\x00))\x00+(?=\xff+[\xd0-\xd7]|\Z)", re.DOTALL)
-_STRAY = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-_MOST_STRAY = 16  # bytes before the end: damage in a scan leaves more unread, as a rule
+_UNREAD = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_MOST_UNREAD = 16  # bytes at a scan's end: damage in a scan leaves more, as a rule
 
 
 def read_header(content: bytes) -> Header:
@@ -89,7 +90,7 @@ def _space(content: bytes) -> str:
 
 
 def _read(content: bytes, space: str, shrink: int) -> tuple[bytes, npt.NDArray[Any]]:
-    """The file as it decodes without a complaint, and its samples."""
+    """The file as it decodes without a complaint, and its samples. Raises ValueError with the complaint."""
     try:
         return content, _strictly(content, space, shrink)
     except ValueError:
@@ -97,8 +98,11 @@ def _read(content: bytes, space: str, shrink: int) -> tuple[bytes, npt.NDArray[A
     try:
         return sound, _strictly(sound, space, shrink)
     except ValueError as error:
-        sound = _cut_before_end(sound, str(error))
-    return sound, _strictly(sound, space, shrink)
+        complaint = error
+    for cut in _without_unread_bytes(sound, str(complaint)):
+        with suppress(ValueError):
+            return cut, _strictly(cut, space, shrink)
+    raise complaint
 
 
 def _strictly(content: bytes, space: str, shrink: int) -> npt.NDArray[Any]:
@@ -123,18 +127,20 @@ def _without_stray_bytes(content: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _cut_before_end(content: bytes, complaint: str) -> bytes:
-    """The file without the unread bytes before its end that a decoder complains of, if they are harmless.
+def _without_unread_bytes(content: bytes, complaint: str) -> Iterator[bytes]:
+    """The file without the bytes at a scan's end that a decoder complains of, for each scan they may be of.
 
-    Raises:
-        DecodeError: the complaint is another, or the bytes are too many to be anything but a lost scan.
+    Many bytes that differ are no padding: they are what a decoder that lost its way in a scan left unread.
     """
-    found = _STRAY.search(complaint)
-    count = int(found[1]) if found else 0
-    stray = content[-2 - count : -2]
-    if not found or (count > _MOST_STRAY and len(set(stray)) > 1):
-        raise DecodeError("corrupt", f"JPEG: {complaint}")
-    return content[: -2 - count] + content[-2:]
+    found = _UNREAD.search(complaint)
+    if not found:
+        return
+    count, marker = int(found[1]), int(found[2], 16)
+    for kind, _, end in _segments(content):
+        unread = content[end - count : end]
+        padding = count <= _MOST_UNREAD or len(set(unread)) == 1
+        if kind == _SCAN and padding and content[end + 1 : end + 2] == bytes([marker]):
+            yield content[: end - count] + content[end:]
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:

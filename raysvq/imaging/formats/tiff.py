@@ -7,6 +7,7 @@ say is of the picture's own values, and "not to be used to affect the visual app
 from __future__ import annotations
 
 import io
+import struct
 from enum import IntEnum
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from raysvq.imaging.bands import Bands
-from raysvq.imaging.exif import Tags, orientation, read_tags, upright
+from raysvq.imaging.exif import Tags, find_directory, orientation, read_tags, upright
 from raysvq.imaging.full_scale import Pixels, to_full_scale
 from raysvq.imaging.header import Header
 from raysvq.imaging.rejection import DecodeError
@@ -23,6 +24,11 @@ _LARGEST_BLOCK = 1024  # rows of a strip or tile that is read in bands
 _UNSIGNED = (1, 4)  # SampleFormat; 4 is "undefined"
 _LIBVIPS_BITS, _PACKED_BITS = (1, 2, 4, 8, 16), (10, 12, 14)
 _SHORT = 3  # a tag's type
+_NUMBERS = (1, 3, 4, 7, 16)  # types of what pixels need
+_PRIVATE = 65535
+# Beside those below: order of bits, fax options, tables of JPEG, YCbCr, what else a pixel holds.
+_NEEDED = {*range(256, 263), 266, 273, *range(277, 280), 284, 292, 293, 317, *range(320, 326)}
+_NEEDED |= {332, 338, 339, 347, *range(529, 533)}
 _OLD_JPEG = 6
 _LIBVIPS_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 _PILLOW_COMPRESSIONS = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}
@@ -40,6 +46,7 @@ class _Tag(IntEnum):
     SAMPLES = 277
     ROWS_PER_STRIP = 278
     PLANAR_CONFIGURATION = 284
+    PREDICTOR = 317
     COLOR_MAP = 320
     TILE_LENGTH = 323
     SAMPLE_FORMAT = 339
@@ -82,7 +89,7 @@ def read_header(content: bytes) -> Header:
 
 def open_bands(content: bytes, header: Header) -> Bands:
     """Raises DecodeError where the file is cut off or damaged."""
-    return Bands(content, header)
+    return Bands(content, header, lambda: _with_needed_tags(content))
 
 
 def decode(content: bytes, header: Header) -> Pixels:
@@ -92,7 +99,7 @@ def decode(content: bytes, header: Header) -> Pixels:
         return _with_opencv(content, header, tags)
     if _first(tags, _Tag.COMPRESSION, 1) in _PILLOW_COMPRESSIONS:
         return _with_pillow(content, tags)
-    bands = Bands(content, header)
+    bands = open_bands(content, header)
     if _first(tags, _Tag.PHOTOMETRIC) == _Photometric.CMYK:
         inks = Image.fromarray(bands.read_samples(header.height), "CMYK")
         return upright(np.asarray(inks.convert("RGB")), header.orientation)
@@ -120,6 +127,10 @@ def _require_readable(tags: Tags) -> None:
         problem = f"{samples} inks of {bits[0]} bits"
     elif bits[0] in _PACKED_BITS and (photometric > _Photometric.RGB or samples not in (1, 3)):
         problem = f"{samples} samples of {bits[0]} bits, photometric interpretation {photometric}"
+    elif bits[0] in _PACKED_BITS and _first(tags, _Tag.PLANAR_CONFIGURATION, 1) != 1:
+        problem = f"separate planes of {bits[0]} bits"
+    elif bits[0] in _PACKED_BITS and _first(tags, _Tag.PREDICTOR, 1) != 1:
+        problem = f"a predictor for {bits[0]} bits"
     elif bits[0] < 8 and samples > 1:
         problem = f"{samples} samples of {bits[0]} bits"
     if problem:
@@ -181,6 +192,22 @@ def _with_pillow(content: bytes, tags: Tags) -> Pixels:
     if deep:
         return np.asarray(image).astype(np.uint16)
     return np.asarray(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"))
+
+
+def _with_needed_tags(content: bytes) -> bytes:
+    """The file with tags in place of those that its pixels do not need, which libtiff may trip over."""
+    found = find_directory(content)
+    if found is None:
+        return content
+    changed = bytearray(content)
+    nothing = struct.pack(found.order + ("HHQQ" if found.big else "HHII"), _PRIVATE, 1, 1, 0)
+    for at in found.entries:
+        tag, kind = struct.unpack_from(found.order + "HH", content, at)
+        if tag not in _NEEDED or kind not in _NUMBERS:
+            changed[at : at + len(nothing)] = nothing
+    end = found.entries.stop
+    changed[end : end + (8 if found.big else 4)] = bytes(8 if found.big else 4)  # no other directory
+    return bytes(changed)
 
 
 def _first(tags: Tags, tag: _Tag, missing: int = -1) -> int:
