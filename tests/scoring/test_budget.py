@@ -39,7 +39,7 @@ def test_the_error_names_counts_an_example_and_the_setting() -> None:
         Budget(100, 0.02).require_kept({"unreadable": 1, "access_denied": 4, "corrupt": 9}, EXAMPLE)
     assert str(failure.value) == (
         "5 of the run's 100 images are rejected for reasons outside them (access_denied 4, unreadable 1),"
-        " such as s3://plates/a.png: permission denied; setting `scoring.max_rejected`: 0.02 allows 2. Nothing"
-        " was committed: mend the cause, and start the run again, it goes on where it was"
+        " such as s3://plates/a.png: permission denied; setting `scoring.max_rejected`: 0.02 allows 2."
+        " Nothing was committed: mend the cause, and start the run again, it goes on where it was"
     )
     assert failure.value.exit_code == 1
