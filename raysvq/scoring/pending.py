@@ -49,8 +49,7 @@ where d.model_digest <> ? or d.settings_digest <> ?
 _LEFT = """
 select {columns}, {keeps_map} as keeps_map, d.image_id is not null as rescored, {parts} as parts
 from manifest m left join done d on d.image_id = m.image_id
-where d.image_id is null or d.size_bytes <> m.size_bytes or d.etag is distinct from m.etag
-or d.mtime is distinct from m.mtime or d.reason in {retried}
+where d.image_id is null or {differs} or d.reason in {retried}
 order by parts, m.uri
 """
 _KEEPS_MAP = {"all": "true", "none": "false", "labelled": f"m.label <> '{UNKNOWN}' and m.split = '{TEST}'"}
@@ -79,9 +78,9 @@ def find_pending(
 ) -> Pending:
     """Write the rows of a manifest that are not yet scored into `out` to a local folder.
 
-    Those are the rows without a committed one, those whose image has another size, ETag or time than
-    its committed row says, and with `scoring.retry_rejected` those that the store did not hand out.
-    Memory does not grow with the manifest: what does not fit goes to the folder.
+    Those are the rows without a committed one, those whose image has another size or ETag than its
+    committed row says, or without ETags another time, and with `scoring.retry_rejected` those that the
+    store did not hand out. Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
         digests: of this run's model and settings, as in its rows.
@@ -204,9 +203,18 @@ def _left_query(scoring: ScoringSettings) -> str:
     retried = RETRIED if scoring.retry_rejected else ("",)
     return _LEFT.format(
         columns=columns,
+        differs=differs("d", "m"),
         keeps_map=_KEEPS_MAP[scoring.maps],
         parts=parts,
         retried="(" + ", ".join(f"'{code}'" for code in retried) + ")",
+    )
+
+
+def differs(one: str, other: str) -> str:
+    """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time."""
+    return (
+        f"{one}.size_bytes <> {other}.size_bytes or case when {one}.etag = {other}.etag then false else"
+        f" {one}.etag is distinct from {other}.etag or {one}.mtime is distinct from {other}.mtime end"
     )
 
 

@@ -25,7 +25,7 @@ from raysvq.data.database import database
 from raysvq.data.manifest import ROW_GROUP, Row, stream, tally
 from raysvq.results import SCHEMAS, find_commits
 from raysvq.scoring.budget import Budget, outside
-from raysvq.scoring.pending import PENDING, Pending, done_paths, manifest_path
+from raysvq.scoring.pending import PENDING, Pending, differs, done_paths, manifest_path
 from raysvq.scoring.work import Run, read_run, receipt_uri, work_folders
 from raysvq.storage import filesystem, join, patiently, read_bytes
 
@@ -35,9 +35,8 @@ CHANGED = "changed since, or in units with such"
 REFUSED = "rejected for reasons outside them"
 
 _COLUMNS = ["image_id", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
-_UNITS = """
-select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and l.size_bytes = b.size_bytes
-and l.etag is not distinct from b.etag and l.mtime is not distinct from b.mtime
+_UNITS = f"""
+select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and not ({differs("l", "b")})
 and l.keeps_map = b.keeps_map and l.folder = b.folder) as unchanged
 from before b left join pending l on l.image_id = b.image_id group by b.unit order by b.unit
 """

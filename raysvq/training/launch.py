@@ -20,6 +20,7 @@ import ray.train.torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 
 from raysvq.cluster import connect
+from raysvq.data.database import require_distinct_rows
 from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
@@ -177,6 +178,7 @@ def _trainer(
 
 def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     rows = open_manifest(manifest)
+    require_distinct_rows(rows)
     split = pc.field("split") == TRAIN
     normals = rows.count_rows(filter=split & (pc.field("label") == NORMAL))
     if not normals:
