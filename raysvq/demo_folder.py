@@ -38,8 +38,8 @@ def require_own(folder: Path) -> None:
     for name, state in _files(folder):
         if name != _MARK and ours.get(name) != state:
             raise DataError(
-                f"{folder / name} was not made by a demo that ended, or changed since, and the demo removes"
-                " only what it made; choose another --out, or remove the folder yourself"
+                f"{folder} holds files that no demo made, or that changed since, such as {name}; it removes"
+                " only what it made: choose another --out, or remove the folder yourself"
             )
 
 
