@@ -50,8 +50,10 @@ where d.model_digest <> ? or d.settings_digest <> ?
 _LEFT = """
 select {columns}, d.image_id is not null as rescored, {parts} as parts
 from manifest m left join done d on d.image_id = m.image_id
-where d.image_id is null or d.size_bytes <> m.size_bytes or d.etag is distinct from m.etag
-or d.mtime is distinct from m.mtime or d.reason in {retried}
+where d.image_id is null or d.size_bytes <> m.size_bytes
+or case when d.etag = m.etag then false
+   else d.etag is distinct from m.etag or d.mtime is distinct from m.mtime end
+or d.reason in {retried}
 order by parts, m.uri
 """
 
@@ -79,9 +81,9 @@ def find_pending(
 ) -> Pending:
     """Write the rows of a manifest that are not yet scored into `out` to a local folder.
 
-    Those are the rows without a committed one, those whose image has another size, ETag or time than
-    its committed row says, and with `scoring.retry_rejected` those that the store did not hand out.
-    Memory does not grow with the manifest: what does not fit goes to the folder.
+    Those are the rows without a committed one, those whose image has another size or ETag than its
+    committed row says, or without ETags another time, and with `scoring.retry_rejected` those that the
+    store did not hand out. Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
         digests: of this run's model and settings, as in its rows.
