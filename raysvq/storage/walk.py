@@ -25,7 +25,7 @@ def refuse(uri: str, why: str) -> None:
     Raises:
         StorageError: always.
     """
-    raise StorageError(f"cannot list {uri}: {why}")
+    raise StorageError(f"{uri}: {why}")
 
 
 def all_folders(folder: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raysvq.errors import StorageError
-from raysvq.storage import create_file, exists, list_objects, local, read_bytes, write_bytes
+from raysvq.storage import create_file, exists, local, read_bytes, write_bytes
 
 NO_LINKS = ["EPERM", "EACCES", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EINVAL"]
 
@@ -157,31 +157,3 @@ def test_the_handle_that_wrote_is_the_one_that_is_flushed(
     monkeypatch.setattr(os, "fsync", flush)
     write_bytes(str(tmp_path / "run.json"), b"new")
     assert modes == [os.O_WRONLY]
-
-
-def test_links_to_folders_are_followed_and_circles_are_reported(tmp_path: Path) -> None:
-    (tmp_path / "set" / "good").mkdir(parents=True)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere" / "b.png").write_bytes(b"22")
-    (tmp_path / "set" / "good" / "a.png").write_bytes(b"1")
-    (tmp_path / "set" / "good" / "linked.png").symlink_to(tmp_path / "elsewhere" / "b.png")
-    (tmp_path / "set" / "more").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "set" / "again").symlink_to(tmp_path / "elsewhere")  # two names of one folder are two folders
-    (tmp_path / "set" / "good" / "up").symlink_to(tmp_path / "set")
-    (tmp_path / "set" / "nowhere.png").symlink_to(tmp_path / "gone.png")
-    os.mkfifo(tmp_path / "set" / "pipe.png")
-    root, problems = str(tmp_path / "set"), []
-    found = list_objects(root, problems=lambda uri, why: problems.append((uri.removeprefix(root), why)))
-    assert {info.uri.removeprefix(root): info.size_bytes for info in found} == {
-        "/again/b.png": 2,
-        "/good/a.png": 1,
-        "/good/linked.png": 2,
-        "/more/b.png": 2,
-        "/nowhere.png": 0,
-    }
-    assert problems == [
-        ("/good/up", "it links back to a folder that it is in"),
-        ("/pipe.png", "it is neither a file nor a folder"),
-    ]
-    with pytest.raises(StorageError, match="cannot list .*/good/up: it links back"):
-        list(list_objects(root))
