@@ -11,18 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import ray
 from PIL import Image
 
 from devtools.untrained import untrained_bundle
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.decode import decode_image
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_scores
 from raysvq.scoring.job import score
-from raysvq.settings import RaySettings, parse_settings
+from raysvq.settings import parse_settings
 from raysvq.storage import remove_file, write_bytes
 
 TILE = 32
@@ -199,7 +197,7 @@ class Run:
 
 
 @pytest.fixture(scope="module", params=["disk", "s3"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(request: pytest.FixtureRequest, small_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = str(tmp_path_factory.mktemp("odd"))
     if request.param == "s3":
         folder = f"{request.getfixturevalue('s3')}/odd"
@@ -211,11 +209,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     build_index(images, manifest, SETTINGS.split)
     remove_file(f"{images}/{GONE}")
     save_bundle(untrained_bundle(SETTINGS, threshold=1.0), model)
-    connect(RaySettings(cpus=2, object_store_mib=256))
-    try:
-        score(manifest, model, out, SETTINGS)
-    finally:
-        ray.shutdown()
+    score(manifest, model, out, SETTINGS)
     listed = open_manifest(manifest).to_table(columns=["image_id", "uri"]).to_pylist()
     scores, rejects = read_scores(out).to_pylist(), open_results(out, "rejects").to_table().to_pylist()
     return Run(
