@@ -23,7 +23,7 @@ def resolve(base: str, name: str | None, where: str) -> str:
     if re.match(r"~\w*/", name):
         raise DataError(f"{where}: {name!r} depends on who reads it; expected the whole path instead of ~")
     if _WINDOWS.match(name):
-        raise DataError(f"{where}: {name!r} is a path of Windows, which is not to be had here")
+        raise DataError(f"{where}: {name!r} is a path of Windows; expected one of this system")
     if _OTHER_S3.match(name):
         raise DataError(f"{where}: {name!r} is another way to name an object; expected s3://bucket/key")
     if re.match(r"https?://", name, re.IGNORECASE):

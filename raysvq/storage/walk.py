@@ -90,7 +90,7 @@ class _Walk:
                 yield from self.below(path, real / name, chain)
 
     def _comes_to(self, target: PurePosixPath) -> bool:
-        """Whether the walk reads a folder without another link to it, which it does where nothing is hidden."""
+        """Whether the walk reads a folder without another link to it; hidden ones are taken not to be."""
         return any(
             start in self.starts and not any(part.startswith(".") for part in target.relative_to(start).parts)
             for start in (target, *target.parents)
