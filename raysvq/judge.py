@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, Measure, to_json
+from raysvq.evaluation.tables import free_name
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.settings import EvaluationSettings
@@ -29,16 +31,15 @@ def judge(
         The evaluation and the report's URI.
 
     Raises:
-        DataError, BundleError, StorageError: an input is missing or damaged, the scores are another
-            model's, or `out` is not writable.
+        DataError, BundleError, StorageError: an input is missing, empty or damaged, scores of test images are
+            another model's, or `out` is not writable.
     """
+    if not open_manifest(canonical(manifest)).count_rows():
+        raise DataError(f"manifest {manifest} holds no image: there is nothing to evaluate")
     bundle = load_bundle(resolve(model))
-    evaluation = evaluate(canonical(manifest), canonical(scores), settings, bundle.settings.tiles)
-    if evaluation.provenance.model_digest != bundle.model_digest:
-        raise DataError(
-            f"scores {scores} were made with model {evaluation.provenance.model_version}, but {model} is"
-            f" model {bundle.model_version}; name the model that made them with --model"
-        )
+    evaluation = evaluate(
+        canonical(manifest), canonical(scores), settings, bundle.settings.tiles, bundle.model_digest
+    )
     summary = {
         "created_at": bundle.created_at,
         "threshold_rule": bundle.reference.threshold_rule,
@@ -55,13 +56,19 @@ def judge(
 
 def table(evaluation: Evaluation) -> str:
     """The headline figures, overall and by defect type, as aligned text."""
-    groups = {"all": evaluation.overall, **evaluation.by_defect_type}
-    width = max(len(name) for name in groups)
+    types = evaluation.by_defect_type
+    rows = [(free_name("all", types), evaluation.overall)]
+    rows += [(_on_one_line(name), metrics) for name, metrics in types.items()]
+    width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{name:>20}" for name in _FIGURES)]
-    for name, metrics in groups.items():
+    for name, metrics in rows:
         cells = [_cell(getattr(metrics, field)) for field in _FIGURES.values()]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
+
+
+def _on_one_line(name: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
 def _cell(measure: Measure) -> str:

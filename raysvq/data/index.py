@@ -5,13 +5,15 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from raysvq.data.manifest import UNSPLIT, Row, chunks, read_rows, spool, write_manifest
+from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
+from raysvq.data.mask_checks import checked
+from raysvq.data.mask_summary import MaskSummary, MaskTally
+from raysvq.data.masks_beside import masks_beside, without
 from raysvq.data.names import EXTENSIONS, shown
 from raysvq.data.records import LISTINGS
 from raysvq.data.skipped import Skipped, Skips
@@ -19,12 +21,9 @@ from raysvq.data.skipped import lines as skipped_lines
 from raysvq.data.sources import rows_of
 from raysvq.data.split import assign, draw_outliers, survey
 from raysvq.errors import DataError
-from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.schema import NORMAL
 from raysvq.settings import SplitSettings
-from raysvq.storage import canonical, exists, is_folder, read_bytes
+from raysvq.storage import canonical, exists, is_folder
 
-READERS = 16
 NAMED = 3  # missing files that a summary names
 
 
@@ -39,6 +38,7 @@ class IndexSummary:
     first_missing: tuple[str, ...]
     counts: dict[tuple[str, str], int]  # (split, label) -> images
     skipped: Skipped  # cause -> how many, and one of them
+    masks: MaskSummary
 
     def table(self) -> str:
         """Images by split and label, as aligned text."""
@@ -50,6 +50,7 @@ class IndexSummary:
         """All of it, as lines of text."""
         found = [self.table()] if self.counts else []
         found += skipped_lines(self.skipped)
+        found += self.masks.lines()
         if self.missing:
             found.append(
                 f"{self.missing} listed images do not exist; scoring will reject them by name:"
@@ -100,11 +101,11 @@ def build_index(
     """
     source, manifest = canonical(source), canonical(manifest)
     counts: Counter[tuple[str, str]] = Counter()
-    skips, seen = Skips(), _Missing()
+    skips, seen, masks = Skips(), _Missing(), MaskTally()
     absent = allow_empty and _is_absent_prefix(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
-        spool(_checked(seen.watched([] if absent else rows_of(source, skips))), path, UNSPLIT)
+        spool(checked(seen.watched([] if absent else rows_of(source, skips)), masks), path, UNSPLIT)
         seen.require_some(source)
         if not seen.images and not (allow_empty and skips.pictures == 0):
             raise DataError(
@@ -117,8 +118,18 @@ def build_index(
                 )
             )
         _require_unique(path)
-        write_manifest(_split(path, source, settings, counts) if seen.images else [], manifest)
-    return IndexSummary(source, manifest, seen.images, seen.missing, seen.first, dict(counts), skips.counts)
+        beside = masks_beside(path, source) if seen.images else ()
+        write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
+    return IndexSummary(
+        source,
+        manifest,
+        counts.total(),
+        seen.missing,
+        seen.first,
+        dict(counts),
+        skips.counts,
+        masks.summary(beside),
+    )
 
 
 def _is_absent_prefix(source: str) -> bool:
@@ -134,46 +145,20 @@ def _is_absent_prefix(source: str) -> bool:
 
 
 def _split(
-    path: Path, source: str, settings: SplitSettings, counts: Counter[tuple[str, str]]
+    path: Path,
+    source: str,
+    settings: SplitSettings,
+    left_out: tuple[str, ...],
+    counts: Counter[tuple[str, str]],
 ) -> Iterator[Row]:
-    """The rows of a spool with their splits, which are counted."""
-    found = survey(read_rows(path), settings, source if is_folder(source) else source.rpartition("/")[0])
+    """The rows of a spool with their splits, which are counted, less some URIs."""
+    root = source if is_folder(source) else source.rpartition("/")[0]
+    found = survey(without(read_rows(path), left_out), settings, root)
     draw = draw_outliers(found, settings)
-    for row in read_rows(path):
+    for row in without(read_rows(path), left_out):
         row |= {"split": assign(row, found, draw, settings)}
         counts[row["split"], row["label"]] += 1
         yield row
-
-
-def _checked(rows: Iterable[Row]) -> Iterator[Row]:
-    """Compare the size of every mask with its image's, a few files at once.
-
-    Raises:
-        DataError: a mask is missing, unreadable or of another size, or belongs to a normal image.
-    """
-    with ThreadPoolExecutor(READERS) as pool:
-        for chunk in chunks(rows, 256):
-            list(pool.map(_check_mask, (row for row in chunk if row["mask_uri"])))
-            yield from chunk
-
-
-def _check_mask(row: Row) -> None:
-    mask, image = row["mask_uri"], row["uri"]
-    if row["label"] == NORMAL:
-        raise DataError(f"{image} is labelled normal, but has the mask {mask}")
-    try:
-        expected = image_size(read_bytes(image))
-    except (DecodeError, OSError):
-        return  # scoring rejects the image with its reason
-    try:
-        found = image_size(read_bytes(mask))
-    except (DecodeError, OSError) as error:
-        raise DataError(f"mask {mask} of {image} cannot be read: {error}") from None
-    if found != expected:
-        raise DataError(
-            f"mask of another size: {mask} is {found[1]} x {found[0]} pixels,"
-            f" its image {image} {expected[1]} x {expected[0]}"
-        )
 
 
 def _require_unique(spooled: Path) -> None:

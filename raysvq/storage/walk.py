@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 
 from raysvq.errors import StorageError
@@ -19,8 +18,6 @@ NOWHERE = "links that lead nowhere"
 TWICE = "links to folders that are read without them"
 NO_FILE = "neither files nor folders"
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def refuse(uri: str, why: str) -> None:
     """Make an error of a problem.
@@ -28,7 +25,7 @@ def refuse(uri: str, why: str) -> None:
     Raises:
         StorageError: always.
     """
-    raise StorageError(f"cannot list {uri}: {why}")
+    raise StorageError(f"{uri}: {why}")
 
 
 def all_folders(folder: str) -> bool:
@@ -49,11 +46,6 @@ def local_files(
     """
     real = PurePosixPath(os.path.realpath(folder))
     return _Walk(problem, skip, {real}).below(folder, real, (real,))
-
-
-def clock(nanoseconds: int) -> datetime:
-    """A file's time, to the microsecond below: floats, which libraries make of it, round either way."""
-    return _EPOCH + timedelta(microseconds=nanoseconds // 1000)
 
 
 @dataclass(frozen=True)
@@ -90,7 +82,7 @@ class _Walk:
                 yield from self.below(path, real / name, chain)
 
     def _comes_to(self, target: PurePosixPath) -> bool:
-        """Whether the walk reads a folder without another link to it; hidden ones are taken not to be."""
+        """Whether the walk reads a folder without another link, as it does where nothing is hidden."""
         return any(
             start in self.starts and not any(part.startswith(".") for part in target.relative_to(start).parts)
             for start in (target, *target.parents)

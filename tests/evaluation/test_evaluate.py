@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from raysvq import schema
 from raysvq.errors import DataError, StorageError
 from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, to_json
+from raysvq.judge import judge, table
 from raysvq.settings import EvaluationSettings, TileSettings
 
 if TYPE_CHECKING:
@@ -23,10 +27,17 @@ HALVES = [(0, 0, 16, 32), (16, 0, 16, 32)]
 Plates = Callable[..., "ScoredSet"]
 
 
-def _evaluate(scored_set: ScoredSet, bootstrap: int = 50, gallery: int = 8, **tiles: object) -> Evaluation:
+def _evaluate(
+    scored_set: ScoredSet,
+    bootstrap: int = 50,
+    gallery: int = 8,
+    model_digest: str | None = None,
+    **tiles: object,
+) -> Evaluation:
     settings = EvaluationSettings(bootstrap=bootstrap, gallery=gallery)
     scored_set.commit()
-    return evaluate(scored_set.manifest, scored_set.scores, settings, TileSettings.model_validate(tiles))
+    cut = TileSettings.model_validate(tiles)
+    return evaluate(scored_set.manifest, scored_set.scores, settings, cut, model_digest)
 
 
 def _write_mask(
@@ -238,11 +249,55 @@ def test_an_image_scored_twice_is_named(scored_set: ScoredSet) -> None:
         _evaluate(scored_set)
 
 
-def test_scores_of_two_models_are_not_mixed(scored_set: ScoredSet) -> None:
-    _two_images(scored_set, None).commit(
-        {"run_id": "run-0", "model_version": "other", "model_digest": "e" * 16}
-    )
-    with pytest.raises(DataError, match=r"runs of 2 models, other \(e+\), plates-1 \(d+\)"):
+OTHER = {"run_id": "run-0", "model_version": "plates-0", "model_digest": "e" * 16}
+
+
+def _of_two_models(scored_set: ScoredSet, split: str) -> None:
+    """The other model has scored one image of the split, the usual one two test images."""
+    older = scored_set.list_image("older.png", "normal", split)
+    scored_set.score(older, 99.0, SIZE, HALVES, [99.0, 99.0])
+    scored_set.score_rows[0].update(OTHER)
+    scored_set.commit(OTHER)
+    scored_set.score_rows.clear()
+    _two_images(scored_set, None)
+
+
+def test_a_model_is_evaluated_in_a_folder_that_holds_another_ones_scores(scored_set: ScoredSet) -> None:
+    _of_two_models(scored_set, "none")
+    found = _evaluate(scored_set, model_digest="d" * 16)
+    assert found.overall.image_auroc.value == 1.0
+    assert (found.provenance.model_version, found.provenance.run_ids) == ("plates-1", ("run-1",))
+    assert [example.score for example in found.worst] == [5.0, 1.0]
+    assert found.counts.scored == 2
+
+
+def test_test_images_of_another_model_are_counted_and_named(scored_set: ScoredSet) -> None:
+    _of_two_models(scored_set, "test")
+    for digest, images, version in (("d", 1, "older.png by plates-0"), ("e", 2, ".png by plates-1")):
+        with pytest.raises(DataError, match=rf"{images} of 3 test images .* another model, .*{version}"):
+            _evaluate(scored_set, model_digest=digest * 16)
+    with pytest.raises(DataError, match=r"made with model plates-0, plates-1, but .* digest f+…; name"):
+        _evaluate(scored_set, model_digest="f" * 16)
+
+
+def test_runs_that_were_taken_over_are_named(scored_set: ScoredSet) -> None:
+    _two_images(scored_set, None)
+    scored_set.commit({"run_ids": ["run-0", "run-1"]})
+    settings = EvaluationSettings(bootstrap=0)
+    found = evaluate(scored_set.manifest, scored_set.scores, settings, TileSettings())
+    assert found.provenance.run_ids == ("run-0", "run-1")
+
+
+def test_a_manifest_without_images_has_nothing_to_evaluate(scored_set: ScoredSet) -> None:
+    pq.write_table(schema.MANIFEST.empty_table(), scored_set.manifest)
+    with pytest.raises(DataError, match=r"manifest\.parquet holds no image: there is nothing to evaluate"):
+        judge(scored_set.manifest, scored_set.scores, "model", "report", EvaluationSettings())
+
+
+def test_a_test_image_that_is_listed_twice_is_named(scored_set: ScoredSet) -> None:
+    _two_images(scored_set, None)
+    scored_set.manifest_rows.append(scored_set.manifest_rows[1])
+    with pytest.raises(DataError, match=r"anomalous\.png stands in it more than once"):
         _evaluate(scored_set)
 
 
@@ -283,3 +338,46 @@ def test_a_manifest_may_be_a_folder(scored_set: ScoredSet, tmp_path: Path) -> No
     found = evaluate(str(folder), scored_set.scores, EvaluationSettings(bootstrap=0), TileSettings())
     assert found.overall.image_auroc.value == 1.0
     assert found.overall.image_auroc.low is None
+
+
+NAMES = ["all", "(all)", "unnamed", "overall", "normal", "good", "a, b", "two\nlines", "<b>bold</b>", "Größe"]
+
+
+def _one_of_each(scored_set: ScoredSet) -> Evaluation:
+    """Anomalous images of odd defect types, and one without any, under a normal one."""
+    scored_set.score(scored_set.list_image("good.png", "normal"), 1.0, SIZE, HALVES, [1.0, 2.0])
+    for number, name in enumerate([*NAMES, None, ""]):
+        image_id = scored_set.list_image(f"{number}.png", "anomalous", defect_type=name)
+        scored_set.score(image_id, 2.0 + number, SIZE, HALVES, [1.0, 2.0])
+    return _evaluate(scored_set)
+
+
+def test_defect_types_of_any_name_stand_beside_the_overall_figures(scored_set: ScoredSet) -> None:
+    found = _one_of_each(scored_set)
+    sizes = {kind: metrics.anomalous_images for kind, metrics in found.by_defect_type.items()}
+    assert sizes == dict.fromkeys(NAMES, 1) | {"(unnamed)": 2}
+    lines = table(found).splitlines()
+    assert len(lines) == 2 + len(sizes)
+    assert lines[1].startswith("((all)) ")
+    assert {line[:13].strip() for line in lines[2:]} == {name.replace("\n", "\\n") for name in sizes}
+    assert set(json.loads(to_json(found))["by_defect_type"]) == set(sizes)
+
+
+def test_the_page_shows_defect_types_of_any_name(scored_set: ScoredSet, tmp_path: Path) -> None:
+    render(_one_of_each(scored_set), None, {}, str(tmp_path / "report.html"))
+    html = (tmp_path / "report.html").read_text()
+    for name in ("((all))", "(all)", ">all<", "(unnamed)", "&lt;b&gt;bold", "a, b", "Größe"):
+        assert name in html
+    assert "<b>bold" not in html
+
+
+def test_pixels_of_a_type_called_unnamed_are_its_own(scored_set: ScoredSet) -> None:
+    for number, (name, side) in enumerate([("unnamed", 8), (None, 16)]):
+        mask_uri = _write_mask(scored_set, f"mask-{number}.png", (slice(side), slice(side)))
+        image_id = scored_set.list_image(f"{number}.png", "anomalous", defect_type=name, mask_uri=mask_uri)
+        scored_set.score(image_id, 2.0, SIZE, HALVES, [1.0, 2.0])
+        values = np.zeros((4, 4))
+        values[0, 0] = 1
+        scored_set.keep_map(image_id, values, SIZE)
+    found = {kind: part.pixel_auroc.value for kind, part in _evaluate(scored_set).by_defect_type.items()}
+    assert found["unnamed"] > 0.99 > found["(unnamed)"]
