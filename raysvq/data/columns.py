@@ -44,7 +44,10 @@ def require_columns(names: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: no column `uri`; found {', '.join(names) or 'none'}{_hint(names)}")
     for name in names:
         if meant := _meant(name, names):
-            raise DataError(f"{where}: the column {name!r} is to be called `{meant}`")
+            raise DataError(
+                f"{where}: the column {name!r} is to be called `{meant}`, or, if it is metadata, by a name"
+                " that cannot mean that"
+            )
         if name != name.strip() or not name:
             raise DataError(f"{where}: the column {name!r} is to have a name without blanks around it")
 
