@@ -41,6 +41,17 @@ def _linked(link: str, target: str) -> Special:
     return build
 
 
+def _twice(link: str, target: str) -> Special:
+    def build(root: Path) -> None:
+        for name in TREE:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(PICTURE)
+        (root / link).parent.mkdir(exist_ok=True)
+        (root / link).symlink_to(target)
+
+    return build
+
+
 def _named(name: bytes) -> Special:
     def build(root: Path) -> None:
         (root / "kept.png").write_bytes(PICTURE)
@@ -223,6 +234,10 @@ LAYOUTS: dict[str, list[Any]] = {
     "a link to a folder above it, or to one that is read anyway": [
         *(_linked("z", target) for target in (".", "..", "there")),
         _linked("there/up", ".."),
+    ],
+    "links by which two folders of a tree are one": [
+        _twice("test", "train"),
+        _twice("test/good", "../train/good"),
     ],
     "a pipe, a socket, a device": [_pipe],
     "no images, without `--allow-empty`": [
