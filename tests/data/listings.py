@@ -68,6 +68,10 @@ LISTINGS: dict[str, list[Any]] = {
         ),
         *(_csv(f"{name}\na.png\n") for name in ("image_path", "path", "filename", "image", "image_uri")),
     ],
+    "a column without a name, such as the index that pandas writes": [
+        _csv(",uri\n0,a.png\n"),
+        _csv("uri,label,\na.png,normal,\n"),
+    ],
     "a column that stands twice": [
         _csv("uri,label,label\na.png,normal,anomalous\n"),
         _csv("uri,x,x\na.png,1,2\n"),
