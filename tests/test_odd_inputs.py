@@ -152,7 +152,6 @@ ALIKE = {
         "back\\slash.png": PLAIN,
         "new\nline.png": PLAIN,
         "-rf.png": PLAIN,
-        ".hidden.png": PLAIN,
         "n" * 251 + ".png": PLAIN,
     },
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import duckdb
 
@@ -24,7 +23,7 @@ _FOLDERS = r"/(masks?|ground_?truths?|gt)/"
 _QUERY = """
 with named as (
     select uri, label, regexp_replace(uri, '\\.[^./]*$', '') as stem
-    from read_parquet($path, hive_partitioning = false)
+    from spooled
 )
 select mask.uri, mask.label, image.uri
 from named as mask join named as image
@@ -38,15 +37,18 @@ order by 1
 _Found = tuple[str, str, str | None]  # what may be a mask, its label, the image that it lies beside
 
 
-def masks_beside(spooled: Path, source: str) -> tuple[str, ...]:
+def masks_beside(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[str, ...]:
     """URIs of masks among the images of a plain folder: by name, and by what the files hold.
+
+    Args:
+        connection: has the rows as the view `spooled`.
 
     Raises:
         DataError: there are some among images that have labels, or in a listing.
     """
     folder = source if is_folder(source) else None
-    values = {"path": str(spooled), "ends": _ENDS, "folder": folder, "folders": _FOLDERS}
-    named: list[_Found] = duckdb.execute(_QUERY, values).fetchall()
+    values = {"ends": _ENDS, "folder": folder, "folders": _FOLDERS}
+    named: list[_Found] = connection.execute(_QUERY, values).fetchall()
     with ThreadPoolExecutor(READERS) as pool:
         masks = [found for found, is_mask in zip(named, pool.map(_is_mask, named), strict=True) if is_mask]
     for mask, label, image in masks:

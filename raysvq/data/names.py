@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection
-from pathlib import PurePosixPath
 
 from raysvq.data.words import words
 
@@ -67,7 +67,7 @@ def left_out(name: str, marks: Collection[str] = ()) -> str | None:
     Args:
         marks: of the folder that the name is in.
     """
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
         return NOT_UTF8
     for content in map(_OWN.get, marks):
         if content is None or name in content:
@@ -86,7 +86,8 @@ def is_image(name: str) -> bool:
 
 def extension(name: str) -> str:
     """From the last dot on, in lower case; empty where there is none."""
-    return PurePosixPath(name).suffix.lower()
+    ending = posixpath.splitext(name)[1].lower()
+    return "" if ending == "." else ending
 
 
 def shown(name: str) -> str:
