@@ -162,8 +162,8 @@ def test_heat_maps_lie_on_the_defects(features: Run) -> None:
 def test_false_alarms_are_as_rare_as_the_threshold_says(features: Run) -> None:
     """It lies between the two highest of the validation scores, or above them: n normal images.
 
-    Where images of test and validation are alike, all orders of their scores are equally likely, and k of m
-    test images lie above the second highest as often as at most one of the k + 1 highest is a validation image.
+    Where images of test and validation are alike, all orders of their scores are equally likely. Then k test
+    images lie above the second highest as often as at most one of the k + 1 highest is a validation image.
     """
     n = features.bundle.reference.validation["normal"]
     scores = np.array([one.result.image_score for one in features.tested if one.row["label"] == "normal"])
