@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.report import render
@@ -30,16 +31,15 @@ def judge(
         The evaluation and the report's URI.
 
     Raises:
-        DataError, BundleError, StorageError: an input is missing or damaged, the scores are another
-            model's, or `out` is not writable.
+        DataError, BundleError, StorageError: an input is missing, empty or damaged, scores of test images are
+            another model's, or `out` is not writable.
     """
+    if not open_manifest(canonical(manifest)).count_rows():
+        raise DataError(f"manifest {manifest} holds no image: there is nothing to evaluate")
     bundle = load_bundle(resolve(model))
-    evaluation = evaluate(canonical(manifest), canonical(scores), settings, bundle.settings.tiles)
-    if evaluation.provenance.model_digest != bundle.model_digest:
-        raise DataError(
-            f"scores {scores} were made with model {evaluation.provenance.model_version}, but {model} is"
-            f" model {bundle.model_version}; name the model that made them with --model"
-        )
+    evaluation = evaluate(
+        canonical(manifest), canonical(scores), settings, bundle.settings.tiles, bundle.model_digest
+    )
     summary = {
         "created_at": bundle.created_at,
         "threshold_rule": bundle.reference.threshold_rule,

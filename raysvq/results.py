@@ -3,6 +3,7 @@
 <scores>/scores/part-….parquet    a row an image, see raysvq.schema.SCORES
 <scores>/rejects/part-….parquet   images that could not be scored, with a reason
 <scores>/maps/part-….parquet      anomaly maps of labelled images
+<scores>/heatmaps/                overlays of anomalous images, and of each run's highest scores
 <scores>/_commits/<run>.json      names the files of a finished run, with counts and digests
 
 Where images changed and were scored again, the later run has written the files that held their rows
@@ -44,6 +45,12 @@ def read_commits(scores: str) -> list[dict[str, Any]]:
     if not commits:
         raise DataError(f"{scores} holds no finished scoring run (no record in {COMMITS}/)")
     return commits
+
+
+def scoring_runs(commit: dict[str, Any]) -> list[str]:
+    """Ids of the runs that scored a commit's rows: its own, and interrupted ones that it took over."""
+    runs: list[str] = commit.get("run_ids", [commit["run_id"]])  # older records have none
+    return runs
 
 
 def current_files(commits: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:

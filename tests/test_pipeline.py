@@ -159,7 +159,9 @@ def test_evaluation_and_report(run: Run, tmp_path: Path) -> None:
 def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> None:
     other = make_bundle(SSVQVAE(run.settings), run.settings, run.bundle.reference, run.bundle.training, {})
     save_bundle(other, str(tmp_path / "other"))
-    with pytest.raises(DataError, match=f"made with model {run.bundle.model_version}, but .*other is model"):
+    with pytest.raises(
+        DataError, match=f"made with model {run.bundle.model_version}, but .* {other.model_digest[:8]}"
+    ):
         judge(run.manifest, run.scores, str(tmp_path / "other"), str(tmp_path), run.settings.evaluation)
 
 

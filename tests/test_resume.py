@@ -101,9 +101,11 @@ def test_a_run_started_again_keeps_what_was_finished(setup: Setup, tmp_path: Pat
     summary = setup.score(out)
 
     assert _rows(out) == setup.undisturbed
-    assert summary.images == len(setup.undisturbed)
+    assert (summary.images, summary.taken_over) == (len(setup.undisturbed), 2 * len(kept))
     assert {file: file.stat().st_mtime_ns for file in files} == written
-    assert len(set(read_scores(str(out))["run_id"].to_pylist())) == 1
+    (commit,) = read_commits(str(out))
+    assert set(read_scores(str(out))["run_id"].to_pylist()) == set(commit["run_ids"])
+    assert len(commit["run_ids"]) == 2
     assert not list(out.glob("_work/*"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from raysvq import schema
 from raysvq.errors import DataError
@@ -18,14 +19,20 @@ from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Met
 from raysvq.evaluation.scored import ScoredImage, image_arrays, read_scored
 from raysvq.evaluation.tables import UNNAMED, ManifestView, free_name, read_manifest, read_rejects
 from raysvq.evaluation.threshold import confusion
-from raysvq.results import current_files, read_commits
+from raysvq.results import current_files, open_results, read_commits, scoring_runs
 from raysvq.settings import EvaluationSettings, TileSettings
 
 _BINS = 40
 _WIDE = 10  # scores that span more than 1 : 10 are binned logarithmically
 
 
-def evaluate(manifest: str, scores: str, settings: EvaluationSettings, tiles: TileSettings) -> Evaluation:
+def evaluate(
+    manifest: str,
+    scores: str,
+    settings: EvaluationSettings,
+    tiles: TileSettings,
+    model_digest: str | None = None,
+) -> Evaluation:
     """Measure a model on the labelled test split.
 
     Score rows of those images stay in memory, their pixels and maps pass one at a time.
@@ -35,17 +42,20 @@ def evaluate(manifest: str, scores: str, settings: EvaluationSettings, tiles: Ti
         scores: URI of the folder that `raysvq score` wrote.
         settings: of metrics and report.
         tiles: as the model was trained with.
+        model_digest: of the model whose scores count, where the folder holds several's; None: of the last
+            run's.
 
     Raises:
-        DataError: no scoring run has finished, rows of different models stand together, a table is damaged.
+        DataError: no scoring run of that model has finished, test images were scored by another one, a
+            table is damaged.
         StorageError: a place may not be read.
     """
-    commits = read_commits(scores)
-    provenance = _provenance(manifest, scores, commits)
     view = read_manifest(manifest)
+    commits = read_commits(scores)
+    provenance = _provenance(manifest, scores, commits, model_digest or commits[-1]["model_digest"])
     rejected, refused = read_rejects(scores, view.images)
     masks = MaskReader()
-    images = read_scored(scores, view.images, masks, tiles)
+    images = read_scored(scores, view.images, masks, tiles, provenance.model_digest)
     pixels = measure_pixels(scores, {item.image.image_id: item.image for item in images}, masks)
     labels, values = image_arrays(images)
     thresholds = {item.threshold for item in images}
@@ -54,7 +64,7 @@ def evaluate(manifest: str, scores: str, settings: EvaluationSettings, tiles: Ti
         provenance=provenance,
         settings=settings,
         tiles=tiles,
-        counts=_counts(commits, view, images, refused),
+        counts=_counts(commits, provenance, view, images, refused),
         overall=measure_group(images, pixels.overall, settings),
         by_defect_type=dict(_by_defect_type(images, pixels, settings)),
         threshold=thresholds.pop() if len(thresholds) == 1 else None,
@@ -72,18 +82,22 @@ def evaluate(manifest: str, scores: str, settings: EvaluationSettings, tiles: Ti
     )
 
 
-def _provenance(manifest: str, scores: str, commits: Sequence[dict[str, Any]]) -> Provenance:
-    models = sorted({f"{commit['model_version']} ({commit['model_digest']})" for commit in commits})
-    if len(models) > 1:
+def _provenance(
+    manifest: str, scores: str, commits: Sequence[dict[str, Any]], model_digest: str
+) -> Provenance:
+    """Of the runs of one model."""
+    own = [commit for commit in commits if commit["model_digest"] == model_digest]
+    if not own:
+        made_with = ", ".join(sorted({str(commit["model_version"]) for commit in commits}))
         raise DataError(
-            f"scores {scores}: found runs of {len(models)} models, {', '.join(models)}; expected one: "
-            "scores of different models cannot be ranked together"
+            f"scores {scores} were made with model {made_with}, but the one to evaluate has the digest"
+            f" {model_digest[:8]}…; name the model that made them with --model"
         )
-    last = commits[-1]
+    last = own[-1]
     return Provenance(
         manifest=manifest,
         scores=scores,
-        run_ids=tuple(sorted(commit["run_id"] for commit in commits)),
+        run_ids=tuple(sorted({run_id for commit in own for run_id in scoring_runs(commit)})),
         scored_at=last["created_at"],
         model_version=last["model_version"],
         model_digest=last["model_digest"],
@@ -93,11 +107,16 @@ def _provenance(manifest: str, scores: str, commits: Sequence[dict[str, Any]]) -
 
 
 def _counts(
-    commits: list[dict[str, Any]], view: ManifestView, images: Sequence[ScoredImage], refused: set[str]
+    commits: list[dict[str, Any]],
+    provenance: Provenance,
+    view: ManifestView,
+    images: Sequence[ScoredImage],
+    refused: set[str],
 ) -> Counts:
+    of_model = pc.field("model_digest") == provenance.model_digest
     anomalous = sum(item.image.anomalous for item in images)
     return Counts(
-        scored=sum(file["rows"] for file in current_files(commits, "scores")),
+        scored=open_results(provenance.scores, "scores").count_rows(filter=of_model),
         rejected=sum(file["rows"] for file in current_files(commits, "rejects")),
         manifest=view.counts,
         test_scored={schema.NORMAL: len(images) - anomalous, schema.ANOMALOUS: anomalous},

@@ -54,7 +54,7 @@ class Provenance:
 class Counts:
     """Images, as the commit records and the manifest have them."""
 
-    scored: int
+    scored: int  # by the model that is evaluated
     rejected: int
     manifest: dict[str, dict[str, int]]  # split -> label -> images
     test_scored: dict[str, int]  # label -> images

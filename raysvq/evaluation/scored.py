@@ -17,6 +17,7 @@ from raysvq.evaluation.tables import TestImage, committed_rows, list_column
 from raysvq.settings import TileSettings
 
 _COLUMNS = ["image_id", "width", "height", "image_score", "is_anomalous", "threshold", "tiles", "run_id"]
+_COLUMNS += ["model_digest", "model_version"]
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,24 @@ class ScoredImage:
 
 
 def read_scored(
-    scores: str, images: dict[str, TestImage], masks: MaskReader, tiles: TileSettings
+    scores: str, images: dict[str, TestImage], masks: MaskReader, tiles: TileSettings, model_digest: str
 ) -> list[ScoredImage]:
     """Join the committed score rows to the labelled test images, in order of image id.
 
     Raises:
-        DataError: an image was scored twice, or a score is not finite.
+        DataError: an image was scored twice or by another model, or a score is not finite.
     """
     found: dict[str, ScoredImage] = {}
     runs: dict[str, str] = {}
+    others: dict[str, str] = {}  # image -> another model that scored it
     wanted = pa.array(list(images), pa.string())
     for batch in committed_rows(scores, "scores", _COLUMNS, wanted):
         plain = batch.drop_columns(["tiles"]).to_pylist()
         for row, cells in zip(plain, list_column(batch, "tiles"), strict=True):
             image = images[row["image_id"]]
+            if row["model_digest"] != model_digest:
+                others[image.uri] = row["model_version"]
+                continue
             if image.image_id in found:
                 raise DataError(
                     f"scores {scores}: {image.uri} was scored twice, in runs {runs[image.image_id]} and "
@@ -83,6 +88,13 @@ def read_scored(
                 tile_scores=tile_scores,
                 tile_labels=tile_labels(image, rects, size, masks, tiles),
             )
+    if others:
+        uri, version = next(iter(others.items()))
+        raise DataError(
+            f"scores {scores}: {len(others)} of {len(images)} test images were scored by another model, such"
+            f" as {uri} by {version}; scores of different models cannot be ranked together: name that model"
+            " with --model, take a manifest of what this one scored, or score all into a new folder"
+        )
     return [found[image_id] for image_id in sorted(found)]
 
 

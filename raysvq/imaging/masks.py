@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from raysvq.imaging.decode import FORMATS, DecodeError, Pixels, decode_image, image_size, rejecting
+from raysvq.imaging.decode import FORMATS, DecodeError, Pixels, decode_image, image_size
 from raysvq.imaging.mask_levels import MOST_BETWEEN, Levels, Marks, between, marked
+from raysvq.imaging.rejection import rejecting
 
 _ANY_SIZE = 2**40  # pixels; readers compare a mask's size with its image's before they decode it
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")

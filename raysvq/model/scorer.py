@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,7 @@ class ImageScorer:
         device: torch.device | str = "cpu",
         precision: Precision = "float32",
         decoders: int = 0,
+        deadline: AbstractContextManager[Any] | None = None,
     ) -> None:
         """Make a scorer.
 
@@ -58,6 +59,7 @@ class ImageScorer:
             settings: the model's own.
             scoring: of the run that uses it.
             decoders: threads that decode for `score_many` while the device computes; 0 decodes in turn.
+            deadline: entered for every piece of decoding, by each of them.
         """
         self.model = model.to(device).eval()
         self._distance_map = (
@@ -67,6 +69,7 @@ class ImageScorer:
         self.scoring = scoring
         self.device = torch.device(device)
         self._decoders = ThreadPoolExecutor(decoders) if decoders else None
+        self._deadline = deadline or nullcontext()
 
     def __call__(self, content: bytes) -> ImageResult:
         """Score an image file.
@@ -94,10 +97,10 @@ class ImageScorer:
         ]
 
     def _open(self, content: bytes) -> CutImage:
-        return open_tiles(content, self.settings.tiles, self.scoring)
+        return open_tiles(content, self.settings.tiles, self.scoring, self._deadline)
 
     def _load(self, content: bytes) -> tuple[Tiling, npt.NDArray[np.uint16]]:
-        return load_tiles(content, self.settings.tiles, self.scoring)
+        return load_tiles(content, self.settings.tiles, self.scoring, self._deadline)
 
     def _score(self, image: CutImage | DecodeError) -> ImageResult:
         if isinstance(image, DecodeError):

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 from raysvq.data.manifest import Tally
 from raysvq.errors import AccountingError
 from raysvq.scoring.pending import Pending
-from raysvq.scoring.sink import File, Files
-from raysvq.storage import filesystem, join, patiently
+from raysvq.scoring.sink import File, Files, read_file
+from raysvq.storage import join
 
 READERS = 16  # result files read at once
 
@@ -21,7 +21,8 @@ def require_complete(out: str, files: Files, pending: Pending) -> None:
     """Compare the ids in a run's files with its pending rows.
 
     Raises:
-        AccountingError: an image is missing, was written twice, or was not asked for; some are named.
+        AccountingError: an image is missing, was written twice, or was not asked for, or a file is
+            gone; some are named.
     """
     written = [file for kind in ("scores", "rejects") for file in files[kind]]
     found = Tally()
@@ -47,11 +48,10 @@ def _tally_of(out: str, file: File) -> Tally:
 
 
 def _ids(out: str, file: File) -> pa.ChunkedArray:
-    uri = join(out, file.name)
-
-    def read() -> pa.ChunkedArray:
-        fs, path = filesystem(uri)
-        with pq.ParquetFile(path, filesystem=fs) as table:
-            return table.read(["image_id"])["image_id"]
-
-    return patiently(uri, read)
+    try:
+        return read_file(out, file, ["image_id"])["image_id"]
+    except FileNotFoundError:
+        raise AccountingError(
+            f"{join(out, file.name)} is gone, which a finished work unit had written; nothing was committed,"
+            " start the run again"
+        ) from None

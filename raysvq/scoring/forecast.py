@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +22,16 @@ from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageScorer
+from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.job import digests_of, resolve_precision
 from raysvq.scoring.pending import Pending, PendingRows, find_pending
 from raysvq.scoring.plan import plan_work, unit_images
 from raysvq.scoring.progress import duration
+from raysvq.scoring.rows import provenance
+from raysvq.scoring.takeover import find_leftovers, take_over
+from raysvq.scoring.trial import Trial, decode
+from raysvq.scoring.work import new_run
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, read_bytes
 
@@ -51,16 +57,17 @@ NOTHING = Sampled(0, 0, 0.0, 0.0, 0.0, 0.0)
 class Forecast:
     """What a run would do."""
 
-    images: int
+    images: int  # to score, without those that are taken over
     done_before: int
-    rescored: int
-    size_bytes: int
-    units: int
-    unit_images: int
-    workers: int
-    device: str
-    precision: Precision
-    sampled: Sampled
+    rescored: int = 0
+    taken_over: tuple[str, ...] = ()  # what is, and is not, of interrupted runs
+    size_bytes: int = 0
+    units: int = 0
+    unit_images: int = 0
+    workers: int = 0
+    device: str = ""
+    precision: Precision = "float32"
+    sampled: Sampled = NOTHING
 
     @property
     def seconds(self) -> float:
@@ -71,6 +78,8 @@ class Forecast:
         """As text, a line a figure."""
         one = self.sampled
         yield f"images     {self.images:,} to score ({self.rescored:,} again), {self.done_before:,} are done"
+        for line in self.taken_over:
+            yield f"before     {line}"
         if not self.images:
             return
         yield f"bytes      {_size(self.size_bytes)}, {_size(self.size_bytes / self.images)} an image"
@@ -101,23 +110,30 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     manifest, model, out = canonical(manifest), resolve(model), canonical(out)
     rows = open_manifest(manifest)
     bundle = load_bundle(model)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         digests = digests_of(bundle, settings.scoring)
-        pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
+        pending = find_pending(rows, out, digests, settings.scoring, folder)
+        if not pending.rows.count:
+            return Forecast(0, pending.done)
         plan = plan_work(connect(settings.ray))
         precision = resolve_precision(bundle, settings, plan)
-        task = _sample.options(**plan.resources)
-        uris = _spread(pending)
+        run = new_run(provenance(bundle, "", digests["settings_digest"], precision), settings.scoring)
+        budget = Budget(pending.rows.count, settings.scoring.max_rejected)
+        before = take_over(out, find_leftovers(out, folder), run, pending, budget)
+        rest = before.rest
         sampled = NOTHING
-        if uris:
+        if uris := _spread(rest):
+            task = _sample.options(**plan.resources)
             sampled = result_of(task.remote(uris, model, settings, plan.device, precision))
-    size = unit_images(pending.rows.count, settings.scoring.batch_images)
+    size = unit_images(rest.rows.count, settings.scoring.batch_images)
     return Forecast(
-        images=pending.rows.count,
+        images=rest.rows.count,
         done_before=pending.done,
-        rescored=pending.rescored,
-        size_bytes=pending.size_bytes,
-        units=-(-pending.rows.count // size),
+        rescored=rest.rescored,
+        taken_over=tuple(before.lines()),
+        size_bytes=rest.size_bytes,
+        units=-(-rest.rows.count // size),
         unit_images=size,
         workers=plan.workers,
         device=plan.name,
@@ -140,22 +156,26 @@ def _sample(uris: list[str], model: str, settings: Settings, device: str, precis
         torch.set_num_threads(1)
     bundle = load_bundle(model)
     scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring, device, precision)
+    tried = partial(decode, tiles=bundle.settings.tiles, scoring=settings.scoring)
     reading, scoring_s, tiles, pixels = [], [], [], []
     rejected, problem = 0, ""
-    for number, uri in enumerate([uris[0], *uris]):  # the first one twice: it warms up
-        started = time.perf_counter()
-        try:
-            content = read_bytes(uri)
-            fetched = time.perf_counter()
-            result = scorer(content)
-        except (DecodeError, OSError) as error:
-            rejected, problem = rejected + bool(number), f"{uri}: {error}"
-            continue
-        if number:
-            reading.append(fetched - started)
-            scoring_s.append(time.perf_counter() - fetched)
-            tiles.append(len(result.tiling))
-            pixels.append(result.tiling.height * result.tiling.width)
+    with Trial(tried, settings.scoring.decode_timeout_s) as trial:
+        for number, uri in enumerate([uris[0], *uris]):  # the first one twice: it warms up
+            started = time.perf_counter()
+            try:
+                content = read_bytes(uri)
+                fetched = time.perf_counter()
+                trial.require_survival(content)
+                tried_at = time.perf_counter()
+                result = scorer(content)
+            except (DecodeError, OSError) as error:
+                rejected, problem = rejected + bool(number), f"{uri}: {error}"
+                continue
+            if number:
+                reading.append(fetched - started)
+                scoring_s.append(time.perf_counter() - tried_at)
+                tiles.append(len(result.tiling))
+                pixels.append(result.tiling.height * result.tiling.width)
     if not tiles:
         raise DataError(f"none of the {len(uris)} images looked at can be scored; {problem}")
     means = [float(np.mean(values)) for values in (tiles, pixels, reading, scoring_s)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from typing import Any
+import heapq
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import ray
@@ -15,21 +16,23 @@ from raysvq.imaging.pixels import at_full_scale, open_tiles
 from raysvq.imaging.tiling import Tiling, resize
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.scoring.sink import File, read_file
+from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import ScoringSettings, StorageSettings, TileSettings
 from raysvq.storage import configure, join, read_bytes, write_bytes
 
 MAX_SIDE = 1600  # of an overlay, pixels
 LARGE = 50_000_000  # pixels of an image that is not decoded whole for its overlay
+READERS = 16  # result files read at once
+
+Scored = tuple[float, str, str]  # image score, image id, URI
 
 
-def write_heatmap(
-    uri: str, content: bytes, result: ImageResult, low: float, scoring: ScoringSettings
-) -> None:
-    """Write a scored image's overlay as JPEG; map values up to `low` leave the image as it is.
+def draw_heatmap(content: bytes, result: ImageResult, low: float, scoring: ScoringSettings) -> bytes:
+    """A scored image's overlay as JPEG; map values up to `low` leave the image as it is.
 
     Raises:
         DecodeError: the file is not a whole, readable image, or cannot be shrunk within the limits.
-        StorageError: the place may not be written.
     """
     shrink = min(1.0, MAX_SIDE / max(result.tiling.height, result.tiling.width))
     height, width, *span = (
@@ -37,7 +40,7 @@ def write_heatmap(
     )
     image = _shrunk(content, result.tiling, (height, width), scoring)
     full = upsample(result.anomaly_map, (span[0], span[1]), (height, width))
-    write_bytes(uri, encode_jpeg(overlay(image, full, low, max(2 * low, float(np.max(full)))), MAX_SIDE))
+    return encode_jpeg(overlay(image, full, low, max(2 * low, float(np.max(full)))), MAX_SIDE)
 
 
 def _shrunk(content: bytes, tiling: Tiling, size: tuple[int, int], scoring: ScoringSettings) -> Rgb:
@@ -49,38 +52,59 @@ def _shrunk(content: bytes, tiling: Tiling, size: tuple[int, int], scoring: Scor
     return to_rgb8(resize((at_full_scale(tile) // 257).astype(np.uint8), *size))
 
 
+def find_worst(out: str, files: list[File], count: int) -> list[Scored]:
+    """The highest-scored images of some files of scores, highest first; of equals the first by id."""
+    if not count:
+        return []
+    with ThreadPoolExecutor(READERS) as pool:
+        highest = pool.map(partial(_highest, out, count=count), files)
+        return heapq.nsmallest(count, (row for part in highest for row in part), key=_rank)
+
+
+def _highest(out: str, file: File, count: int) -> list[Scored]:
+    names = ["image_score", "image_id", "uri"]
+    columns = read_file(out, file, names).to_pydict()
+    return heapq.nsmallest(count, zip(*(columns[name] for name in names), strict=True), key=_rank)
+
+
+def _rank(row: Scored) -> tuple[float, str]:
+    return -row[0], row[1]
+
+
 def write_worst(
-    worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
+    worst: list[Scored], run_id: str, model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
 ) -> list[str]:
-    """Write an overlay for each (score, image_id, uri), named by rank, in one Ray task.
+    """Write an overlay of each image, named by run and rank, in one Ray task.
 
     An image that is gone since it was scored has none.
 
     Returns:
-        Their URIs, worst first.
+        Their names below the score directory, worst first.
     """
     if not worst:
         return []
-    uris: list[str] = result_of(_draw.remote(worst, model, scoring, out, storage))
-    return uris
+    names: list[str] = result_of(_draw.remote(worst, run_id, model, scoring, out, storage))
+    return names
 
 
 @ray.remote
 def _draw(
-    worst: list[list[Any]], model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
+    worst: list[Scored], run_id: str, model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
 ) -> list[str]:
     configure(storage, reached=True)
     bundle = load_bundle(model)
     scorer = ImageScorer(bundle.model, bundle.settings, scoring)
-    uris = []
-    for rank, (_, image_id, uri) in enumerate(worst, start=1):
-        target = join(out, "heatmaps", f"{rank:04d}-{image_id}.jpg")
-        try:
-            content = read_bytes(uri)
-            result = scorer(content)
-        except (DecodeError, OSError):
-            continue
-        with suppress(DecodeError):  # scored in tiles, but too large to shrink
-            write_heatmap(target, content, result, bundle.reference.pixel_threshold, scoring)
-            uris.append(target)
-    return uris
+    names = []
+    tried = partial(decode, tiles=bundle.settings.tiles, scoring=scoring)
+    with Trial(tried, scoring.decode_timeout_s) as trial:
+        for rank, (_, image_id, uri) in enumerate(worst, start=1):
+            try:
+                content = read_bytes(uri)
+                trial.require_survival(content)
+                low = bundle.reference.pixel_threshold
+                drawn = draw_heatmap(content, scorer(content), low, scoring)
+            except (DecodeError, OSError):  # gone, changed, or scored in tiles, but too large to shrink
+                continue
+            names.append(f"heatmaps/{run_id}/{rank:04d}-{image_id}.jpg")
+            write_bytes(join(out, names[-1]), drawn)
+    return names

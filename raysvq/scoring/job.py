@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 import json
 import tempfile
 import time
 import uuid
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from raysvq import __version__, errors
+from raysvq import errors
 from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
@@ -28,32 +25,24 @@ from raysvq.lease import lease
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
-from raysvq.results import COMMITS, SCHEMAS
+from raysvq.results import SCHEMAS
 from raysvq.scoring.account import require_complete
-from raysvq.scoring.heatmaps import write_worst
-from raysvq.scoring.pending import PENDING, Pending, find_pending
+from raysvq.scoring.budget import Budget
+from raysvq.scoring.heatmaps import find_worst, write_worst
+from raysvq.scoring.pending import find_pending
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 from raysvq.scoring.progress import Progress
 from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, File, Files, write_commit
+from raysvq.scoring.takeover import Takeover, find_leftovers, spent_folders, take_over
+from raysvq.scoring.work import new_run, remove_work, work_folders
 from raysvq.scoring.worker import Actor, Job, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
-from raysvq.storage import (
-    canonical,
-    configure,
-    exists,
-    join,
-    list_objects,
-    put_file,
-    read_bytes,
-    remove_folder,
-    write_bytes,
-)
+from raysvq.storage import canonical, configure, join
 from raysvq.watchdog import watchdog
 
 PROBED = 8
-WORK = "_work"  # below a score directory: what a run that is not finished has done
 
 
 @dataclass
@@ -65,6 +54,7 @@ class ScoreSummary:
     images: int  # to score in this run
     done_before: int = 0  # images of the manifest that earlier runs committed
     rescored: int = 0  # images whose committed rows this run replaced
+    taken_over: int = 0  # images that interrupted runs had finished
     scored: int = 0
     anomalous: int = 0
     rejects: Counter[str] = field(default_factory=Counter)
@@ -72,20 +62,17 @@ class ScoreSummary:
     spent: Counter[str] = field(default_factory=Counter)  # seconds of all workers: read, score, rows, write
     heatmaps: list[str] = field(default_factory=list)  # of the worst
     files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
-    worst: list[list[Any]] = field(default_factory=list)  # score, image_id, uri
 
     @property
     def done(self) -> int:
         """Images accounted for so far."""
         return self.scored + self.rejects.total()
 
-    def add(self, report: dict[str, Any], worst: int) -> None:
+    def add(self, report: dict[str, Any]) -> None:
         """Count a work unit's report."""
         self.scored += report["scored"]
         self.anomalous += report["anomalous"]
         self.rejects.update(report["reasons"])
-        self.spent.update(report["seconds"])
-        self.worst = heapq.nlargest(worst, self.worst + report["worst"])
         for kind, files in report["files"].items():
             self.files[kind] += [File(**file) for file in files]
 
@@ -93,17 +80,18 @@ class ScoreSummary:
 def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSummary:
     """Score every image of a manifest that is not yet scored in `out`, or has changed since.
 
-    Stopped at any instant and started again with the same arguments, it goes on where it was: what
-    counts in the end is the same as if it had never been stopped.
+    Stopped at any instant and started again, it goes on where it was: what counts in the end is the same
+    as if it had never been stopped.
 
     Args:
-        manifest: a manifest, path or URI.
+        manifest: a manifest, path or URI; also a folder of them, none of whose images overlap.
         model: a bundle's folder, path or URI.
         out: the score directory to fill, path or URI.
 
     Raises:
         DataError, BundleError, StorageError, SettingsError: the run cannot start.
-        ScoringError: the processes that score some images die again and again.
+        ScoringError: the processes that score some images die again and again, or more images than
+            `scoring.max_rejected` are rejected for reasons outside them.
         AccountingError: scored and rejected rows do not add up to the manifest.
     """
     configure(settings.storage)
@@ -112,39 +100,50 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     bundle = load_bundle(model)
     require_readable(rows.head(PROBED, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
-    with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as folder:
+    with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         digests = digests_of(bundle, settings.scoring)
-        pending = find_pending(rows, out, digests, settings.scoring, Path(folder))
+        pending = find_pending(rows, out, digests, settings.scoring, folder)
+        leftovers = find_leftovers(out, folder)
         if not pending.rows.count:
-            _clear(out)
+            remove_work(spent_folders(leftovers))
             return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
         plan = plan_work(connect(settings.ray))
-        how = [bundle.model_version, digests["settings_digest"], digest(settings.scoring), __version__]
-        work = _work_folder(out, pending, ":".join(how))
-        run = _adopt(work) or _begin(work, run_id, resolve_precision(bundle, settings, plan), pending)
-        origin = provenance(bundle, run["run_id"], digests["settings_digest"], run["precision"])
-        summary = ScoreSummary(out, run["run_id"], pending.rows.count, pending.done, pending.rescored)
-        job = Job(
-            model=model,
-            out=out,
-            work=work,
-            origin=tuple(origin.items()),
-            scoring=settings.scoring,
-            storage=settings.storage,
-            unit_images=unit_images(summary.images, settings.scoring.batch_images),
-            device=plan.device,
-            precision=run["precision"],
-            decoders=max(1, int(plan.cpus)) if plan.use_gpu else 0,
-        )
-        print(_announce(summary, bundle, plan, job.precision), flush=True)
-        _collect(_reports(job, plan, summary.images), summary, settings.scoring.worst)
+        precision = resolve_precision(bundle, settings, plan)
+        origin = provenance(bundle, run_id, digests["settings_digest"], precision)
+        run = new_run(origin, settings.scoring)
+        budget = Budget(pending.rows.count, settings.scoring.max_rejected)
+        before = take_over(out, leftovers, run, pending, budget)
+        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
+        for report in before.reports:
+            summary.add(report)
+        print(_announce(summary, before, bundle, plan, precision), flush=True)
+        if before.rest.rows.count:
+            size = unit_images(before.rest.rows.count, settings.scoring.batch_images)
+            job = Job(
+                model=model,
+                out=out,
+                work=run.begin(out, before.rest.path, size),
+                origin=tuple(origin.items()),
+                scoring=settings.scoring,
+                storage=settings.storage,
+                unit_images=size,
+                device=plan.device,
+                precision=precision,
+                budget=budget,
+                decoders=max(1, int(plan.cpus)) if plan.use_gpu else 0,
+            )
+            _collect(_reports(job, plan, before.rest.rows.count), summary, budget)
         try:
             require_complete(out, summary.files, pending)
         except errors.AccountingError:
-            _clear(out)  # a run that is started again must not build on this one
+            remove_work(list(work_folders(out)))  # a run that is started again must not build on these
             raise
-        kept, replaced = without_images(out, pending.rescored_ids(), run["run_id"])
+        worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
+        drawn = write_worst(worst, run_id, model, settings.scoring, out, settings.storage)
+        summary.heatmaps = [join(out, name) for name in drawn]
+        kept, replaced = without_images(out, pending.rescored_ids(), run_id)
         require_held()
         write_commit(
             out,
@@ -156,20 +155,13 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
                 kept=kept,
                 replaced=replaced,
                 partition_by=settings.scoring.partition_by,
+                run_ids=tuple(before.run_ids),
+                heatmaps=tuple(drawn),
             ),
         )
-        _clear(out)
-        summary.heatmaps = write_worst(summary.worst, model, settings.scoring, out, settings.storage)
+        remove_work([*spent_folders(leftovers), run.folder(out)])
         summary.seconds = time.monotonic() - started
     return summary
-
-
-def _clear(out: str) -> None:
-    """Remove what runs left that are not to be taken up again; what stays is not taken up either."""
-    work = join(out, WORK)
-    with suppress(errors.StorageError):
-        if exists(work):
-            remove_folder(work)
 
 
 def digests_of(bundle: Bundle, scoring: ScoringSettings) -> dict[str, str]:
@@ -202,39 +194,16 @@ def _resolved(bundle: Bundle, settings: Settings) -> Row:
     return resolved
 
 
-def _work_folder(out: str, pending: Pending, how: str) -> str:
-    """Where a run keeps its receipts: the same for the same rows left, model and scoring settings.
-
-    Another one after each commit: what a run left that was stopped after its own is not taken up.
-    """
-    runs = [info.uri for info in list_objects(join(out, COMMITS), must_exist=False)]
-    committed = sum(uri.endswith(".json") for uri in runs)
-    with pending.path.open("rb") as file:
-        left = hashlib.file_digest(file, "sha256").hexdigest()
-    return join(out, WORK, hashlib.sha256(f"{how}:{committed}:{left}".encode()).hexdigest()[:16])
-
-
-def _adopt(work: str) -> Row | None:
-    """What an interrupted run over the same rows was: its id and precision."""
-    name = join(work, "run.json")
-    return dict(json.loads(read_bytes(name))) if exists(name) else None
-
-
-def _begin(work: str, run_id: str, precision: Precision, pending: Pending) -> Row:
-    """Put the pending rows of a new run in place."""
-    run: Row = {"run_id": run_id, "precision": precision}
-    put_file(pending.path, join(work, PENDING))
-    write_bytes(join(work, "run.json"), json.dumps(run).encode())
-    return run
-
-
-def _announce(summary: ScoreSummary, bundle: Bundle, plan: WorkPlan, precision: Precision) -> str:
-    before = f"; {summary.done_before} are scored already" if summary.done_before else ""
+def _announce(
+    summary: ScoreSummary, before: Takeover, bundle: Bundle, plan: WorkPlan, precision: Precision
+) -> str:
+    done = f"; {summary.done_before} are scored already" if summary.done_before else ""
     changed = f", {summary.rescored} of them again" if summary.rescored else ""
-    return (
+    line = (
         f"scoring {summary.images} images{changed} with model {bundle.model_version}"
-        f" on {plan.workers} {plan.name}(s) in {precision}{before}"
+        f" on {plan.workers} {plan.name}(s) in {precision}{done}"
     )
+    return "\n".join([line, *before.lines()])
 
 
 def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
@@ -261,13 +230,15 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
     )
 
 
-def _collect(reports: ray.data.Dataset, summary: ScoreSummary, worst: int) -> None:
-    progress = Progress(summary.images)
+def _collect(reports: ray.data.Dataset, summary: ScoreSummary, budget: Budget) -> None:
+    progress = Progress(summary.images, summary.done)
     with watchdog("work unit finished") as alive:
         for row in reports.iter_rows():
             alive.set()
             report = json.loads(row["report"])
             if "error" in report:
                 raise getattr(errors, report["error"], errors.StorageError)(report["says"])
-            summary.add(report, worst)
+            summary.add(report)
+            summary.spent.update(report["seconds"])
+            budget.require_kept(summary.rejects, report["example"])
             progress.tell(summary.done, summary.rejects.total())

@@ -1,8 +1,6 @@
 """What is left to score: the manifest less what is committed, as ranges of rows.
 
-The rows left are written once, in a fixed order, to a file beside the results; a work unit is a
-range of them. The same manifest, model, settings and commits leave the same rows, so a run that is
-started again finds its own units.
+The rows left are written once, in a fixed order, to a file; a work unit is a range of them.
 """
 
 from __future__ import annotations
@@ -21,39 +19,40 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.manifest import ROW_GROUP, Row, Tally, stream, tally
+from raysvq.data.database import database, require_distinct, spool_columns
+from raysvq.data.manifest import ROW_GROUP, Row, Tally, tally
 from raysvq.errors import DataError, SettingsError
 from raysvq.results import SCHEMAS, find_commits, open_committed
-from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS
+from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS, TEST, UNKNOWN
 from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem, patiently
 
 PENDING = "pending.parquet"  # below a run's work folder
 RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")  # reasons outside the image
-MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
-_COLUMNS = [*(field.name for field in SOURCE_FIELDS), "label", "split"]
+_SOURCE = [field.name for field in SOURCE_FIELDS]
 _SCHEMA = pa.schema(
     [
-        *(MANIFEST.field(name) for name in _COLUMNS),
+        *(MANIFEST.field(name) for name in _SOURCE),
+        pa.field("keeps_map", pa.bool_()),
         pa.field("rescored", pa.bool_()),  # has committed rows, which this run replaces
         pa.field("folder", pa.string()),  # partition, such as site=north/date=2026-05-04
     ]
 )
-_DONE = ["image_id", "uri", "size_bytes", "etag", "mtime", "model_digest", "settings_digest"]
+_DONE = [*_SOURCE, "model_digest", "settings_digest"]
 
 _OTHERWISE_DONE = """
 select any_value(m.uri), count(*) from manifest m join done d on d.image_id = m.image_id
 where d.model_digest <> ? or d.settings_digest <> ?
 """
 _LEFT = """
-select {columns}, d.image_id is not null as rescored, {parts} as parts
+select {columns}, {keeps_map} as keeps_map, d.image_id is not null as rescored, {parts} as parts
 from manifest m left join done d on d.image_id = m.image_id
-where d.image_id is null or d.size_bytes <> m.size_bytes or d.etag is distinct from m.etag
-or d.mtime is distinct from m.mtime or d.reason in {retried}
+where d.image_id is null or {differs} or d.reason in {retried}
 order by parts, m.uri
 """
+_KEEPS_MAP = {"all": "true", "none": "false", "labelled": f"m.label <> '{UNKNOWN}' and m.split = '{TEST}'"}
 
 
 @dataclass(frozen=True)
@@ -79,39 +78,43 @@ def find_pending(
 ) -> Pending:
     """Write the rows of a manifest that are not yet scored into `out` to a local folder.
 
-    Those are the rows without a committed one, those whose image has another size, ETag or time than
-    its committed row says, and with `scoring.retry_rejected` those that the store did not hand out.
-    Memory does not grow with the manifest: what does not fit goes to the folder.
+    Those are the rows without a committed one, those whose image has another size or ETag than its
+    committed row says, or without ETags another time, and with `scoring.retry_rejected` those that the
+    store did not hand out. Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
         digests: of this run's model and settings, as in its rows.
 
     Raises:
-        DataError: images were scored into `out` by another model, with other settings or in other
-            partitions.
+        DataError: an image stands in the manifest twice, or images were scored into `out` by another
+            model, with other settings or in other partitions.
         SettingsError: `scoring.partition_by` names what no image has.
     """
     _require_usable(scoring.partition_by)
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
-    patiently(out, lambda: _spool(manifest, _columns(scoring.partition_by), folder / "manifest.parquet"))
+    patiently(out, lambda: spool_columns(manifest, _columns(scoring.partition_by), manifest_path(folder)))
     patiently(out, lambda: _spool_done(out, scoring.partition_by, folder))
-    with duckdb.connect() as connection:
-        for setting in (f"temp_directory = '{folder}/spill'", f"memory_limit = '{MEMORY}'", "threads = 1"):
-            connection.execute(f"set {setting}")
-        connection.execute("set preserve_insertion_order = false")
-        for name in ("manifest", "done"):
-            connection.execute(
-                f"create view {name} as from read_parquet('{folder}/{name}*', union_by_name = true)"
-            )
+    with database(folder, manifest=[manifest_path(folder)], done=done_paths(folder)) as connection:
+        require_distinct(connection)
+        _require_parts(connection, scoring.partition_by)
         _require_same(connection, out, digests)
         left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for batch in left:
                 writer.write_batch(totals.count(batch))
-    totals.require_parts()
     rows = tally(ds.dataset(path))
     return Pending(path, rows, totals.size_bytes, totals.rescored, manifest.count_rows() - rows.count)
+
+
+def manifest_path(folder: Path) -> Path:
+    """Where `find_pending` leaves the manifest."""
+    return folder / "manifest.parquet"
+
+
+def done_paths(folder: Path) -> list[Path]:
+    """Where `find_pending` leaves the committed rows."""
+    return sorted(folder.glob("done-*.parquet"))
 
 
 class PendingRows:
@@ -150,31 +153,18 @@ class _Totals:
     def __init__(self, partition_by: Sequence[str]) -> None:
         self.size_bytes = 0
         self.rescored = 0
-        self.rows = 0
         self.partition_by = partition_by
-        self.seen: set[str] = set()  # partition keys that some image has
 
     def count(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         rows = pa.table(batch.drop_columns(["parts"]))
-        self.rows += rows.num_rows
         self.size_bytes += int(rows["size_bytes"].to_numpy().sum())
-        self.rescored += rows["rescored"].to_numpy().sum()
+        self.rescored += int(rows["rescored"].to_numpy().sum())
         folders = pa.array([self._folder(values) for values in batch["parts"].to_pylist()], pa.string())
         return rows.append_column("folder", folders).cast(_SCHEMA).combine_chunks().to_batches()[0]
 
     def _folder(self, values: list[str | None]) -> str:
-        pairs = list(zip(self.partition_by, values, strict=True))
-        self.seen.update(name for name, value in pairs if value is not None)
-        texts = [(name, NO_VALUE if value is None else quote(value, safe="")) for name, value in pairs]
-        return "/".join(f"{name}={text}" for name, text in texts)
-
-    def require_parts(self) -> None:
-        missing = [name for name in self.partition_by if name not in self.seen]
-        if self.rows and missing:
-            raise SettingsError(
-                f"setting `scoring.partition_by`: no image of the manifest has {', '.join(missing)};"
-                " expected `date` (of captured_at), label, split, group, defect_type or a metadata column"
-            )
+        texts = [NO_VALUE if value is None else quote(value, safe="") for value in values]
+        return "/".join(f"{name}={text}" for name, text in zip(self.partition_by, texts, strict=True))
 
 
 def _require_usable(partition_by: Sequence[str]) -> None:
@@ -188,24 +178,43 @@ def _require_usable(partition_by: Sequence[str]) -> None:
             )
 
 
+def _require_parts(connection: duckdb.DuckDBPyConnection, partition_by: Sequence[str]) -> None:
+    """Raise SettingsError where no row of the manifest has a value for a partition key."""
+    if not partition_by:
+        return
+    counts = ", ".join(f"count({_part(name)})" for name in partition_by)
+    ((rows, *valued),) = connection.execute(f"select count(*), {counts} from manifest m").fetchall()
+    missing = [name for name, images in zip(partition_by, valued, strict=True) if not images]
+    if rows and missing:
+        raise SettingsError(
+            f"setting `scoring.partition_by`: no image of the manifest has {', '.join(missing)};"
+            " expected `date` (of captured_at), label, split, group, defect_type or a metadata column"
+        )
+
+
 def _columns(partition_by: Sequence[str]) -> list[str]:
-    return [*_COLUMNS, *(["group", "defect_type", "captured_at", "meta"] if partition_by else [])]
-
-
-def _spool(rows: ds.Dataset, columns: list[str], path: Path) -> None:
-    """Copy some columns to a local file: DuckDB sorts a file in less memory than a stream."""
-    schema = pa.schema([rows.schema.field(name) for name in columns])
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for batch in stream(rows, columns):
-            writer.write_batch(pa.RecordBatch.from_arrays([batch[name] for name in columns], schema=schema))
+    more = ["group", "defect_type", "captured_at", "meta"] if partition_by else []
+    return [*_SOURCE, "label", "split", *more]
 
 
 def _left_query(scoring: ScoringSettings) -> str:
-    columns = ", ".join(f"m.{name}" for name in _COLUMNS)
+    columns = ", ".join(f"m.{name}" for name in _SOURCE)
     parts = "[" + ", ".join(_part(name) for name in scoring.partition_by) + "]::varchar[]"
     retried = RETRIED if scoring.retry_rejected else ("",)
     return _LEFT.format(
-        columns=columns, parts=parts, retried="(" + ", ".join(f"'{code}'" for code in retried) + ")"
+        columns=columns,
+        differs=differs("d", "m"),
+        keeps_map=_KEEPS_MAP[scoring.maps],
+        parts=parts,
+        retried="(" + ", ".join(f"'{code}'" for code in retried) + ")",
+    )
+
+
+def differs(one: str, other: str) -> str:
+    """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time."""
+    return (
+        f"{one}.size_bytes <> {other}.size_bytes or case when {one}.etag = {other}.etag then false else"
+        f" {one}.etag is distinct from {other}.etag or {one}.mtime is distinct from {other}.mtime end"
     )
 
 
@@ -231,8 +240,9 @@ def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> None:
             f"{out} is partitioned by {_listed(before)}, setting `scoring.partition_by` says"
             f" {_listed(partition_by)}; choose another folder"
         )
-    _spool(open_committed(out, commits, "scores"), _DONE, folder / "done-scores.parquet")
-    _spool(open_committed(out, commits, "rejects"), [*_DONE, "reason"], folder / "done-rejects.parquet")
+    spool_columns(open_committed(out, commits, "scores"), _DONE, folder / "done-scores.parquet")
+    rejects = open_committed(out, commits, "rejects")
+    spool_columns(rejects, [*_DONE, "reason"], folder / "done-rejects.parquet")
 
 
 def _listed(names: Sequence[str]) -> str:

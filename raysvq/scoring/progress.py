@@ -13,6 +13,7 @@ class Progress:
     """Prints a line every few seconds, for so many images in all."""
 
     images: int
+    before: int = 0  # done when it starts: they count, but say nothing of the pace
     started: float = field(default_factory=time.monotonic)
     told: float = field(default_factory=time.monotonic)
 
@@ -22,7 +23,7 @@ class Progress:
         if now - self.told < REPORT_EVERY_S and done < self.images:
             return
         self.told = now
-        pace = done / max(now - self.started, 1e-9)
+        pace = (done - self.before) / max(now - self.started, 1e-9)
         left = (self.images - done) / pace if pace else 0.0
         print(
             f"{done}/{self.images} images  {pace:.1f} images/s  {rejected} rejected  {duration(left)} left",

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raysvq.results import COMMITS, SCHEMAS
 from raysvq.scoring.rows import Row
-from raysvq.storage import join, write_bytes
+from raysvq.storage import filesystem, join, patiently, write_bytes
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,23 @@ def write_table(out: str, stem: str, kind: str, table: pa.Table) -> File:
     return File(name, table.num_rows, sha256)
 
 
+def read_file(out: str, file: File, columns: list[str]) -> pa.Table:
+    """Some columns of a result file.
+
+    Raises:
+        FileNotFoundError: it is gone.
+        StorageError: its store does not answer.
+    """
+    uri = join(out, file.name)
+
+    def read() -> pa.Table:
+        fs, path = filesystem(uri)
+        with pq.ParquetFile(path, filesystem=fs) as table:
+            return table.read(columns)
+
+    return patiently(uri, read)
+
+
 @dataclass(frozen=True)
 class Commit:
     """What a run adds to a score directory, and what it takes the place of."""
@@ -95,6 +112,8 @@ class Commit:
     kept: Files  # earlier rows, written anew without those of images that were scored again
     replaced: dict[str, list[str]]  # names of the files that held them
     partition_by: tuple[str, ...]
+    run_ids: tuple[str, ...] = ()  # of interrupted runs, whose rows are among those of `files`
+    heatmaps: tuple[str, ...] = ()  # names of the overlays of the highest scores, highest first
 
 
 def write_commit(out: str, commit: Commit) -> str:
@@ -115,6 +134,8 @@ def write_commit(out: str, commit: Commit) -> str:
         "scored": sum(file.rows for file in commit.files["scores"]),
         "rejected": sum(file.rows for file in commit.files["rejects"]),
         "partition_by": commit.partition_by,
+        "run_ids": sorted({commit.origin["run_id"], *commit.run_ids}),
+        "heatmaps": commit.heatmaps,
         "files": {kind: [asdict(file) for file in some] for kind, some in files.items()},
         "replaced": commit.replaced,
     }

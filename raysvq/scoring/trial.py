@@ -1,32 +1,35 @@
-"""Decoding in a process that may crash, for images that could be what killed a worker."""
+"""Decoding in a process that may crash or hang, for images that could be what ended a worker."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
+from raysvq.errors import ScoringError
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import open_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 
-HANGS_S = 120.0  # a decoder that takes longer is taken to hang
+STARTED_S = 120.0  # within which the child must have started, on a busy machine
 
-Decode = Callable[[bytes], object]  # may be sent to another process
+Decode = Callable[[bytes], Iterable[object]]  # yields as it goes on; may be sent to another process
+_READY, _GOES_ON, _DONE = "ready", "goes on", "done"
 
 
-def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> None:
+def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Iterator[None]:
     """All that scoring does with a file before the network sees it. Raises DecodeError."""
     for _ in open_tiles(content, tiles, scoring).parts:
-        pass
+        yield
 
 
 class Trial:
     """Decodes images in a child process; a context manager, which ends the child."""
 
-    def __init__(self, decode: Decode, limit_s: float = HANGS_S) -> None:
+    def __init__(self, decode: Decode, limit_s: float) -> None:
+        """A decoder that does not go on for `limit_s` seconds is taken to hang."""
         self.decode = decode
         self.limit_s = limit_s
         self._child: tuple[BaseProcess, Connection] | None = None
@@ -44,15 +47,13 @@ class Trial:
 
         Raises:
             DecodeError: the image cannot be used; "crashed" where the child died of it or hung.
+            ScoringError: no child can be started.
         """
         fresh = self._child is None
         connection = self._connection()
         try:
             connection.send_bytes(content)
-            if not connection.poll(self.limit_s):
-                self._end()
-                raise DecodeError("crashed", f"decoding took more than {self.limit_s:.0f} s")
-            problem: DecodeError | None = connection.recv()
+            problem = self._answer(connection)
         except (EOFError, OSError):
             self._end()
             if not fresh:  # perhaps of an image before this one
@@ -60,6 +61,16 @@ class Trial:
             raise DecodeError("crashed", "the process that decoded it died") from None
         if problem:
             raise problem
+
+    def _answer(self, connection: Connection) -> DecodeError | None:
+        while connection.poll(self.limit_s):
+            match connection.recv():
+                case DecodeError() as problem:
+                    return problem
+                case str(word) if word == _DONE:
+                    return None
+        self._end()
+        return DecodeError("crashed", f"decoding took more than {self.limit_s:g} s")
 
     def _connection(self) -> Connection:
         if self._child is None:
@@ -69,7 +80,21 @@ class Trial:
             child.start()
             theirs.close()
             self._child = child, ours
+            self._require_started(ours)
         return self._child[1]
+
+    def _require_started(self, connection: Connection) -> None:
+        """Starting is no part of an image's time."""
+        try:
+            started = connection.poll(STARTED_S) and connection.recv() == _READY
+        except EOFError:
+            started = False
+        if not started:
+            self._end()
+            raise ScoringError(
+                f"a process to try images in did not start within {STARTED_S:.0f} s; see Ray's logs for why"
+                " (memory?), and start the run again"
+            )
 
     def _end(self) -> None:
         if self._child is not None:
@@ -81,14 +106,16 @@ class Trial:
 
 
 def _serve(connection: Connection, decode: Decode) -> None:
+    connection.send(_READY)
     while True:
         try:
             content = connection.recv_bytes()
         except EOFError:  # whoever asked is gone
             return
         try:
-            decode(content)
+            for _ in decode(content):
+                connection.send(_GOES_ON)
         except DecodeError as error:
             connection.send(error)
         else:
-            connection.send(None)
+            connection.send(_DONE)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import uuid
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raysvq.results import SCHEMAS
+from raysvq.scoring.pending import RETRIED
 from raysvq.scoring.rows import Row
 from raysvq.scoring.sink import Files, write_unit
 
@@ -23,12 +23,11 @@ class UnitRows:
     out: str
     name: str  # of the unit's files
     folders: dict[str, str]  # image id -> partition
-    most: int  # of the highest scores that are reported
     tables: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
     files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
     anomalous: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    worst: list[list[Any]] = field(default_factory=list)
+    example: Row | None = None  # of a rejection for reasons outside the image
     held: int = 0
     scored: int = 0
 
@@ -37,15 +36,14 @@ class UnitRows:
         self.tables["scores"].append(row)
         self.scored += 1
         self.anomalous += row["is_anomalous"]
-        self.worst = heapq.nlargest(
-            self.most, [*self.worst, [row["image_score"], row["image_id"], row["uri"]]]
-        )
         self._hold(_ROW + _TILE * (len(row["tiles"]) + len(row["regions"])))
 
     def add_reject(self, row: Row) -> None:
         """A row of REJECTS."""
         self.tables["rejects"].append(row)
         self.reasons[row["reason"]] += 1
+        if self.example is None and row["reason"] in RETRIED:
+            self.example = {name: row[name] for name in ("uri", "reason", "detail")}
         self._hold(_ROW)
 
     def add_map(self, row: Row) -> None:
@@ -65,14 +63,14 @@ class UnitRows:
         self.held = 0
 
     def report(self) -> dict[str, Any]:
-        """Counts, files and highest scores, once all is written."""
+        """Counts and files, once all is written."""
         return {
             "by": uuid.uuid4().hex,  # no two are equal, so that a receipt is of one of them
             "scored": self.scored,
             "reasons": dict(self.reasons),
             "anomalous": self.anomalous,
             "files": {kind: [asdict(file) for file in written] for kind, written in self.files.items()},
-            "worst": self.worst,
+            "example": self.example,
         }
 
     def _hold(self, size: int) -> None:

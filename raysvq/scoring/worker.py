@@ -17,18 +17,21 @@ import cv2
 import torch
 
 from raysvq.errors import BundleError, RaysvqError, ScoringError
+from raysvq.imaging.deadline import Deadline
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
+from raysvq.model.memory import is_out_of_memory
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
-from raysvq.schema import TEST, UNKNOWN
+from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import Content, fetch, in_groups
-from raysvq.scoring.heatmaps import write_heatmap
+from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
 from raysvq.scoring.sink import unit_name
 from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.unit import UnitRows
+from raysvq.scoring.work import begun_uri, receipt_uri
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure, create_file, exists, join, read_bytes, write_bytes
 
@@ -49,6 +52,7 @@ class Job:
     unit_images: int
     device: str
     precision: Precision
+    budget: Budget
     decoders: int  # threads that decode beside a GPU; 0 on CPUs, where a worker is a CPU
 
 
@@ -62,6 +66,19 @@ def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
     except (RaysvqError, OSError) as error:
         name = type(error).__name__ if isinstance(error, RaysvqError) else "StorageError"
         return {"report": [json.dumps({"error": name, "says": str(error)})]}
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        return {"report": [json.dumps({"error": ScoringError.__name__, "says": _no_memory(error, job)})]}
+
+
+def _no_memory(error: BaseException, job: Job) -> str:
+    on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus)" if job.device == "cpu" else ""
+    first = str(error).partition("\n")[0]
+    return (
+        f"a worker ran out of memory on {job.device}: lower scoring.tile_batch, which is"
+        f" {job.scoring.tile_batch},{on_cpu} and start the run again ({first})"
+    )
 
 
 class Actor:
@@ -89,9 +106,9 @@ class ScoreUnits:
         self.origin = dict(job.origin)
         if bundle.model_version != self.origin["model_version"]:
             raise BundleError(f"{job.model} holds another model than when this run started; start it again")
-        self.scorer = ImageScorer(
-            bundle.model, bundle.settings, job.scoring, job.device, job.precision, job.decoders
-        )
+        self.deadline = Deadline(job.scoring.decode_timeout_s)
+        how = (job.scoring, job.device, job.precision, job.decoders, self.deadline)
+        self.scorer = ImageScorer(bundle.model, bundle.settings, *how)
         tiles = bundle.settings.tiles
         self.decode = partial(decode, tiles=tiles, scoring=job.scoring)
         self.together = WHOLE_TOGETHER if tiles.mode == "whole" else max(1, 2 * job.decoders)
@@ -109,7 +126,7 @@ class ScoreUnits:
         return {"report": [self._unit(int(number)) for number in units["id"]]}
 
     def _unit(self, number: int) -> str:
-        receipt = join(self.job.work, "receipts", f"{number:09d}.json")
+        receipt = receipt_uri(self.job.work, number)
         if exists(receipt):
             return read_bytes(receipt).decode()
         size = self.job.unit_images
@@ -122,10 +139,9 @@ class ScoreUnits:
 
     def _begin(self, number: int, sources: list[Row]) -> int:
         """Write down that the unit is begun; returns for which time."""
-        begun = join(self.job.work, "begun", f"{number:09d}")
+        begun = begun_uri(self.job.work, number)
         tries = 1 + (int(read_bytes(begun)) if exists(begun) else 0)
         if tries > MOST_TRIES:
-            write_bytes(begun, b"1")  # as often again, when the run is started again
             raise ScoringError(
                 f"the workers that scored {sources[0]['uri']} and the {len(sources) - 1} images after it died"
                 f" {MOST_TRIES} times; see Ray's logs for why (memory?), and start the run again"
@@ -134,16 +150,20 @@ class ScoreUnits:
         return tries
 
     def _score(self, sources: list[Row], cautiously: bool) -> dict[str, Any]:
-        """Score a unit's images and write its files; returns counts, files and highest scores.
+        """Score a unit's images and write its files; returns counts and files.
 
         Args:
             cautiously: the unit was begun before and did not end, perhaps because an image crashed its
-                worker: try each in a process of its own first.
+                worker, or took it beyond the deadline: try each in a process of its own first.
+
+        Raises:
+            ScoringError: more of its images alone are rejected than the run may reject.
         """
         folders = {source["image_id"]: source["folder"] for source in sources}
-        rows = UnitRows(self.job.out, unit_name(sources, self.origin), folders, self.job.scoring.worst)
+        rows = UnitRows(self.job.out, unit_name(sources, self.origin), folders)
         clock = _Clock()
-        with Trial(self.decode) if cautiously else nullcontext() as trial:
+        limit_s = self.job.scoring.decode_timeout_s
+        with Trial(self.decode, limit_s) if cautiously else nullcontext() as trial:
             for group in in_groups(fetch(sources), self.together):
                 clock.lap("read")
                 results = self._results([content for _, content in group], trial)
@@ -153,6 +173,7 @@ class ScoreUnits:
                         self._keep(source, content, result, rows)
                     else:
                         rows.add_reject(reject_row(source, result, self.origin))
+                self.job.budget.require_kept(rows.reasons, rows.example)
                 clock.lap("rows")
         rows.write()
         clock.lap("write")
@@ -171,22 +192,19 @@ class ScoreUnits:
         if self.job.scoring.heatmaps == "anomalous" and row["is_anomalous"]:
             row["heatmap_uri"] = self._heatmap(source, content, result)
         rows.add_score(row)
-        if self._keeps_map(source):
+        if source["keeps_map"]:
             rows.add_map(map_row(source, result))
 
     def _heatmap(self, source: Row, content: Content, result: ImageResult) -> str | None:
         assert isinstance(content, bytes)
         uri = join(self.job.out, "heatmaps", f"{source['image_id']}-{self.origin['run_id']}.jpg")
         try:
-            write_heatmap(uri, content, result, self.reference.pixel_threshold, self.job.scoring)
+            with self.deadline:
+                drawn = draw_heatmap(content, result, self.reference.pixel_threshold, self.job.scoring)
         except DecodeError:  # scored in tiles, but too large to shrink
             return None
+        write_bytes(uri, drawn)
         return uri
-
-    def _keeps_map(self, source: Row) -> bool:
-        if self.job.scoring.maps == "labelled":
-            return source["label"] != UNKNOWN and source["split"] == TEST
-        return self.job.scoring.maps == "all"
 
 
 def _judged(content: Content, trial: Trial | None) -> Content:

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`yes` and `on` are true in YAML, which would pass for 1."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("expected something else than true or false (yes, no, on, off)")
+        return value
 
 
 class SplitSettings(_Section):
@@ -50,6 +66,13 @@ class TileSettings(_Section):
     )
     channels: Literal[1, 3] = Field(
         3, description="3: colour, grey images are replicated; 1: grey, colour images become luminance."
+    )
+    significant_bits: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="Of 16-bit images whose camera fills only so many bits, right-aligned, such as 12; none:"
+        " all 16. Files that state their own full scale, such as a PGM's maxval of 4095, need none.",
     )
     anomalous_fraction: float = Field(
         0.05,
@@ -210,6 +233,19 @@ class ScoringSettings(_Section):
         ge=1,
         description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
         " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",
+    )
+    decode_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="An image, or a band of a large one, that takes longer to decode is rejected as crashed;"
+        " seconds.",
+    )
+    max_rejected: float = Field(
+        0.02,
+        ge=0,
+        le=1,
+        description="Share of the images that may be rejected as not_found, access_denied, unreadable,"
+        " changed or crashed; beyond it the run stops, and goes on when it is started again.",
     )
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

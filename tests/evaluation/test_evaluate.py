@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from raysvq import schema
 from raysvq.errors import DataError, StorageError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, to_json
-from raysvq.judge import table
+from raysvq.judge import judge, table
 from raysvq.settings import EvaluationSettings, TileSettings
 
 if TYPE_CHECKING:
@@ -25,10 +27,17 @@ HALVES = [(0, 0, 16, 32), (16, 0, 16, 32)]
 Plates = Callable[..., "ScoredSet"]
 
 
-def _evaluate(scored_set: ScoredSet, bootstrap: int = 50, gallery: int = 8, **tiles: object) -> Evaluation:
+def _evaluate(
+    scored_set: ScoredSet,
+    bootstrap: int = 50,
+    gallery: int = 8,
+    model_digest: str | None = None,
+    **tiles: object,
+) -> Evaluation:
     settings = EvaluationSettings(bootstrap=bootstrap, gallery=gallery)
     scored_set.commit()
-    return evaluate(scored_set.manifest, scored_set.scores, settings, TileSettings.model_validate(tiles))
+    cut = TileSettings.model_validate(tiles)
+    return evaluate(scored_set.manifest, scored_set.scores, settings, cut, model_digest)
 
 
 def _write_mask(
@@ -240,11 +249,55 @@ def test_an_image_scored_twice_is_named(scored_set: ScoredSet) -> None:
         _evaluate(scored_set)
 
 
-def test_scores_of_two_models_are_not_mixed(scored_set: ScoredSet) -> None:
-    _two_images(scored_set, None).commit(
-        {"run_id": "run-0", "model_version": "other", "model_digest": "e" * 16}
-    )
-    with pytest.raises(DataError, match=r"runs of 2 models, other \(e+\), plates-1 \(d+\)"):
+OTHER = {"run_id": "run-0", "model_version": "plates-0", "model_digest": "e" * 16}
+
+
+def _of_two_models(scored_set: ScoredSet, split: str) -> None:
+    """The other model has scored one image of the split, the usual one two test images."""
+    older = scored_set.list_image("older.png", "normal", split)
+    scored_set.score(older, 99.0, SIZE, HALVES, [99.0, 99.0])
+    scored_set.score_rows[0].update(OTHER)
+    scored_set.commit(OTHER)
+    scored_set.score_rows.clear()
+    _two_images(scored_set, None)
+
+
+def test_a_model_is_evaluated_in_a_folder_that_holds_another_ones_scores(scored_set: ScoredSet) -> None:
+    _of_two_models(scored_set, "none")
+    found = _evaluate(scored_set, model_digest="d" * 16)
+    assert found.overall.image_auroc.value == 1.0
+    assert (found.provenance.model_version, found.provenance.run_ids) == ("plates-1", ("run-1",))
+    assert [example.score for example in found.worst] == [5.0, 1.0]
+    assert found.counts.scored == 2
+
+
+def test_test_images_of_another_model_are_counted_and_named(scored_set: ScoredSet) -> None:
+    _of_two_models(scored_set, "test")
+    for digest, images, version in (("d", 1, "older.png by plates-0"), ("e", 2, ".png by plates-1")):
+        with pytest.raises(DataError, match=rf"{images} of 3 test images .* another model, .*{version}"):
+            _evaluate(scored_set, model_digest=digest * 16)
+    with pytest.raises(DataError, match=r"made with model plates-0, plates-1, but .* digest f+…; name"):
+        _evaluate(scored_set, model_digest="f" * 16)
+
+
+def test_runs_that_were_taken_over_are_named(scored_set: ScoredSet) -> None:
+    _two_images(scored_set, None)
+    scored_set.commit({"run_ids": ["run-0", "run-1"]})
+    settings = EvaluationSettings(bootstrap=0)
+    found = evaluate(scored_set.manifest, scored_set.scores, settings, TileSettings())
+    assert found.provenance.run_ids == ("run-0", "run-1")
+
+
+def test_a_manifest_without_images_has_nothing_to_evaluate(scored_set: ScoredSet) -> None:
+    pq.write_table(schema.MANIFEST.empty_table(), scored_set.manifest)
+    with pytest.raises(DataError, match=r"manifest\.parquet holds no image: there is nothing to evaluate"):
+        judge(scored_set.manifest, scored_set.scores, "model", "report", EvaluationSettings())
+
+
+def test_a_test_image_that_is_listed_twice_is_named(scored_set: ScoredSet) -> None:
+    _two_images(scored_set, None)
+    scored_set.manifest_rows.append(scored_set.manifest_rows[1])
+    with pytest.raises(DataError, match=r"anomalous\.png stands in it more than once"):
         _evaluate(scored_set)
 
 

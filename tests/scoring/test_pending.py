@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysvq.data.manifest import tally
+from raysvq.data.manifest import open_manifest, tally
 from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
@@ -81,7 +81,7 @@ def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, com
 
 
 @pytest.mark.parametrize(
-    "change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}, {"mtime": None}], ids=str
+    "change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}, {"etag": "new", "mtime": None}], ids=str
 )
 def test_an_image_that_changed_is_left_and_replaces_its_row(
     tmp_path: Path, source: Source, commit: CommitRun, change: Row
@@ -91,6 +91,90 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
     pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
     assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
+
+
+@pytest.mark.parametrize(("etag", "left"), [("same", 0), (None, 1)])
+def test_the_time_counts_where_there_is_no_etag(
+    tmp_path: Path, source: Source, commit: CommitRun, etag: str | None, left: int
+) -> None:
+    origin = commit([source(0, etag=etag)], [])
+    manifest = _manifest(tmp_path, [source(0, etag=etag, mtime=datetime(2026, 1, 1, tzinfo=UTC))])
+    assert len(_left(manifest, origin, tmp_path)) == left
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (
+            [0, 1, 0, 2, 0],
+            r"1 images stand in the manifest more than once, such as /plates/0.png \(3 times\)",
+        ),
+        ([0, 1, 0, 1], r"2 images stand in the manifest more than once, such as /plates/"),
+    ],
+)
+def test_a_repeated_row_is_refused(
+    tmp_path: Path, source: Source, bundle: Bundle, rows: list[int], says: str
+) -> None:
+    origin = provenance(bundle, "run", "5e77", "float32")
+    with pytest.raises(DataError, match=says):
+        _left(_manifest(tmp_path, [source(number) for number in rows]), origin, tmp_path)
+
+
+def test_manifests_in_one_folder_may_not_overlap(tmp_path: Path, source: Source, bundle: Bundle) -> None:
+    origin = provenance(bundle, "run", "5e77", "float32")
+    for rows in ([0, 1], [2, 3]):
+        _manifest(tmp_path, [source(number) for number in rows])
+    assert len(_left(open_manifest(str(tmp_path / "manifests")), origin, tmp_path)) == 4
+    _manifest(tmp_path, [source(3), source(4)])
+    with pytest.raises(DataError, match=r"1 images .* /plates/3.png \(2 times\); .* in one folder"):
+        _left(open_manifest(str(tmp_path / "manifests")), origin, tmp_path)
+
+
+@pytest.mark.parametrize("field", ["image_id", "uri", "size_bytes"])
+def test_a_row_that_names_no_file_is_refused(
+    tmp_path: Path, source: Source, bundle: Bundle, field: str
+) -> None:
+    nullable = pa.schema([each.with_nullable(True) for each in MANIFEST])
+    table = pq.read_table(_manifest(tmp_path, [source(0), source(1)]).files[0], schema=nullable)
+    values = pa.array([None, table[field][1].as_py()], nullable.field(field).type)
+    path = tmp_path / "nulls.parquet"
+    pq.write_table(table.set_column(table.column_names.index(field), nullable.field(field), values), path)
+    origin = provenance(bundle, "run", "5e77", "float32")
+    with pytest.raises(DataError, match="1 rows of the manifest have no image_id, uri or size_bytes"):
+        _left(ds.dataset(path), origin, tmp_path)
+
+
+def test_an_empty_manifest_leaves_nothing(tmp_path: Path, bundle: Bundle) -> None:
+    origin = provenance(bundle, "run", "5e77", "float32")
+    for partition_by in ((), ("site",)):
+        assert _left(_manifest(tmp_path, []), origin, tmp_path, partition_by=partition_by) == []
+
+
+def test_partitions_are_judged_on_the_whole_manifest(
+    tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle
+) -> None:
+    origin = provenance(bundle, "run-1", "5e77", "float32")
+    rows = [source(0, meta=[("site", "north")]), source(1)]
+    scores = {"scores": [score_row(rows[0], result, bundle.reference, origin)], "rejects": [], "maps": []}
+    files = write_unit(str(tmp_path / "out"), "u", scores, {rows[0]["image_id"]: "site=north"})
+    none: dict[str, list[Any]] = {kind: [] for kind in scores}
+    write_commit(str(tmp_path / "out"), Commit(origin, {}, 1, files, none, none, ("site",)))
+    left = _left(_manifest(tmp_path, rows), origin, tmp_path, partition_by=("site",))
+    assert left == [source(1)["image_id"]]
+    assert _left(_manifest(tmp_path, rows[:1]), origin, tmp_path, partition_by=("site",)) == []
+
+
+@pytest.mark.parametrize("name", ["split=train", "it's", "[a]", "a*b?", 'a "b"', "label=x[1]'"])
+def test_a_temporary_folder_may_have_any_name(
+    tmp_path: Path, source: Source, commit: CommitRun, name: str
+) -> None:
+    origin = commit([source(0)], [])
+    folder = tmp_path / name
+    folder.mkdir()
+    manifest = _manifest(tmp_path, [source(0), source(1)])
+    pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), folder)
+    (row,) = pq.read_table(pending.path, partitioning=None).to_pylist()
+    assert (row["image_id"], row["keeps_map"]) == (source(1)["image_id"], True)
 
 
 @pytest.mark.parametrize("digest", ["model_digest", "settings_digest"])

@@ -39,6 +39,12 @@ def test_a_line_has_counts_pace_and_the_time_left(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "50000/100000 images  5.0 images/s  3 rejected  2 h 46 min left\n"
 
 
+def test_the_pace_is_of_this_run_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    since = time.monotonic() - 10_000
+    Progress(100_000, before=40_000, started=since, told=since).tell(50_000, 3)
+    assert capsys.readouterr().out == "50000/100000 images  1.0 images/s  3 rejected  13 h 53 min left\n"
+
+
 def test_lines_do_not_follow_each_other_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     progress = _begun(100_000, 10_000)
     for done in range(1, 100):

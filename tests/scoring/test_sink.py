@@ -142,5 +142,6 @@ def test_the_commit_record_names_files_and_counts_rows(tmp_path: Path, bundle: B
     ]
     assert record["replaced"] == replaced
     assert record["partition_by"] == ["site"]
+    assert (record["run_ids"], record["heatmaps"]) == (["run-1"], [])
     assert record["files"]["maps"] == []
     assert {name: record[name] for name in origin} == origin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -20,8 +21,10 @@ from raysvq.settings import Settings
 
 PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))[1].tobytes()
 
+LIMIT_S = 60.0
 
-def _decode(content: bytes) -> None:
+
+def _decode(content: bytes) -> Iterator[None]:
     """Does what the image says."""
     match content:
         case b"corrupt":
@@ -34,6 +37,13 @@ def _decode(content: bytes) -> None:
             threading.Timer(0.2, os._exit, [1]).start()
         case b"slow":
             time.sleep(1)
+        case b"hang with the lock":
+            ctypes.PyDLL(None).sleep(1000)
+        case b"long":
+            for _ in range(8):
+                time.sleep(0.1)
+                yield
+    yield
 
 
 @pytest.fixture(autouse=True)
@@ -52,31 +62,37 @@ def _outcome(trial: Trial, content: bytes) -> str:
 
 def test_images_are_judged_as_the_job_decodes_them(small: Callable[..., Settings]) -> None:
     settings = small()
-    with Trial(partial(decode, tiles=settings.tiles, scoring=settings.scoring)) as trial:
+    with Trial(partial(decode, tiles=settings.tiles, scoring=settings.scoring), LIMIT_S) as trial:
         outcomes = [_outcome(trial, content) for content in (PNG, PNG[:-20], b"", b"text", PNG)]
     assert outcomes == ["fine", "corrupt", "empty", "not_an_image", "fine"]
 
 
 def test_the_decoder_s_own_words_come_through() -> None:
-    with Trial(_decode) as trial, pytest.raises(DecodeError, match="corrupt: as it says"):
+    with Trial(_decode, LIMIT_S) as trial, pytest.raises(DecodeError, match="corrupt: as it says"):
         trial.require_survival(b"corrupt")
 
 
 def test_a_crash_is_the_image_s_own_and_the_next_one_has_a_fresh_process() -> None:
-    with Trial(_decode) as trial:
+    with Trial(_decode, LIMIT_S) as trial:
         contents = [b"crash", b"fine", b"crash", b"corrupt", b"fine"]
         outcomes = [_outcome(trial, content) for content in contents]
     assert outcomes == ["crashed", "fine", "crashed", "corrupt", "fine"]
 
 
-def test_a_decoder_that_hangs_is_ended_and_the_next_image_has_a_fresh_process() -> None:
-    with Trial(_decode, limit_s=0.2) as trial:
-        with pytest.raises(DecodeError, match="crashed: decoding took"):
-            trial.require_survival(b"hang")
-        trial.limit_s = 60.0
+@pytest.mark.parametrize("content", [b"hang", b"hang with the lock"])
+def test_a_decoder_that_hangs_is_ended_and_the_next_image_has_a_fresh_process(content: bytes) -> None:
+    with Trial(_decode, limit_s=0.3) as trial:
+        for _ in range(2):
+            with pytest.raises(DecodeError, match=r"crashed: decoding took more than 0\.3 s"):
+                trial.require_survival(content)
         trial.require_survival(b"fine")
 
 
+def test_an_image_that_goes_on_may_take_longer_than_the_limit() -> None:
+    with Trial(_decode, limit_s=0.6) as trial:
+        trial.require_survival(b"long")
+
+
 def test_an_image_does_not_answer_for_the_one_before() -> None:
-    with Trial(_decode) as trial:
+    with Trial(_decode, LIMIT_S) as trial:
         assert [_outcome(trial, content) for content in (b"poison", b"slow")] == ["fine", "fine"]

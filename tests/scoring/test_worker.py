@@ -15,6 +15,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
+from raysvq.scoring.budget import Budget
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.worker import Actor, Job, ScoreUnits, score_units
@@ -33,9 +34,9 @@ def plates(tmp_path: Path) -> Plates:
     return plates
 
 
-def _job(plates: Plates, out: str) -> Job:
+def _job(plates: Plates, out: str, **settings: Any) -> Job:
     """A run into a folder of its own, up to where Ray comes in."""
-    scoring = plates.settings().scoring
+    scoring = plates.settings(**settings).scoring
     origin = provenance(plates.bundle, "run-1", "5e77", "float32")
     folder = Path(plates.folder, f"spool-{out}")
     folder.mkdir()
@@ -52,6 +53,7 @@ def _job(plates: Plates, out: str) -> Job:
         unit_images=UNIT,
         device="cpu",
         precision="float32",
+        budget=Budget(2 * UNIT, scoring.max_rejected),
         decoders=0,
     )
 
@@ -137,3 +139,27 @@ def test_an_image_without_a_finite_score_is_rejected_and_its_neighbours_are_not(
     rows = _rows(job, _reports(ScoreUnits(job), 1))
     assert [row.get("reason") for row in rows].count("not_finite") == 1
     assert sum(np.isfinite(row["image_score"]) for row in rows if "image_score" in row) == UNIT - 1
+
+
+def test_a_unit_that_ends_no_worker_alive_ends_the_run_by_name(plates: Plates) -> None:
+    job = _job(plates, "out")
+    begun = Path(job.work, "begun", "000000001")
+    begun.parent.mkdir()
+    begun.write_text("20")
+    (report,) = _reports(Actor(job), 1)
+    assert report["error"] == "ScoringError"
+    assert "plate-04.png and the 3 images after it died 20 times" in report["says"]
+
+
+def test_a_unit_is_not_gone_through_to_its_end_where_the_store_refuses_all_of_it(plates: Plates) -> None:
+    job = _job(plates, "out", max_rejected=0.2)
+    assert job.budget.allowed == 2
+    for number in range(UNIT):
+        Path(plates.uri(f"plate-{number:02d}.png")).unlink()
+    (report,) = _reports(Actor(job), 0)
+    assert report["error"] == "ScoringError"
+    assert "3 of the run's 8 images are rejected for reasons outside them (not_found 3)" in report["says"]
+    assert not list(Path(job.work).glob("receipts/*"))
+    (report,) = _reports(Actor(_job(plates, "again", max_rejected=0.5)), 0)
+    assert report["reasons"] == {"not_found": 4}
+    assert report["example"]["uri"] == plates.uri("plate-00.png")

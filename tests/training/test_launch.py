@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from raysvq.data.manifest import write_manifest
+from raysvq.errors import DataError
 from raysvq.settings import Settings
-from raysvq.training.launch import run_name
+from raysvq.training.launch import require_trainable, run_name
 
 Build = Callable[..., Settings]
 
@@ -43,3 +44,9 @@ def test_the_same_data_and_settings_go_on_with_the_same_run(small: Build, tmp_pa
 def test_other_data_start_anew(small: Build, tmp_path: Path, change: dict[str, Any]) -> None:
     before = run_name(_manifest(tmp_path / "a.parquet"), small())
     assert run_name(_manifest(tmp_path / "b.parquet", **change), small()) != before
+
+
+def test_an_image_that_is_listed_twice_does_not_train_twice(small: Build, tmp_path: Path) -> None:
+    manifest = _manifest(tmp_path / "a.parquet", image_id=f"{1:032x}")
+    with pytest.raises(DataError, match=r"1 images stand in the manifest more than once, .*\(2 times\)"):
+        require_trainable(manifest, small())

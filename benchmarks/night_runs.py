@@ -1,0 +1,57 @@
+"""Scoring runs of a bad night: commands in processes of their own, and the rows that they leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from raysvq.results import find_commits, open_results
+
+WAIT_S = 600
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What `raysvq score` is asked to do, each time on a Ray cluster of its own."""
+
+    manifest: str
+    model: str
+    settings: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def score(self, out: str) -> subprocess.CompletedProcess[str]:
+        """Score into a folder. Raises TimeoutExpired where that takes more than WAIT_S seconds."""
+        command = [sys.executable, "-c", "from raysvq.cli import main; main()", "score", self.manifest]
+        command += ["--model", self.model, "--out", out]
+        command += [part for setting in self.settings for part in ("--set", setting)]
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return subprocess.run(
+            command,
+            env=outside | {**self.environment},
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+
+
+def rows(out: str) -> tuple[dict[str, float | str], int]:
+    """Image id -> score, or reason of its rejection, of what is committed; and how many stand there twice."""
+    if not find_commits(out):
+        return {}, 0
+    scored = open_results(out, "scores").to_table(columns=["image_id", "image_score"]).to_pylist()
+    rejected = open_results(out, "rejects").to_table(columns=["image_id", "reason"]).to_pylist()
+    found: dict[str, float | str] = {row["image_id"]: row["image_score"] for row in scored}
+    found |= {row["image_id"]: row["reason"] for row in rejected}
+    return found, len(scored) + len(rejected) - len(found)
+
+
+def require(holds: bool, what: str, ended: subprocess.CompletedProcess[str]) -> None:
+    """Raises RuntimeError, with the end of what a run said."""
+    if not holds:
+        raise RuntimeError(
+            f"{what}; exit code {ended.returncode}\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}"
+        )

@@ -1,0 +1,25 @@
+"""With this folder on PYTHONPATH, the JPEG decoder of every Python process hangs on files that ask for it.
+
+For tests and benchmarks: a decoder that hangs cannot be had otherwise, in workers and their children.
+"""
+
+import ctypes
+import time
+
+import simplejpeg
+
+# As in devtools.hanging_images, which is not on the path here.
+SLEEPS = b"raysvq: hang"
+HOLDS = b"raysvq: hang, and hold the interpreter's lock"
+_decode_jpeg = simplejpeg.decode_jpeg
+
+
+def _decode_or_hang(data, *arguments, **named):
+    if HOLDS in data:
+        ctypes.PyDLL(None).sleep(10**6)
+    if SLEEPS in data:
+        time.sleep(10**6)
+    return _decode_jpeg(data, *arguments, **named)
+
+
+simplejpeg.decode_jpeg = _decode_or_hang

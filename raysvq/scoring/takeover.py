@@ -1,0 +1,229 @@
+"""What interrupted runs have finished of this run's images.
+
+A receipt belongs to what was scored: it is taken over where all of its unit's images are still to be
+scored as they were, and nothing that decides what their rows say is another than now. How the work
+was cut up, in which run, over which manifest, does not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from raysvq.data.database import database
+from raysvq.data.manifest import ROW_GROUP, Row, stream, tally
+from raysvq.results import SCHEMAS, find_commits
+from raysvq.scoring.budget import Budget, outside
+from raysvq.scoring.pending import PENDING, Pending, differs, done_paths, manifest_path
+from raysvq.scoring.work import Run, read_run, receipt_uri, work_folders
+from raysvq.storage import filesystem, join, patiently, read_bytes
+
+READERS = 16  # receipts read at once
+OTHERWISE = "of another model, precision or version, or with other settings"
+CHANGED = "changed since, or in units with such"
+REFUSED = "rejected for reasons outside them"
+
+_COLUMNS = ["image_id", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
+_UNITS = f"""
+select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and not ({differs("l", "b")})
+and l.keeps_map = b.keeps_map and l.folder = b.folder) as unchanged
+from before b left join pending l on l.image_id = b.image_id group by b.unit order by b.unit
+"""
+_TWICE = """
+select distinct b.unit from before b join (
+    select image_id, min(unit) as first from before semi join chosen using (unit)
+    group by image_id having count(*) > 1
+) d on d.image_id = b.image_id where b.unit <> d.first
+"""
+_REST = """
+select l.* from pending l anti join (select image_id from before semi join chosen using (unit)) b
+on b.image_id = l.image_id order by l.folder, l.uri
+"""
+_USEFUL = """
+select unit from before group by unit
+having not bool_or(image_id in (select image_id from manifest) or image_id in (select image_id from done))
+"""
+
+
+@dataclass(frozen=True)
+class Left:
+    """What one run left; its units are numbered over all runs."""
+
+    folder: str
+    run: Run | None
+    units: dict[int, int]  # number over all runs -> number in its own
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What all runs left that are not committed."""
+
+    runs: list[Left]
+    folder: Path  # where their images are spooled, beside those of `find_pending`
+
+    @property
+    def paths(self) -> list[Path]:
+        """Local files: the unit and the image of every row that has a receipt."""
+        return sorted(self.folder.glob("before-*.parquet"))
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """Finished units that count for this run, and what is left to do."""
+
+    rest: Pending
+    images: int = 0  # taken over
+    reports: list[Row] = field(default_factory=list)
+    run_ids: frozenset[str] = frozenset()  # of the runs that scored them
+    again: Counter[str] = field(default_factory=Counter)  # finished, but scored again: images by why
+
+    def lines(self) -> Iterator[str]:
+        """As people read it; nothing where nothing was left."""
+        if self.images:
+            yield f"took over {self.images} images of interrupted runs"
+        for why, images in self.again.items():
+            yield f"not taken over from interrupted runs: {images} images {why}"
+
+
+def find_leftovers(out: str, folder: Path) -> Leftovers:
+    """Look up what interrupted runs finished, and spool which images those were."""
+    runs, first = [], 0
+    for place, numbers in work_folders(out).items():
+        run = read_run(place)
+        left = Left(place, run, dict(enumerate(numbers, start=first)))
+        runs.append(left)
+        first += len(numbers)
+        if run and numbers:
+            path = folder / f"before-{left.folder.rpartition('/')[2]}.parquet"
+            patiently(out, partial(_spool, left, path))
+    return Leftovers(runs, folder)
+
+
+def take_over(out: str, leftovers: Leftovers, this: Run, pending: Pending, budget: Budget) -> Takeover:
+    """Choose the finished units that count for this run, none with an image of another.
+
+    Where more images were rejected in them for reasons outside the images than the run may have, the
+    units with such are scored again: the keys may be back.
+    """
+    if not leftovers.paths:
+        return Takeover(pending)
+    owners = {unit: left for left in leftovers.runs for unit in left.units}
+    again: Counter[str] = Counter()
+    views = {"pending": [pending.path], "before": leftovers.paths}
+    with database(leftovers.folder, **views) as connection:
+        found = connection.execute(_UNITS).fetchall()
+        images = {unit: count for unit, count, _ in found}
+        same = {unit for unit in images if (run := owners[unit].run) and run.decides == this.decides}
+        chosen = [unit for unit, _, unchanged in found if unchanged and unit in same]
+        again[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)
+        again[CHANGED] = sum(images[unit] for unit in same.difference(chosen))
+        reports = _read_reports(out, owners, chosen)
+        refused = _refused(reports, owners, this, budget)
+        again[REFUSED] = sum(images[unit] for unit in refused)
+        kept = reports.keys() - refused
+        kept -= {unit for (unit,) in _about(connection, _TWICE, kept).fetchall()}
+        again += Counter()  # drops what there is none of
+        if not kept:
+            return Takeover(pending, again=again)
+        rest = _rest(_about(connection, _REST, kept), pending, leftovers.folder / "rest.parquet")
+    return Takeover(
+        rest,
+        pending.rows.count - rest.rows.count,
+        [reports[unit] for unit in sorted(kept)],
+        frozenset(run.run_id for unit in kept if (run := owners[unit].run)),
+        again,
+    )
+
+
+def spent_folders(leftovers: Leftovers) -> list[str]:
+    """Work folders that no run has a use for once all images of this manifest are committed."""
+    useful: set[int] = set()
+    if leftovers.paths:
+        folder = leftovers.folder
+        views = {"before": leftovers.paths, "manifest": [manifest_path(folder)], "done": done_paths(folder)}
+        with database(folder, **views) as connection:
+            useful = {unit for (unit,) in connection.execute(_USEFUL).fetchall()}
+    return [left.folder for left in leftovers.runs if useful.isdisjoint(left.units)]
+
+
+def _spool(left: Left, path: Path) -> None:
+    """The images of a run's finished units."""
+    assert left.run is not None
+    fs, name = filesystem(join(left.folder, PENDING))
+    rows = ds.dataset(name, filesystem=fs, format="parquet")
+    numbers = np.array(list(left.units.values()))
+    overall = np.array(list(left.units))
+    schema = pa.schema([pa.field("unit", pa.int64()), *(rows.schema.field(column) for column in _COLUMNS)])
+    start = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in stream(rows, _COLUMNS):
+            units = np.arange(start, start + batch.num_rows) // left.run.unit_images
+            start += batch.num_rows
+            places = np.searchsorted(numbers, units).clip(max=len(numbers) - 1)
+            has_receipt = numbers[places] == units
+            table = pa.Table.from_batches([batch]).select(_COLUMNS)
+            table = table.add_column(0, "unit", pa.array(overall[places]))
+            writer.write_table(table.filter(pa.array(has_receipt)).cast(schema))
+
+
+def _read_reports(out: str, owners: dict[int, Left], units: list[int]) -> dict[int, Row]:
+    """Receipts by unit; those whose files are committed are no longer any run's to take over."""
+    if not units:
+        return {}
+    committed = {
+        file["name"] for commit in find_commits(out) for kind in SCHEMAS for file in commit["files"][kind]
+    }
+
+    def read(unit: int) -> Row:
+        left = owners[unit]
+        return dict(json.loads(read_bytes(receipt_uri(left.folder, left.units[unit]))))
+
+    with ThreadPoolExecutor(READERS) as pool:
+        reports = dict(zip(units, pool.map(read, units), strict=True))
+    return {
+        unit: report
+        for unit, report in reports.items()
+        if not any(file["name"] in committed for files in report["files"].values() for file in files)
+    }
+
+
+def _refused(reports: dict[int, Row], owners: dict[int, Left], this: Run, budget: Budget) -> set[int]:
+    """Units with rejections that this run is to try again."""
+    with_such = {unit for unit, report in reports.items() if outside(report["reasons"])}
+    total: Counter[str] = Counter()
+    for unit in with_such:
+        total.update(reports[unit]["reasons"])
+    if not budget.holds(total):
+        return with_such
+    if not this.retry_rejected:
+        return set()
+    return {unit for unit in with_such if not ((run := owners[unit].run) and run.retry_rejected)}
+
+
+def _about(connection: duckdb.DuckDBPyConnection, query: str, units: set[int]) -> duckdb.DuckDBPyRelation:
+    connection.register("chosen", pa.table({"unit": pa.array(sorted(units), pa.int64())}))
+    return connection.sql(query)
+
+
+def _rest(result: duckdb.DuckDBPyRelation, pending: Pending, path: Path) -> Pending:
+    reader: pa.RecordBatchReader = result.to_arrow_reader(ROW_GROUP)
+    schema = pq.read_schema(pending.path)
+    size = rescored = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for batch in reader:
+            rows = pa.Table.from_batches([batch]).cast(schema)
+            size += int(rows["size_bytes"].to_numpy().sum())
+            rescored += int(rows["rescored"].to_numpy().sum())
+            writer.write_table(rows)
+    return replace(pending, path=path, rows=tally(ds.dataset(path)), size_bytes=size, rescored=rescored)
