@@ -119,6 +119,8 @@ def build_index(
             )
         _require_unique(path)
         beside = masks_beside(path, source) if seen.images else ()
+        if beside and len(beside) == seen.images:
+            raise DataError(f"all {seen.images} images of {source} are masks, such as {shown(beside[0])}")
         write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
     return IndexSummary(
         source,

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import duckdb
-
+from raysvq.data.database import database
 from raysvq.data.manifest import Row
 from raysvq.data.mask_checks import READERS
 from raysvq.data.pairing import SUFFIXES
@@ -24,7 +23,7 @@ _FOLDERS = r"/(masks?|ground_?truths?|gt)/"
 _QUERY = """
 with named as (
     select uri, label, regexp_replace(uri, '\\.[^./]*$', '') as stem
-    from read_parquet($path, hive_partitioning = false)
+    from spooled
 )
 select mask.uri, mask.label, image.uri
 from named as mask join named as image
@@ -45,8 +44,9 @@ def masks_beside(spooled: Path, source: str) -> tuple[str, ...]:
         DataError: there are some among images that have labels, or in a listing.
     """
     folder = source if is_folder(source) else None
-    values = {"path": str(spooled), "ends": _ENDS, "folder": folder, "folders": _FOLDERS}
-    named: list[_Found] = duckdb.execute(_QUERY, values).fetchall()
+    values = {"ends": _ENDS, "folder": folder, "folders": _FOLDERS}
+    with database(spooled.parent, spooled=[spooled]) as connection:
+        named: list[_Found] = connection.execute(_QUERY, values).fetchall()
     with ThreadPoolExecutor(READERS) as pool:
         masks = [found for found, is_mask in zip(named, pool.map(_is_mask, named), strict=True) if is_mask]
     for mask, label, image in masks:

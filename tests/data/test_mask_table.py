@@ -264,3 +264,32 @@ def test_the_table_says_what_becomes_of_a_mask(disk: Any, row: str, layout: Layo
         assert outcome == "left out, and counted"
         _require_words(summary, layout.says)
         assert [row["uri"].rpartition("/")[2] for row in rows] == ["a.png"]
+
+
+def test_a_folder_of_masks_alone_holds_no_images(disk: Any) -> None:
+    with pytest.raises(DataError, match=r"all 2 images of \S+ are masks, such as \S+/masks/0\.png"):
+        _index(disk, Layout({f"masks/{number}.png": saved(WHITE) for number in range(2)}))
+
+
+def test_photographs_named_like_masks_are_images(disk: Any) -> None:
+    """Such as the photograph of a bottle, and that of its label."""
+    files = {name: PHOTO for name in ("bottle.png", "bottle_label.png", "gt/car.png")}
+    summary, rows = _index(disk, Layout(files))
+    assert len(rows) == 3
+    assert summary.lines() == []
+
+
+def test_the_summary_says_how_much_is_marked(disk: Any) -> None:
+    shares = [0.25, 0.5, 0.01, 0.75, 0.75]
+    files = {}
+    for number, share in enumerate(shares):
+        mask = np.zeros((100, 100), np.uint8)
+        mask[: round(100 * share)] = 255
+        files |= {f"test/dent/{number}.png": saved(photograph()[:50, :100].repeat(2, axis=0))}
+        files |= {f"ground_truth/dent/{number}_mask.png": saved(mask)}
+    summary, _ = _index(disk, Layout(files))
+    lines = summary.lines()
+    assert lines[0] == "masks: 5, marking 1 % to 75 % of their images, median 50 %"
+    assert lines[1].startswith("warning: 2 of 5 masks mark more than half of their image (are they inverted?")
+    assert lines[1].endswith("ground_truth/dent/3_mask.png")
+    assert lines[2].startswith("warning: 1 of 5 masks have the same marks as the mask of another image")
