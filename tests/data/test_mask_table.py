@@ -98,7 +98,7 @@ LAYOUTS: dict[str, list[Layout]] = {
         saved(np.dstack([coloured(DEFECT, WHITES, BLACK), np.where(np.arange(128) < 5, NOTHING, ALL)]))
     ),
     "a palette with black as number 0 alone": _masks(indexed(labels(), [BLACK, (0, 128, 0), (9, 0, 0)])),
-    "a palette of which no colour, or every colour, is black": _masks(
+    "a palette of which no colour is black, or number 0 and others": _masks(
         indexed(ONE, [BLACK] * 2), indexed(labels(), [WHITES, (255, 0, 0), (0, 0, 255)])
     ),
     "a palette with black as another number, and not as 0": _masks(
