@@ -183,7 +183,7 @@ LAYOUTS: dict[str, list[Layout]] = {
             "one mask for two images: .*000.jpg and .*000.png",
         )
     ],
-    "beside its image, such as `000_mask.png` beside `000.png`, in a tree or listing": [
+    "beside its image, such as `000_mask.png` or `000.bmp` beside `000.png`, in a tree or listing": [
         Layout(
             {
                 "test/dent/000.png": PHOTO,
@@ -192,7 +192,7 @@ LAYOUTS: dict[str, list[Layout]] = {
             },
             f"000{suffix}.bmp is a mask beside its image .*000.png.*expected masks in ground_truth",
         )
-        for suffix in ("_mask", "_GT", "_label")
+        for suffix in ("_mask", "_GT", "_label", "")
     ]
     + [
         Layout(
@@ -200,9 +200,17 @@ LAYOUTS: dict[str, list[Layout]] = {
             "a_mask.png is a mask beside its image .*a.png",
         )
     ],
-    "beside its image, or in a folder `masks`, `ground_truth` or `gt`, in a plain folder": [
+    "beside its image, or in a folder named like one of masks, in a plain folder": [
         Layout({"night/a.png": PHOTO, f"night/{name}": saved(WHITE)}, "masks among the images, left out: 1")
-        for name in ("a_mask.png", "a.mask.bmp", "a_GT.png", "masks/a.png", "gt/b.png")
+        for name in (
+            "a_mask.png",
+            "a.mask.bmp",
+            "a_GT.png",
+            "a.bmp",
+            "masks/a.png",
+            "gt/b.png",
+            "Label/0.png",
+        )
     ],
 }
 
@@ -273,9 +281,10 @@ def test_a_folder_of_masks_alone_holds_no_images(disk: Any) -> None:
 
 def test_photographs_named_like_masks_are_images(disk: Any) -> None:
     """Such as the photograph of a bottle, and that of its label."""
-    files = {name: PHOTO for name in ("bottle.png", "bottle_label.png", "gt/car.png")}
+    files = dict.fromkeys(("bottle.png", "bottle_label.png", "gt/car.png"), PHOTO)
+    files |= {"bottle.bmp": PHOTO, "dark.png": saved(NOTHING), "dark.bmp": saved(NOTHING)}
     summary, rows = _index(disk, Layout(files))
-    assert len(rows) == 3
+    assert len(rows) == len(files)
     assert summary.lines() == []
 
 
