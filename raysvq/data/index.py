@@ -121,6 +121,8 @@ def build_index(
         with database(path.parent, spooled=[path]) as connection:
             _require_unique(connection)
             beside = masks_beside(connection, source) if seen.images else ()
+        if beside and len(beside) == seen.images:
+            raise DataError(f"all {seen.images} images of {source} are masks, such as {shown(beside[0])}")
         write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
     return IndexSummary(
         source,

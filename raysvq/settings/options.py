@@ -245,7 +245,7 @@ class ScoringSettings(_Section):
         ge=0,
         le=1,
         description="Share of the images that may be rejected as not_found, access_denied, unreadable,"
-        " changed or crashed; beyond it the run stops, and goes on when it is started again.",
+        " changed, crashed or not_finite; beyond it the run stops, and goes on when it is started again.",
     )
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
