@@ -70,7 +70,7 @@ def read_header(content: bytes) -> Header:
     """Raises DecodeError where the file is damaged in its directory, or of a kind that is not read."""
     tags = read_tags(content)
     width, height = _first(tags, _Tag.WIDTH, 0), _first(tags, _Tag.HEIGHT, 0)
-    if not width or not height:
+    if not width or not height or _Tag.PHOTOMETRIC not in tags:
         raise DecodeError("corrupt", "TIFF: damaged or cut off in its directory")
     _require_readable(tags)
     _require_palette(tags)
@@ -116,11 +116,7 @@ def _require_readable(tags: Tags) -> None:
     elif len({*bits}) > 1 or bits[0] not in (*_LIBVIPS_BITS, *_PACKED_BITS):
         problem = f"samples of {' and '.join(map(str, sorted({*bits})))} bits"
     elif photometric not in {*_Photometric}:
-        problem = (
-            "no photometric interpretation"
-            if photometric < 0
-            else f"photometric interpretation {photometric}"
-        )
+        problem = f"photometric interpretation {photometric}"
     elif compression not in (*_LIBVIPS_COMPRESSIONS, *_PILLOW_COMPRESSIONS):
         problem = "old-style JPEG" if compression == _OLD_JPEG else f"compression {compression}"
     elif photometric == _Photometric.CMYK and (bits[0], samples) != (8, 4):
