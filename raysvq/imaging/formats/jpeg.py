@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 # Zeros between the last whole byte of a scan, or of a part of one, and the marker that ends it.
 _PADDING = re.compile(rb"(?:(?<=[^\xff\x00])|(?<=\xff\x00))\x00+(?=\xff+[\xd0-\xd7]|\Z)", re.DOTALL)
 _UNREAD = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_ROUNDS = 2  # a decoder that reads ahead complains of some bytes only when the others are gone
 _MOST_UNREAD = 16  # bytes at a scan's end: damage in a scan leaves more, as a rule
 
 
@@ -99,9 +99,15 @@ def _read(content: bytes, space: str, shrink: int) -> tuple[bytes, npt.NDArray[A
         return sound, _strictly(sound, space, shrink)
     except ValueError as error:
         complaint = error
-    for cut in _without_unread_bytes(sound, str(complaint)):
-        with suppress(ValueError):
-            return cut, _strictly(cut, space, shrink)
+    tries = [(sound, str(complaint))]
+    for _ in range(_ROUNDS):
+        cuts = [cut for tried, said in tries for cut in _without_unread_bytes(tried, said)]
+        tries = []
+        for cut in cuts:
+            try:
+                return cut, _strictly(cut, space, shrink)
+            except ValueError as error:
+                tries.append((cut, str(error)))
     raise complaint
 
 
