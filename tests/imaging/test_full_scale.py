@@ -195,6 +195,17 @@ def test_a_value_beyond_the_significant_bits_is_never_clipped(memory: int) -> No
     assert from_significant_bits(np.uint8([[255]]), 12).tolist() == [[255]]
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "jpeg"])
+def test_ycbcr_tiff_becomes_rgb(compression: str | None) -> None:
+    y, x = np.mgrid[0:40, 0:48]
+    image = Image.fromarray(np.stack([x * 5, y * 6, 255 - x * 2 - y], axis=2).astype(np.uint8))
+    content = saved(image.convert("YCbCr"), "TIFF", compression=compression)
+    pixels = decode_image(content, 10**6).astype(int)
+    assert np.abs(pixels - np.asarray(image)).max() <= (12 if compression == "jpeg" else 4)
+    with pytest.raises(DecodeError, match="corrupt"):
+        decode_image(content[:-300] if compression is None else content[:-900], 10**6)
+
+
 def test_separate_planes_are_the_same_picture() -> None:
     samples = _samples(COLOUR, 65535).astype("<u2")
     height, width = SHAPE

@@ -114,6 +114,22 @@ def test_odd_segments_of_a_jpeg(name: str) -> None:
         _same(plain[:2] + SEGMENTS[name] + plain[2:], plain)
 
 
+def test_a_jpeg_of_unusual_sampling() -> None:
+    """Its one unit has 4, 2 and 2 blocks, all of middle grey in the standard codes."""
+    plain = saved(Image.new("RGB", (16, 16)), "JPEG", subsampling=0)
+    frame, scan = plain.index(b"\xff\xc0"), plain.index(b"\xff\xda") + 14
+    content = bytearray(plain[:scan] + bytes.fromhex("28a28a0000") + b"\xff\xd9")
+    content[frame + 11 : frame + 19 : 3] = bytes([0x22, 0x21, 0x12])
+    _same(bytes(content), np.full((16, 16, 3), 128, np.uint8))
+    with pytest.raises(DecodeError, match="corrupt: JPEG"):
+        decode_image(bytes(content[:-4]) + b"\xff\xd9", LIMIT)
+
+
+def test_a_jpeg_of_rgb_needs_no_conversion() -> None:
+    content = saved(IMAGE, "JPEG", quality=100, subsampling=0, keep_rgb=True)
+    assert np.abs(_read(content).astype(int) - RGB).max() <= 3
+
+
 def test_a_jpeg_of_several_pictures_is_its_first() -> None:
     _same(saved(IMAGE, "MPO", save_all=True, append_images=[IMAGE.rotate(180)], quality=90), BASELINE)
 
