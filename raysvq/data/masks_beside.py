@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import duckdb
+
 from raysvq.data.manifest import Row, chunks
 from raysvq.data.mask_checks import READERS
 from raysvq.data.pairing import SUFFIXES
