@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,7 @@ def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, com
     ]
 
 
-@pytest.mark.parametrize(
-    "change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}, {"mtime": None}], ids=str
-)
+@pytest.mark.parametrize("change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}], ids=str)
 def test_an_image_that_changed_is_left_and_replaces_its_row(
     tmp_path: Path, source: Source, commit: CommitRun, change: Row
 ) -> None:
@@ -91,6 +89,17 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
     pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
     assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
+
+
+@pytest.mark.parametrize(("etag", "left"), [("same", 0), (None, 1)])
+def test_time_decides_where_there_is_no_etag(
+    tmp_path: Path, source: Source, commit: CommitRun, etag: str | None, left: int
+) -> None:
+    before = source(0, etag=etag)
+    origin = commit([before], [])
+    later = before | {"mtime": before["mtime"] + timedelta(microseconds=1)}
+    assert len(_left(_manifest(tmp_path, [later]), origin, tmp_path)) == left
+    assert _left(_manifest(tmp_path, [before]), origin, tmp_path) == []
 
 
 @pytest.mark.parametrize("digest", ["model_digest", "settings_digest"])
