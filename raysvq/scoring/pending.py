@@ -52,7 +52,8 @@ select {columns}, d.image_id is not null as rescored, {parts} as parts
 from manifest m left join done d on d.image_id = m.image_id
 where d.image_id is null or d.size_bytes <> m.size_bytes
 or case when d.etag = m.etag then false
-   else d.etag is distinct from m.etag or d.mtime is distinct from m.mtime end
+   when d.etag is distinct from m.etag or (d.mtime is null) <> (m.mtime is null) then true
+   else coalesce(abs(epoch_us(d.mtime) - epoch_us(m.mtime)) > 1, false) end -- see storage.versions.ROUNDING
 or d.reason in {retried}
 order by parts, m.uri
 """

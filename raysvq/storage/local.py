@@ -59,7 +59,10 @@ def read(path: Path, indexed: ObjectInfo) -> bytes:
 
     Raises:
         ChangedError: it is another one, or was written to while it was read.
+        OSError: it is no file, or cannot be read.
     """
+    if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
     with path.open("rb") as file:
         before = os.fstat(file.fileno())
         if change := difference(indexed, _info(str(path), before)):
@@ -101,8 +104,15 @@ def walk(
     if here in above:
         problem(folder, "it links back to a folder that it is in")
         return
-    with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry in entries)
+    except (PermissionError, FileNotFoundError) as error:
+        if not above:
+            raise
+        if isinstance(error, PermissionError):  # else removed just now
+            problem(folder, "permission denied")
+        return
     for name, is_folder in found:
         path = os.path.join(folder, name)
         if is_folder:

@@ -91,13 +91,17 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
 
 
-@pytest.mark.parametrize(("etag", "left"), [("same", 0), (None, 1)])
+@pytest.mark.parametrize(
+    ("etag", "later_us", "left"),
+    [("same", 10**9, 0), (None, 2, 1), (None, -2, 1), (None, 1, 0), (None, None, 1)],
+)
 def test_time_decides_where_there_is_no_etag(
-    tmp_path: Path, source: Source, commit: CommitRun, etag: str | None, left: int
+    tmp_path: Path, source: Source, commit: CommitRun, etag: str | None, later_us: int | None, left: int
 ) -> None:
     before = source(0, etag=etag)
     origin = commit([before], [])
-    later = before | {"mtime": before["mtime"] + timedelta(microseconds=1)}
+    moved = None if later_us is None else before["mtime"] + timedelta(microseconds=later_us)
+    later = before | {"mtime": moved}
     assert len(_left(_manifest(tmp_path, [later]), origin, tmp_path)) == left
     assert _left(_manifest(tmp_path, [before]), origin, tmp_path) == []
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raysvq.errors import StorageError
-from raysvq.storage import create_file, exists, list_objects, local, read_bytes, write_bytes
+from raysvq.storage import create_file, exists, list_objects, local, read_bytes, read_version, write_bytes
 
 NO_LINKS = ["EPERM", "EACCES", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EINVAL"]
 
@@ -185,3 +185,33 @@ def test_links_to_folders_are_followed_and_circles_are_reported(tmp_path: Path) 
     ]
     with pytest.raises(StorageError, match=r"cannot list .*/good/up: it links back"):
         list(list_objects(root))
+
+
+def test_a_folder_that_may_not_be_read_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("good/a.png", "lost+found/b.png", "removed/c.png"):
+        write_bytes(str(tmp_path / name), b"x")
+    scan, problems = os.scandir, []
+
+    def refuse(folder: str) -> Any:
+        if folder.endswith("lost+found"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        if folder.endswith("removed"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = list_objects(str(tmp_path), problems=lambda uri, why: problems.append((uri, why)))
+    assert [info.uri for info in found] == [str(tmp_path / "good" / "a.png")]
+    assert problems == [(str(tmp_path / "lost+found"), "permission denied")]
+    with pytest.raises(StorageError, match=r"lost\+found: permission denied"):
+        list(list_objects(str(tmp_path)))
+    with pytest.raises(StorageError, match="permission denied"):
+        list(list_objects(str(tmp_path / "lost+found")))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(OSError, match="neither a file nor a folder"):
+        read_version(str(tmp_path / "a.png"), 0, None, None)
