@@ -180,8 +180,11 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
             still_held()
 
 
+_HUGE = b'{"run_id": "x", "host": "h", "machine": "%s", "pid": 1%s}' % (module._machine().encode(), b"0" * 30)
+
+
 @pytest.mark.parametrize(
-    "damaged", [b"", b"{", b"[]", b"null", b'{"run_id": "x"}', b"\xff\x00", b'{"pid": "1"}']
+    "damaged", [b"", b"{", b"[]", b"null", b'{"run_id": "x"}', b"\xff\x00", b'{"pid": "1"}', _HUGE]
 )
 def test_a_damaged_lease_is_taken_over_in_its_time(tmp_path: Path, damaged: bytes) -> None:
     out = str(tmp_path)
