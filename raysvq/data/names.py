@@ -10,13 +10,13 @@ from raysvq.data.words import words
 
 EXTENSIONS = words(
     ".png .apng .jpg .jpeg .jpe .jif .jfi .jfif .pjpeg .pjp .mpo .tif .tiff .btf .tf8 .bmp .dib .webp"
-    " .gif .jp2 .j2k .j2c .jpc .jpf .jpx .pgm .ppm .pbm .pnm"
+    " .gif .jp2 .j2k .j2c .jpc .jpf .jpx .pgm .ppm .pbm .pnm .pam"
 )
 
 # Pictures, and what holds pictures, of kinds that raysvq does not decode.
 OTHER_FORMATS = words(
     ".heic .heif .hif .avif .jxl .jxr .wdp .jls .jxs .dng .raw .nef .nrw .cr2 .cr3 .crw .arw .srf"
-    " .sr2 .orf .rw2 .raf .srw .pef .3fr .iiq .rwl .x3f .exr .hdr .pfm .pam .xbm .xpm .ico .cur .icns"
+    " .sr2 .orf .rw2 .raf .srw .pef .3fr .iiq .rwl .x3f .exr .hdr .pfm .xbm .xpm .ico .cur .icns"
     " .tga .pcx .sgi .ras .psd .psb .xcf .kra .ai .eps .ps .svg .svgz .emf .wmf .pdf .djvu .dcm .dicom"
     " .nii .fit .fits .vtk .svs .ndpi .czi .lif .lsm .nd2 .npy .npz .mat .h5 .hdf5 .zarr .tfrecord"
     " .lmdb .mdb .mp4 .m4v .avi .mov .mkv .wmv .webm .mpg .mpeg .mts .zip .tar .tgz .gz .bz2 .xz .zst"

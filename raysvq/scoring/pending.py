@@ -213,9 +213,12 @@ def _left_query(scoring: ScoringSettings) -> str:
 
 def differs(one: str, other: str) -> str:
     """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time."""
+    apart = f"abs(epoch_us({one}.mtime) - epoch_us({other}.mtime)) > 1"  # see storage.versions.ROUNDING
     return (
-        f"{one}.size_bytes <> {other}.size_bytes or case when {one}.etag = {other}.etag then false else"
-        f" {one}.etag is distinct from {other}.etag or {one}.mtime is distinct from {other}.mtime end"
+        f"{one}.size_bytes <> {other}.size_bytes or case when {one}.etag = {other}.etag then false"
+        f" when {one}.etag is distinct from {other}.etag then true"
+        f" when {one}.mtime is null or {other}.mtime is null then {one}.mtime is distinct from {other}.mtime"
+        f" else {apart} end"
     )
 
 

@@ -311,7 +311,7 @@ class StorageSettings(_Section):
         None, description="Goes with access_key_id; none: AWS_SECRET_ACCESS_KEY, else the machine's role."
     )
     retry_s: float = Field(
-        60.0, ge=0, le=3600, description="How long an operation is tried again while S3 is not well, seconds."
+        60.0, ge=0, le=3600, description="How long a request is tried again while S3 brings nothing, seconds."
     )
 
     @model_validator(mode="after")
