@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from raysvq.errors import RaysvqError
 from raysvq.settings import Settings, describe, load_settings
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
+
+INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
+_Usage = typer.BadParameter.__mro__[1]  # of all errors of usage
 
 app = typer.Typer(
     name="raysvq",
@@ -36,23 +40,27 @@ Manifest = Annotated[str, typer.Argument(help="Manifest made by `raysvq index`."
 def index(
     source: Annotated[str, typer.Argument(help="Image tree, folder or prefix, or CSV/Parquet listing.")],
     out: Annotated[str, typer.Option(help="Manifest to write.")] = "manifest.parquet",
+    allow_empty: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty", help="Of a source without images, or a prefix not there, make an empty manifest."
+        ),
+    ] = False,
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
     """List an image set, draw its splits, write the manifest: one row an image.
 
-    A folder with train/ is read as an image tree (train/good, test/<defect>,
-    ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label. A listing
-    needs a column `uri`; label, mask_uri, split, group, defect_type and captured_at are understood,
-    every other column is kept as metadata.
+    A folder with train/, validation/, test/ or ground_truth/ is read as an image tree (train/good,
+    test/<defect>, ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label,
+    unless its folders are named like splits, labels or masks, which is refused. A listing needs a
+    column `uri`; label, mask_uri, split, group, defect_type and captured_at are understood, every
+    other column is kept as metadata. What is left out is counted and named.
     """
     from raysvq.data.index import build_index
 
-    summary = build_index(source, out, _settings(config, overrides).split)
-    typer.echo(summary.table())
-    if summary.missing:
-        typer.echo(f"{summary.missing} listed images do not exist; scoring will reject them by name")
-    typer.echo(f"{summary.images} images in {summary.manifest}")
+    for line in build_index(source, out, _settings(config, overrides).split, allow_empty).lines():
+        typer.echo(line)
 
 
 @app.command(short_help="Train a model on a manifest: the bundle.")
@@ -204,7 +212,7 @@ def evaluate(
 def demo(
     data: Annotated[str | None, typer.Option(help="Your own image tree or listing.")] = None,
     out: Annotated[
-        str, typer.Option(help="Folder for everything the demo makes; emptied first.")
+        str, typer.Option(help="Folder for what the demo makes; what an earlier one made is removed.")
     ] = "runs/demo",
     config: Config = None,
     overrides: Overrides = None,
@@ -246,8 +254,52 @@ def _value(resolved: Settings, key: str) -> object:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error a user can mend is one sentence on stderr and exit code 2."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app(args=list(sys.argv[1:] if arguments is None else arguments))
-    except RaysvqError as error:
-        print(f"raysvq: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        code = app(args=given, standalone_mode=False) or 0
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except Exception as error:
+        text, code = _told(error, given)
+        if not text:
+            raise
+        print(text, file=sys.stderr)
+    if code == INTERRUPTED:
+        print("raysvq: interrupted", file=sys.stderr)
+    sys.exit(code)
+
+
+def _told(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
+    """What to say of an error, and the exit code; an empty text where it is a mistake of the program."""
+    if "ray" in sys.modules:
+        from raysvq.ray_failures import in_a_sentence, is_rays, root_cause
+
+        if is_rays(error):
+            cause = root_cause(error)
+            if not isinstance(cause, RaysvqError):
+                return f"raysvq: error: {in_a_sentence(error)}", 1
+            error = cause
+    if isinstance(error, RaysvqError):
+        return f"raysvq: error: {error}", error.exit_code
+    if isinstance(error, MemoryError):
+        return f"raysvq: error: out of memory ({error})", 1
+    if isinstance(error, OSError):
+        return f"raysvq: error: {error}", 1
+    if isinstance(error, _Usage):
+        return _usage(error, arguments), 2
+    return "", 1
+
+
+def _usage(error: Any, arguments: Sequence[str]) -> str:
+    """How to call it, without what may be a key: an argument that follows one of the section `storage`."""
+    if not arguments:
+        return str(error.ctx.get_help())
+    text: str = error.format_message()
+    begun = next((n for n, one in enumerate(arguments) if "storage" in one), len(arguments))
+    for one in sorted(arguments[begun:], key=len, reverse=True):
+        word = re.escape(one.partition("=")[0] if one.startswith("-") else one)
+        text = re.sub(rf"(?<!\w){word}(?!\w)", "…", text)
+    usage = (
+        f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n" if error.ctx else ""
+    )
+    return f"{usage}Error: {text}"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 import duckdb
 
 from raysvq.data.index import build_index
-from raysvq.errors import DataError
+from raysvq.data.manifest import open_manifest
+from raysvq.demo_folder import PRODUCTS, demo_folder, fresh, require_outside, require_own
 from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
 from raysvq.results import open_results
@@ -18,31 +21,51 @@ from raysvq.settings import Settings
 from raysvq.storage import canonical, configure
 from raysvq.training.launch import train
 
-_MARK = ".raysvq-demo"
-
 
 def run_demo(data: str | None, out: str, settings: Settings) -> None:
     """Index, train, score, evaluate; print the figures, the report's path and a query.
 
     Args:
         data: an image tree, folder or listing; None draws the sample fleet.
-        out: a local folder, emptied first if an earlier demo made it.
+        out: a local folder; what an earlier demo made there, and nothing else, is removed first.
 
     Raises:
-        DataError: `out` holds something else; and whatever the stages raise.
+        DataError: `out` holds something else, or images that `data` names; and whatever the stages raise.
     """
     started = time.monotonic()
     configure(settings.storage)
-    if data is not None:
-        _require_outside(data, out)
-    folder = _fresh(Path(out))
-    manifest, model = str(folder / "manifest.parquet"), str(folder / "model")
-    scores, report_folder = str(folder / "scores"), str(folder / "report")
-    if data is None:
-        _title("sample images")
-        data = write_sample(folder / "sample")
+    folder = demo_folder(out)
+    with tempfile.TemporaryDirectory() as scratch:
+        listed = Path(scratch) / PRODUCTS[1]
+        if data is not None:
+            require_outside(folder, canonical(data), "the image set")
+        require_own(folder)
+        if data is not None:  # listed before anything is removed: it may lead into the folder
+            _index(data, str(listed), folder / listed.name, settings)
+            _require_images_outside(folder, str(listed))
+        with fresh(folder):
+            if data is None:
+                _title("sample images")
+                _index(write_sample(folder / "sample"), str(listed), folder / listed.name, settings)
+            shutil.move(listed, folder / listed.name)
+            _run(folder, settings)
+    print(f"done in {time.monotonic() - started:.0f} s; the report is {folder}/report/report.html")
+
+
+def _index(data: str, listed: str, manifest: Path, settings: Settings) -> None:
     _title(f"raysvq index {data} --out {manifest}")
-    print(build_index(data, manifest, settings.split).table())
+    print("\n".join(build_index(data, listed, settings.split).lines()))
+
+
+def _require_images_outside(folder: Path, manifest: str) -> None:
+    for batch in open_manifest(manifest).to_batches(columns=["uri", "mask_uri"]):
+        for uri in chain(batch["uri"].to_pylist(), batch["mask_uri"].to_pylist()):
+            if uri is not None:
+                require_outside(folder, uri, "an image or mask of the set")
+
+
+def _run(folder: Path, settings: Settings) -> None:
+    _, manifest, model, scores, report_folder = (str(folder / name) for name in PRODUCTS)
     _title(f"raysvq train {manifest} --out {model}")
     bundle = train(manifest, model, settings)
     print(f"model {bundle.model_version}, threshold {bundle.reference.image_threshold:.4g}")
@@ -62,24 +85,6 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
     with duckdb.connect() as connection:
         connection.register("scores", open_results(scores, "scores"))
         print(connection.sql(query))
-    print(f"done in {time.monotonic() - started:.0f} s; the report is {report_folder}/report.html")
-
-
-def _require_outside(data: str, out: str) -> None:
-    """Raise DataError where emptying `out` would remove the images."""
-    if f"{canonical(data)}/".startswith(f"{canonical(out)}/"):
-        raise DataError(f"{data} lies in {out}, which the demo empties first; choose another --out")
-
-
-def _fresh(folder: Path) -> Path:
-    """An empty folder; only what an earlier demo left is removed."""
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / _MARK).exists():
-            raise DataError(f"{folder} holds files that no demo made; choose another --out")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / _MARK).touch()
-    return folder
 
 
 def _title(text: str) -> None:

@@ -33,6 +33,10 @@ class TrainingError(RaysvqError):
     exit_code = 1
 
 
+class TrainingMemoryError(TrainingError):
+    """A step or a validation does not fit into memory."""
+
+
 class WorkersError(TrainingError):
     """Workers failed more often than `training.max_failures`."""
 

@@ -7,6 +7,7 @@ from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, Measure, to_json
+from raysvq.evaluation.tables import free_name
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.settings import EvaluationSettings
@@ -55,13 +56,19 @@ def judge(
 
 def table(evaluation: Evaluation) -> str:
     """The headline figures, overall and by defect type, as aligned text."""
-    groups = {"all": evaluation.overall, **evaluation.by_defect_type}
-    width = max(len(name) for name in groups)
+    types = evaluation.by_defect_type
+    rows = [(free_name("all", types), evaluation.overall)]
+    rows += [(_on_one_line(name), metrics) for name, metrics in types.items()]
+    width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{name:>20}" for name in _FIGURES)]
-    for name, metrics in groups.items():
+    for name, metrics in rows:
         cells = [_cell(getattr(metrics, field)) for field in _FIGURES.values()]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
+
+
+def _on_one_line(name: str) -> str:
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
 def _cell(measure: Measure) -> str:

@@ -3,17 +3,26 @@
 A lease is a file that only one process can create. Its holder renews it; one that is no longer
 renewed was left by a run that died, and the next run takes over under the next number, which of two
 only one can create. A holder that finds its lease gone, or another's in its place, has lost it for good.
+
+No two machines' clocks are compared: who waits watches the file change, by a clock of its own. A request
+of the renewal ends after ANSWER_S, so a holder whose store is slow renews in time all the same.
+Before a holder commits it renews and looks for a successor; who takes over creates its lease and then
+looks whether the old one was renewed. So one of the two sees the other.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +31,9 @@ from raysvq.storage import create_file, join, list_objects, read_bytes, remove_f
 
 LEASES = "_leases"
 RENEW_S = 5.0
-DEAD_S = 20.0  # not renewed for so long: its holder is gone
+ANSWER_S = 10.0  # longest that a request of the renewal takes
+DEAD_S = 60.0  # not renewed for so long: its holder is gone; more than RENEW_S and all requests of a renewal
+MOST_TRIES = 5  # to take a folder that other runs take and let go meanwhile
 
 
 @contextmanager
@@ -30,7 +41,8 @@ def lease(out: str, run_id: str) -> Iterator[Callable[[], None]]:
     """Hold the folder `out` for one run.
 
     Yields:
-        A check to make before committing results: it raises DataError if another run has taken over.
+        A check to make before committing results: it raises DataError if another run has taken over,
+        or if the lease cannot be renewed, so that another one may.
 
     Raises:
         DataError: another run holds it.
@@ -38,66 +50,119 @@ def lease(out: str, run_id: str) -> Iterator[Callable[[], None]]:
     """
     mine = _acquire(out, run_id)
     done = threading.Event()
-    thread = threading.Thread(target=_renew, args=(mine, run_id, done), daemon=True)
+    thread = threading.Thread(target=_renew_often, args=(mine, done), daemon=True)
     thread.start()
     try:
-        yield lambda: _require_held(out, mine, run_id)
+        yield lambda: _require_held(out, mine)
     finally:
         done.set()
-        thread.join()
-        if _is_held(mine, run_id):
-            remove_file(mine)
+        thread.join(2 * ANSWER_S + 1)
+        _release(mine)
 
 
-def _acquire(out: str, run_id: str) -> str:
-    while True:
+@dataclass(frozen=True)
+class _Lease:
+    """A lease that this process holds."""
+
+    uri: str
+    run_id: str
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)  # runs started twice share their id
+
+    def content(self) -> bytes:
+        """What stands in the file, as of now."""
+        place: dict[str, Any] = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()}
+        mine = {"run_id": self.run_id, "token": self.token, "renewed": time.time()}
+        return json.dumps(place | mine).encode()
+
+    def is_held(self) -> bool:
+        """Whether the file is there and this process's."""
+        holder = _holder(_read(self.uri, ANSWER_S))
+        return holder is not None and holder.get("token") == self.token
+
+    def renew(self) -> bool:
+        """Whether it is still held; it is renewed then.
+
+        A process that was halted between two of these steps may have brought back what a successor had
+        removed; it removes it again.
+        """
+        started = time.monotonic()
+        if not self.is_held():
+            return False
+        write_bytes(self.uri, self.content(), ANSWER_S)
+        halted = time.monotonic() - started > DEAD_S / 2
+        if halted or _read(_next(self.uri), ANSWER_S) is not None:
+            remove_file(self.uri)
+            return False
+        return True
+
+
+def _acquire(out: str, run_id: str) -> _Lease:
+    for _ in range(MOST_TRIES):
         held = _newest(out)
+        left = None if held is None else _require_dead(out, held)
+        if held is not None and left is None:  # let go meanwhile
+            continue
+        mine = _Lease(_next(held) if held else join(out, LEASES, f"{0:08d}.json"), run_id)
+        if not create_file(mine.uri, mine.content()):
+            continue
         if held is not None:
-            _require_dead(out, held)
-        number = 0 if held is None else _number(held) + 1
-        mine = join(out, LEASES, f"{number:08d}.json")
-        if create_file(mine, _content(run_id)):
-            if held is not None:
-                remove_file(held)
-            return mine
+            now = _read(held)
+            if now is not None and now != left:
+                _release(mine)
+                raise _taken(out, now)
+            remove_file(held)
+        return mine
+    raise DataError(
+        f"{out}: {MOST_TRIES} times another run was quicker to take the folder; start one at a time"
+    )
 
 
-def _is_held(mine: str, run_id: str) -> bool:
-    content = _read(mine)
-    return content is not None and content["run_id"] == run_id
+def _require_held(out: str, mine: _Lease) -> None:
+    lost = f"{out} was taken over by another run while this one did not answer; nothing committed"
+    try:
+        if mine.renew() and _newest(out) == mine.uri:
+            return
+    except OSError as error:
+        lost = f"{out} may be taken over by another run, as this one cannot renew its lease: {error}"
+    raise DataError(lost)
 
 
-def _require_held(out: str, mine: str, run_id: str) -> None:
-    if _newest(out) != mine or not _is_held(mine, run_id):
-        raise DataError(
-            f"{out} was taken over by another run while this one did not answer; nothing committed"
-        )
+def _require_dead(out: str, held: str) -> bytes | None:
+    """Wait until a lease has shown to be abandoned; returns what stands in it.
 
+    A damaged one may be half written: it gets the same time.
 
-def _require_dead(out: str, held: str) -> None:
-    """Wait until a lease has shown to be abandoned. Raises DataError as soon as it is renewed."""
+    Raises:
+        DataError: as soon as it is renewed.
+    """
     first = _read(held)
-    if first is None or _holder_ended(first):
-        return
+    if first is None or _holder_ended(_holder(first)):
+        return first
     deadline = time.monotonic() + DEAD_S
-    while time.monotonic() < deadline:
-        time.sleep(RENEW_S / 5)
+    while True:
+        last_look = time.monotonic() >= deadline
         now = _read(held)
         if now is None:
-            return
+            return None
         if now != first:
-            raise DataError(
-                f"{out} is being written by run {now['run_id']} on {now['host']} (process {now['pid']});"
-                " wait for it to end, or choose another folder"
-            )
+            raise _taken(out, now)
+        if last_look:
+            return now
+        time.sleep(RENEW_S / 5)
 
 
-def _holder_ended(content: dict[str, Any]) -> bool:
+def _taken(out: str, content: bytes) -> DataError:
+    holder = _holder(content)
+    who = f"run {holder['run_id']} on {holder['host']} (process {holder['pid']})" if holder else "another run"
+    return DataError(f"{out} is being written by {who}; wait for it to end, or choose another folder")
+
+
+def _holder_ended(holder: dict[str, Any] | None) -> bool:
     """Whether the holder was a process of this machine that is no more."""
-    if content["machine"] != _machine():
+    if holder is None or holder["machine"] != _machine():
         return False
     try:
-        os.kill(content["pid"], 0)
+        os.kill(holder["pid"], 0)
     except ProcessLookupError:
         return True
     except PermissionError:
@@ -117,30 +182,49 @@ def _machine() -> str:
 
 
 def _newest(out: str) -> str | None:
+    """Other files beside the leases are network file systems' own, such as .nfs0001 and ._00000000.json."""
     files = [info.uri for info in list_objects(join(out, LEASES), must_exist=False)]
-    return max((uri for uri in files if uri.endswith(".json")), key=_number, default=None)
+    leases = [uri for uri in files if re.fullmatch(r"\d+\.json", uri.rpartition("/")[2])]
+    return max(leases, key=_number, default=None)
 
 
 def _number(uri: str) -> int:
     return int(uri.rpartition("/")[2].removesuffix(".json"))
 
 
-def _read(uri: str) -> dict[str, Any] | None:
+def _next(uri: str) -> str:
+    return f"{uri.rpartition('/')[0]}/{_number(uri) + 1:08d}.json"
+
+
+def _read(uri: str, within_s: float | None = None) -> bytes | None:
     try:
-        content: dict[str, Any] = json.loads(read_bytes(uri))
+        return read_bytes(uri, within_s)
     except FileNotFoundError:
         return None
-    return content
 
 
-def _content(run_id: str) -> bytes:
-    holder = {"run_id": run_id, "host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()}
-    return json.dumps(holder | {"renewed": time.time()}).encode()
+def _holder(content: bytes | None) -> dict[str, Any] | None:
+    """Who holds a lease; None where its content is cut off or damaged."""
+    try:
+        holder = json.loads(content or b"")
+    except ValueError:
+        return None
+    known = isinstance(holder, dict) and isinstance(holder.get("pid"), int)
+    return holder if known and {"run_id", "host", "machine"} <= holder.keys() else None
 
 
-def _renew(mine: str, run_id: str, done: threading.Event) -> None:
+def _renew_often(mine: _Lease, done: threading.Event) -> None:
     while not done.wait(RENEW_S):
         with suppress(OSError):  # a store that does not answer now may do so the next time
-            if not _is_held(mine, run_id):
+            if not mine.renew():
                 return
-            write_bytes(mine, _content(run_id))
+
+
+def _release(mine: _Lease) -> None:
+    """Remove the lease; a problem with that is told, and hides no other."""
+    try:
+        if mine.is_held():
+            remove_file(mine.uri)
+    except OSError as error:
+        after = f"other runs wait {DEAD_S:.0f} s for it"
+        print(f"warning: the lease {mine.uri} is left behind, {after}: {error}", file=sys.stderr, flush=True)

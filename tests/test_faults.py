@@ -30,7 +30,7 @@ from raysvq.storage import (
     write_bytes,
 )
 from raysvq.storage import retry as patience
-from tests.faults import FaultyStore, faulty_store
+from devtools.faulty_store import FaultyStore, faulty_store
 
 CONTENT = bytes(range(256)) * 200
 RETRY_S = 3.0

@@ -9,7 +9,8 @@ import pytest
 
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
-from raysvq.imaging.decode import decode_image, decode_mask
+from raysvq.imaging.decode import decode_image
+from raysvq.imaging.masks import decode_mask
 from raysvq.imaging.tiling import is_anomalous, mask_fractions, plan_tiles
 from raysvq.settings import SplitSettings, TileSettings
 from raysvq.storage import read_bytes

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from raysvq.data.manifest import UNSPLIT, Row, chunks, read_rows, spool, write_manifest
-from raysvq.data.sources import EXTENSIONS, rows_of
-from raysvq.data.split import Draw, Survey, assign, draw_outliers, survey
+from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
+from raysvq.data.mask_checks import checked
+from raysvq.data.mask_summary import MaskSummary, MaskTally
+from raysvq.data.masks_beside import masks_beside, without
+from raysvq.data.names import EXTENSIONS, shown
+from raysvq.data.records import LISTINGS
+from raysvq.data.skipped import Skipped, Skips
+from raysvq.data.skipped import lines as skipped_lines
+from raysvq.data.sources import rows_of
+from raysvq.data.split import assign, draw_outliers, survey
 from raysvq.errors import DataError
-from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.schema import NORMAL
 from raysvq.settings import SplitSettings
-from raysvq.storage import canonical, is_folder, read_bytes
+from raysvq.storage import canonical, exists, is_folder
 
-READERS = 16
+NAMED = 3  # missing files that a summary names
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index holds."""
+    """What an index holds, and what it does not."""
 
+    source: str
     manifest: str
     images: int
     missing: int  # listed, but not in the store
+    first_missing: tuple[str, ...]
     counts: dict[tuple[str, str], int]  # (split, label) -> images
+    skipped: Skipped  # cause -> how many, and one of them
+    masks: MaskSummary
 
     def table(self) -> str:
         """Images by split and label, as aligned text."""
@@ -39,81 +46,132 @@ class IndexSummary:
             f"{split:<11} {label:<10} {images:>6}" for (split, label), images in sorted(self.counts.items())
         )
 
+    def lines(self) -> list[str]:
+        """All of it, as lines of text."""
+        found = [self.table()] if self.counts else []
+        found += skipped_lines(self.skipped)
+        found += self.masks.lines()
+        if self.missing:
+            found.append(
+                f"{self.missing} listed images do not exist; scoring will reject them by name:"
+                f" {_some(self.first_missing, self.missing)}"
+            )
+        none = f"no images in {self.source}: " if not self.images else ""
+        return [*found, f"{none}{self.images} images in {self.manifest}"]
 
-def build_index(source: str, manifest: str, settings: SplitSettings) -> IndexSummary:
+
+@dataclass
+class _Missing:
+    """Counts listed files that are not there."""
+
+    images: int = 0
+    missing: int = 0
+    first: tuple[str, ...] = ()
+
+    def watched(self, rows: Iterable[Row]) -> Iterator[Row]:
+        for row in rows:
+            self.images += 1
+            if row["size_bytes"] == 0 and row["mtime"] is None:
+                self.missing += 1
+                self.first = (*self.first, row["uri"])[:NAMED]
+            yield row
+
+    def require_some(self, source: str) -> None:
+        if self.images and self.missing == self.images:
+            raise DataError(
+                f"none of the {self.images} images of {source} exists: looked for"
+                f" {_some(self.first, self.missing)}; relative names are taken from the listing's folder"
+            )
+
+
+def build_index(
+    source: str, manifest: str, settings: SplitSettings, allow_empty: bool = False
+) -> IndexSummary:
     """List an image set, check its masks, draw the splits, write the manifest.
 
     Args:
         source: an image tree, a folder or prefix, or a CSV or Parquet listing; a path or URI.
         manifest: where the Parquet file goes.
+        allow_empty: a source without images makes a manifest without rows; in an object store so does a
+            prefix that is not there.
 
     Raises:
-        DataError: no images, a mask that does not fit, a draw that cannot be made.
+        DataError: no images, none that exists, a mask that does not fit, a draw that cannot be made.
         StorageError: the source cannot be read or the manifest not written.
     """
     source, manifest = canonical(source), canonical(manifest)
-    root = source if is_folder(source) else source.rpartition("/")[0]
     counts: Counter[tuple[str, str]] = Counter()
-    missing = 0
+    skips, seen, masks = Skips(), _Missing(), MaskTally()
+    absent = allow_empty and _is_absent_prefix(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
-        spool(_checked(rows_of(source)), path, UNSPLIT)
+        spool(checked(seen.watched([] if absent else rows_of(source, skips)), masks), path, UNSPLIT)
+        seen.require_some(source)
+        if not seen.images and not (allow_empty and skips.pictures == 0):
+            raise DataError(
+                "; ".join(
+                    [
+                        f"no images found in {source}",
+                        f"looked for {' '.join(sorted(EXTENSIONS))}",
+                        *skips.lines(),
+                    ]
+                )
+            )
         _require_unique(path)
-        found = survey(read_rows(path), settings, root)
-        draw = draw_outliers(found, settings)
-
-        def split_rows() -> Iterator[Row]:
-            nonlocal missing
-            for row in _assigned(read_rows(path), found, draw, settings):
-                counts[row["split"], row["label"]] += 1
-                missing += row["size_bytes"] == 0 and row["mtime"] is None
-                yield row
-
-        first = next(rows := split_rows(), None)
-        if first is None:
-            raise DataError(f"no images found in {source}; looked for {', '.join(sorted(EXTENSIONS))}")
-        write_manifest(itertools.chain([first], rows), manifest)
-    return IndexSummary(manifest, counts.total(), missing, dict(counts))
+        beside = masks_beside(path, source) if seen.images else ()
+        write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
+    return IndexSummary(
+        source,
+        manifest,
+        counts.total(),
+        seen.missing,
+        seen.first,
+        dict(counts),
+        skips.counts,
+        masks.summary(beside),
+    )
 
 
-def _assigned(rows: Iterable[Row], found: Survey, draw: Draw, settings: SplitSettings) -> Iterator[Row]:
-    for row in rows:
-        yield row | {"split": assign(row, found, draw, settings)}
-
-
-def _checked(rows: Iterable[Row]) -> Iterator[Row]:
-    """Compare the size of every mask with its image's, a few files at once.
+def _is_absent_prefix(source: str) -> bool:
+    """Whether a prefix of an object store is not there, though its bucket is.
 
     Raises:
-        DataError: a mask is missing, unreadable or of another size, or belongs to a normal image.
+        StorageError: nor is the bucket, or the store does not answer.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        for chunk in chunks(rows, 256):
-            list(pool.map(_check_mask, (row for row in chunk if row["mask_uri"])))
-            yield from chunk
+    scheme, separator, place = source.partition("://")
+    if not separator or PurePosixPath(place).suffix.lower() in LISTINGS or exists(source):
+        return False
+    return is_folder(f"{scheme}://{place.partition('/')[0]}")
 
 
-def _check_mask(row: Row) -> None:
-    mask, image = row["mask_uri"], row["uri"]
-    if row["label"] == NORMAL:
-        raise DataError(f"{image} is labelled normal, but has the mask {mask}")
-    try:
-        expected = image_size(read_bytes(image))
-    except (DecodeError, OSError):
-        return  # scoring rejects the image with its reason
-    try:
-        found = image_size(read_bytes(mask))
-    except (DecodeError, OSError) as error:
-        raise DataError(f"mask {mask} of {image} cannot be read: {error}") from None
-    if found != expected:
-        raise DataError(
-            f"mask of another size: {mask} is {found[1]} x {found[0]} pixels,"
-            f" its image {image} {expected[1]} x {expected[0]}"
-        )
+def _split(
+    path: Path,
+    source: str,
+    settings: SplitSettings,
+    left_out: tuple[str, ...],
+    counts: Counter[tuple[str, str]],
+) -> Iterator[Row]:
+    """The rows of a spool with their splits, which are counted, less some URIs."""
+    root = source if is_folder(source) else source.rpartition("/")[0]
+    found = survey(without(read_rows(path), left_out), settings, root)
+    draw = draw_outliers(found, settings)
+    for row in without(read_rows(path), left_out):
+        row |= {"split": assign(row, found, draw, settings)}
+        counts[row["split"], row["label"]] += 1
+        yield row
 
 
 def _require_unique(spooled: Path) -> None:
     """Raise DataError where one URI stands twice. DuckDB spills to disk what does not fit."""
-    query = "select uri, count(*) from read_parquet(?) group by uri having count(*) > 1 limit 1"
-    if twice := duckdb.execute(query, [str(spooled)]).fetchone():
+    query = (
+        "select uri, count(*) from read_parquet(?, hive_partitioning = false)"
+        " group by uri having count(*) > 1 limit 1"
+    )
+    with duckdb.connect(config={"temp_directory": str(spooled.with_name("spill"))}) as connection:
+        twice = connection.execute(query, [[str(spooled)]]).fetchone()
+    if twice:
         raise DataError(f"{twice[0]} is listed {twice[1]} times; an image may have one row")
+
+
+def _some(uris: tuple[str, ...], count: int) -> str:
+    return ", ".join(shown(uri) for uri in uris) + (", …" if count > len(uris) else "")

@@ -15,8 +15,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from raysvq.errors import DataError
-from raysvq.schema import MANIFEST
-from raysvq.storage import filesystem, put_file
+from raysvq.schema import MANIFEST, UNKNOWN
+from raysvq.storage import ObjectInfo, filesystem, image_id, put_file
 
 ROW_GROUP = 16_384
 
@@ -24,6 +24,14 @@ UNSPLIT = MANIFEST.set(MANIFEST.get_field_index("split"), pa.field("split", pa.s
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
+
+
+def row_of(info: ObjectInfo, **fields: Any) -> Row:
+    """The row of a file, unlabelled and without a split but for the fields given."""
+    row: Row = dict.fromkeys(MANIFEST.names)
+    row |= {"image_id": image_id(info.uri), "uri": info.uri, "size_bytes": info.size_bytes}
+    row |= {"etag": info.etag, "mtime": info.mtime, "label": UNKNOWN, "meta": []}
+    return row | fields
 
 
 def write_manifest(rows: Iterable[Row], uri: str) -> None:
@@ -59,7 +67,7 @@ def open_manifest(uri: str) -> ds.Dataset:
     """
     fs, path = filesystem(uri)
     try:
-        dataset = ds.dataset(path, filesystem=fs, format="parquet")
+        dataset = ds.dataset(path, filesystem=fs, format="parquet", partitioning=None)
     except FileNotFoundError:
         raise DataError(f"manifest {uri} does not exist; `raysvq index` makes one") from None
     except pa.ArrowInvalid as error:

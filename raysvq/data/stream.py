@@ -41,7 +41,8 @@ def normal_tiles(manifest: str, settings: Settings, voice: Voice) -> ray.data.Da
     if settings.training.unlabelled:
         wanted = wanted | (col("label") == UNKNOWN)
     fs, path = filesystem(manifest)
-    rows = ray.data.read_parquet(path, filesystem=fs).select_columns(["uri", "split", "label"])
+    # No partitioning: a folder named split=train, or the like, above the manifest says nothing of its rows.
+    rows = ray.data.read_parquet(path, filesystem=fs, partitioning=None, columns=["uri", "split", "label"])
     return _cut(rows.filter(expr=wanted), normal_cutter(settings, voice))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +17,7 @@ from raysvq.evaluation.measure import measure_group
 from raysvq.evaluation.metrics import BoolArray, FloatArray, roc_points
 from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Metrics, Provenance
 from raysvq.evaluation.scored import ScoredImage, image_arrays, read_scored
-from raysvq.evaluation.tables import UNNAMED, ManifestView, read_manifest, read_rejects
+from raysvq.evaluation.tables import UNNAMED, ManifestView, free_name, read_manifest, read_rejects
 from raysvq.evaluation.threshold import confusion
 from raysvq.results import current_files, open_results, read_commits, scoring_runs
 from raysvq.settings import EvaluationSettings, TileSettings
@@ -129,12 +129,14 @@ def _by_defect_type(
     images: Sequence[ScoredImage], pixels: PixelResult, settings: EvaluationSettings
 ) -> Iterator[tuple[str, Metrics]]:
     normal = [item for item in images if not item.image.anomalous]
-    kinds = Counter(item.image.defect_type or UNNAMED for item in images if item.image.anomalous)
-    for kind in sorted(kinds):
-        of_kind = [
-            item for item in images if item.image.anomalous and (item.image.defect_type or UNNAMED) == kind
-        ]
-        yield kind, measure_group([*normal, *of_kind], pixels.by_defect_type.get(kind), settings)
+    by_type: defaultdict[str | None, list[ScoredImage]] = defaultdict(list)
+    for item in images:
+        if item.image.anomalous:
+            by_type[item.image.defect_type or None].append(item)
+    names = {kind: kind or free_name(UNNAMED, [named for named in by_type if named]) for kind in by_type}
+    for kind in sorted(by_type, key=lambda kind: names[kind]):
+        curves = pixels.by_defect_type.get(kind)
+        yield names[kind], measure_group([*normal, *by_type[kind]], curves, settings)
 
 
 def _histogram(labels: BoolArray, values: FloatArray) -> Histogram:

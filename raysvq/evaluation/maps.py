@@ -13,7 +13,7 @@ from raysvq import schema
 from raysvq.errors import DataError
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.pixels import PixelCurves
-from raysvq.evaluation.tables import UNNAMED, TestImage, committed_rows
+from raysvq.evaluation.tables import TestImage, committed_rows
 from raysvq.imaging.overlay import upsample
 
 
@@ -37,7 +37,7 @@ class PixelResult:
     """Pixel curves: of all images, and of each defect type against the normal images."""
 
     overall: PixelCurves | None  # None where no map of a labelled test image was kept
-    by_defect_type: dict[str, PixelCurves]
+    by_defect_type: dict[str | None, PixelCurves]  # None: images for which the manifest has none
     without_map: int
     without_mask: int  # anomalous images with a map, but no usable mask
 
@@ -78,7 +78,7 @@ def measure_pixels(scores: str, images: Mapping[str, TestImage], masks: MaskRead
     if lower is None:
         return PixelResult(None, {}, without_map=len(images), without_mask=0)
     normal = PixelCurves(lower)
-    by_type: dict[str, PixelCurves] = {}
+    by_type: dict[str | None, PixelCurves] = {}
     seen = without_mask = 0
     for found in stream_maps(scores, ids):
         seen += 1
@@ -90,7 +90,7 @@ def measure_pixels(scores: str, images: Mapping[str, TestImage], masks: MaskRead
         if mask is None:
             without_mask += 1
             continue
-        name = image.defect_type or UNNAMED
+        name = image.defect_type or None
         if name not in by_type:
             by_type[name] = PixelCurves(lower)
         by_type[name].update(found.full_size(), mask)

@@ -8,7 +8,8 @@ import numpy.typing as npt
 from raysvq import storage
 from raysvq.evaluation.metrics import BoolArray
 from raysvq.evaluation.tables import TestImage
-from raysvq.imaging.decode import DecodeError, decode_mask
+from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.masks import decode_mask, mask_size
 from raysvq.imaging.tiling import is_anomalous, mask_fractions
 from raysvq.settings import TileSettings
 
@@ -25,16 +26,19 @@ class MaskReader:
         if uri is None:
             return None
         try:
-            mask = decode_mask(storage.read_bytes(uri))
+            content = storage.read_bytes(uri)
+            size = mask_size(content)
+            mask = decode_mask(content) if size == (height, width) else None
         except OSError as error:
             self.problems[uri] = f"cannot be read ({error.strerror or error})"
             return None
         except DecodeError as error:
             self.problems[uri] = f"cannot be decoded ({error.reason}: {error.detail})"
             return None
-        if mask.shape != (height, width):
-            found, expected = f"{mask.shape[1]} x {mask.shape[0]}", f"{width} x {height}"
-            self.problems[uri] = f"is {found} pixels, its image {expected}"
+        if mask is None:
+            self.problems[uri] = f"is {size[1]} x {size[0]} pixels, its image {width} x {height}"
+        elif not mask.any():
+            self.problems[uri] = "marks nothing"
             return None
         return mask
 

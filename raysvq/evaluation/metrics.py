@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from raysvq.errors import DataError
+
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
@@ -21,7 +23,13 @@ _CELLS_AT_ONCE = 2_000_000  # of the resample x image matrix
 
 
 def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
-    """Area under the ROC curve; None where a class is absent."""
+    """Area under the ROC curve; None where a class is absent.
+
+    Raises:
+        DataError: a score is not finite, and has no rank.
+    """
+    if not np.isfinite(scores).all():
+        raise DataError("scores: found values that are not finite; the model has diverged")
     if not _both_classes(labels):
         return None
     return float(roc_auc_score(labels, scores))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,7 +17,7 @@ from raysvq.errors import DataError
 from raysvq.evaluation.result import Rejected
 from raysvq.results import committed_files
 
-UNNAMED = "unnamed"  # defect type of anomalous images for which the manifest has none
+UNNAMED = "unnamed"  # anomalous images for which the manifest has no defect type
 
 _MANIFEST_COLUMNS = ["image_id", "uri", "label", "mask_uri", "split", "defect_type"]
 _EXAMPLES = 3
@@ -42,6 +42,11 @@ class ManifestView:
 
     images: dict[str, TestImage]  # by image id
     counts: dict[str, dict[str, int]]  # split -> label -> images
+
+
+def free_name(wanted: str, taken: Collection[str]) -> str:
+    """A name that no defect type has, for a row beside those of the types."""
+    return wanted if wanted not in taken else free_name(f"({wanted})", taken)
 
 
 def read_manifest(uri: str) -> ManifestView:

@@ -1,30 +1,24 @@
-"""Large image files, a band of rows after another, through libvips: the pixels that `decode_image` gives.
+"""Image files, a band of rows after another, through libvips; PNG and most TIFF files are read whole so too.
 
-JPEG, PNG and TIFF are read from top to bottom, and only some hundred rows are held. What their
-decoders would hold whole (progressive JPEG, interlaced PNG, large strips or tiles) and what
-stands turned in the file has no bands; nor have the other formats.
+JPEG, PNG and TIFF are read from top to bottom, and only some hundred rows are held. libvips brings
+samples of up to 8 bits to 255 and others to 65535, whatever a file stores, with white as the largest.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyvips
-from PIL import Image
 
-from raysvq.imaging.decode import DecodeError, Pixels, exif_orientation, require_png_end
+from raysvq.imaging.full_scale import Pixels
+from raysvq.imaging.header import Header
+from raysvq.imaging.rejection import DecodeError
 
 ROWS = 64  # handed over by libvips at once
 _DEPTHS: dict[str, type[np.uint8] | type[np.uint16]] = {"uchar": np.uint8, "ushort": np.uint16}
-_MODES = {
-    "JPEG": ("L", "RGB"),
-    "PNG": ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"),
-    "TIFF": ("1", "L", "P", "RGB", "RGBA", "I;16", "I;16B"),
-}
-_LARGEST_BLOCK = 1024  # rows of a TIFF's strip or tile
 
 # Every image is read once: there is nothing to look up again, and the process has its share of cores.
 pyvips.cache_set_max(0)
@@ -32,30 +26,43 @@ pyvips.concurrency_set(1)
 
 
 class Bands:
-    """The rows of one image file, in order."""
+    """The rows of one image file, in order, as stored: not turned upright."""
 
-    def __init__(self, content: bytes, header: Image.Image) -> None:
-        """`header` is the file's, and `why_whole` has nothing against it.
+    def __init__(self, content: bytes, header: Header, mended: Callable[[], bytes] | None = None) -> None:
+        """`header` is the file's; `mended` gives the file to read instead where nothing of it can be.
 
         Raises:
-            DecodeError: the file is damaged.
+            DecodeError: the file is damaged, or of a pixel type that is not read.
         """
-        self._format = str(header.format)
-        if self._format == "PNG":
-            require_png_end(content)
-        # As strict as the decoders of whole images; TIFF readers warn of every tag they do not know.
-        strictness = "warning" if self._format == "JPEG" else "error"
-        try:
-            self._source = pyvips.Source.new_from_memory(content)
-            self._image = pyvips.Image.new_from_source(
-                self._source, "", access="sequential", fail_on=strictness
-            )
-            self._region = pyvips.Region.new(self._image)
-        except pyvips.Error as error:
-            raise self._damage(error) from None
-        if self._image.format not in _DEPTHS or (self._image.width, self._image.height) != header.size:
-            raise DecodeError("unsupported", f"{self._format} with pixels of type {self._image.format}")
+        self._header, self._mended = header, mended
         self._next = 0
+        try:
+            self._open(content)
+        except pyvips.Error as error:
+            self._mend(error)
+
+    def _open(self, content: bytes) -> None:
+        header = self._header
+        # As strict as simplejpeg; PNG and TIFF readers warn of every tag or chunk they do not know.
+        strictness = "warning" if header.kind == "JPEG" else "error"
+        self._source = pyvips.Source.new_from_memory(content)
+        self._image = pyvips.Image.new_from_source(self._source, "", access="sequential", fail_on=strictness)
+        self._region = pyvips.Region.new(self._image)
+        found = self._image.format
+        if found not in _DEPTHS:
+            raise DecodeError("unsupported", f"{header.kind} with pixels of type {found}")
+        if (self._image.width, self._image.height) != (header.width, header.height):
+            raise DecodeError("corrupt", f"{header.kind}: its headers tell of different sizes")
+
+    def _mend(self, error: pyvips.Error) -> None:
+        """Start again with the mended file, if there is one and no row was read."""
+        if self._mended is None or self._next:
+            raise self._damage(error) from None
+        content, self._mended = self._mended(), None
+        try:
+            self._open(content)
+        except pyvips.Error:
+            raise self._damage(error) from None
 
     def read(self, rows: int) -> Pixels:
         """The next rows: (rows, W) or (rows, W, 3) RGB, uint8 or uint16.
@@ -63,54 +70,28 @@ class Bands:
         Raises:
             DecodeError: the file is damaged here, or cut off.
         """
-        width, bands = self._image.width, self._image.bands
-        pixels: npt.NDArray[Any] = np.empty((rows, width, bands), _DEPTHS[self._image.format])
+        samples = self.read_samples(rows)
+        grey = self._header.channels == 1 or samples.shape[2] < 3
+        return samples[..., 0] if grey else samples[..., :3]
+
+    def read_samples(self, rows: int) -> npt.NDArray[Any]:
+        """`read`, with all the channels that are stored: (rows, W, C)."""
+        width, channels = self._image.width, self._image.bands
+        samples: npt.NDArray[Any] = np.empty((rows, width, channels), _DEPTHS[self._image.format])
         for top in range(0, rows, ROWS):
             count = min(ROWS, rows - top)
-            try:
-                raw = self._region.fetch(0, self._next, width, count)
-            except pyvips.Error as error:
-                raise self._damage(error) from None
-            pixels[top : top + count] = np.frombuffer(raw, pixels.dtype).reshape(count, width, bands)
+            raw = self._fetch(count)
+            samples[top : top + count] = np.frombuffer(raw, samples.dtype).reshape(count, width, channels)
             self._next += count
-        return pixels[..., 0] if bands < 3 else pixels[..., :3]
+        return samples
+
+    def _fetch(self, rows: int) -> Any:
+        while True:
+            try:
+                return self._region.fetch(0, self._next, self._image.width, rows)
+            except pyvips.Error as error:
+                self._mend(error)
 
     def _damage(self, error: pyvips.Error) -> DecodeError:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return DecodeError("corrupt", f"{self._format}: {lines[-1]}")
-
-
-def why_whole(header: Image.Image) -> str | None:
-    """What keeps a file from being read in bands; None if nothing does.
-
-    Raises:
-        DecodeError: the file is damaged.
-    """
-    name = str(header.format)
-    if header.mode not in _MODES.get(name, ()):
-        return f"{name} of mode {header.mode}"
-    if header.info.get("progressive"):
-        return "progressive JPEG"
-    if header.info.get("interlace"):
-        return "interlaced PNG"
-    turned = exif_orientation(header)
-    if name == "TIFF":
-        tags = header.tag_v2  # type: ignore[attr-defined]
-        turned = tags.get(_Tag.ORIENTATION, 1)
-        if tags.get(_Tag.PLANAR_CONFIGURATION, 1) != 1:
-            return "TIFF of separate planes"
-        block = tags.get(_Tag.TILE_LENGTH) or min(tags.get(_Tag.ROWS_PER_STRIP, 2**32), header.height)
-        # Uncompressed strips are read row by row.
-        if block > _LARGEST_BLOCK and (_Tag.TILE_LENGTH in tags or tags.get(_Tag.COMPRESSION, 1) != 1):
-            return f"TIFF in blocks of {block} rows"
-    return None if turned == 1 else f"{name} of EXIF orientation {turned}"
-
-
-class _Tag(IntEnum):
-    """TIFF 6.0, sections 8 and 15."""
-
-    COMPRESSION = 259
-    ORIENTATION = 274
-    ROWS_PER_STRIP = 278
-    PLANAR_CONFIGURATION = 284
-    TILE_LENGTH = 323
+        return DecodeError("corrupt", f"{self._header.kind}: {lines[-1]}")

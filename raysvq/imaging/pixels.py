@@ -10,17 +10,11 @@ from typing import Any, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
-from raysvq.imaging.bands import Bands, why_whole
-from raysvq.imaging.decode import (
-    DecodeError,
-    Pixels,
-    decode_pixels,
-    open_header,
-    pixel_layout,
-    rejecting,
-)
+from raysvq.imaging.decode import decode_pixels, open_bands, open_header
+from raysvq.imaging.full_scale import Pixels, from_significant_bits
+from raysvq.imaging.header import Header
+from raysvq.imaging.rejection import DecodeError, rejecting
 from raysvq.imaging.rolling import cut_rows, shrink_rows
 from raysvq.imaging.tiling import Tiling, cut, cut_parts, plan_tiles
 from raysvq.settings import ScoringSettings, TileSettings
@@ -78,9 +72,9 @@ def open_tiles(
     """
     with deadline:
         header = open_header(content, scoring.max_pixels)
-        with rejecting(header.format):
+        with rejecting(header.kind):
             image = _open(content, header, tiles, scoring)
-    return CutImage(image.tiling, _rejecting_parts(image.parts, header.format, deadline))
+    return CutImage(image.tiling, _rejecting_parts(image.parts, header.kind, deadline))
 
 
 def load_tiles(
@@ -95,7 +89,7 @@ def load_tiles(
 
 
 def _rejecting_parts(
-    parts: Iterator[Pixels], kind: str | None, deadline: AbstractContextManager[Any]
+    parts: Iterator[Pixels], kind: str, deadline: AbstractContextManager[Any]
 ) -> Iterator[Pixels]:
     while True:
         with deadline, rejecting(kind):
@@ -106,15 +100,14 @@ def _rejecting_parts(
         del part  # else two would be held while the next one is made
 
 
-def _open(content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
-    channels, depth = pixel_layout(content, header)
-    pixel = max(channels, tiles.channels) * depth
+def _open(content: bytes, header: Header, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
+    pixel = max(header.channels, tiles.channels) * header.depth
     decoded = header.width * header.height * pixel
-    decoding = decoded * (_COPIES if header.format == "JPEG" else _COPIES_PILLOW)
+    decoding = decoded * (_COPIES if header.kind == "JPEG" else _COPIES_PILLOW)
     whole = max(decoding, decoded + _tile_bytes(tiles, pixel))
     if whole > scoring.image_memory_mib * 2**20:
         return _in_bands(content, header, tiles, scoring, pixel, whole)
-    image = to_planes(decode_pixels(content, header), tiles.channels)
+    image = _as_stated(decode_pixels(content, header), header, tiles)
     tiling = plan_tiles(image.shape[0], image.shape[1], tiles)
     if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
         image = at_full_scale(image)  # shrinking makes values between those of eight bits
@@ -122,6 +115,12 @@ def _open(content: bytes, header: Image.Image, tiles: TileSettings, scoring: Sco
     if len(tiling) <= at_once:
         return CutImage(tiling, iter([cut(image, tiling)]))
     return CutImage(tiling, cut_parts(image, tiling, at_once))
+
+
+def _as_stated(pixels: Pixels, header: Header, tiles: TileSettings) -> Pixels:
+    """Pixels or rows of an image -> the same over the full scale, in the model's channels."""
+    bits = tiles.significant_bits if header.full == FULL_SCALE else None
+    return to_planes(from_significant_bits(pixels, bits), tiles.channels)
 
 
 def _tile_bytes(tiles: TileSettings, pixel: int) -> int:
@@ -137,11 +136,11 @@ def _tiles_at_once(tiles: TileSettings, scoring: ScoringSettings, pixel: int, ta
 
 
 def _in_bands(
-    content: bytes, header: Image.Image, tiles: TileSettings, scoring: ScoringSettings, pixel: int, whole: int
+    content: bytes, header: Header, tiles: TileSettings, scoring: ScoringSettings, pixel: int, whole: int
 ) -> CutImage:
     """`pixel` is the size of a pixel, `whole` what the image would take in one piece, in bytes."""
     tiling = plan_tiles(header.height, header.width, tiles)
-    why = why_whole(header)
+    why = header.whole
     if tiling.whole and min(header.size) < tiling.size:
         why = f"an image that does not fill tiles.size={tiling.size}"
     rows = 0 if tiling.whole else min(tiling.size, tiling.height)
@@ -153,15 +152,12 @@ def _in_bands(
             f"{header.width} x {header.height} pixels take {taken:.0f} MiB, scoring.image_memory_mib allows"
             f" {scoring.image_memory_mib}: {why or f'tiles of {tiling.size} rows'} cannot be read in bands",
         )
-    bands = Bands(content, header)
+    bands = open_bands(content, header)
+
+    def read(count: int) -> Pixels:
+        return _as_stated(bands.read(count), header, tiles)
+
     if tiling.whole:
-        shrunk = shrink_rows(
-            lambda count: at_full_scale(to_planes(bands.read(count), tiles.channels)),
-            tiling.height,
-            tiling.size,
-        )
+        shrunk = shrink_rows(lambda count: at_full_scale(read(count)), tiling.height, tiling.size)
         return CutImage(tiling, shrunk)
-    at_once = _tiles_at_once(tiles, scoring, pixel, held)
-    return CutImage(
-        tiling, cut_rows(lambda count: to_planes(bands.read(count), tiles.channels), tiling, at_once)
-    )
+    return CutImage(tiling, cut_rows(read, tiling, _tiles_at_once(tiles, scoring, pixel, held)))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.imaging.decode import Pixels
+from raysvq.imaging.full_scale import Pixels
 from raysvq.imaging.tiling import Tiling, cut_parts
 
 Read = Callable[[int], Pixels]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -108,7 +109,8 @@ def load_bundle(folder: str) -> Bundle:
     """Read a bundle and check its weights against their digest.
 
     Raises:
-        BundleError: a file is missing or damaged, or the format is not FORMAT.
+        BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
+            not FORMAT.
     """
     try:
         summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
@@ -127,6 +129,7 @@ def load_bundle(folder: str) -> Bundle:
         model = SSVQVAE(settings)
         model.load_state_dict(safetensors.torch.load(stored))
         reference = Reference(**summary["reference"])
+        _require_finite(folder, model, reference)
         return Bundle(
             model.eval(),
             settings,
@@ -139,6 +142,17 @@ def load_bundle(folder: str) -> Bundle:
         )
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+
+
+def _require_finite(folder: str, model: nn.Module, reference: Reference) -> None:
+    """Raise BundleError where no image could be told anomalous: nothing is above what is not a number."""
+    for name in ("image_threshold", "pixel_threshold"):
+        value = getattr(reference, name)
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise BundleError(f"model bundle {folder}: {name} is {value}, expected a finite number")
+    for name, values in model.state_dict().items():
+        if not values.isfinite().all():
+            raise BundleError(f"model bundle {folder}: {name} has values that are not finite; train again")
 
 
 def weights(model: nn.Module) -> bytes:

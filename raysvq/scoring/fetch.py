@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from raysvq.imaging.decode import DecodeError
 from raysvq.scoring.rows import Row
-from raysvq.storage import read_bytes
+from raysvq.storage import ChangedError, read_version
 
 FILES_AHEAD = 8
 BYTES_AHEAD = 64 * 2**20  # of the files read ahead; one may be larger
@@ -41,6 +41,19 @@ def in_groups(fetched: Iterator[tuple[Row, Content]], most: int) -> Iterator[lis
         yield group
 
 
+def read_row(source: Row) -> bytes:
+    """The content of a manifest row's image, as it was indexed.
+
+    Raises:
+        DecodeError: it has changed since.
+        OSError: it cannot be had.
+    """
+    try:
+        return read_version(source["uri"], source["size_bytes"], source["etag"], source["mtime"])
+    except ChangedError as error:
+        raise DecodeError("changed", f"{error}; index again") from None
+
+
 def _has_room(ahead: deque[tuple[Row, Future[Content]]], source: Row) -> bool:
     held = sum(row["size_bytes"] for row, _ in ahead)
     return not ahead or (len(ahead) < FILES_AHEAD and held + source["size_bytes"] <= BYTES_AHEAD)
@@ -48,10 +61,6 @@ def _has_room(ahead: deque[tuple[Row, Future[Content]]], source: Row) -> bool:
 
 def _read(source: Row) -> Content:
     try:
-        content = read_bytes(source["uri"])
-    except OSError as error:
+        return read_row(source)
+    except (DecodeError, OSError) as error:
         return error
-    expected = source["size_bytes"]
-    if len(content) != expected:
-        return DecodeError("changed", f"{len(content)} bytes, {expected} when indexed; index again")
-    return content

@@ -31,6 +31,19 @@ def provenance(bundle: Bundle, run_id: str, settings_digest: str, precision: Pre
     }
 
 
+def require_finite(result: ImageResult | DecodeError) -> ImageResult | DecodeError:
+    """The result, or why it is none: what is not a number is below every threshold, and would pass."""
+    if isinstance(result, DecodeError):
+        return result
+    values: dict[str, Any] = {
+        "score": result.image_score,
+        "map": result.anomaly_map,
+        "tile scores": result.tile_scores,
+    }
+    broken = [name for name, value in values.items() if not np.isfinite(value).all()]
+    return DecodeError("not_finite", f"{' and '.join(broken)} not finite") if broken else result
+
+
 def score_row(source: Row, result: ImageResult, reference: Reference, origin: Row) -> Row:
     """A row of SCORES. `source` is the image's manifest row."""
     size = (result.tiling.height, result.tiling.width)

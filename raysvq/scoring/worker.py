@@ -20,13 +20,14 @@ from raysvq.errors import BundleError, RaysvqError, ScoringError
 from raysvq.imaging.deadline import Deadline
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
+from raysvq.model.memory import is_out_of_memory
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
-from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
 from raysvq.scoring.sink import unit_name
 from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.unit import UnitRows
@@ -65,6 +66,19 @@ def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
     except (RaysvqError, OSError) as error:
         name = type(error).__name__ if isinstance(error, RaysvqError) else "StorageError"
         return {"report": [json.dumps({"error": name, "says": str(error)})]}
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        return {"report": [json.dumps({"error": ScoringError.__name__, "says": _no_memory(error, job)})]}
+
+
+def _no_memory(error: BaseException, job: Job) -> str:
+    on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus)" if job.device == "cpu" else ""
+    first = str(error).partition("\n")[0]
+    return (
+        f"a worker ran out of memory on {job.device}: lower scoring.tile_batch, which is"
+        f" {job.scoring.tile_batch},{on_cpu} and start the run again ({first})"
+    )
 
 
 class Actor:
@@ -169,7 +183,8 @@ class ScoreUnits:
         self, contents: list[Content], trial: Trial | None
     ) -> list[ImageResult | DecodeError | OSError]:
         judged = [_judged(content, trial) for content in contents]
-        results = iter(self.scorer.score_many([each for each in judged if isinstance(each, bytes)]))
+        scored = self.scorer.score_many([each for each in judged if isinstance(each, bytes)])
+        results = map(require_finite, scored)
         return [next(results) if isinstance(each, bytes) else each for each in judged]
 
     def _keep(self, source: Row, content: Content, result: ImageResult, rows: UnitRows) -> None:

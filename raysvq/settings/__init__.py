@@ -5,6 +5,7 @@ Unknown keys and impossible values raise `SettingsError`, naming the key, what w
 what is allowed.
 """
 
+from raysvq.settings.files import find_config
 from raysvq.settings.options import (
     AnomalySettings,
     EvaluationSettings,
@@ -19,7 +20,8 @@ from raysvq.settings.options import (
     TrainingSettings,
     TuningSettings,
 )
-from raysvq.settings.reading import describe, digest, find_config, load_settings, load_sweep, parse_settings
+from raysvq.settings.reading import digest, load_settings, load_sweep, parse_settings
+from raysvq.settings.refusals import describe
 
 __all__ = [
     "AnomalySettings",

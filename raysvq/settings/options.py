@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """`yes` and `on` are true in YAML, which would pass for 1."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("expected something else than true or false (yes, no, on, off)")
+        return value
 
 
 class SplitSettings(_Section):
@@ -50,6 +66,13 @@ class TileSettings(_Section):
     )
     channels: Literal[1, 3] = Field(
         3, description="3: colour, grey images are replicated; 1: grey, colour images become luminance."
+    )
+    significant_bits: int | None = Field(
+        None,
+        ge=9,
+        le=16,
+        description="Of 16-bit images whose camera fills only so many bits, right-aligned, such as 12; none:"
+        " all 16. Files that state their own full scale, such as a PGM's maxval of 4095, need none.",
     )
     anomalous_fraction: float = Field(
         0.05,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
@@ -14,10 +15,12 @@ from obstore.store import S3Store
 
 from raysvq.errors import StorageError
 from raysvq.settings import StorageSettings
+from raysvq.storage import environment
 from raysvq.storage.failures import reason
 from raysvq.storage.names import split
 from raysvq.storage.retry import Contact, Result, TransientError
 from raysvq.storage.s3 import Bucket
+from raysvq.storage.s3_errors import s3_errors
 
 CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
 _ARROW_PAUSE_S = 20  # longest that Arrow's client makes between attempts; the first are 1, 2, 4, …
@@ -40,7 +43,7 @@ def configure(settings: StorageSettings, reached: bool = False) -> None:
 
 def forget_clients() -> None:
     """Make new clients from the settings and the environment as they are now."""
-    for cached in (_arrow_filesystem, fsspec_filesystem, _bucket, _contact):
+    for cached in (_arrow_filesystem, fsspec_filesystem, _bucket, _boto_client, _contact):
         cached.cache_clear()
 
 
@@ -50,6 +53,7 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     On S3 it tries a request again by itself, for at most `storage.retry_s` seconds of pauses.
 
     Raises:
+        SettingsError: the settings or the environment name no usable endpoint, region or keys.
         StorageError: no client is installed for the scheme, or the store has never answered yet.
     """
     scheme, path = split(uri)
@@ -63,7 +67,7 @@ def has_bucket(scheme: str) -> bool:
 
     Profiles, with single sign-on and assumed roles, are botocore's, which s3fs stands on.
     """
-    return scheme == "s3" and ("AWS_PROFILE" not in os.environ or _keys() is not None)
+    return scheme == "s3" and ("AWS_PROFILE" not in os.environ or environment.keys(_settings) is not None)
 
 
 def patiently(uri: str, call: Callable[[], Result]) -> Result:
@@ -90,16 +94,20 @@ def patiently(uri: str, call: Callable[[], Result]) -> Result:
         raise StorageError(f"cannot read {uri}: {error}") from None
 
 
-def bucket(path: str) -> tuple[Bucket, str]:
-    """The bucket of `bucket/key`, and the key."""
+def bucket(path: str, within_s: float | None = None) -> tuple[Bucket, str]:
+    """The bucket of `bucket/key`, and the key.
+
+    Args:
+        within_s: for what is of no use later: one attempt, which ends after so many seconds.
+    """
     name, _, key = path.partition("/")
-    return _bucket(name), key
+    return _bucket(name, within_s), key
 
 
 @lru_cache(maxsize=16)
 def fsspec_filesystem(scheme: str) -> Any:
     """The fsspec filesystem of a scheme without a bucket."""
-    options = {"client_kwargs": {"endpoint_url": _endpoint()}} if scheme == "s3" else {}
+    options = {"client_kwargs": {"endpoint_url": environment.endpoint(_settings)}} if scheme == "s3" else {}
     try:
         return fsspec.filesystem(scheme, use_listings_cache=False, **options)
     except (ImportError, ValueError) as error:
@@ -122,12 +130,12 @@ def _arrow_filesystem(scheme: str) -> pafs.FileSystem:
     if scheme == "file":
         return pafs.LocalFileSystem()
     if scheme == "s3":
-        keys = _keys()
+        keys = environment.keys(_settings)
         return pafs.S3FileSystem(
             access_key=keys and keys[0],
             secret_key=keys and keys[1],
-            endpoint_override=_endpoint(),
-            region=_region(),
+            endpoint_override=environment.endpoint(_settings),
+            region=environment.region(_settings),
             connect_timeout=CONNECT_S,
             request_timeout=READ_S,
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_arrow_attempts()),
@@ -136,21 +144,50 @@ def _arrow_filesystem(scheme: str) -> pafs.FileSystem:
 
 
 @lru_cache(maxsize=64)
-def _bucket(name: str) -> Bucket:
-    keys = _keys()
-    client = S3Store(
-        name,
-        config=_given(endpoint=_endpoint(), region=_region()),
-        credential_provider=_fixed(*keys) if keys else None,
-        client_options={
-            "allow_http": (_endpoint() or "").startswith("http://"),
-            "connect_timeout": timedelta(seconds=CONNECT_S),
-            "read_timeout": timedelta(seconds=READ_S),
-            "timeout": timedelta(days=1),
-        },
-        retry_config={"max_retries": 0},
+def _bucket(name: str, within_s: float | None) -> Bucket:
+    keys, endpoint = environment.keys(_settings), environment.endpoint(_settings)
+    with s3_errors(f"s3://{name}"):
+        client = S3Store(
+            name,
+            config=_given(endpoint=endpoint, region=environment.region(_settings)),
+            credential_provider=_fixed(*keys) if keys else None,
+            client_options={
+                "allow_http": (endpoint or "").startswith("http://"),
+                "connect_timeout": timedelta(seconds=CONNECT_S),
+                "read_timeout": timedelta(seconds=READ_S),
+                "timeout": timedelta(seconds=within_s) if within_s else timedelta(days=1),
+            },
+            retry_config={"max_retries": 0},
+        )
+    return Bucket(name, client, _boto_client, _contact(), 0.0 if within_s else _settings.retry_s)
+
+
+@lru_cache(maxsize=1)
+def _boto_client() -> Any:
+    """With the same keys as obstore, which knows no files of ~/.aws, and as few retries: none."""
+    import botocore.session  # a tenth of a second and 20 MiB that most workers can do without
+    from botocore.config import Config
+
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    for files in ("credentials_file", "config_file"):
+        session.set_config_variable(files, os.devnull)
+    keys = environment.keys(_settings)
+    return session.create_client(
+        "s3",
+        region_name=environment.region(_settings) or "us-east-1",
+        endpoint_url=environment.endpoint(_settings),
+        aws_access_key_id=keys and keys[0],
+        aws_secret_access_key=keys and keys[1],
+        verify=os.environ.get("AWS_CA_BUNDLE") or ssl.get_default_verify_paths().cafile,
+        config=Config(
+            connect_timeout=CONNECT_S,
+            read_timeout=READ_S,
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",  # what not every store knows
+            response_checksum_validation="when_required",
+        ),
     )
-    return Bucket(name, client, _contact(), _settings.retry_s)
 
 
 @lru_cache(maxsize=1)
@@ -168,21 +205,6 @@ def _fixed(access_key_id: str, secret_access_key: str) -> Any:
         "secret_access_key": secret_access_key,
         "expires_at": None,
     }
-
-
-def _keys() -> tuple[str, str] | None:
-    if _settings.access_key_id is None or _settings.secret_access_key is None:
-        return None
-    return _settings.access_key_id.get_secret_value(), _settings.secret_access_key.get_secret_value()
-
-
-def _endpoint() -> str | None:
-    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return _settings.endpoint_url or environment
-
-
-def _region() -> str | None:
-    return _settings.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
 
 
 def _arrow_attempts() -> int:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raysvq.errors import StorageError
+from raysvq.errors import SettingsError, StorageError
 
 
 @contextmanager
-def storage_errors(what: str, passing: type[OSError] | tuple[()] = ()) -> Iterator[None]:
-    """Name `what` failed and why; errors of the type `passing` go through as they are.
+def storage_errors(what: str, passing: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+    """Name `what` failed and why; errors of the types `passing` go through as they are.
 
     Each store's client has exceptions of its own, not all of them OSErrors.
 
     Raises:
+        SettingsError: the store cannot be opened as the settings or the environment say.
         StorageError: anything else failed.
     """
+    through: tuple[type[Exception], ...] = (SettingsError, *passing)
     try:
         yield
-    except passing:
+    except through:
         raise
     except Exception as error:  # noqa: BLE001
         raise StorageError(f"{what}: {reason(error)}") from None

@@ -3,50 +3,82 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow.fs as pafs
 
-from raysvq.errors import StorageError
+from raysvq.errors import SettingsError, StorageError
 from raysvq.storage import local
 from raysvq.storage.clients import bucket, filesystem, fsspec_filesystem, has_bucket
 from raysvq.storage.failures import reason, storage_errors
+from raysvq.storage.fsspec_listing import fsspec_info
 from raysvq.storage.names import join, split
 from raysvq.storage.retry import TransientError
+from raysvq.storage.versions import ChangedError, ObjectInfo, difference
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(uri: str, within_s: float | None = None) -> bytes:
     """The whole content of a file.
 
+    Args:
+        within_s: on S3, one attempt that ends after so many seconds; for what is of no use later.
+
     Raises:
+        SettingsError: the store cannot be opened as the settings or the environment say.
         FileNotFoundError, PermissionError: there is none, or it may not be read.
         OSError: it cannot be had: StorageError where the store gives no client or no answer.
     """
     scheme, path = split(uri)
-    try:
+    with _read_errors(uri):
         if scheme == "file":
             return Path(path).read_bytes()
         if has_bucket(scheme):
-            found, key = bucket(path)
+            found, key = bucket(path, within_s)
             return found.read(key)
         content: bytes = fsspec_filesystem(scheme).cat_file(path)
-    except TransientError as error:
-        raise StorageError(f"cannot read {uri}: {error}") from None
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001
-        raise OSError(reason(error)) from None
-    return content
+        return content
 
 
-def write_bytes(uri: str, content: bytes) -> None:
+def read_version(uri: str, size_bytes: int, etag: str | None, mtime: datetime | None) -> bytes:
+    """The whole content of a file as it was indexed, see `raysvq.storage.versions.difference`.
+
+    On S3 the answer that brings the content says its version; a local file's is looked at before and
+    after reading, that of other stores after it.
+
+    Raises:
+        ChangedError: it is another version now, or was written to while it was read.
+        OSError: as `read_bytes`.
+    """
+    indexed = ObjectInfo(uri, size_bytes, etag, mtime)
+    scheme, path = split(uri)
+    with _read_errors(uri):
+        if scheme == "file":
+            return local.read(Path(path), indexed)
+        if has_bucket(scheme):
+            found, key = bucket(path)
+            return found.read(key, indexed)
+        fs = fsspec_filesystem(scheme)
+        content: bytes = fs.cat_file(path)
+        now = replace(fsspec_info(scheme, fs.info(path)), size_bytes=len(content))
+        if change := difference(indexed, now):
+            raise ChangedError(change)
+        return content
+
+
+def write_bytes(uri: str, content: bytes, within_s: float | None = None) -> None:
     """Write a file so that readers see all of it or nothing.
+
+    Args:
+        within_s: on S3, one attempt that ends after so many seconds; for what is of no use later.
 
     Raises:
         StorageError: the place may not be written.
     """
-    _write(uri, content)
+    _write(uri, content, within_s)
 
 
 def put_file(source: Path, uri: str) -> None:
@@ -60,6 +92,8 @@ def put_file(source: Path, uri: str) -> None:
 
 def create_file(uri: str, content: bytes) -> bool:
     """Create a file that must not exist yet; of several processes one succeeds.
+
+    On file systems without hard links readers may see the start of it for a moment.
 
     Args:
         content: no other process's: after a lost answer it tells whose file is there.
@@ -96,7 +130,7 @@ def remove_file(uri: str) -> None:
     scheme, path = split(uri)
     with (
         suppress(FileNotFoundError),
-        storage_errors(f"cannot remove {uri}", passing=FileNotFoundError),
+        storage_errors(f"cannot remove {uri}", passing=(FileNotFoundError,)),
     ):
         if has_bucket(scheme):
             found, key = bucket(path)
@@ -127,13 +161,26 @@ def require_writable(folder: str) -> None:
     remove_file(probe)
 
 
-def _write(uri: str, content: bytes | Path) -> None:
+@contextmanager
+def _read_errors(uri: str) -> Iterator[None]:
+    """OSErrors as they are, but for what a store did not do in time; anything else becomes one."""
+    try:
+        yield
+    except TransientError as error:
+        raise StorageError(f"cannot read {uri}: {error}") from None
+    except (OSError, SettingsError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise OSError(reason(error)) from None
+
+
+def _write(uri: str, content: bytes | Path, within_s: float | None = None) -> None:
     scheme, path = split(uri)
     with storage_errors(f"cannot write {uri}"):
         if scheme == "file":
             local.write(Path(path), content)
         elif has_bucket(scheme):
-            found, key = bucket(path)
+            found, key = bucket(path, within_s)
             found.write(key, content)
         elif isinstance(content, Path):
             pafs.copy_files(str(content), path, pafs.LocalFileSystem(), filesystem(uri)[0])

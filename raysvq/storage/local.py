@@ -1,31 +1,96 @@
-"""Local files that appear whole."""
+"""Local files: written so that they appear whole, read so that they are of one version.
+
+Local means whatever is mounted: network shares, FUSE and FAT differ from a disk in what they support.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
+
+from raysvq.storage.versions import ChangedError, ObjectInfo, difference, from_nanoseconds
+
+OPEN_ELSEWHERE_S = 5.0  # for so long a file that others have open is tried to be replaced
+
+_NO_LINKS = {  # what file systems without hard links answer: SMB, FUSE, FAT, shares of virtual machines
+    *(errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV),
+    *(errno.EINVAL, errno.EMLINK),
+}
+_NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+_OPEN_ELSEWHERE = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY}  # SMB
 
 
 def write(path: Path, content: bytes | Path) -> None:
     """Put bytes, or a copy of a file, in the place of `path` at once."""
     with _partial(path) as partial:
-        _fill(partial, content)
-        partial.replace(path)
+        _fill(partial.open("xb"), content)
+        _replace(partial, path)
 
 
 def create(path: Path, content: bytes) -> bool:
-    """Whether this call created the file, which must not exist yet."""
+    """Whether this call created the file, which must not exist yet.
+
+    It appears whole, but for file systems without hard links: there a reader may see the start of it.
+    """
     with _partial(path) as partial:
-        _fill(partial, content)
+        _fill(partial.open("xb"), content)
         try:
             os.link(partial, path)
         except FileExistsError:
-            return False
+            return os.path.samefile(partial, path)  # linked by an attempt whose answer NFS lost
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_in_place(path, content)
     return True
+
+
+def read(path: Path, indexed: ObjectInfo) -> bytes:
+    """The content of a file as it was indexed.
+
+    Raises:
+        ChangedError: it is another one, or was written to while it was read.
+    """
+    with path.open("rb") as file:
+        before = os.fstat(file.fileno())
+        if change := difference(indexed, info_of(str(path), before)):
+            raise ChangedError(change)
+        content = file.read()
+        after = os.fstat(file.fileno())
+    if (after.st_size, after.st_mtime_ns, len(content)) != (
+        before.st_size,
+        before.st_mtime_ns,
+        before.st_size,
+    ):
+        raise ChangedError("written to while it was read")
+    return content
+
+
+def info(path: str) -> ObjectInfo | None:
+    """Size and time of a file, None where there is no file or can be none."""
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            return None
+        raise
+    return None if stat.S_ISDIR(status.st_mode) else info_of(path, status)
+
+
+def info_of(path: str, status: os.stat_result) -> ObjectInfo:
+    """Size and time of a file, from its status."""
+    return ObjectInfo(path, status.st_size, None, from_nanoseconds(status.st_mtime_ns))
 
 
 @contextmanager
@@ -39,10 +104,40 @@ def _partial(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _fill(partial: Path, content: bytes | Path) -> None:
-    if isinstance(content, Path):
-        shutil.copyfile(content, partial)
-    else:
-        partial.write_bytes(content)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
+def _fill(file: BinaryIO, content: bytes | Path) -> None:
+    """Write all of it to the disk, by way of the handle that wrote it: others may not flush."""
+    with file:
+        if isinstance(content, Path):
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, file, 2**20)
+        else:
+            file.write(content)
+        file.flush()
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _NO_FSYNC:
+                raise
+
+
+def _create_in_place(path: Path, content: bytes) -> bool:
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        return False
+    try:
+        _fill(file, content)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Move a file into the place of another, which a reader of the same share may just have open."""
+    Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno in _OPEN_ELSEWHERE),
+        wait=wait_exponential(multiplier=0.05, max=1),
+        stop=stop_after_delay(OPEN_ELSEWHERE_S),
+        reraise=True,
+    )(os.replace, partial, path)

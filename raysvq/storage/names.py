@@ -6,14 +6,34 @@ import hashlib
 import os
 from pathlib import Path
 
+from raysvq.errors import StorageError
+
 
 def canonical(uri: str | Path) -> str:
-    """The one spelling of a URI: absolute path for local files, `scheme://…` otherwise."""
+    """The one spelling of a URI: absolute path for local files, `scheme://…` otherwise.
+
+    `.` and `..` are resolved as in a path; `//` stays, as it names another object.
+
+    Raises:
+        StorageError: `..` leads out of the bucket.
+    """
     text = str(uri)
     scheme, path = split(text)
     if scheme != "file":
-        return f"{scheme}://{path.rstrip('/')}"
+        return f"{scheme}://{_without_dots(path.rstrip('/'), text)}"
     return os.path.abspath(os.path.expanduser(path))
+
+
+def _without_dots(path: str, uri: str) -> str:
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            if len(kept) < 2:  # the first is the bucket
+                raise StorageError(f"{uri}: `..` leads out of the bucket")
+            kept.pop()
+        elif segment != ".":
+            kept.append(segment)
+    return "/".join(kept)
 
 
 def join(base: str, *parts: str) -> str:

@@ -1,9 +1,10 @@
 """Patience with a store that does not answer, or not well.
 
 A transient problem (the store is overloaded, restarts, breaks off) is tried again after a growing,
-random pause, for `storage.retry_s` seconds in all and one attempt. Until a process has heard from a
-store for the first time, it tries for FIRST_CONTACT_S seconds only: a wrong or dead endpoint shows
-when a command starts, not minutes later.
+random pause, for `storage.retry_s` seconds without progress and one attempt. What is persisted with is one
+request: a page of a listing, a part of an upload, what comes of a download until it breaks. Until a process
+has heard from a store for the first time, it tries for FIRST_CONTACT_S seconds only: a wrong or dead
+endpoint shows when a command starts, not minutes later.
 """
 
 from __future__ import annotations

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysvq.errors import TrainingError
+from raysvq.errors import TrainingError, TrainingMemoryError
 from raysvq.model.collective import mean_over_ranks
+from raysvq.model.memory import is_out_of_memory
 from raysvq.model.network import SSVQVAE
 from raysvq.model.objective import Loss, objective
 from raysvq.model.precision import Precision, has_fast_bfloat16
@@ -37,17 +39,33 @@ def fit(trainer: Trainer, batches: Iterator[Batch], validate: Validate, report: 
 
     Raises:
         TrainingError: the loss ran away, or no normal validation image could be read.
+        TrainingMemoryError: memory is used up; unlike the others, perhaps on this rank alone.
     """
     settings, progress = trainer.settings, trainer.progress
     scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device)
     patience = settings.training.patience
     while progress.step < settings.training.steps and not out_of_patience(progress.history, patience):
-        trainer.run(batches, next_stop(progress.step, settings.training))
+        with naming_memory(f"training.batch_size={settings.training.batch_size}"):
+            trainer.run(batches, next_stop(progress.step, settings.training))
         trainer.model.eval()
-        outcome = validate(scorer)
+        with naming_memory(f"scoring.tile_batch={settings.scoring.tile_batch}"):
+            outcome = validate(scorer)
         require_normals(outcome)
         trainer.close_interval(outcome)
         report()
+
+
+@contextmanager
+def naming_memory(setting: str) -> Iterator[None]:
+    """Raise TrainingMemoryError, naming the setting to lower, where memory is used up."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingMemoryError(
+            f"out of memory with {setting}: set it lower ({str(error).partition(chr(10))[0]})"
+        ) from None
 
 
 def training_precision(settings: TrainingSettings, device: torch.device) -> Precision:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import threading
 import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +25,14 @@ from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError
+from raysvq.lease import lease
 from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
+from raysvq.ray_failures import in_a_sentence
 from raysvq.relay import relay
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings
-from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder, require_writable
+from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.finish import finish
 from raysvq.training.plan import WorkerPlan, plan_workers
@@ -49,26 +56,53 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     """Train a model on a manifest's training split and save it as a bundle.
 
     A run that was interrupted goes on from its last checkpoint when it is started again with the
-    same manifest, settings and `out`.
+    same manifest, settings and `out`. One run at a time has a folder.
 
     Args:
         manifest: a manifest, path or URI.
         out: the bundle's folder, path or URI.
 
     Raises:
-        DataError, SettingsError, StorageError: the run cannot start.
+        DataError, SettingsError, StorageError: the run cannot start, or another one has taken it over.
         TrainingError: the loss ran away.
         WorkersError: workers failed more than `training.max_failures` times.
     """
     configure(settings.storage)
     manifest, out = canonical(manifest), canonical(out)
     training_set, images = require_trainable(manifest, settings)
-    if exists(join(out, "bundle.json")):
-        raise DataError(f"{out} already holds a model; choose another --out, or remove it")
-    require_writable(out)
-    plan = plan_workers(settings.training, connect(settings.ray))
-    started = time.monotonic()
-    folder = join(out, "_training")
+    _require_no_model(out)
+    with lease(out, uuid.uuid4().hex) as require_held:
+        _require_no_model(out)  # another run may just have ended
+        plan = plan_workers(settings.training, connect(settings.ray))
+        started = time.monotonic()
+        folder = join(out, "_training")
+        model, progress, history, outliers = _run(manifest, out, settings, training_set, images, plan, folder)
+        summary = training_set | {
+            "outlier_tiles": outliers,
+            "device": "cuda" if plan.use_gpu else "cpu",
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        bundle = finish(model, settings, progress, history, summary)
+        require_held()
+        save_bundle(bundle, out)
+        remove_folder(folder)
+    return bundle
+
+
+def _run(
+    manifest: str,
+    out: str,
+    settings: Settings,
+    training_set: dict[str, Any],
+    images: list[ValidationImage],
+    plan: WorkerPlan,
+    folder: str,
+) -> tuple[SSVQVAE, Progress, list[dict[str, Any]], int]:
+    """The best model, how the run stood then, the history of all of it, and the number of outlier tiles.
+
+    Args:
+        folder: for checkpoints.
+    """
     with watchdog("progress") as alive, relay(alive) as voice:
         datasets = {"normal": normal_tiles(manifest, settings, voice)}
         outliers = 0
@@ -90,16 +124,12 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         }
         name = run_name(manifest, settings)
         result, history = _fit(_trainer(loop, datasets, plan, settings, folder, name))
-    model, progress = _best(result, settings)
-    summary = training_set | {
-        "outlier_tiles": outliers,
-        "device": "cuda" if plan.use_gpu else "cpu",
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    bundle = finish(model, settings, progress, history, summary)
-    save_bundle(bundle, out)
-    remove_folder(folder)
-    return bundle
+    return *_best(result, settings), history, outliers
+
+
+def _require_no_model(out: str) -> None:
+    if exists(join(out, "bundle.json")):
+        raise DataError(f"{out} already holds a model; choose another --out, or remove it")
 
 
 def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
@@ -212,13 +242,27 @@ def _range(plan: WorkerPlan) -> str:
 def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[dict[str, Any]]]:
     """The result, and the history of all steps, the best one being seldom the last."""
     try:
-        result = trainer.fit()
+        with _interruptible():
+            result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise WorkersError(f"Ray Train gave up: {error}") from error
+        raise WorkersError(f"training gave up: {in_a_sentence(error)}") from error
     outcome: dict[str, Any] = result.return_value  # type: ignore[attr-defined]  # of rank 0; Train V2 only
     if "problem" in outcome:
         raise TrainingError(outcome["problem"])
     return result, outcome["history"]
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends a run with KeyboardInterrupt: Ray Train would make it a success, and keep its handler."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progress]:

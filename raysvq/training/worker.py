@@ -14,14 +14,14 @@ import ray.train.torch
 import torch
 from torch import nn
 
-from raysvq.errors import TrainingError
+from raysvq.errors import TrainingError, TrainingMemoryError
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import parse_settings
 from raysvq.storage import configure
 from raysvq.training.batches import Batches, Place, Tiles
 from raysvq.training.checkpoint import Progress
 from raysvq.training.events import write_events
-from raysvq.training.fit import Trainer, fit
+from raysvq.training.fit import Trainer, fit, naming_memory
 from raysvq.training.loader import BLOCK, Columns, Source
 from raysvq.training.schedule import selection
 from raysvq.training.start import save, start
@@ -34,9 +34,18 @@ def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The `history` of the whole run; or the `problem` why it cannot succeed, the same on all
         ranks: Ray Train would take an exception for a lost worker and try the same again.
+
+    Raises:
+        TrainingMemoryError: of one rank among several, which would wait for it.
     """
+    batch_size = config["settings"]["training"]["batch_size"]
     try:
-        return {"history": _train(config).history}
+        with naming_memory(f"training.batch_size={batch_size}"):
+            return {"history": _train(config).history}
+    except TrainingMemoryError as error:
+        if ray.train.get_context().get_world_size() > 1:
+            raise
+        return {"problem": str(error)}
     except TrainingError as error:
         return {"problem": str(error)}
 

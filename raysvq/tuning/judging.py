@@ -54,13 +54,19 @@ def metric_of(settings: Settings, images: Sequence[ValidationImage], manifest: s
             f"setting `tuning.metric`: {metric} needs anomalous images, and manifest {manifest} has none"
             " in its validation split; index with split.outliers or split.gamma, or take tuning.metric=auto"
         )
-    by_tiles = metric == TILE_AUROC and settings.tiles.mode == "tiles"
-    if (metric == AU_PRO or by_tiles) and not any(image.mask_uri for image in outliers):
+    if _takes_masks(metric, settings) and not any(image.mask_uri for image in outliers):
         raise DataError(
             f"setting `tuning.metric`: {metric} needs masks, and manifest {manifest} has none of the"
             f" {len(outliers)} anomalous validation images; take tuning.metric=image_auroc"
         )
     return metric
+
+
+def judged_by(metric: str, images: Sequence[ValidationImage], settings: Settings) -> tuple[int, int]:
+    """How many normal and how many anomalous ones of these images the metric is taken over."""
+    masks = _takes_masks(metric, settings)
+    anomalous = sum(image.anomalous and (not masks or image.mask_uri is not None) for image in images)
+    return sum(not image.anomalous for image in images), anomalous
 
 
 def figure(metric: str, judged: Sequence[Judged], settings: Settings) -> float:
@@ -102,6 +108,10 @@ def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -
 def model_mib(model: SSVQVAE) -> float:
     """Size of the weights."""
     return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 2**20
+
+
+def _takes_masks(metric: str, settings: Settings) -> bool:
+    return metric == AU_PRO or (metric == TILE_AUROC and settings.tiles.mode == "tiles")
 
 
 def _image_auroc(judged: Sequence[Judged]) -> float | None:

@@ -1,17 +1,14 @@
-"""What a sweep found: trials in order of merit, as a table and as Parquet, and which one to take."""
+"""What a sweep found: trials in order of merit, as a table and as Parquet."""
 
 from __future__ import annotations
 
 import io
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from scipy.stats import t
 
 from raysvq.settings import Settings, TuningSettings
 from raysvq.storage import write_bytes
@@ -19,7 +16,6 @@ from raysvq.tuning.space import Point, value_of
 
 FINISHED, OVER, STOPPED, FAILED = "finished", "over a limit", "stopped early", "failed"
 _ORDER = (FINISHED, OVER, STOPPED, FAILED)
-_CHANCE = 0.05  # that a trial no better than the defaults is taken
 _LIMITS = {"most_train_s": "train_s", "most_image_ms": "image_ms", "most_model_mib": "model_mib"}
 
 
@@ -38,6 +34,7 @@ class Trial:
     image_ms: float | None = None
     model_mib: float | None = None
     problem: str = ""
+    validated: tuple[int, int] = (0, 0)  # normal and anomalous images that it was judged by; 0 if not known
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ def trial_of(
         told.get("image_ms"),
         told.get("model_mib"),
         told["problem"] or over,
+        tuple(told.get("validated", (0, 0))),
     )
 
 
@@ -95,34 +93,6 @@ def over_limits(measured: Mapping[str, Any], tuning: TuningSettings) -> str:
         if most is not None and found is not None and found > most:
             broken.append(f"{name} {found:.4g} is over tuning.{setting}={most:g}")
     return ", ".join(broken)
-
-
-def choose(trials: Sequence[Trial]) -> tuple[Trial, str]:
-    """The trial to take, and why it is not the first of the ranked `trials`, if so.
-
-    Of repeated trials the defaults, number 0, are kept unless the best is ahead of them by more than luck
-    gives the luckiest of so many trials once in twenty times: a t-test of the differences over the same
-    splits, their variance pooled over the trials, with Bonferroni's correction for the number of trials.
-    """
-    best = trials[0]
-    defaults = next((one for one in trials if one.number == 0 and one.status == FINISHED), None)
-    if defaults is None or best is defaults or len(best.figures) < 2:
-        return best, ""
-    repeats, others = len(defaults.figures), len(trials) - 1
-    ahead = [
-        [figure - usual for figure, usual in zip(one.figures, defaults.figures, strict=True)]
-        for one in trials
-        if one is not defaults and len(one.figures) == repeats
-    ]
-    error = math.sqrt(statistics.mean(statistics.variance(one) for one in ahead) / repeats)
-    luck = error * float(t.ppf(1 - _CHANCE / others, (repeats - 1) * len(ahead)))
-    lead = (best.figure or 0) - (defaults.figure or 0)
-    if lead > luck:
-        return best, ""
-    return defaults, (
-        f"the defaults are kept: trial {best.number} is ahead by {lead:.4f} over {repeats} splits, and luck"
-        f" alone may put one of {others} trials {luck:.4f} ahead"
-    )
 
 
 def front(trials: Sequence[Trial]) -> set[int]:

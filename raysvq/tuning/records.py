@@ -10,7 +10,7 @@ from typing import Any
 from raysvq.storage import join, read_bytes, write_bytes
 
 TOLD = ("look", "figure", "figures", "looks", "seconds", "problem")
-MEASURED = ("train_s", "image_ms", "model_mib")  # of a trial that came to its end
+MEASURED = ("train_s", "image_ms", "model_mib", "validated")  # of a trial that came to its end
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from raysvq.storage import (
 )
 from raysvq.training.launch import require_trainable, run_name
 from raysvq.training.validation import validation_images
+from raysvq.tuning.choice import choose
 from raysvq.tuning.crown import CHAMPION, MODEL, crown
 from raysvq.tuning.judging import metric_of
 from raysvq.tuning.kept import Kept
@@ -34,7 +35,6 @@ from raysvq.tuning.leaderboard import (
     STOPPED,
     Leaderboard,
     Trial,
-    choose,
     ranked,
     table,
     trial_of,
@@ -185,7 +185,7 @@ def _report(board: Leaderboard, out: str) -> Trial:
     first = board.trials[0]
     if first.status not in (FINISHED, STOPPED):
         raise SettingsError(f"no trial can be taken; the best one: {first.problem}")
-    best, why = choose(board.trials)
+    best, why = choose(board.trials, board.metric)
     lines = [table(board), why]
     print("\n".join(line for line in lines if line), flush=True)
     write_report(board, best, why, join(out, "report.html"))

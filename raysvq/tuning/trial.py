@@ -22,7 +22,7 @@ from raysvq.training.launch import train
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import validation_images
 from raysvq.tuning.course import Course
-from raysvq.tuning.judging import figure, image_milliseconds, model_mib, selection
+from raysvq.tuning.judging import figure, image_milliseconds, judged_by, model_mib, selection
 from raysvq.tuning.kept import Kept
 from raysvq.tuning.prepared import Prepared
 from raysvq.tuning.records import Records
@@ -54,6 +54,7 @@ class _Trained:
 
     scorer: ImageScorer
     seconds: float
+    validated: tuple[int, int]  # normal and anomalous images that it was judged by
     progress: Progress | None = None  # None: the model lies where it is kept
     outlier_tiles: int = 0
 
@@ -63,8 +64,8 @@ def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Seq
 
     It was noted if a node was lost between the note and Ray Tune's hearing of it.
 
-    Reports what `Course` tells; at the end also `train_s`, `image_ms` and `model_mib`. The model of the first
-    training, on the split as it was given, is kept.
+    Reports what `Course` tells; at the end also `train_s`, `image_ms`, `model_mib` and `validated`. The model
+    of the first training, on the split as it was given, is kept.
 
     Args:
         prepared: by key, a reference to a `Prepared`, in a list, so that Ray does not fetch it.
@@ -93,6 +94,7 @@ def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Seq
         images = validation_images(common.manifests[0], plan.settings.training.validation_images)
         told["train_s"] = round(trained.seconds, 1)
         told["image_ms"] = image_milliseconds(trained.scorer, images)
+        told["validated"] = trainings[0].validated
         told["model_mib"] = model_mib(trained.scorer.model)
         _keep(number, trainings[0], plan.settings, common.kept)
     except WorkersError:
@@ -138,7 +140,8 @@ def _in_process(
     )
     seconds = time.monotonic() - started
     scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)
-    return _Trained(scorer, seconds, progress, data.outlier_tiles)
+    validated = judged_by(common.metric, [shot.image for shot in data.shots], settings)
+    return _Trained(scorer, seconds, validated, progress, data.outlier_tiles)
 
 
 def _judge(scorer: ImageScorer, data: Prepared, common: Common, course: Course) -> dict[str, Any]:
@@ -171,4 +174,9 @@ def _over_workers(
         course.validated(row["validation_auroc"], row["validation_auroc"])
     if repeat:
         remove_folder(out)
-    return _Trained(ImageScorer(bundle.model, settings, settings.scoring), float(bundle.training["seconds"]))
+    found = bundle.reference.validation
+    return _Trained(
+        ImageScorer(bundle.model, settings, settings.scoring),
+        float(bundle.training["seconds"]),
+        (found["normal"], found["anomalous"]),
+    )

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from raysvq.data.manifest import Row
+from raysvq.data.names import NOT_UTF8
+from raysvq.data.skipped import Skips
 from raysvq.data.sources import rows_of
 from raysvq.errors import DataError, StorageError
 from raysvq.schema import MANIFEST
@@ -277,11 +279,12 @@ def test_a_source_that_is_not_there_is_named(folder: Any) -> None:
         _rows(join(folder.uri, "nowhere"))
 
 
-def test_a_file_name_that_is_not_utf8_is_named(disk: Any) -> None:
-    disk.image("a.png")
+def test_a_file_name_that_is_not_utf8_is_left_out_by_name(disk: Any) -> None:
+    image = disk.image("a.png")
     Path(os.fsdecode(os.fsencode(disk.uri) + b"/b\xff.png")).write_bytes(b"x")
-    with pytest.raises(DataError, match=r"b\\udcff\.png': the name is not UTF-8; rename the file"):
-        _rows(disk.uri)
+    skips = Skips()
+    assert [row["uri"] for row in rows_of(disk.uri, skips)] == [image]
+    assert skips.counts == {NOT_UTF8: (1, f"{disk.uri}/b\\udcff.png")}
 
 
 def test_a_mask_that_fits_two_images_is_refused(disk: Any) -> None:

@@ -14,8 +14,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from raysvq import schema
 from raysvq.errors import DataError, StorageError
 from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, to_json
-from raysvq.judge import judge
+from raysvq.judge import judge, table
 from raysvq.settings import EvaluationSettings, TileSettings
 
 if TYPE_CHECKING:
@@ -337,3 +338,46 @@ def test_a_manifest_may_be_a_folder(scored_set: ScoredSet, tmp_path: Path) -> No
     found = evaluate(str(folder), scored_set.scores, EvaluationSettings(bootstrap=0), TileSettings())
     assert found.overall.image_auroc.value == 1.0
     assert found.overall.image_auroc.low is None
+
+
+NAMES = ["all", "(all)", "unnamed", "overall", "normal", "good", "a, b", "two\nlines", "<b>bold</b>", "Größe"]
+
+
+def _one_of_each(scored_set: ScoredSet) -> Evaluation:
+    """Anomalous images of odd defect types, and one without any, under a normal one."""
+    scored_set.score(scored_set.list_image("good.png", "normal"), 1.0, SIZE, HALVES, [1.0, 2.0])
+    for number, name in enumerate([*NAMES, None, ""]):
+        image_id = scored_set.list_image(f"{number}.png", "anomalous", defect_type=name)
+        scored_set.score(image_id, 2.0 + number, SIZE, HALVES, [1.0, 2.0])
+    return _evaluate(scored_set)
+
+
+def test_defect_types_of_any_name_stand_beside_the_overall_figures(scored_set: ScoredSet) -> None:
+    found = _one_of_each(scored_set)
+    sizes = {kind: metrics.anomalous_images for kind, metrics in found.by_defect_type.items()}
+    assert sizes == dict.fromkeys(NAMES, 1) | {"(unnamed)": 2}
+    lines = table(found).splitlines()
+    assert len(lines) == 2 + len(sizes)
+    assert lines[1].startswith("((all)) ")
+    assert {line[:13].strip() for line in lines[2:]} == {name.replace("\n", "\\n") for name in sizes}
+    assert set(json.loads(to_json(found))["by_defect_type"]) == set(sizes)
+
+
+def test_the_page_shows_defect_types_of_any_name(scored_set: ScoredSet, tmp_path: Path) -> None:
+    render(_one_of_each(scored_set), None, {}, str(tmp_path / "report.html"))
+    html = (tmp_path / "report.html").read_text()
+    for name in ("((all))", "(all)", ">all<", "(unnamed)", "&lt;b&gt;bold", "a, b", "Größe"):
+        assert name in html
+    assert "<b>bold" not in html
+
+
+def test_pixels_of_a_type_called_unnamed_are_its_own(scored_set: ScoredSet) -> None:
+    for number, (name, side) in enumerate([("unnamed", 8), (None, 16)]):
+        mask_uri = _write_mask(scored_set, f"mask-{number}.png", (slice(side), slice(side)))
+        image_id = scored_set.list_image(f"{number}.png", "anomalous", defect_type=name, mask_uri=mask_uri)
+        scored_set.score(image_id, 2.0, SIZE, HALVES, [1.0, 2.0])
+        values = np.zeros((4, 4))
+        values[0, 0] = 1
+        scored_set.keep_map(image_id, values, SIZE)
+    found = {kind: part.pixel_auroc.value for kind, part in _evaluate(scored_set).by_defect_type.items()}
+    assert found["unnamed"] > 0.99 > found["(unnamed)"]

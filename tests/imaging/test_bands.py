@@ -11,8 +11,7 @@ import pytest
 import pyvips
 from PIL import Image
 
-from raysvq.imaging.bands import Bands, why_whole
-from raysvq.imaging.decode import DecodeError, decode_image, open_header
+from raysvq.imaging.decode import DecodeError, decode_image, open_bands, open_header
 
 _rng = np.random.default_rng(5)
 _noise = cv2.GaussianBlur(_rng.normal(size=(201, 303, 3)), (0, 0), 2)
@@ -82,7 +81,7 @@ WHOLE = {
         PICTURE.resize((8, 1500)), "TIFF", compression="tiff_lzw", strip_size=8 * 1500 * 3
     ),
     "TIFF in blocks of 2048 rows": _vips_tiff(RGB8, tile=True, tile_height=2048),
-    "JPEG of mode CMYK": _pillow(PICTURE.convert("CMYK"), "JPEG"),
+    "JPEG in CMYK": _pillow(PICTURE.convert("CMYK"), "JPEG"),
     "BMP of mode RGB": _pillow(PICTURE, "BMP"),
     "WEBP of mode RGB": _pillow(PICTURE, "WEBP"),
 }
@@ -90,8 +89,8 @@ WHOLE = {
 
 def _read(content: bytes, counts: tuple[int, ...]) -> np.ndarray:
     header = open_header(content, 10**9)
-    assert why_whole(header) is None
-    bands = Bands(content, header)
+    assert header.whole is None
+    bands = open_bands(content, header)
     return np.concatenate([bands.read(count) for count in counts])
 
 
@@ -124,4 +123,4 @@ def test_a_damaged_png_is_corrupt() -> None:
 
 @pytest.mark.parametrize("reason", WHOLE)
 def test_what_has_no_bands_says_why(reason: str) -> None:
-    assert why_whole(open_header(WHOLE[reason], 10**9)) == reason
+    assert open_header(WHOLE[reason], 10**9).whole == reason

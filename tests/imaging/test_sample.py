@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysvq.imaging.decode import DecodeError, decode_image, decode_mask
+from raysvq.imaging.decode import DecodeError, decode_image
+from raysvq.imaging.masks import decode_mask
 from raysvq.imaging.sample import write_sample
 
 NORMAL, ANOMALOUS = 40, 24

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from raysvq.errors import BundleError
-from raysvq.model.bundle import Bundle, load_bundle, save_bundle
+from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import digest
 
@@ -153,3 +153,22 @@ def test_a_summary_that_is_not_an_object_is_refused(folder: Path, content: str) 
     (folder / "bundle.json").write_text(content)
     with pytest.raises(BundleError, match=f"model bundle {folder}"):
         load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("name", ["image_threshold", "pixel_threshold"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "0.5"])
+def test_a_threshold_that_nothing_can_reach_is_refused(folder: Path, name: str, value: Any) -> None:
+    reference = json.loads((folder / "bundle.json").read_text())["reference"]
+    _edit(folder, reference=reference | {name: value})
+    with pytest.raises(BundleError, match=f"{folder}: {name} is {value}, expected a finite number"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(bundle: Bundle, tmp_path: Path, value: float) -> None:
+    with torch.no_grad():
+        next(bundle.model.parameters()).view(-1)[0] = value
+    broken = make_bundle(bundle.model, bundle.settings, bundle.reference, {}, {})
+    save_bundle(broken, str(tmp_path / "broken"))
+    with pytest.raises(BundleError, match="has values that are not finite; train again"):
+        load_bundle(str(tmp_path / "broken"))

@@ -16,7 +16,7 @@ from raysvq.imaging.decode import REASONS, DecodeError
 from raysvq.model.anomaly import share_over
 from raysvq.model.bundle import Bundle, Reference
 from raysvq.model.scorer import ImageResult
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_finite, score_row
 
 Source = Callable[..., Row]
 
@@ -133,3 +133,23 @@ def test_a_source_without_etag_and_time_is_fine(source: Source, result: ImageRes
     bare = source(etag=None, mtime=None)
     row = _read_back(score_row(bare, result, bundle.reference, _origin(bundle)), schema.SCORES)
     assert row["etag"] is row["mtime"] is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_becomes_a_reject_and_never_a_sound_image(
+    result: ImageResult, value: float
+) -> None:
+    spoilt_map, spoilt_tiles = result.anomaly_map.copy(), result.tile_scores.copy()
+    spoilt_map[0, 0] = spoilt_tiles[-1] = value
+    for what, spoilt in {
+        "score": replace(result, image_score=value),
+        "map": replace(result, anomaly_map=spoilt_map),
+        "tile scores": replace(result, tile_scores=spoilt_tiles),
+    }.items():
+        found = require_finite(spoilt)
+        assert isinstance(found, DecodeError)
+        assert (found.reason, found.detail) == ("not_finite", f"{what} not finite")
+        assert found.reason in REASONS
+    assert require_finite(result) is result
+    error = DecodeError("empty", "0 bytes")
+    assert require_finite(error) is error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.data.manifest import open_manifest
+from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.scoring.budget import Budget
@@ -123,6 +125,20 @@ def test_of_two_workers_on_one_unit_the_first_to_end_counts(plates: Plates) -> N
     assert not create_file(f"{job.work}/receipts/{0:09d}.json", late.encode())
     assert _reports(thought_lost, 0) == [first]
     assert Path(job.out, first["files"]["scores"][0]["name"]).read_bytes() == written
+
+
+def test_an_image_without_a_finite_score_is_rejected_and_its_neighbours_are_not(
+    plates: Plates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile_scores = scorer.tile_scores
+    calls = itertools.count()
+    monkeypatch.setattr(
+        scorer, "tile_scores", lambda maps: tile_scores(maps) * (np.nan if next(calls) == 1 else 1)
+    )
+    job = _job(plates, "out")
+    rows = _rows(job, _reports(ScoreUnits(job), 1))
+    assert [row.get("reason") for row in rows].count("not_finite") == 1
+    assert sum(np.isfinite(row["image_score"]) for row in rows if "image_score" in row) == UNIT - 1
 
 
 def test_a_unit_that_ends_no_worker_alive_ends_the_run_by_name(plates: Plates) -> None:

@@ -14,7 +14,6 @@ from raysvq.tuning.leaderboard import (
     STOPPED,
     Leaderboard,
     Trial,
-    choose,
     front,
     over_limits,
     ranked,
@@ -42,22 +41,6 @@ def test_rank_is_by_outcome_then_figure_then_age() -> None:
         _trial(0, 0.95 + 1e-9),
     ]
     assert [one.number for one in ranked(trials)] == [0, 1, 2, 3, 4, 5]
-
-
-def test_the_defaults_are_kept_against_a_lead_that_luck_explains() -> None:
-    defaults = _trial(0, 0.90, 0.95, 0.91)
-    lucky, clear = _trial(1, 0.89, 0.99, 0.90), _trial(2, 0.96, 1.0, 0.97)
-    taken, why = choose([lucky, defaults])
-    assert taken is defaults
-    assert "trial 1 is ahead by 0.0067 over 3 splits, and luck alone may put one of 1 trials 0.0487" in why
-    assert choose([clear, lucky, defaults]) == (clear, "")
-    assert choose([defaults, lucky]) == (defaults, "")
-    half = _trial(2, 0.94, 0.98, 0.94)
-    assert choose([half, defaults])[0] is half
-    many = [_trial(3 + n, 0.90 + n / 100, 0.96 - n / 100, 0.91) for n in range(8)]
-    assert choose([half, lucky, *many, defaults])[0] is defaults, "among many trials one is lucky"
-    single = _trial(1, 0.96)
-    assert choose([single, _trial(0, 0.95)]) == (single, "")
 
 
 def test_limits_name_what_broke_them() -> None:

@@ -15,6 +15,7 @@ from raysvq.evaluation.report.page import environment
 from raysvq.evaluation.report.pictures import draw_pictures
 from raysvq.evaluation.report.svg import Chart
 from raysvq.evaluation.result import Evaluation
+from raysvq.evaluation.tables import free_name
 
 
 def render(
@@ -35,6 +36,7 @@ def render(
     examples = [example for gallery in galleries for example in gallery]
     html = _template().render(
         evaluation=evaluation,
+        overall_name=free_name("all", evaluation.by_defect_type),
         summary={key: value for key, value in summary.items() if not isinstance(value, Mapping)},
         training={
             key: value

@@ -1,12 +1,13 @@
 """An S3 server that misbehaves to order: a proxy in front of a real one.
 
 Requests pass unchanged, Host header included, so their signatures stay valid. A fault waits for the next
-requests, `times` of them, and the requests after those pass.
+requests, `times` of them, and the requests after those pass. A rule, where there is one, decides first.
 """
 
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import struct
 import threading
@@ -20,6 +21,8 @@ from urllib.parse import urlsplit
 from devtools.s3_server import free_ports
 
 Fault = Callable[["_Handler"], None]
+Rule = Callable[[str, str], Fault | None]  # of method and target
+PIECE = 2**18  # bytes in memory, of a body that passes
 
 
 class FaultyStore:
@@ -30,6 +33,7 @@ class FaultyStore:
         self.port = port
         self.endpoint = f"http://127.0.0.1:{port}"
         self.requests: list[str] = []
+        self.rule: Rule | None = None
         self._faults: deque[Fault] = deque()
         self._server: ThreadingHTTPServer | None = None
 
@@ -49,6 +53,10 @@ class FaultyStore:
         """Send half of the body, and close."""
         self._faults.extend([lambda handler: handler.forward(share=0.5)] * times)
 
+    def reset_after(self, size: int, times: int = 1) -> None:
+        """Send so many bytes of the body, then reset the connection."""
+        self._faults.extend([lambda handler: handler.break_off(size)] * times)
+
     def delay(self, seconds: float, times: int = 1) -> None:
         """Answer late."""
         self._faults.extend([lambda handler: handler.late(seconds)] * times)
@@ -62,6 +70,7 @@ class FaultyStore:
         """No faults any more, no requests counted."""
         self._faults.clear()
         self.requests.clear()
+        self.rule = None
 
     def open(self) -> None:
         """Take requests."""
@@ -74,8 +83,10 @@ class FaultyStore:
             self._server.shutdown()
             self._server.server_close()
 
-    def next_fault(self) -> Fault | None:
+    def next_fault(self, method: str, target: str) -> Fault | None:
         """What to do to this request; None lets it pass."""
+        if self.rule and (fault := self.rule(method, target)):
+            return fault
         try:
             return self._faults.popleft()
         except IndexError:
@@ -90,22 +101,44 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.body = self._chunks() if "Transfer-Encoding" in self.headers else self._whole()
         self.store.requests.append(self.command)
-        (self.store.next_fault() or _Handler.forward)(self)
+        (self.store.next_fault(self.command, self.path) or _Handler.forward)(self)
 
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = handle_one
 
     def forward(self, share: float = 1.0) -> None:
-        response, content = self._upstream()
+        with self._upstream() as response:
+            length = self._head(response)
+            left = 0 if self.command == "HEAD" else int(length * share)
+            with suppress(OSError):  # the client did not wait
+                self._copy(response, left)
+
+    def break_off(self, size: int) -> None:
+        with self._upstream() as response:
+            self._head(response)
+            self._copy(response, size)
+        self.wfile.flush()
+        time.sleep(0.05)  # a reset takes along what is still under way
+        self.reset()
+
+    def _head(self, response: http.client.HTTPResponse) -> int:
+        length = int(response.getheader("Content-Length") or 0)
         self.send_response_only(response.status)
         for name, value in response.getheaders():
             if name.lower() not in ("connection", "transfer-encoding", "content-length"):
                 self.send_header(name, value)
-        length = response.getheader("Content-Length") if self.command == "HEAD" else len(content)
-        self.send_header("Content-Length", str(length or 0))
+        if response.chunked:
+            self._rest = response.read()
+            length = len(self._rest)
+        self.send_header("Content-Length", str(length))
         self.send_header("Connection", "close")
         self.end_headers()
-        with suppress(OSError):  # the client did not wait
-            self.wfile.write(content[: int(len(content) * share)])
+        return length
+
+    def _copy(self, response: http.client.HTTPResponse, left: int) -> None:
+        source = io.BytesIO(self._rest) if response.chunked else response
+        while left and (piece := source.read(min(PIECE, left))):
+            self.wfile.write(piece)
+            left -= len(piece)
 
     def answer(self, status: int, code: str) -> None:
         text = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>to order</Message></Error>"
@@ -122,7 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def lose_answer(self) -> None:
-        self._upstream()
+        with self._upstream() as response:
+            response.read()
         self.reset()
 
     def late(self, seconds: float) -> None:
@@ -150,17 +184,18 @@ class _Handler(BaseHTTPRequestHandler):
             if not size:
                 return body
 
-    def _upstream(self) -> tuple[http.client.HTTPResponse, bytes]:
+    @contextmanager
+    def _upstream(self) -> Iterator[http.client.HTTPResponse]:
         connection = http.client.HTTPConnection(self.store.upstream, timeout=30)
         connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
         for name, value in self.headers.items():
             if name.lower() not in ("connection", "expect"):
                 connection.putheader(name, value)
         connection.endheaders(self.body)
-        response = connection.getresponse()
-        content = response.read()
-        connection.close()
-        return response, content
+        try:
+            yield connection.getresponse()
+        finally:
+            connection.close()
 
 
 def _handler(store: FaultyStore) -> type[_Handler]:

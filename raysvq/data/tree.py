@@ -1,0 +1,101 @@
+"""An image tree: train/good, validation/good, test/<defect>, ground_truth/<defect>/<stem>_mask.png."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from raysvq.data.layouts import GOOD, GROUND_TRUTH, MAKES_A_TREE, Labels, Tree, label_of, read_tree
+from raysvq.data.manifest import Row, row_of
+from raysvq.data.names import left_out, mark_of
+from raysvq.data.pairing import Masks
+from raysvq.data.sieve import images
+from raysvq.data.skipped import BESIDE, Skips
+from raysvq.errors import DataError
+from raysvq.schema import ANOMALOUS, NONE, NORMAL, UNKNOWN
+from raysvq.storage import ObjectInfo, exists, join, list_objects
+
+
+def open_tree(root: str, skips: Skips) -> Tree | None:
+    """The image tree that a folder is; None where it is none.
+
+    What lies beside the folders of a tree is counted.
+
+    Raises:
+        DataError: a folder's name is nearly one of a tree's, or two stand for one split.
+    """
+    if not any(exists(join(root, name)) for name in MAKES_A_TREE):
+        return None
+    names = _names(root, skips)
+    marks = {mark for name in names if (mark := mark_of(name))}
+    tree = read_tree(root, [name[:-1] for name in names if name.endswith("/") and not left_out(name)])
+    if tree:
+        for name in names:
+            if name not in tree.folders():
+                skips.add(join(root, name), left_out(name, marks) or BESIDE)
+    return tree
+
+
+def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
+    """The rows of an image tree.
+
+    The folder right below train/, validation/ or test/ is the label; there may be more folders below it.
+
+    Raises:
+        DataError: a mask has no image, or an image two masks or no folder that labels it.
+    """
+    masks = _masks(join(root, GROUND_TRUTH), skips) if tree.masks else Masks((), root)
+    for name, split in tree.splits.items():
+        folder = join(root, name)
+        inside = join(folder, GROUND_TRUTH)
+        own = _masks(inside, skips) if exists(inside) else None
+        labels = Labels(folder, split, tree.tells_defects)
+        for info in images(folder, skips, labels.look):
+            if not info.uri.startswith(f"{inside}/"):
+                yield _row(info, folder, split, own or masks)
+        labels.require_good()
+        if own:
+            own.require_none_left(folder)
+    for name in tree.unlabelled:
+        for info in images(join(root, name), skips):
+            yield row_of(info, split=NONE)
+    masks.require_none_left(join(root, "test"))
+
+
+def _names(root: str, skips: Skips) -> list[str]:
+    """What stands right in a folder, folders with a slash."""
+    names: dict[str, None] = {}
+
+    def note(uri: str) -> bool:
+        name, slash, _ = uri.removeprefix(f"{root}/").partition("/")
+        names[name + slash] = None
+        return True
+
+    def problem(uri: str, why: str) -> None:
+        if "/" not in uri.removeprefix(f"{root}/").rstrip("/"):
+            skips.add(uri, why)
+
+    for info in list_objects(root, problems=problem, skip=note):
+        note(info.uri)
+    return list(names)
+
+
+def _masks(folder: str, skips: Skips) -> Masks:
+    return Masks((info.uri for info in images(folder, skips)), folder)
+
+
+def _row(info: ObjectInfo, folder: str, split: str, masks: Masks) -> Row:
+    stem = info.uri.removeprefix(f"{folder}/").removesuffix(PurePosixPath(info.uri).suffix)
+    kind, below, _ = stem.partition("/")
+    if not below:
+        raise DataError(
+            f"{info.uri} stands in no folder of {folder}; expected {GOOD}/ or a defect's name, or a listing"
+        )
+    label = label_of(folder, kind)
+    return row_of(
+        info,
+        label=label,
+        split=NONE if label == UNKNOWN else split,
+        mask_uri=masks.take(stem, info.uri, label == NORMAL),
+        defect_type=kind if label == ANOMALOUS else None,
+    )

@@ -1,0 +1,72 @@
+"""What people call splits, labels and masks, in the names of folders and in the cells of listings.
+
+raysvq takes one word for each; the others are known so that an error can say which word is meant.
+"""
+
+from __future__ import annotations
+
+import re
+
+from raysvq.schema import ANOMALOUS, NORMAL, TEST, TRAIN, UNKNOWN, VALIDATION
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
+_NORMAL = words(
+    "good goods ok okay normal normals nominal pass passed io i_o gut conform conforming defect_free"
+    " defectfree no_defect no_defects nodefect non_defect non_defective nondefective not_defective"
+    " undamaged intact healthy clean accept accepted flawless negative negatives free_of_defects"
+    " 良品 正常 合格"
+)
+_ANOMALOUS = words(
+    "bad ng n_g nok n_o_k not_ok ko k_o nio n_i_o not_good no_good anomaly anomalies anomalous anomal"
+    " abnormal abnormals defect defects defective defected fail failed failure faulty reject rejects"
+    " rejected damaged broken scrap schlecht ausschuss positive positives outlier outliers 不良"
+    " 不良品 异常 異常"
+)
+_UNKNOWN = words("unlabelled unlabeled unlabel unknown")
+_MASKS = words(
+    "mask masks ground_truth ground_truths groundtruth groundtruths gt gts gt_mask gt_masks"
+    " mask_images label_masks segmentation segmentations seg segs annotation_masks"
+)
+_SPLITS = {
+    TRAIN: "train|training|trn",
+    VALIDATION: "validation|validate|validating|val|valid|dev|eval|evaluation",
+    TEST: "test|testing|tst|holdout",
+}
+_SPLIT_PARTS = (
+    "set|data|images?|imgs?|split|lab|labels?|gt|masks?|public|private|private_mixed"
+    "|good|bad|ok|ng|ko|normal|anomaly|anomalous|abnormal|defects?|defective"
+)
+_LABEL_PARTS = r"(_(images?|imgs?|parts?|samples?|pictures?|pics|data|set))?(_?\d+)?"
+
+
+def plain(name: str) -> str:
+    """A name in lower case, with `_` for whatever stands between its letters and digits."""
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", name)
+    return re.sub(r"[\W_]+", "_", apart).strip("_").casefold()
+
+
+def label_meant(name: str) -> str | None:
+    """The label that a word stands for, None where it is no usual word for one."""
+    word = re.sub(rf"{_LABEL_PARTS}$", "", plain(name))
+    for label, usual in ((NORMAL, _NORMAL), (ANOMALOUS, _ANOMALOUS), (UNKNOWN, _UNKNOWN)):
+        if word in usual:
+            return label
+    return None
+
+
+def split_meant(name: str) -> str | None:
+    """The split that a word stands for, None where it is no usual word for one."""
+    for split, usual in _SPLITS.items():
+        if re.fullmatch(rf"({usual})(_?({_SPLIT_PARTS}))*", plain(name)):
+            return split
+    return None
+
+
+def means_masks(name: str) -> bool:
+    """Whether a folder of this name usually holds masks."""
+    return plain(name) in _MASKS

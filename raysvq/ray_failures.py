@@ -1,0 +1,74 @@
+"""Ray's errors in one sentence. Ray itself prints a page for each; that page goes into a file."""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, WorkerCrashedError
+
+from raysvq.errors import RaysvqError
+from raysvq.model.memory import is_out_of_memory
+
+_LONGEST = 300  # characters of a cause that are repeated
+# Where Ray's errors keep the error that they tell of.
+_WRAPPING = ("controller_failure", "health_check_failure", "_base_exc", "cause", "__cause__")
+_LOST = (RayActorError, NodeDiedError, WorkerCrashedError)
+
+
+def is_rays(error: BaseException) -> bool:
+    """Whether it is an error that Ray raises."""
+    return isinstance(error, RayError) or type(error).__module__.startswith("ray.")
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """What happened first, on a worker, below what Ray has wrapped around it."""
+    if not is_rays(error):
+        return error
+    ranks = getattr(error, "worker_failures", None)
+    inner = _most_telling(ranks) if ranks else None
+    found = (getattr(error, name, None) for name in _WRAPPING)
+    inner = inner or next((one for one in found if isinstance(one, BaseException)), None)
+    return error if inner is None else root_cause(inner)
+
+
+def in_a_sentence(error: BaseException) -> str:
+    """What went wrong on a worker, and the file with the whole of it."""
+    return f"{_said(root_cause(error))}; Ray's own report is {_write_report(error)}"
+
+
+def _most_telling(failures: Mapping[int, BaseException]) -> BaseException:
+    """Of the ranks' failures one of ours, else one that is no lost process: that one fails the others too."""
+    causes = [root_cause(failures[rank]) for rank in sorted(failures)]
+    return min(
+        causes, key=lambda cause: 0 if isinstance(cause, RaysvqError) else 1 + isinstance(cause, _LOST)
+    )
+
+
+def _said(cause: BaseException) -> str:
+    text = " ".join(str(cause).split())
+    text = f"{text[:_LONGEST]}{'…' if len(text) > _LONGEST else ''}"
+    if isinstance(cause, RaysvqError):
+        return text
+    if isinstance(cause, OutOfMemoryError):
+        return "a machine ran out of memory, and Ray killed a worker there; take fewer workers (`ray.cpus`)"
+    if is_out_of_memory(cause):
+        return f"a worker ran out of memory ({text})"
+    if isinstance(cause, NodeDiedError):
+        return "a machine of the cluster was lost with what ran there"
+    if isinstance(cause, _LOST):
+        return "a worker process died: killed, such as by signal 9 for want of memory, or crashed"
+    return f"{type(cause).__name__}: {text}"
+
+
+def _write_report(error: BaseException) -> str:
+    """Into a file of its own, beside Ray's logs where they are on this machine."""
+    node = ray._private.worker._global_node if ray.is_initialized() else None
+    logs = Path(node.get_session_dir_path()) / "logs" if node else Path(tempfile.gettempdir())
+    folder = logs if logs.is_dir() else None
+    with tempfile.NamedTemporaryFile("w", prefix="raysvq-", suffix=".txt", dir=folder, delete=False) as file:
+        file.write("".join(traceback.format_exception(error)))
+    return file.name

@@ -1,0 +1,93 @@
+"""What the settings and the environment say of S3, checked: its clients take nonsense badly."""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import urlsplit
+
+from raysvq.errors import SettingsError
+from raysvq.settings import StorageSettings
+
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
+KEY, SECRET, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
+
+_HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")  # a name, or an address as IPv6 writes it
+
+
+def endpoint(settings: StorageSettings) -> str | None:
+    """The URL of the S3 store; None for AWS.
+
+    Raises:
+        SettingsError: it is no URL.
+    """
+    name, value = _first("storage.endpoint_url", settings.endpoint_url, ENDPOINTS)
+    if value is None:
+        return None
+    problem = _url_problem(value)
+    if problem:
+        raise SettingsError(
+            f"{name} {problem}; expected http:// or https:// and a host, such as http://minio:9000"
+        )
+    return value.rstrip("/")
+
+
+def region(settings: StorageSettings) -> str | None:
+    """The region of the buckets; None where nothing names one.
+
+    Raises:
+        SettingsError: no region has such a name.
+    """
+    name, value = _first("storage.region", settings.region, REGIONS)
+    if value is not None and not re.fullmatch(r"[\w.-]+", value):
+        raise SettingsError(f"{name} is {value!r}; expected the name of a region, such as eu-west-1")
+    return value
+
+
+def keys(settings: StorageSettings) -> tuple[str, str] | None:
+    """Access key and secret of the settings; None where the clients look elsewhere.
+
+    Raises:
+        SettingsError: one is without the other, here or in the environment, or cannot be a key. It does
+            not say what was found.
+    """
+    if settings.access_key_id is not None and settings.secret_access_key is not None:
+        found = settings.access_key_id.get_secret_value(), settings.secret_access_key.get_secret_value()
+        for name, value in zip(("storage.access_key_id", "storage.secret_access_key"), found, strict=True):
+            _require_key(f"setting `{name}`", value)
+        return found
+    given = {name: os.environ[name] for name in (KEY, SECRET, TOKEN) if os.environ.get(name)}
+    for name, value in given.items():
+        _require_key(name, value)
+    if (KEY in given) != (SECRET in given):
+        there, missing = (KEY, SECRET) if KEY in given else (SECRET, KEY)
+        raise SettingsError(
+            f"{there} is set, {missing} is not; set both, or neither to use the machine's role"
+        )
+    return None
+
+
+def _first(setting: str, value: str | None, variables: tuple[str, ...]) -> tuple[str, str | None]:
+    """The value that counts, and what it is called."""
+    if value:
+        return f"setting `{setting}`", value
+    return next(((name, os.environ[name]) for name in variables if os.environ.get(name)), ("", None))
+
+
+def _url_problem(value: str) -> str | None:
+    """What is wrong with a URL, without repeating a password that stands in it."""
+    if "@" in value:
+        return "holds a user name or `@`"
+    try:
+        parts = urlsplit(value)
+        usable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "")
+    except ValueError:  # a port that is no number, brackets that do not close
+        usable = None
+    wanted = usable and parts.scheme in ("http", "https") and not parts.query and not parts.fragment
+    return None if wanted and not re.search(r"[\s'\"<>{}\\^`|\x00-\x1f]", value) else f"is {value!r}"
+
+
+def _require_key(name: str, value: str) -> None:
+    if not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise SettingsError(f"{name} holds blanks, line ends or other characters that no key has")

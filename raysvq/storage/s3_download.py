@@ -1,0 +1,73 @@
+"""An object's content, however often the connection breaks, as long as it comes on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from raysvq.storage.retry import TransientError
+from raysvq.storage.s3_errors import s3_errors
+from raysvq.storage.versions import ChangedError, ObjectInfo, difference
+
+MOST_BEGUN = 5  # times from the start, of an object that is replaced while it is read
+
+Part = tuple[ObjectInfo, Iterable[bytes]]
+
+
+@dataclass
+class Download:
+    """What has come of an object so far."""
+
+    uri: str
+    open: Callable[[int, str | None], Part]  # the object from a byte on, if it still has this ETag
+    require: Callable[[ObjectInfo], None] | None  # raises ChangedError where an answer is of another version
+    version: ObjectInfo | None = None  # of what has come
+    begun: int = 0
+    _content: io.BytesIO = field(default_factory=io.BytesIO)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has come."""
+        return self.version is not None and self._content.tell() == self.version.size_bytes
+
+    def content(self) -> bytes:
+        """All of it, not copied."""
+        return self._content.getvalue()
+
+    def advance(self) -> None:
+        """Read on from the byte reached, to the end or until the connection breaks.
+
+        Raises:
+            ChangedError: it is not the version wanted, or is replaced again and again.
+            TransientError: nothing came.
+        """
+        start = self._content.tell()
+        try:
+            with s3_errors(self.uri):
+                self._read_on(start)
+            if not self.complete and self._content.tell() == start:
+                raise TransientError(f"the answer ended after {start} bytes")
+        except ChangedError as error:
+            if self.require or self.begun == MOST_BEGUN:
+                raise
+            self._content, self.version = io.BytesIO(), None
+            raise TransientError(str(error)) from None
+        except TransientError:
+            if self._content.tell() == start:
+                raise
+
+    def _read_on(self, start: int) -> None:
+        before = self.version
+        self.begun += before is None
+        strong = before and before.etag and not before.etag.startswith("W/")  # weak ones match no condition
+        found, chunks = self.open(start, before.etag if before and strong else None)
+        if self.require:
+            self.require(found)
+        if before and (change := difference(before, found)):
+            raise ChangedError(f"replaced while it was read: {change}")
+        self.version = found
+        for chunk in chunks:
+            self._content.write(chunk)
+        if self._content.tell() > found.size_bytes:
+            raise ChangedError(f"more came than the {found.size_bytes} bytes that were announced")
