@@ -210,11 +210,15 @@ def _left_query(scoring: ScoringSettings) -> str:
     )
 
 
-def differs(one: str, other: str) -> str:
-    """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time."""
+def differs(a: str, b: str) -> str:
+    """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time.
+
+    As raysvq.storage.versions, which also says why a microsecond is no difference.
+    """
     return (
-        f"{one}.size_bytes <> {other}.size_bytes or case when {one}.etag = {other}.etag then false else"
-        f" {one}.etag is distinct from {other}.etag or {one}.mtime is distinct from {other}.mtime end"
+        f"({a}.size_bytes <> {b}.size_bytes or case when {a}.etag = {b}.etag then false"
+        f" when {a}.etag is distinct from {b}.etag or ({a}.mtime is null) <> ({b}.mtime is null) then true"
+        f" else coalesce(abs(epoch_us({a}.mtime) - epoch_us({b}.mtime)) > 1, false) end)"
     )
 
 

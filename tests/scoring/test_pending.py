@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,7 @@ def test_scored_and_rejected_images_are_done(tmp_path: Path, source: Source, com
     ]
 
 
-@pytest.mark.parametrize(
-    "change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}, {"etag": "new", "mtime": None}], ids=str
-)
+@pytest.mark.parametrize("change", [{"size_bytes": 1}, {"etag": "new"}, {"etag": None}], ids=str)
 def test_an_image_that_changed_is_left_and_replaces_its_row(
     tmp_path: Path, source: Source, commit: CommitRun, change: Row
 ) -> None:
@@ -93,13 +91,19 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
 
 
-@pytest.mark.parametrize(("etag", "left"), [("same", 0), (None, 1)])
-def test_the_time_counts_where_there_is_no_etag(
-    tmp_path: Path, source: Source, commit: CommitRun, etag: str | None, left: int
+@pytest.mark.parametrize(
+    ("etag", "later_us", "left"),
+    [("same", 10**9, 0), (None, 2, 1), (None, -2, 1), (None, 1, 0), (None, None, 1)],
+)
+def test_time_decides_where_there_is_no_etag(
+    tmp_path: Path, source: Source, commit: CommitRun, etag: str | None, later_us: int | None, left: int
 ) -> None:
-    origin = commit([source(0, etag=etag)], [])
-    manifest = _manifest(tmp_path, [source(0, etag=etag, mtime=datetime(2026, 1, 1, tzinfo=UTC))])
-    assert len(_left(manifest, origin, tmp_path)) == left
+    before = source(0, etag=etag)
+    origin = commit([before], [])
+    moved = None if later_us is None else before["mtime"] + timedelta(microseconds=later_us)
+    later = before | {"mtime": moved}
+    assert len(_left(_manifest(tmp_path, [later]), origin, tmp_path)) == left
+    assert _left(_manifest(tmp_path, [before]), origin, tmp_path) == []
 
 
 @pytest.mark.parametrize(
