@@ -113,7 +113,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         precision = resolve_precision(bundle, settings, plan)
         origin = provenance(bundle, run_id, digests["settings_digest"], precision)
         run = new_run(origin, settings.scoring)
-        budget = Budget(pending.rows.count, settings.scoring.max_rejected)
+        budget = Budget(pending.rows.count, settings.scoring.max_rejected, pending.retried)
         before = take_over(out, leftovers, run, pending, budget)
         summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
         for report in before.reports:
