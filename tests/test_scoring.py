@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from raysvq.cli import main
-from raysvq.results import SCHEMAS, committed_files, read_commits, read_scores
+from raysvq.errors import ScoringError
+from raysvq.results import SCHEMAS, committed_files, find_commits, read_commits, read_scores
+from raysvq.scoring import job
 from raysvq.scoring.forecast import forecast
 from raysvq.storage import list_objects, remove_file
 from tests.plates import DAYS, SITES, Plates, make_plates, plate
@@ -139,3 +141,68 @@ def test_a_run_that_finds_nothing_says_why_for_each_image(plates: Plates) -> Non
         remove_file(plates.uri(name))
     assert plates.score(max_rejected=1).rejects == {"not_found": 12}
     assert all(plates.uri(name) in row["detail"] for name, row in plates.rows("rejects").items())
+
+
+def test_a_run_that_the_store_refuses_stops_and_goes_on_when_it_is_back(plates: Plates) -> None:
+    gone = [f"plate-{number:02d}.png" for number in (5, 6, 7)]
+    for name in gone:
+        remove_file(plates.uri(name))
+    with pytest.raises(ScoringError, match=r"3 of the run's 12 .*not_found 3.*: 0.1 allows 2"):
+        plates.score(max_rejected=0.1)
+    assert find_commits(plates.out) == []
+    for name in gone:
+        plates.put(name, plates.contents[name])
+    plates.index()
+    summary = plates.score(max_rejected=0.1)
+    assert (summary.images, summary.scored) == (12, 12)
+    assert plates.rows().keys() == plates.contents.keys()
+    assert not list(Path(plates.out, "_work").glob("*"))
+
+
+def test_heat_maps_of_the_worst_are_of_their_run_and_named_in_its_record(plates: Plates) -> None:
+    first = plates.score(worst=2)
+    plates.put("plate-12.png", plate(60))
+    plates.put("plate-13.png", plate(61))
+    plates.index()
+    second = plates.score(worst=2)
+    for summary, commit in zip((first, second), read_commits(plates.out), strict=True):
+        rows = [row for row in plates.rows().values() if row["run_id"] == summary.run_id]
+        worst = sorted(rows, key=lambda row: -row["image_score"])[:2]
+        names = [
+            f"heatmaps/{summary.run_id}/{rank:04d}-{row['image_id']}.jpg"
+            for rank, row in enumerate(worst, start=1)
+        ]
+        assert commit["heatmaps"] == names
+        assert summary.heatmaps == [f"{plates.out}/{name}" for name in names]
+    assert len(_files(plates.out, "heatmaps")) == 4
+
+
+def test_a_run_that_dies_at_its_commit_is_foreseen_and_taken_over(
+    plates: Plates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(job, "write_commit", _die)
+        with pytest.raises(KeyboardInterrupt):
+            plates.score(worst=1)
+    plates.put("plate-12.png", plate(12))
+    plates.index()
+    before = _files(plates.out)
+    plan = forecast(plates.manifest, plates.model, plates.out, plates.settings(tile_batch=8))
+    assert _files(plates.out) == before
+    assert (plan.images, plan.taken_over) == (1, ("took over 12 images of interrupted runs",))
+    summary = plates.score(tile_batch=8, worst=1)
+    assert (summary.images, summary.taken_over) == (13, 12)
+    (commit,) = read_commits(plates.out)
+    (name,) = commit["heatmaps"]
+    assert Path(plates.out, name).read_bytes().startswith(b"\xff\xd8")
+    assert set(commit["run_ids"]) == {row["run_id"] for row in plates.rows().values()}
+    assert plates.rows().keys() == plates.contents.keys()
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _files(out: str, below: str = "") -> set[str]:
+    """URIs of all files in a score directory."""
+    return {info.uri for info in list_objects(f"{out}/{below}".rstrip("/"))}

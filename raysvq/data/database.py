@@ -20,8 +20,9 @@ MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
 
 _UNNAMED = "select count(*) from manifest where image_id is null or uri is null or size_bytes is null"
 _REPEATED = """
-select count(*), any_value(uri), max(times)
-from (select any_value(uri) as uri, count(*) as times from manifest group by image_id having times > 1)
+select count(distinct image_id), arg_max(uri, times), max(times) from manifest join (
+    select image_id, count(*) as times from manifest group by image_id having times > 1
+) using (image_id)
 """
 
 

@@ -18,7 +18,7 @@ class Deadline:
     """
 
     def __init__(self, limit_s: float) -> None:
-        """Raises OSError where the system has no such timer."""
+        """`limit_s` is for one piece: an image, or a band of a large one."""
         self._limit_s = limit_s
         self._inside = 0
         self._lock = threading.Lock()

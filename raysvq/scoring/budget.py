@@ -22,11 +22,12 @@ class Budget:
 
     images: int  # of the run
     share: float
+    known: int = 0  # images among them that were rejected so before; again is no news
 
     @property
     def allowed(self) -> int:
         """Images; one, where the share of a small run is less."""
-        return math.ceil(round(self.share * self.images, 6))
+        return self.known + math.ceil(round(self.share * self.images, 6))
 
     def holds(self, reasons: Mapping[str, int]) -> bool:
         """Whether these counts are within it."""

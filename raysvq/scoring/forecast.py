@@ -119,7 +119,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         plan = plan_work(connect(settings.ray))
         precision = resolve_precision(bundle, settings, plan)
         run = new_run(provenance(bundle, "", digests["settings_digest"], precision), settings.scoring)
-        budget = Budget(pending.rows.count, settings.scoring.max_rejected)
+        budget = Budget(pending.rows.count, settings.scoring.max_rejected, pending.retried)
         before = take_over(out, find_leftovers(out, folder), run, pending, budget)
         rest = before.rest
         sampled = NOTHING

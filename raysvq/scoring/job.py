@@ -29,7 +29,7 @@ from raysvq.results import SCHEMAS
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.heatmaps import find_worst, write_worst
-from raysvq.scoring.pending import find_pending
+from raysvq.scoring.pending import Pending, find_pending
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 from raysvq.scoring.progress import Progress
 from raysvq.scoring.replace import without_images
@@ -113,14 +113,14 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         precision = resolve_precision(bundle, settings, plan)
         origin = provenance(bundle, run_id, digests["settings_digest"], precision)
         run = new_run(origin, settings.scoring)
-        budget = Budget(pending.rows.count, settings.scoring.max_rejected)
+        budget = Budget(pending.rows.count, settings.scoring.max_rejected, pending.retried)
         before = take_over(out, leftovers, run, pending, budget)
         summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
         for report in before.reports:
             summary.add(report)
         print(_announce(summary, before, bundle, plan, precision), flush=True)
-        if before.rest.rows.count:
-            size = unit_images(before.rest.rows.count, settings.scoring.batch_images)
+        if rest := before.rest.rows.count:
+            size = unit_images(rest, settings.scoring.batch_images)
             job = Job(
                 model=model,
                 out=out,
@@ -134,34 +134,37 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
                 budget=budget,
                 decoders=max(1, int(plan.cpus)) if plan.use_gpu else 0,
             )
-            _collect(_reports(job, plan, before.rest.rows.count), summary, budget)
-        try:
-            require_complete(out, summary.files, pending)
-        except errors.AccountingError:
-            remove_work(list(work_folders(out)))  # a run that is started again must not build on these
-            raise
+            _collect(_reports(job, plan, rest), summary, budget)
+        _require_complete(out, summary, pending)
         worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
         drawn = write_worst(worst, run_id, model, settings.scoring, out, settings.storage)
         summary.heatmaps = [join(out, name) for name in drawn]
         kept, replaced = without_images(out, pending.rescored_ids(), run_id)
-        require_held()
-        write_commit(
-            out,
-            Commit(
-                origin=origin,
-                settings=_resolved(bundle, settings),
-                images=summary.images,
-                files=summary.files,
-                kept=kept,
-                replaced=replaced,
-                partition_by=settings.scoring.partition_by,
-                run_ids=tuple(before.run_ids),
-                heatmaps=tuple(drawn),
-            ),
+        commit = Commit(
+            origin=origin,
+            settings=_resolved(bundle, settings),
+            images=summary.images,
+            files=summary.files,
+            kept=kept,
+            replaced=replaced,
+            partition_by=settings.scoring.partition_by,
+            run_ids=tuple(before.run_ids),
+            heatmaps=tuple(drawn),
         )
+        require_held()
+        write_commit(out, commit)
         remove_work([*spent_folders(leftovers), run.folder(out)])
         summary.seconds = time.monotonic() - started
     return summary
+
+
+def _require_complete(out: str, summary: ScoreSummary, pending: Pending) -> None:
+    """Raise AccountingError, and let no run build on what this one has done, where images do not add up."""
+    try:
+        require_complete(out, summary.files, pending)
+    except errors.AccountingError:
+        remove_work(list(work_folders(out)))
+        raise
 
 
 def digests_of(bundle: Bundle, scoring: ScoringSettings) -> dict[str, str]:

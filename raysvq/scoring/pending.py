@@ -48,7 +48,8 @@ select any_value(m.uri), count(*) from manifest m join done d on d.image_id = m.
 where d.model_digest <> ? or d.settings_digest <> ?
 """
 _LEFT = """
-select {columns}, {keeps_map} as keeps_map, d.image_id is not null as rescored, {parts} as parts
+select {columns}, {keeps_map} as keeps_map, d.image_id is not null as rescored, {parts} as parts,
+coalesce(d.reason in {outside}, false) as retried
 from manifest m left join done d on d.image_id = m.image_id
 where d.image_id is null or {differs} or d.reason in {retried}
 order by parts, m.uri
@@ -65,6 +66,7 @@ class Pending:
     size_bytes: int  # of their images
     rescored: int  # rows among them that replace committed ones
     done: int  # rows of the manifest that are committed already and stay
+    retried: int = 0  # rows among the rescored that were rejected for reasons outside the image
 
     def rescored_ids(self) -> pa.Array:
         """Image ids whose committed rows this run replaces."""
@@ -89,23 +91,25 @@ def find_pending(
     Raises:
         DataError: an image stands in the manifest twice, or images were scored into `out` by another
             model, with other settings or in other partitions.
-        SettingsError: `scoring.partition_by` names what no image has.
+        SettingsError: `scoring.partition_by` names what no image of the manifest has, for the first run.
     """
     _require_usable(scoring.partition_by)
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
     patiently(out, lambda: spool_columns(manifest, _columns(scoring.partition_by), manifest_path(folder)))
-    patiently(out, lambda: _spool_done(out, scoring.partition_by, folder))
+    begun = patiently(out, lambda: _spool_done(out, scoring.partition_by, folder))
     with database(folder, manifest=[manifest_path(folder)], done=done_paths(folder)) as connection:
         require_distinct(connection)
-        _require_parts(connection, scoring.partition_by)
+        if not begun:  # else earlier images had them
+            _require_parts(connection, scoring.partition_by)
         _require_same(connection, out, digests)
         left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for batch in left:
                 writer.write_batch(totals.count(batch))
     rows = tally(ds.dataset(path))
-    return Pending(path, rows, totals.size_bytes, totals.rescored, manifest.count_rows() - rows.count)
+    done = manifest.count_rows() - rows.count
+    return Pending(path, rows, totals.size_bytes, totals.rescored, done, totals.retried)
 
 
 def manifest_path(folder: Path) -> Path:
@@ -154,10 +158,12 @@ class _Totals:
     def __init__(self, partition_by: Sequence[str]) -> None:
         self.size_bytes = 0
         self.rescored = 0
+        self.retried = 0
         self.partition_by = partition_by
 
     def count(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        rows = pa.table(batch.drop_columns(["parts"]))
+        rows = pa.table(batch.drop_columns(["parts", "retried"]))
+        self.retried += int(batch["retried"].to_numpy(zero_copy_only=False).sum())
         self.size_bytes += int(rows["size_bytes"].to_numpy().sum())
         self.rescored += int(rows["rescored"].to_numpy().sum())
         folders = pa.array([self._folder(values) for values in batch["parts"].to_pylist()], pa.string())
@@ -201,24 +207,30 @@ def _columns(partition_by: Sequence[str]) -> list[str]:
 def _left_query(scoring: ScoringSettings) -> str:
     columns = ", ".join(f"m.{name}" for name in _SOURCE)
     parts = "[" + ", ".join(_part(name) for name in scoring.partition_by) + "]::varchar[]"
-    retried = RETRIED if scoring.retry_rejected else ("",)
+    outside = _sql_list(RETRIED)
     return _LEFT.format(
         columns=columns,
         differs=differs("d", "m"),
         keeps_map=_KEEPS_MAP[scoring.maps],
         parts=parts,
-        retried="(" + ", ".join(f"'{code}'" for code in retried) + ")",
+        outside=outside,
+        retried=outside if scoring.retry_rejected else _sql_list([""]),
     )
 
 
-def differs(one: str, other: str) -> str:
-    """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time."""
-    apart = f"abs(epoch_us({one}.mtime) - epoch_us({other}.mtime)) > 1"  # see storage.versions.ROUNDING
+def _sql_list(texts: Sequence[str]) -> str:
+    return "(" + ", ".join(f"'{text}'" for text in texts) + ")"
+
+
+def differs(a: str, b: str) -> str:
+    """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time.
+
+    As raysvq.storage.versions, which also says why a microsecond is no difference.
+    """
     return (
-        f"{one}.size_bytes <> {other}.size_bytes or case when {one}.etag = {other}.etag then false"
-        f" when {one}.etag is distinct from {other}.etag then true"
-        f" when {one}.mtime is null or {other}.mtime is null then {one}.mtime is distinct from {other}.mtime"
-        f" else {apart} end"
+        f"({a}.size_bytes <> {b}.size_bytes or case when {a}.etag = {b}.etag then false"
+        f" when {a}.etag is distinct from {b}.etag or ({a}.mtime is null) <> ({b}.mtime is null) then true"
+        f" else coalesce(abs(epoch_us({a}.mtime) - epoch_us({b}.mtime)) > 1, false) end)"
     )
 
 
@@ -231,13 +243,13 @@ def _part(name: str) -> str:
     return "list_extract(map_extract(m.meta, '{}'), 1)".format(name.replace("'", "''"))
 
 
-def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> None:
-    """All committed rows, scored and rejected, as local files."""
+def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> bool:
+    """All committed rows, scored and rejected, as local files; returns whether any run has finished."""
     commits = find_commits(out)
     nothing = pa.schema([*(REJECTS.field(name) for name in _DONE), REJECTS.field("reason")]).empty_table()
     pq.write_table(nothing, folder / "done-nothing.parquet")
     if not commits:
-        return
+        return False
     before = tuple(commits[-1]["partition_by"])
     if before != partition_by:
         raise DataError(
@@ -247,6 +259,7 @@ def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> None:
     spool_columns(open_committed(out, commits, "scores"), _DONE, folder / "done-scores.parquet")
     rejects = open_committed(out, commits, "rejects")
     spool_columns(rejects, [*_DONE, "reason"], folder / "done-rejects.parquet")
+    return True
 
 
 def _listed(names: Sequence[str]) -> str:

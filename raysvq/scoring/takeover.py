@@ -36,7 +36,7 @@ REFUSED = "rejected for reasons outside them"
 
 _COLUMNS = ["image_id", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
 _UNITS = f"""
-select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and not ({differs("l", "b")})
+select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and not {differs("l", "b")}
 and l.keeps_map = b.keeps_map and l.folder = b.folder) as unchanged
 from before b left join pending l on l.image_id = b.image_id group by b.unit order by b.unit
 """

@@ -68,3 +68,11 @@ def test_lost_repeated_and_strange_images_are_named(
         require_complete(str(tmp_path), write("u1", scored, rejected), _pending(tmp_path, source, 3))
     assert found in str(failure.value)
     assert "nothing was committed" in str(failure.value)
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path, source: Source, write: Write) -> None:
+    files = write("u1", [0, 1], [])
+    (file,) = files["scores"]
+    (tmp_path / file.name).unlink()
+    with pytest.raises(AccountingError, match=rf"{file.name} is gone, .* start the run again"):
+        require_complete(str(tmp_path), files, _pending(tmp_path, source, 2))

@@ -32,6 +32,13 @@ def test_a_share_of_the_images_rounded_up(images: int, share: float, allowed: in
         budget.require_kept({"not_finite": allowed + 1}, None)  # the model is broken
 
 
+def test_images_that_are_tried_again_may_all_be_rejected_again() -> None:
+    budget = Budget(60, 0.02, known=10)
+    budget.require_kept({"not_found": 12}, None)
+    with pytest.raises(ScoringError, match="allows 12"):
+        budget.require_kept({"not_found": 13}, None)
+
+
 def test_what_is_wrong_with_images_themselves_never_counts() -> None:
     Budget(100, 0.0).require_kept(dict.fromkeys(["corrupt", "empty", "too_large", "unsupported"], 25), None)
 

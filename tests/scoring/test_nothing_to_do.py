@@ -10,6 +10,8 @@ import ray
 
 from raysvq.cli import main
 from raysvq.schema import MANIFEST
+from raysvq.scoring import job
+from raysvq.scoring.job import ScoreSummary
 from tests.plates import Plates, make_plates
 
 
@@ -34,3 +36,12 @@ def test_an_empty_manifest_is_no_error_and_starts_nothing(
     assert capsys.readouterr().out == (
         plain if more == ["--plan"] else "nothing to do: the manifest holds no image\n"
     )
+
+
+def test_what_is_done_already_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job, "score", lambda *_: ScoreSummary("scores", "run-2", 0, done_before=5))
+    with pytest.raises(SystemExit):
+        main(["score", "manifest.parquet"])
+    assert capsys.readouterr().out == "nothing to do: all 5 images of the manifest are done in scores\n"

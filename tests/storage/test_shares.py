@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raysvq.errors import StorageError
-from raysvq.storage import create_file, exists, local, read_bytes, read_version, write_bytes
+from raysvq.storage import create_file, exists, list_objects, local, read_bytes, read_version, write_bytes
 
 NO_LINKS = ["EPERM", "EACCES", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EINVAL"]
 

@@ -1,4 +1,4 @@
-"""Scoring runs of a bad night: commands in processes of their own, and the rows that they leave."""
+"""Scoring runs of a night: commands in processes of their own, and the rows that they leave."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from raysvq.results import find_commits, open_results
 
 WAIT_S = 600
+
+Rows = dict[str, float | str]  # image id -> score, or the reason of its rejection
 
 
 @dataclass(frozen=True)
@@ -38,20 +40,18 @@ class Runs:
         )
 
 
-def rows(out: str) -> tuple[dict[str, float | str], int]:
-    """Image id -> score, or reason of its rejection, of what is committed; and how many stand there twice."""
+def committed(out: str) -> tuple[Rows, int]:
+    """What readers see of a folder, and how many of its rows are of an image that has one already."""
     if not find_commits(out):
         return {}, 0
     scored = open_results(out, "scores").to_table(columns=["image_id", "image_score"]).to_pylist()
     rejected = open_results(out, "rejects").to_table(columns=["image_id", "reason"]).to_pylist()
-    found: dict[str, float | str] = {row["image_id"]: row["image_score"] for row in scored}
+    found: Rows = {row["image_id"]: row["image_score"] for row in scored}
     found |= {row["image_id"]: row["reason"] for row in rejected}
     return found, len(scored) + len(rejected) - len(found)
 
 
-def require(holds: bool, what: str, ended: subprocess.CompletedProcess[str]) -> None:
-    """Raises RuntimeError, with the end of what a run said."""
-    if not holds:
-        raise RuntimeError(
-            f"{what}; exit code {ended.returncode}\n{ended.stdout[-2000:]}{ended.stderr[-2000:]}"
-        )
+def last_words(ended: subprocess.CompletedProcess[str]) -> str:
+    """What a run said at its end."""
+    said = (ended.stderr.strip() or ended.stdout.strip() or "nothing").splitlines()[-1]
+    return f"exit code {ended.returncode}: {said}"
