@@ -79,7 +79,11 @@ def connect(settings: RaySettings) -> Capacity:
         else:
             _start(settings)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    for name in ("ray.data", "ray.train"):  # their pages come with the error, see raysvq.ray_failures
+    for name in (
+        "ray.data",
+        "ray.train",
+        "ray.tune",
+    ):  # their pages come with the error, see raysvq.ray_failures
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))

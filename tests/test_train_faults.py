@@ -114,9 +114,10 @@ def test_a_killed_driver_and_then_a_killed_worker_leave_no_trace(setup: Setup, t
         *arguments, *(part for setting in OVERRIDES for part in ("--set", setting))
     )
     try:
-        wait_for("a checkpoint", lambda: len(_checkpoints(tmp_path)) >= 1)
+        wait_for("the driver's lease", lambda: list(tmp_path.glob("_leases/*.json")))
         with pytest.raises(DataError, match=f"is being written by run .* .process {driver.pid}"):
             train(setup.manifest, str(tmp_path), setup.settings)
+        wait_for("a checkpoint", lambda: _checkpoints(tmp_path))
         workers = _training_workers()
     finally:
         kill(driver, workers)
