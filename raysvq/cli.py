@@ -276,8 +276,8 @@ def _told(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
         return f"raysvq: error: {error}", error.exit_code
     if isinstance(error, MemoryError):
         return f"raysvq: error: out of memory ({error})", 1
-    if isinstance(error, OSError):
-        return f"raysvq: error: {error}", 1
+    if isinstance(error, OSError) or type(error).__module__.startswith(("duckdb", "_duckdb")):
+        return f"raysvq: error: {type(error).__name__}: {str(error).partition(chr(10))[0]}", 1
     if isinstance(error, _Usage):
         return _usage(error, arguments), 2
     return "", 1
