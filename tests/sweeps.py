@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -62,5 +63,6 @@ def kill(driver: subprocess.Popen[bytes], workers: list[psutil.Process]) -> None
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     for worker in workers:
-        worker.kill()
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
     psutil.wait_procs(workers, WAIT_S)

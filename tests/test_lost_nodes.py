@@ -21,12 +21,12 @@ from raysvq.tuning.sweep import sweep
 from tests.sweeps import CONFIG, TRIALS, records, wait_for
 
 NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 2**27}
-# A node that is lost counts as dead after a second, not a quarter of a minute.
+# A node that is lost counts as dead after two seconds, not a quarter of a minute.
 WATCHFUL = {
     "health_check_initial_delay_ms": 1000,
     "health_check_period_ms": 500,
-    "health_check_timeout_ms": 2000,
-    "health_check_failure_threshold": 2,
+    "health_check_timeout_ms": 5000,
+    "health_check_failure_threshold": 3,
 }
 
 
