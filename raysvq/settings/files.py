@@ -28,8 +28,7 @@ def find_config(name: str | Path) -> Path:
     path = Path(text)
     if path.suffix or os.sep in text:
         return path
-    folder = _shipped_folder()
-    shipped = {file.stem: file for file in folder.glob("*.yaml")}
+    shipped = shipped_configs()
     if text in shipped and path.is_file():
         raise SettingsError(
             f"configuration {text!r} is a shipped one, and also a file in the working folder; expected"
@@ -42,10 +41,12 @@ def find_config(name: str | Path) -> Path:
     raise SettingsError(f"no configuration {text!r}; shipped are {', '.join(sorted(shipped))}")
 
 
-def _shipped_folder() -> Path:
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that come with raysvq, by name."""
     package = Path(__file__).parents[1]
     inside = package / "configs"  # in a wheel; else beside the package, in a checkout
-    return inside if inside.is_dir() else package.parent / "configs"
+    folder = inside if inside.is_dir() else package.parent / "configs"
+    return {file.stem: file for file in folder.glob("*.yaml")}
 
 
 def read_config(path: Path) -> dict[str, Any]:
