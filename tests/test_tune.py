@@ -294,7 +294,10 @@ def test_a_sweep_with_other_options_takes_no_results_of_this_one(
     assert name() == name("ray.cpus=3")
 
 
-def test_two_sweeps_do_not_share_a_folder(manifest: str, config: Path, tmp_path: Path) -> None:
+def test_two_sweeps_do_not_share_a_folder(
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysvq.lease.RENEW_S", 0.2)
     with (
         lease(str(tmp_path), "another"),
         pytest.raises(DataError, match="being written by run another"),

@@ -49,6 +49,7 @@ def test_a_folder_that_another_training_holds_is_refused_before_any_work(
     small: Build, manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "connect", _no_cluster)
+    monkeypatch.setattr("raysvq.lease.RENEW_S", 0.2)
     out = str(tmp_path / "model")
     with (
         lease(out, "another"),
