@@ -15,7 +15,8 @@ from raysvq.data.manifest import Row, chunks
 from raysvq.data.mask_summary import MaskLook, MaskTally
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError, open_header
-from raysvq.imaging.masks import decode_mask, mask_size
+from raysvq.imaging.mask_file import mask_size
+from raysvq.imaging.masks import decode_mask
 from raysvq.schema import ANOMALOUS, NORMAL
 from raysvq.storage import read_bytes
 

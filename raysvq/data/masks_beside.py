@@ -15,7 +15,8 @@ from raysvq.data.mask_checks import READERS
 from raysvq.data.pairing import SUFFIXES
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.imaging.masks import decode_mask, mask_size
+from raysvq.imaging.mask_file import mask_size
+from raysvq.imaging.masks import decode_mask
 from raysvq.schema import UNKNOWN
 from raysvq.storage import is_folder, read_bytes
 

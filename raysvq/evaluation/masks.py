@@ -9,7 +9,8 @@ from raysvq import storage
 from raysvq.evaluation.metrics import BoolArray
 from raysvq.evaluation.tables import TestImage
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.masks import decode_mask, mask_size
+from raysvq.imaging.mask_file import mask_size
+from raysvq.imaging.masks import decode_mask
 from raysvq.imaging.tiling import is_anomalous, mask_fractions
 from raysvq.settings import TileSettings
 

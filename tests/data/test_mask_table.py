@@ -104,6 +104,9 @@ LAYOUTS: dict[str, list[Layout]] = {
     "a palette with black as another number, and not as 0": _masks(
         indexed(ONE, [WHITES, BLACK]), says="number 1 as black"
     ),
+    "mostly black, with another colour as the transparent one": _masks(
+        saved(WHITE, transparency=255), says="most of it is black, and another colour is transparent"
+    ),
     "a photograph, a heat map or probabilities, fractions of more than two values": _masks(
         saved(photograph()),
         saved((heat_map() * 255).astype(np.uint8)),

@@ -66,8 +66,9 @@ def test_marked_tiles_and_the_share_of_each_position(disk: Any) -> None:
         (lambda folder, mask: folder.file("m.png", b""), "cannot be decoded"),
         (lambda folder, mask: folder.image("m.png", (8, 8)), "is 8 x 8 pixels, its image 32 x 32"),
         (lambda folder, mask: f"{mask}.gone", "cannot be read"),
+        (lambda folder, mask: folder.image("m.png", (32, 32), 0), "marks nothing"),
     ],
-    ids=["damaged", "other size", "gone"],
+    ids=["damaged", "other size", "gone", "nothing"],
 )
 def test_an_outlier_whose_mask_cannot_be_used_is_left_out_by_name(
     disk: Any, spoil: Any, problem: str

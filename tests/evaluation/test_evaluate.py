@@ -148,6 +148,7 @@ def test_a_whole_image_tile_takes_the_label_of_the_image(scored_set: ScoredSet) 
         (b"no image", "cannot be decoded"),
         (None, "cannot be read"),
         ("small", "is 16 x 16 pixels, its image 32 x 32"),
+        ("black", "marks nothing"),
     ],
 )
 def test_an_unusable_mask_is_named_and_left_out(
@@ -156,6 +157,8 @@ def test_an_unusable_mask_is_named_and_left_out(
     path = scored_set.root / "mask.png"
     if content == "small":
         _write_mask(scored_set, path.name, (slice(4), slice(4)), (16, 16))
+    elif content == "black":
+        _write_mask(scored_set, path.name, (slice(0), slice(0)))
     elif isinstance(content, bytes):
         path.write_bytes(content)
     found = _evaluate(_two_images(scored_set, str(path)))

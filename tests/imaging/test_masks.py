@@ -106,6 +106,17 @@ EXACT = {
     "palette in gif": indexed(labels(), VOC, "GIF"),
     "palette in tiff": indexed(labels(), VOC, "TIFF"),
     "palette with a transparent ground": indexed(ONE, [(9, 9, 9)] * 2, transparency=0),
+    "palette with steps of transparency": indexed(labels(), [BLACK] * 3, transparency=b"\x00\x80\xff"),
+    "black as the transparent colour": saved(Image.fromarray(WHITE).convert("RGB"), transparency=BLACK),
+    "0 as the transparent grey": saved(WHITE, transparency=0),
+    "alpha in jpeg 2000": saved(_rgba((9, 9, 9), (9, 9, 9)), "JPEG2000"),
+    "cmyk": saved(Image.fromarray(WHITE).convert("RGB").convert("CMYK"), "TIFF"),
+    "pgm of full scale 1": b"P5\n128 96\n1\n" + ONE.tobytes(),
+    "pgm of full scale 3, classes": b"P5\n128 96\n3\n" + labels().tobytes(),
+    "pbm, in which 1 is black": b"P4\n128 96\n" + np.packbits(~DEFECT, axis=1).tobytes(),
+    "a picture of two frames alike": saved(
+        Image.fromarray(WHITE), save_all=True, append_images=[Image.fromarray(WHITE)]
+    ),
     "soft edges": saved(SOFT),
     "soft edges of another grey": saved(soft_edges(200)[0]),
     "soft edges in colour": saved(np.dstack([SOFT, SOFT * 0, SOFT * 0])),
@@ -183,6 +194,7 @@ REFUSED = {
         saved(np.dstack([photograph(3), WHITE])),
         r"it shows \d+ colours on a transparent ground",
     ),
+    "white as the transparent colour": (saved(WHITE, transparency=255), "most of it is black, and another"),
     "palette white and black": (
         indexed(ONE, [(255, 255, 255), BLACK]),
         r"number 0 as \(255, 255, 255\) and number 1 as black",
