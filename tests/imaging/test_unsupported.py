@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import pyvips
 from PIL import Image
 
 from raysvq.imaging.decode import DecodeError, decode_image, image_size
@@ -48,6 +49,7 @@ UNSUPPORTED = {
     "TIFF of JPEG 2000": (tiff(RGB, 8, tags={259: (SHORT, [34712])}), "compression 34712"),
     "TIFF of packed planes": (tiff(DEEP >> 4, 12, tags={284: (SHORT, [2])}), "separate planes of 12 bits"),
     "TIFF of packed, predicted samples": (tiff(DEEP >> 4, 12, tags={317: (SHORT, [2])}), "a predictor"),
+    "TIFF of deep JPEG": (tiff(DEEP >> 4, 12, tags={259: (SHORT, [7])}), "JPEG of 12 bits"),
     "JPEG of 12 bits": (_framed(0xC1, bits=12), "JPEG of 12 bits"),
     "lossless JPEG": (_framed(0xC3), "process SOF3"),
     "hierarchical JPEG": (_framed(0xC5), "process SOF5"),
@@ -96,6 +98,10 @@ EXTENSIONS = {
         for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma", "zstd")
     },
     "tif, 16 bits, zstd": (saved(Image.fromarray(DEEP[..., 0]), "TIFF", compression="zstd"), DEEP[..., 0]),
+    "tif, webp": (
+        bytes(pyvips.Image.new_from_array(RGB).tiffsave_buffer(compression="webp", lossless=True)),
+        RGB,
+    ),
     "tif, group4": (saved(_BITS, "TIFF", compression="group4"), (GREY > 127) * np.uint8(255)),
 }
 

@@ -75,7 +75,7 @@ def open_bands(content: bytes, header: Header) -> Bands:
         if _is_known_to_simplejpeg(content):
             raise
         sound = _needed(content)
-    return Bands(sound, header)
+    return Bands(sound, header, lambda: _needed(sound))
 
 
 def _header(marker: int, frame: bytes, turned: int) -> Header:

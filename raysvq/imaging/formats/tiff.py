@@ -32,8 +32,8 @@ _PRIVATE = 65535
 _NEEDED = {*range(256, 263), 266, 273, *range(277, 280), 284, 292, 293, 317, *range(320, 326)}
 _NEEDED |= {332, 338, 339, 347, *range(529, 533)}
 _OLD_JPEG, _JPEG = 6, 7
-_LIBVIPS_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
-_PILLOW_COMPRESSIONS = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}
+_LIBVIPS_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50001)
+_PILLOW_COMPRESSIONS = {34925: "LZMA", 50000: "Zstandard"}
 _PILLOW_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16B")
 
 
@@ -129,6 +129,8 @@ def _require_readable(tags: Tags) -> None:
         problem = f"{samples} inks of {bits[0]} bits"
     elif bits[0] in _PACKED_BITS and (photometric > _Photometric.RGB or samples not in (1, 3)):
         problem = f"{samples} samples of {bits[0]} bits, photometric interpretation {photometric}"
+    elif compression == _JPEG and bits[0] != 8:
+        problem = f"JPEG of {bits[0]} bits"
     elif bits[0] in _PACKED_BITS and _first(tags, _Tag.PLANAR_CONFIGURATION, 1) != 1:
         problem = f"separate planes of {bits[0]} bits"
     elif bits[0] in _PACKED_BITS and _first(tags, _Tag.PREDICTOR, 1) != 1:
