@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage,
-# `make chaos` scores under attack, for about half an hour.
+# `make chaos` is a night of faults, then scores under attack, for about half an hour.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,7 @@ test: install
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 10
 
 chaos: install
+	$(BIN)/python -m benchmarks.night --json benchmarks/results/night.json
 	$(BIN)/python -m benchmarks.chaos --runs 20 --json benchmarks/results/chaos.json
 
 check: lint types imports

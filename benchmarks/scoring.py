@@ -112,7 +112,9 @@ def run_bare(manifest: str, model: str, out: Path, settings: Settings, precision
     for process in processes:
         process.join()
     files = (out / "scores").glob("*.parquet")
-    return _rate([at for file in files for at in pq.read_table(file)["scored_at"].to_pylist()])
+    return _rate(
+        [at for file in files for at in pq.read_table(file, partitioning=None)["scored_at"].to_pylist()]
+    )
 
 
 def _bare_process(
@@ -189,7 +191,8 @@ def main() -> None:
         upload(folder / "images", f"{place['s3']}/images")
         for base in place.values():
             build_index(f"{base}/images", f"{base}/manifest.parquet", load_settings().split)
-        pq.write_table(pq.read_table(folder / "manifest.parquet").slice(0, 10), folder / "ten.parquet")
+        whole = pq.read_table(folder / "manifest.parquet", partitioning=None)
+        pq.write_table(whole.slice(0, 10), folder / "ten.parquet")
         rows = [
             {"case": case, "images": arguments.images}
             | run_case(number, overrides, place, folder, arguments.rounds)

@@ -100,7 +100,8 @@ def cluster(manifest: str, folder: Path, trials: int) -> Row:
     watch.join()
     ray.shutdown()
     made.shutdown()  # type: ignore[no-untyped-call]
-    worked = sum(pq.read_table(folder / "sweep" / "leaderboard.parquet")["seconds"].to_pylist())
+    board = pq.read_table(folder / "sweep" / "leaderboard.parquet", partitioning=None)
+    worked = sum(board["seconds"].to_pylist())
     span = watch.ended - watch.started
     busy = statistics.mean(use for at, use in watch.uses if watch.started < at <= watch.ended)
     return {"trials": trials, "nodes": NODES, "span_s": span, "cpus": busy, "places": worked / (NODES * span)}

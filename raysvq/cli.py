@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from raysvq.errors import RaysvqError
-from raysvq.settings import Settings, describe, load_settings
+from raysvq.settings import Settings, describe, load_settings, shipped_configs
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
 
@@ -28,7 +29,8 @@ app = typer.Typer(
 )
 
 Config = Annotated[
-    str | None, typer.Option("--config", help="YAML file with settings, or the name of a shipped one.")
+    str | None,
+    typer.Option("--config", help="YAML or JSON file of settings, or the name of a shipped one."),
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set objective.eta=0.7.")
@@ -225,7 +227,8 @@ def demo(
     """
     from raysvq.demo import run_demo
 
-    run_demo(data, out, _settings(config or ("features" if data else "sample"), overrides))
+    own = shipped_configs()["features" if data else "sample"]
+    run_demo(data, out, _settings(config or own, overrides))
 
 
 @app.command(short_help="List every setting, its value and what it does.")
@@ -238,7 +241,7 @@ def settings(config: Config = None, overrides: Overrides = None) -> None:
         typer.echo(f"{key} = {value}{changed}\n    {text}")
 
 
-def _settings(config: str | None, overrides: list[str] | None) -> Settings:
+def _settings(config: str | Path | None, overrides: list[str] | None) -> Settings:
     """Resolved, and those of the object stores applied."""
     from raysvq.storage import configure
 
@@ -283,8 +286,8 @@ def _told(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
         return f"raysvq: error: {error}", error.exit_code
     if isinstance(error, MemoryError):
         return f"raysvq: error: out of memory ({error})", 1
-    if isinstance(error, OSError):
-        return f"raysvq: error: {error}", 1
+    if isinstance(error, OSError) or type(error).__module__.startswith(("duckdb", "_duckdb")):
+        return f"raysvq: error: {type(error).__name__}: {str(error).partition(chr(10))[0]}", 1
     if isinstance(error, _Usage):
         return _usage(error, arguments), 2
     return "", 1

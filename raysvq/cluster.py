@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,6 +19,9 @@ from raysvq.errors import RaysvqError, SettingsError
 from raysvq.settings import RaySettings
 
 ANSWER_S = 10.0  # within which a cluster's head must answer
+_PLACE = "/tmp"  # where Ray keeps its files, if TMPDIR does not fit
+# The path of a socket takes 107 bytes at most on Linux.
+_LONGEST_PLACE = 107 - len("/ray/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store.1")
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,11 @@ def connect(settings: RaySettings) -> Capacity:
         else:
             _start(settings)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    for name in ("ray.data", "ray.train"):  # their pages come with the error, see raysvq.ray_failures
+    for name in (
+        "ray.data",
+        "ray.train",
+        "ray.tune",
+    ):  # their pages come with the error, see raysvq.ray_failures
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
@@ -118,9 +127,11 @@ def _start(settings: RaySettings) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     # A training run's helpers outnumber a small machine's CPUs; Ray would warn of that.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
+    folder = ray_folder(os.environ)
     try:
         ray.init(
             address="local",
+            _temp_dir=folder,
             num_cpus=settings.cpus or max(2, os.cpu_count() or 2),
             object_store_memory=settings.object_store_mib * 2**20,
             include_dashboard=False,
@@ -132,3 +143,36 @@ def _start(settings: RaySettings) -> None:
             f"setting `ray.object_store_mib`: {settings.object_store_mib} does not fit this machine:"
             f" {str(error).splitlines()[0]}"
         ) from None
+    except (OSError, RuntimeError) as error:
+        raise SettingsError(f"Ray cannot start on this machine: {str(error).splitlines()[0]}") from None
+
+
+def ray_folder(environment: Mapping[str, str]) -> str | None:
+    """Where the Ray started here keeps its sockets and logs; None: where it does by itself, below TMPDIR.
+
+    Raises:
+        SettingsError: RAY_TMPDIR asks for a place that cannot be.
+    """
+    name = "RAY_TMPDIR" if "RAY_TMPDIR" in environment else "TMPDIR"
+    place = environment.get(name)
+    problem = "" if place is None else _unfit(place)
+    if not problem:
+        return None
+    if name == "RAY_TMPDIR" or _unfit(_PLACE):
+        raise SettingsError(f"{name}={place!r} {problem}; set RAY_TMPDIR to a folder such as /var/tmp")
+    print(f"TMPDIR={place!r} {problem}: Ray keeps its own files in {_PLACE}/ray", flush=True)
+    return f"{_PLACE}/ray"
+
+
+def _unfit(place: str) -> str:
+    """Why Ray cannot keep its files there; empty if it can."""
+    length = len(os.fsencode(place))
+    if length > _LONGEST_PLACE:
+        return f"is too long for Ray's sockets, {length} bytes where {_LONGEST_PLACE} can be"
+    if not place.startswith("/"):
+        return "is no absolute path"
+    if not re.fullmatch(r"[\w/.+-]+", place, re.ASCII):
+        return "has characters that Ray's processes do not take"
+    if not os.path.isdir(place):
+        return "is no folder"
+    return "" if os.access(place, os.W_OK | os.X_OK) else "may not be written"

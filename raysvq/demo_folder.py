@@ -53,9 +53,10 @@ def fresh(folder: Path) -> Iterator[None]:
     require_own(folder)
     for name in [name for name, _ in _files(folder)]:
         (folder / name).unlink()
-        for parent in Path(name).parents[:-1]:
-            if not any((folder / parent).iterdir()):
-                (folder / parent).rmdir()
+    for product in PRODUCTS:
+        for parent, _, _ in os.walk(folder / product, topdown=False):
+            if not os.listdir(parent):
+                os.rmdir(parent)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield

@@ -209,8 +209,10 @@ def _holder(content: bytes | None) -> dict[str, Any] | None:
         holder = json.loads(content or b"")
     except ValueError:
         return None
-    known = isinstance(holder, dict) and isinstance(holder.get("pid"), int)
-    return holder if known and {"run_id", "host", "machine"} <= holder.keys() else None
+    if not isinstance(holder, dict) or not {"run_id", "host", "machine", "pid"} <= holder.keys():
+        return None
+    pid = holder["pid"]
+    return holder if isinstance(pid, int) and 0 < pid < 2**31 else None
 
 
 def _renew_often(mine: _Lease, done: threading.Event) -> None:

@@ -1,23 +1,31 @@
-"""A small sweep, and what tests want to know of one that runs."""
+"""A small sweep, what tests want to know of one that runs, and drivers that are killed."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
+import ray
 
 WAIT_S = 300
+TRIALS = 4
 CONFIG = """
 split: {outliers: 10}
 tiles: {size: 32, anomalous_fraction: 0.01}
 model: {hidden: 16, residual_hidden: 8, residual_layers: 1, codebook_size: 32, embedding_dim: 8}
-training: {steps: 40, batch_size: 16}
+training: {steps: 20, batch_size: 16}
 search:
   objective.eta: {uniform: [0.3, 0.9]}
   model.codebook_size: {choice: [16, 32]}
-tuning: {trials: 6, stop_early: false}
+tuning: {trials: 4, stop_early: false}
 """
 
 
@@ -41,3 +49,20 @@ def wait_for(what: str, condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"waited {WAIT_S} s for {what}"
         time.sleep(0.01)
+
+
+def start_on_this_cluster(*arguments: str) -> subprocess.Popen[bytes]:
+    """A verb of raysvq in a process of its own, on the cluster of this one."""
+    command = [sys.executable, "-c", "from raysvq.cli import main; main()", *arguments]
+    environment = os.environ | {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill(driver: subprocess.Popen[bytes], workers: list[psutil.Process]) -> None:
+    """Kill a driver and what ran for it."""
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    psutil.wait_procs(workers, WAIT_S)

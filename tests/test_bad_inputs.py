@@ -22,18 +22,16 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-import ray
 from PIL import Image
 
 from devtools.untrained import untrained_bundle
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.imaging.decode import FORMATS, REASONS, DecodeError
 from raysvq.model.bundle import save_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_scores
 from raysvq.scoring.job import score
-from raysvq.settings import RaySettings, parse_settings
+from raysvq.settings import parse_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -65,7 +63,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(small_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("bad")
     good = _variants()
     draw, others = random.Random(11), [*good.values(), b"<html>404</html>", bytes(1000)]
@@ -81,10 +79,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     build_index(str(folder / "images"), manifest, SETTINGS.split)
     bundle = untrained_bundle(SETTINGS, threshold=1.0)
     save_bundle(bundle, model)
-    connect(RaySettings(cpus=2, object_store_mib=256))
     with _watched_workers() as seen:
         score(manifest, model, out, SETTINGS)
-    ray.shutdown()
     scorer = ImageScorer(bundle.model, bundle.settings, SETTINGS.scoring)
     return Run(
         good,

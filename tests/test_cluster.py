@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import ray
 
-from raysvq.cluster import Capacity, Node, connect
+from raysvq.cluster import _LONGEST_PLACE, Capacity, Node, connect, ray_folder
 from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
@@ -44,3 +46,52 @@ def test_places_take_a_gpu_each_where_one_is_asked_for() -> None:
     capacity = Capacity((Node(4, 1), Node(2, 4), Node(8)))
     assert capacity.places(1.0, use_gpu=False) == 14
     assert capacity.places(1.0, use_gpu=True) == 3
+
+
+def _folder(tmp_path: Path, name: str) -> str:
+    (tmp_path / name).mkdir()
+    return str(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("l" * 80, "is too long for Ray's sockets"),
+        ("it's", "has characters that Ray's processes do not take"),
+        ('"quoted"', "has characters"),
+        ("[1]", "has characters"),
+        ("a b", "has characters"),
+        ("site=north", "has characters"),
+        ("größe", "has characters"),
+    ],
+)
+def test_ray_keeps_its_files_elsewhere_where_tmpdir_does_not_fit(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    problem: str,
+) -> None:
+    monkeypatch.setattr("raysvq.cluster._LONGEST_PLACE", len(str(tmp_path)) + 40)
+    place = _folder(tmp_path, name)
+    assert ray_folder({"TMPDIR": place}) == "/tmp/ray"
+    said = capsys.readouterr().out
+    assert said.startswith(f"TMPDIR={place!r} {problem}")
+    assert said.endswith(": Ray keeps its own files in /tmp/ray\n")
+    with pytest.raises(SettingsError, match=rf"RAY_TMPDIR=.* {problem}.*; set RAY_TMPDIR to a folder"):
+        ray_folder({"RAY_TMPDIR": place, "TMPDIR": "/tmp"})
+
+
+@pytest.mark.parametrize("place", ["/no/such/folder", "relative", ""])
+def test_a_tmpdir_that_is_none_is_said(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ray_folder({"TMPDIR": place}) == "/tmp/ray"
+    assert f"TMPDIR={place!r} is no" in capsys.readouterr().out
+
+
+def test_a_fitting_tmpdir_is_rays_own_affair() -> None:
+    assert ray_folder({"TMPDIR": "/tmp"}) is None
+    assert ray_folder({}) is None
+
+
+def test_the_longest_tmpdir_leaves_room_for_a_socket() -> None:
+    assert 30 < _LONGEST_PLACE < 40

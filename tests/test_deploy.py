@@ -72,6 +72,7 @@ def test_commands_parse_as_the_command_line_does(verb: str, arguments: list[str]
 def test_nightly_jobs_index_then_score(text: str) -> None:
     assert re.findall(r"python (?:/opt/raysvq/)?jobs/(\w+)\.py", text) == ["index", "score"]
     assert {"index", "score"} <= set(SCRIPTS)
+    assert re.search(r"jobs/index\.py [^&]*--allow-empty\s*&&", text), "a day without images is no failure"
 
 
 def test_cluster_passes_rays_own_validation(cluster: dict[str, Any]) -> None:

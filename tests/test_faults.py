@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from devtools.faulty_store import FaultyStore, faulty_store
 from raysvq.errors import RaysvqError, StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage import (
@@ -30,7 +31,6 @@ from raysvq.storage import (
     write_bytes,
 )
 from raysvq.storage import retry as patience
-from devtools.faulty_store import FaultyStore, faulty_store
 
 CONTENT = bytes(range(256)) * 200
 RETRY_S = 3.0

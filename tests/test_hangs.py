@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import ray
 
 from devtools.hanging_images import HOLDS, SLEEPS, jpeg, python_path
 from raysvq.cluster import connect
@@ -19,7 +18,7 @@ HANGING = {"plate-02.jpg": HOLDS, "plate-03.jpg": SLEEPS, "plate-09.jpg": HOLDS}
 
 
 @pytest.fixture(scope="module")
-def plates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plates]:
+def plates(no_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plates]:
     """Twelve images, of which three hang; two of those in one work unit."""
     names = [f"plate-{number:02d}.jpg" for number in range(12)]
     plates = Plates(str(tmp_path_factory.mktemp("hangs")), {name: jpeg(n) for n, name in enumerate(names)})
@@ -30,7 +29,6 @@ def plates(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plates]:
         patch.setenv("PYTHONPATH", python_path())
         connect(RaySettings(cpus=2, object_store_mib=128))
         yield plates
-        ray.shutdown()
 
 
 def test_each_is_rejected_within_its_deadline_and_the_others_are_scored(plates: Plates) -> None:

@@ -14,7 +14,7 @@ import ray
 from raysvq import schema
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
-from raysvq.errors import DataError, TrainingError
+from raysvq.errors import DataError
 from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
@@ -33,9 +33,9 @@ OVERRIDES = [
     "model.hidden=16",
     "model.codebook_size=32",
     "model.embedding_dim=8",
-    "training.steps=30",
+    "training.steps=16",
     "training.batch_size=16",
-    "training.validate_every=15",
+    "training.validate_every=8",
     "training.workers=2",
     "scoring.batch_images=16",
     "scoring.worst=2",
@@ -57,7 +57,8 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
+def cluster(s3: str) -> Iterator[None]:
+    """It starts after the store, whose credentials its processes inherit."""
     connect(RaySettings(cpus=2, object_store_mib=256))
     yield
     ray.shutdown()
@@ -122,7 +123,7 @@ def test_training_measures_how_far_bfloat16_moves_scores(run: Run) -> None:
 def test_the_bundle_holds_no_pickle_and_what_a_report_needs(run: Run) -> None:
     names = sorted(Path(info.uri).name for info in list_objects(run.model))
     assert names == ["bundle.json", "events.out.tfevents.raysvq", "history.json", "weights.safetensors"]
-    assert [row["step"] for row in run.bundle.history["history"]] == [15, 30]
+    assert [row["step"] for row in run.bundle.history["history"]] == [8, 16]
     assert len(run.bundle.history["codebook_usage"]) == 32
     assert load_bundle(run.model).settings == run.settings
 
@@ -165,19 +166,7 @@ def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> 
         judge(run.manifest, run.scores, str(tmp_path / "other"), str(tmp_path), run.settings.evaluation)
 
 
-def test_runaway_training_stops_with_a_reason(run: Run, tmp_path: Path) -> None:
-    settings = load_settings(
-        None, [*OVERRIDES, "training.workers=1", "objective.form=negation", "training.learning_rate=1.0"]
-    )
-    with pytest.raises(TrainingError, match=r"objective\.form=negation"):
-        train(run.manifest, str(tmp_path / "model"), settings)
-    assert not (tmp_path / "model" / "bundle.json").exists()
-
-
 def test_scoring_from_and_to_an_object_store(run: Run, s3: str, cluster: None) -> None:
-    # The cluster must know the store's credentials, which its processes inherit when they start.
-    ray.shutdown()
-    connect(RaySettings(cpus=2, object_store_mib=256))
     import raysvq.storage as storage
 
     rows = [row for row in pq.read_table(run.manifest).to_pylist() if row["label"] != "unknown"][:6]

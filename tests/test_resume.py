@@ -8,23 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from devtools.untrained import untrained_bundle
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
 from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.scoring.job import ScoreSummary, score
-from raysvq.settings import RaySettings, Settings, load_settings
+from raysvq.settings import Settings, load_settings
 
 WAIT_S = 120
 OVERRIDES = ["model.hidden=32", "scoring.batch_images=2"]
@@ -46,16 +43,14 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+def setup(small_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Setup:
     folder = tmp_path_factory.mktemp("resume")
     settings = load_settings(None, OVERRIDES)
     manifest, model = str(folder / "manifest.parquet"), str(folder / "model")
     build_index(write_sample(folder / "sample", normal=60, anomalous=4), manifest, settings.split)
     save_bundle(untrained_bundle(settings, threshold=1.0), model)
-    connect(RaySettings(cpus=2, object_store_mib=256))
     score(manifest, model, str(folder / "undisturbed"), settings)
-    yield Setup(folder, manifest, model, settings, _rows(folder / "undisturbed"))
-    ray.shutdown()
+    return Setup(folder, manifest, model, settings, _rows(folder / "undisturbed"))
 
 
 def _rows(out: Path) -> Rows:

@@ -74,7 +74,7 @@ def test_a_run_on_credentials_from_settings_leaves_none_of_them(
     given, secrets = settings
     configure(given.storage)
     place = join(s3, "secrets")
-    listing = Path(write_sample(tmp_path / "sample"))
+    listing = Path(write_sample(tmp_path / "sample", normal=24, anomalous=12))
     for file in filter(Path.is_file, listing.parent.rglob("*")):
         put_file(file, join(place, "sample", file.relative_to(listing.parent).as_posix()))
     manifest, model, scores = (join(place, name) for name in ("manifest.parquet", "model", "scores"))
@@ -87,8 +87,8 @@ def test_a_run_on_credentials_from_settings_leaves_none_of_them(
         search = {"objective.eta": {"uniform": [0.5, 0.9]}}
         with pytest.raises(KeyboardInterrupt):
             sweep(manifest, join(place, "sweep"), given, search)
-    assert (summary.scored, summary.rejects.total(), len(summary.heatmaps)) == (220, 2, 1)
-    assert len(read_scores(scores)) == 220
+    assert (summary.scored, summary.rejects.total(), len(summary.heatmaps)) == (36, 2, 1)
+    assert len(read_scores(scores)) == 36
     made = [info.uri for info in list_objects(place) if "/sample/" not in info.uri]
     for part in (
         "model/bundle.json",

@@ -113,7 +113,7 @@ def test_every_problem_is_named_at_once() -> None:
 def test_a_value_where_a_section_belongs_is_named() -> None:
     with pytest.raises(SettingsError, match=r"setting `training`.*found 5"):
         parse_settings({"training": 5})
-    with pytest.raises(SettingsError, match=r"'training\.steps\.more=1': 'steps' is not a section"):
+    with pytest.raises(SettingsError, match=r"'training\.steps\.more': 'steps' is not a section"):
         load_settings(None, ["training.steps=3", "training.steps.more=1"])
 
 
@@ -140,8 +140,8 @@ def test_an_override_without_a_value_says_what_it_should_look_like(override: str
         load_settings(None, [override])
 
 
-def test_an_override_that_is_no_yaml_is_quoted() -> None:
-    with pytest.raises(SettingsError, match=r"'model\.hidden=\[1': '\[1' is not a YAML value"):
+def test_an_override_that_is_no_yaml_is_quoted_up_to_its_key() -> None:
+    with pytest.raises(SettingsError, match=r"'model\.hidden': what follows `=` is not a YAML value"):
         load_settings(None, ["model.hidden=[1"])
 
 

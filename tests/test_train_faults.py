@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ import torch
 from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.stream import outlier_tiles
+from raysvq.errors import DataError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import Bundle, load_bundle
@@ -33,9 +31,9 @@ from raysvq.training.events import NAME, event_file
 from raysvq.training.launch import train
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import validate, validation_images
+from tests.sweeps import kill, start_on_this_cluster, wait_for
 
-WAIT_S = 300
-STEPS, EVERY = 240, 40
+STEPS, EVERY = 180, 30
 OVERRIDES = [
     "split.outliers=6",
     "tiles.size=32",
@@ -73,17 +71,13 @@ def _checkpoints(out: Path) -> list[Path]:
     return list(out.glob("_training/*/checkpoint_*/progress.json"))
 
 
-def _wait_for(what: str, condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WAIT_S} s for {what}"
-        time.sleep(0.01)
-
-
-def _training_workers(driver: psutil.Process) -> list[psutil.Process]:
-    return [
-        child for child in driver.children(recursive=True) if "RayTrainWorker" in " ".join(child.cmdline())
-    ]
+def _training_workers() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if "RayTrainWorker" in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def _assert_as_undisturbed(bundle: Bundle, setup: Setup, out: Path) -> None:
@@ -114,38 +108,35 @@ def test_one_process_without_ray_trains_the_same_model(setup: Setup) -> None:
         torch.testing.assert_close(model.state_dict()[name], value, msg=name)
 
 
-def test_a_killed_worker_leaves_no_trace(setup: Setup, tmp_path: Path) -> None:
+def test_a_killed_driver_and_then_a_killed_worker_leave_no_trace(setup: Setup, tmp_path: Path) -> None:
+    arguments = ["train", setup.manifest, "--out", str(tmp_path)]
+    driver = start_on_this_cluster(
+        *arguments, *(part for setting in OVERRIDES for part in ("--set", setting))
+    )
+    try:
+        wait_for("the driver's lease", lambda: list(tmp_path.glob("_leases/*.json")))
+        with pytest.raises(DataError, match=f"is being written by run .* .process {driver.pid}"):
+            train(setup.manifest, str(tmp_path), setup.settings)
+        wait_for("a checkpoint", lambda: len(_checkpoints(tmp_path)) >= 2)
+        workers = _training_workers()
+    finally:
+        kill(driver, workers)
+    assert workers
+    assert not (tmp_path / "bundle.json").exists()
+    before = set(_checkpoints(tmp_path))
     killed: list[int] = []
 
-    def kill() -> None:
-        _wait_for("a checkpoint", lambda: len(_checkpoints(tmp_path)) >= 2)
-        (worker,) = _training_workers(psutil.Process())
+    def kill_worker() -> None:
+        wait_for("another checkpoint", lambda: set(_checkpoints(tmp_path)) - before)
+        (worker,) = _training_workers()
         worker.send_signal(signal.SIGKILL)
         killed.append(worker.pid)
 
-    killer = threading.Thread(target=kill)
+    killer = threading.Thread(target=kill_worker)
     killer.start()
     bundle = train(setup.manifest, str(tmp_path), setup.settings)
     killer.join()
     assert killed
     _assert_as_undisturbed(bundle, setup, tmp_path)
     assert load_bundle(str(tmp_path)).model_digest == setup.undisturbed.model_digest
-
-
-def test_a_killed_driver_leaves_no_trace(setup: Setup, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from raysvq.cli import main; main()", "train", setup.manifest]
-    command += ["--out", str(tmp_path)]
-    command += [part for setting in OVERRIDES for part in ("--set", setting)]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for("a checkpoint", lambda: len(_checkpoints(tmp_path)) >= 2)
-        workers = _training_workers(psutil.Process(process.pid))
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert workers
-    psutil.wait_procs(workers, WAIT_S)
-    assert not (tmp_path / "bundle.json").exists()
-    _assert_as_undisturbed(train(setup.manifest, str(tmp_path), setup.settings), setup, tmp_path)
     assert not (tmp_path / "_training").exists()

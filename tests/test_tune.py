@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +12,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 import ray
@@ -35,11 +32,21 @@ from raysvq.storage import list_objects, read_bytes
 from raysvq.training.local import train_in_process
 from raysvq.training.samples import training_samples
 from raysvq.training.validation import validate, validation_images
+from raysvq.tuning.course import Course
 from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED
+from raysvq.tuning.records import Records
 from raysvq.tuning.runner import KeepFirst
 from raysvq.tuning.space import parse_space
 from raysvq.tuning.sweep import Sweep, _name, sweep
-from tests.sweeps import CONFIG, WAIT_S, ends_before_its_leaderboard, records, wait_for
+from tests.sweeps import (
+    CONFIG,
+    TRIALS,
+    ends_before_its_leaderboard,
+    kill,
+    records,
+    start_on_this_cluster,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +72,20 @@ def _sweep(manifest: str, config: Path, out: Path | str, *overrides: str) -> Swe
     return sweep(manifest, str(out), settings, search)
 
 
+def _validation(manifest: str) -> tuple[int, int]:
+    """Normal and anomalous images to validate on."""
+    images = validation_images(manifest, 512)
+    anomalous = sum(image.anomalous for image in images)
+    return len(images) - anomalous, anomalous
+
+
 def _assert_complete(found: Sweep, out: Path) -> None:
     trials = found.board.trials
-    assert sorted(trial.number for trial in trials) == list(range(6))
+    assert sorted(trial.number for trial in trials) == list(range(TRIALS))
     assert {trial.status for trial in trials} == {FINISHED}
     figures = [trial.figure or 0 for trial in trials]
     assert figures == sorted(figures, reverse=True)
-    assert found.chosen is trials[0]
+    assert found.chosen in (trials[0], next(one for one in trials if one.number == 0))
     assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest
     assert not (out / "_sweep").exists()
 
@@ -85,14 +99,16 @@ def test_a_sweep_leaves_a_leaderboard_the_best_settings_and_their_model(
     assert [row["trial"] for row in rows] == [trial.number for trial in found.board.trials]
     assert all(row["train_s"] and row["image_ms"] and row["model_mib"] for row in rows)
     assert any(row["on_front"] for row in rows)
-    assert [row["rank"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [row["rank"] for row in rows] == [1, 2, 3, 4]
     best = found.chosen
-    assert rows[0]["objective.eta"] == best.point.get("objective.eta", 0.5)
+    (row,) = [row for row in rows if row["trial"] == best.number]
+    assert row["objective.eta"] == best.point.get("objective.eta", 0.5)
+    assert {trial.validated for trial in found.board.trials} == {_validation(manifest)}
     written = parse_settings(yaml.safe_load((tmp_path / "best.yaml").read_text()))
     assert written.model_dump() == found.settings.model_dump() == found.bundle.settings.model_dump()
     assert "codebook_size" in (tmp_path / "report.html").read_text()
     printed = capsys.readouterr().out
-    assert "6/6  trial" in printed
+    assert "4/4  trial" in printed
     assert f"taking the model of trial {best.number}" in printed
     assert "defaults" in printed
     with pytest.raises(DataError, match="already holds a model"):
@@ -119,7 +135,7 @@ def _one_trial_killed(out: Path) -> Iterator[None]:
 
     def kill() -> None:
         wait_for("a trial that has ended", lambda: records(out))
-        time.sleep(1.0)
+        time.sleep(0.5)
         killed.append(running_trials()[0].pid)
         os.kill(killed[0], signal.SIGKILL)
 
@@ -132,7 +148,7 @@ def _one_trial_killed(out: Path) -> Iterator[None]:
 
 def test_a_trial_whose_process_is_killed_runs_again(manifest: str, config: Path, tmp_path: Path) -> None:
     with _one_trial_killed(tmp_path):
-        found = _sweep(manifest, config, tmp_path, "training.steps=120")
+        found = _sweep(manifest, config, tmp_path, "training.steps=80")
     _assert_complete(found, tmp_path)
 
 
@@ -143,7 +159,7 @@ def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_comma
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ["tuning.trials=4", "training.steps=400"]
+    options = ["training.steps=160"]
     with monkeypatch.context() as patch, _one_trial_killed(tmp_path):
         patch.setattr("raysvq.tuning.runner._RETRIES", 0)
         ends_before_its_leaderboard(patch)
@@ -158,32 +174,33 @@ def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_comma
 def test_a_sweep_whose_driver_is_killed_goes_on(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-c", "from raysvq.cli import main; main()", "tune", manifest]
-    command += ["--config", str(config), "--out", str(tmp_path), "--set", "ray.object_store_mib=256"]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    options = ["training.steps=80"]
+    driver = start_on_this_cluster(
+        "tune", manifest, "--config", str(config), "--out", str(tmp_path), "--set", *options
+    )
     try:
-        wait_for("trials that have ended", lambda: len(records(tmp_path)) >= 2)
-        trials = running_trials(psutil.Process(process.pid))
+        wait_for("a trial that has ended", lambda: records(tmp_path))
+        trials = running_trials()
     finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill(driver, trials)
     assert trials
-    psutil.wait_procs(trials, WAIT_S)
     before = records(tmp_path)
-    assert 2 <= len(before) < 6
+    assert 1 <= len(before) < TRIALS
     at_the_end: dict[str, int] = {}
     monkeypatch.setattr(
         "raysvq.tuning.sweep.write_leaderboard", lambda *_: at_the_end.update(records(tmp_path))
     )
-    _assert_complete(_sweep(manifest, config, tmp_path), tmp_path)
-    assert len(at_the_end) == 6
+    _assert_complete(_sweep(manifest, config, tmp_path, *options), tmp_path)
+    assert len(at_the_end) == TRIALS
     assert {name: at for name, at in at_the_end.items() if name in before} == before
 
 
-def test_a_sweep_in_a_store_goes_on_from_there(
+def test_a_sweep_in_a_store_goes_on_before_its_leaderboard_and_between_its_model_and_the_alias(
     manifest: str, config: Path, s3: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def refuse(*_: str) -> None:
+        raise StorageError("the store is away")
+
     out = f"{s3}/sweep"
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
@@ -192,33 +209,23 @@ def test_a_sweep_in_a_store_goes_on_from_there(
     ended = [one.uri for one in list_objects(out) if "/trial-" in one.uri]
     kept = sorted(json.loads(read_bytes(uri))["seconds"] for uri in ended)
     assert len(kept) == 2
-    found = _sweep(manifest, config, out, "tuning.trials=2")
-    assert "2 of its trials have ended" in capsys.readouterr().out
-    assert sorted(trial.seconds for trial in found.board.trials) == kept
-    assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest
-    assert not any("/_sweep/" in found.uri for found in list_objects(out))
-
-
-def test_a_sweep_goes_on_between_its_model_and_the_alias(
-    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: str) -> None:
-        raise StorageError("the store is away")
-
     with monkeypatch.context() as patch:
         patch.setattr("raysvq.tuning.crown.promote", refuse)
         with pytest.raises(StorageError):
-            _sweep(manifest, config, tmp_path, "tuning.trials=2")
-    trained = load_bundle(f"{tmp_path}/model").model_digest
-    found = _sweep(manifest, config, tmp_path, "tuning.trials=2")
-    assert found.bundle.model_digest == trained
-    assert resolve(f"{tmp_path}@champion") == f"{tmp_path}/model"
+            _sweep(manifest, config, out, "tuning.trials=2")
+    assert "2 of its trials have ended" in capsys.readouterr().out
+    trained = load_bundle(f"{out}/model").model_digest
+    found = _sweep(manifest, config, out, "tuning.trials=2")
+    assert sorted(trial.seconds for trial in found.board.trials) == kept
+    assert resolve(f"{out}@champion") == f"{out}/model"
+    assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest == trained
+    assert not any("/_sweep/" in found.uri for found in list_objects(out))
 
 
 def test_a_sweep_that_goes_on_measures_trials_against_those_that_have_ended(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["tuning.trials=5", "tuning.stop_early=true", "training.validate_every=20"]
+    options = ["tuning.trials=5", "tuning.stop_early=true", "training.validate_every=20", "training.steps=40"]
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
         with pytest.raises(KeyboardInterrupt):
@@ -260,17 +267,19 @@ def _assert_as_trained_without_looks(found: Sweep, manifest: str) -> None:
 def test_a_sweep_that_is_interrupted_keeps_what_it_has_for_the_next_command(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
+    options = ["training.steps=80"]
+
     def interrupt() -> None:
         wait_for("a trial that has ended", lambda: records(tmp_path))
         os.kill(os.getpid(), signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        _sweep(manifest, config, tmp_path, "training.steps=120")
+        _sweep(manifest, config, tmp_path, *options)
     before = records(tmp_path)
-    assert 1 <= len(before) < 6
+    assert 1 <= len(before) < TRIALS
     assert not (tmp_path / "model").exists()
-    _assert_complete(_sweep(manifest, config, tmp_path, "training.steps=120"), tmp_path)
+    _assert_complete(_sweep(manifest, config, tmp_path, *options), tmp_path)
 
 
 def test_a_sweep_with_other_options_takes_no_results_of_this_one(
@@ -285,7 +294,10 @@ def test_a_sweep_with_other_options_takes_no_results_of_this_one(
     assert name() == name("ray.cpus=3")
 
 
-def test_two_sweeps_do_not_share_a_folder(manifest: str, config: Path, tmp_path: Path) -> None:
+def test_two_sweeps_do_not_share_a_folder(
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysvq.lease.RENEW_S", 0.2)
     with (
         lease(str(tmp_path), "another"),
         pytest.raises(DataError, match="being written by run another"),
@@ -305,21 +317,40 @@ def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
     assert {trial.number: trial.status for trial in found.board.trials}[0] == FINISHED
 
 
-def test_repeats_are_trainings_on_other_splits_and_refitting_takes_all_outliers(
+def test_repeats_are_trainings_on_other_splits_and_a_refit_takes_all_outliers(
+    manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final: list[str] = []
+
+    def crown(manifest: str, *_: object) -> None:
+        final.append(manifest)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raysvq.tuning.sweep.crown", crown)
+    options = ["tuning.trials=2", "tuning.repeats=2", "tuning.refit=true", "tuning.metric=au_pro"]
+    with pytest.raises(KeyboardInterrupt):
+        _sweep(manifest, config, tmp_path, *options)
+    rows = pq.read_table(tmp_path / "leaderboard.parquet").to_pylist()
+    assert [len(row["figures"]) for row in rows] == [2, 2]
+    assert all(0 <= row["au_pro"] <= 1 for row in rows)
+    anomalous = pq.read_table(final[0], filters=[("label", "=", "anomalous")])["split"].to_pylist()
+    assert anomalous.count("train") == 10
+    assert "validation" not in anomalous
+
+
+def test_trials_of_several_workers_are_trained_as_by_ray_train(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
-    options = ["tuning.trials=2", "tuning.repeats=2", "tuning.refit=true", "tuning.metric=au_pro"]
+    options = ["tuning.trials=2", "training.workers=2"]
+    settings, search = load_sweep(config, options)
+    points = parse_space(search, settings).points(2, "qmc", 0)
+    state = tmp_path / "_sweep" / _name(manifest, settings, points, "image_auroc")
+    ended = Course(settings).fail("has ended before")  # one trial of this kind shows all there is
+    Records(str(state)).write(1, ended)
     found = _sweep(manifest, config, tmp_path, *options)
-    assert [len(trial.figures) for trial in found.board.trials] == [2, 2]
-    assert found.board.metric == "au_pro"
-    assert found.bundle.training["outliers"] == 10
-    assert found.bundle.reference.validation["anomalous"] == 0
-
-
-def test_trials_of_several_workers_train_one_at_a_time(manifest: str, config: Path, tmp_path: Path) -> None:
-    found = _sweep(manifest, config, tmp_path, "tuning.trials=2", "training.workers=2")
-    assert [trial.status for trial in found.board.trials] == [FINISHED, FINISHED]
+    assert [trial.status for trial in found.board.trials] == [FINISHED, FAILED]
     assert found.bundle.training["workers"] == 2
+    assert found.chosen.validated == _validation(manifest)
 
 
 def test_what_cannot_be_a_trial_is_refused_before_anything_starts(

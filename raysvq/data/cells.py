@@ -14,6 +14,7 @@ from raysvq.schema import LABELS, SPLITS, UNKNOWN
 
 # How tools write that there is no value. As a group it would make one lot of all images.
 _NOTHING = words("nan none null nil na n/a #n/a <na> nat undefined missing - -- ? .")
+_EITHER = words("0 1 -1 true false yes no y n t f")
 _DAY = re.compile(r"\d{8}")
 
 
@@ -58,7 +59,17 @@ def label(value: Any, where: str) -> str:
         DataError: it is another word.
     """
     found = text(value, "label", where)
-    return UNKNOWN if found is None else _one_of(found, LABELS, "label", label_meant(found), where)
+    if found is None:
+        return UNKNOWN
+    if meant := label_meant(found):
+        hint = f"is {meant} meant?"
+    elif found.casefold() in _NOTHING:
+        hint = "where there is none, the cell is to be empty"
+    elif found.casefold() in _EITHER:
+        hint = "numbers and truth values mean either, depending on who wrote them"
+    else:
+        hint = "a kind of defect goes into `defect_type`"
+    return _one_of(found, LABELS, "label", hint, where)
 
 
 def split(value: Any, where: str) -> str | None:
@@ -68,7 +79,8 @@ def split(value: Any, where: str) -> str | None:
         DataError: it is another word.
     """
     found = text(value, "split", where)
-    return found and _one_of(found, SPLITS, "split", split_meant(found), where)
+    meant = found and split_meant(found)
+    return found and _one_of(found, SPLITS, "split", meant and f"is {meant} meant?", where)
 
 
 def moment(value: Any, where: str) -> datetime | None:
@@ -105,8 +117,8 @@ def _parsed(value: Any, where: str) -> datetime | None:
         ) from None
 
 
-def _one_of(value: str, allowed: tuple[str, ...], column: str, meant: str | None, where: str) -> str:
+def _one_of(value: str, allowed: tuple[str, ...], column: str, hint: str | None, where: str) -> str:
     if value not in allowed:
-        hint = f"; is {meant} meant?" if meant else ""
-        raise DataError(f"{where}: {column} is {value!r}, expected one of {', '.join(allowed)}{hint}")
+        expected = f"expected one of {', '.join(allowed)}"
+        raise DataError("; ".join(filter(None, [f"{where}: {column} is {value!r}, {expected}", hint])))
     return value

@@ -42,11 +42,18 @@ def require_columns(names: Sequence[str], where: str) -> None:
         raise DataError(f"{where}: the column {twice[0]!r} stands {Counter(names)[twice[0]]} times")
     if "uri" not in names:
         raise DataError(f"{where}: no column `uri`; found {', '.join(names) or 'none'}{_hint(names)}")
-    for name in names:
+    for place, name in enumerate(names, start=1):
+        if not name.strip():
+            raise DataError(
+                f"{where}: column {place} has no name; pandas writes its index so, without `index=False`"
+            )
         if meant := _meant(name, names):
-            raise DataError(f"{where}: the column {name!r} is to be called `{meant}`")
-        if name != name.strip() or not name:
-            raise DataError(f"{where}: the column {name!r} is to have a name without blanks around it")
+            raise DataError(
+                f"{where}: the column {name!r} is to be called `{meant}`, or, if it is metadata, by a name"
+                " that cannot mean that"
+            )
+        if name != name.strip():
+            raise DataError(f"{where}: the column {name!r} has blanks around its name; expected none")
 
 
 def is_manifest(names: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import duckdb
 
+from raysvq.data.database import database
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.mask_checks import checked
 from raysvq.data.mask_summary import MaskSummary, MaskTally
@@ -117,8 +118,11 @@ def build_index(
                     ]
                 )
             )
-        _require_unique(path)
-        beside = masks_beside(path, source) if seen.images else ()
+        with database(path.parent, spooled=[path]) as connection:
+            _require_unique(connection)
+            beside = masks_beside(connection, source) if seen.images else ()
+        if beside and len(beside) == seen.images:
+            raise DataError(f"all {seen.images} images of {source} are masks, such as {shown(beside[0])}")
         write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
     return IndexSummary(
         source,
@@ -161,15 +165,10 @@ def _split(
         yield row
 
 
-def _require_unique(spooled: Path) -> None:
-    """Raise DataError where one URI stands twice. DuckDB spills to disk what does not fit."""
-    query = (
-        "select uri, count(*) from read_parquet(?, hive_partitioning = false)"
-        " group by uri having count(*) > 1 limit 1"
-    )
-    with duckdb.connect(config={"temp_directory": str(spooled.with_name("spill"))}) as connection:
-        twice = connection.execute(query, [[str(spooled)]]).fetchone()
-    if twice:
+def _require_unique(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise DataError where one URI stands twice in the view `spooled`."""
+    query = "select uri, count(*) from spooled group by uri having count(*) > 1 limit 1"
+    if twice := connection.execute(query).fetchone():
         raise DataError(f"{twice[0]} is listed {twice[1]} times; an image may have one row")
 
 

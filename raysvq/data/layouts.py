@@ -89,8 +89,8 @@ class PlainFolders:
             raise DataError(_tree_below(folder.rpartition("/")[0], [folder.rpartition("/")[2]]))
         if means_masks(name) and plain(name) not in _LOOKED_INTO:
             raise DataError(
-                f"{folder}/{name}/ seems to hold masks, which would be taken for images: name it masks/, which"
-                f" leaves them out, make an image tree with {GROUND_TRUTH}/, {_LISTING} and `mask_uri`"
+                f"{folder}/{name}/ seems to hold masks, which would be taken for images: name it masks/,"
+                f" which leaves them out, make an image tree with {GROUND_TRUTH}/, {_LISTING} and `mask_uri`"
             )
         if split is None and label is None:
             return
@@ -172,7 +172,10 @@ def _require_no_part(folder: str, name: str, masks: bool) -> None:
 
 
 def _tree_below(folder: str, names: Iterable[str]) -> str:
-    return f"{folder} looks like an image tree below the source ({_listed(names)}): index it by itself, {_LISTING}"
+    return (
+        f"{folder} looks like an image tree below the source ({_listed(names)}): index it by itself,"
+        f" {_LISTING}"
+    )
 
 
 def _listed(names: Iterable[str]) -> str:

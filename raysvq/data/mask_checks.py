@@ -14,12 +14,13 @@ import numpy as np
 from raysvq.data.manifest import Row, chunks
 from raysvq.data.mask_summary import MaskLook, MaskTally
 from raysvq.errors import DataError
-from raysvq.imaging.decode import DecodeError, image_size
-from raysvq.imaging.masks import decode_mask, mask_size, orientation
+from raysvq.imaging.decode import DecodeError, open_header
+from raysvq.imaging.masks import decode_mask, mask_size
 from raysvq.schema import ANOMALOUS, NORMAL
 from raysvq.storage import read_bytes
 
 READERS = 16
+_ANY_SIZE = 2**40
 _LARGE_PIXELS = 2**24
 _LARGE = threading.Lock()  # large masks are decoded one at a time, whole
 
@@ -68,7 +69,7 @@ def look(row: Row) -> MaskLook:
             raise DataError(_other_size(mask, size, image, of_image.size))
         with _LARGE if size[0] * size[1] > _LARGE_PIXELS else nullcontext():
             marks = decode_mask(content)
-        turned = of_image is not None and _turned_apart(of_image, orientation(content))
+        turned = of_image is not None and _turned_apart(of_image, content)
     except (DecodeError, OSError) as error:
         raise DataError(f"mask {mask} of {image} cannot be read: {error}") from None
     if of_image and content == of_image.content and not marks.all():
@@ -90,13 +91,18 @@ def _image(uri: str) -> _File | None:
     """None where scoring will reject the image with its reason."""
     try:
         content = read_bytes(uri)
-        return _File(content, image_size(content), orientation(content))
+        header = open_header(content, _ANY_SIZE)
+        return _File(content, header.size, header.orientation)
     except (DecodeError, OSError):
         return None
 
 
-def _turned_apart(image: _File, of_mask: int) -> bool:
+def _turned_apart(image: _File, mask: bytes) -> bool:
     """Whether image and mask carry different EXIF orientations, and would fit either way."""
+    try:
+        of_mask = open_header(mask, _ANY_SIZE).orientation
+    except DecodeError:  # of a type that images may not have; those carry none
+        of_mask = 1
     square = image.size[0] == image.size[1]
     return image.orientation != of_mask and (square or max(image.orientation, of_mask) < 5)
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection
-from pathlib import PurePosixPath
 
 from raysvq.data.words import words
 
 EXTENSIONS = words(
     ".png .apng .jpg .jpeg .jpe .jif .jfi .jfif .pjpeg .pjp .mpo .tif .tiff .btf .tf8 .bmp .dib .webp"
-    " .gif .jp2 .j2k .j2c .jpc .jpf .jpx .pgm .ppm .pbm .pnm"
+    " .gif .jp2 .j2k .j2c .jpc .jpf .jpx .pgm .ppm .pbm .pnm .pam"
 )
 
 # Pictures, and what holds pictures, of kinds that raysvq does not decode.
 OTHER_FORMATS = words(
     ".heic .heif .hif .avif .jxl .jxr .wdp .jls .jxs .dng .raw .nef .nrw .cr2 .cr3 .crw .arw .srf"
-    " .sr2 .orf .rw2 .raf .srw .pef .3fr .iiq .rwl .x3f .exr .hdr .pfm .pam .xbm .xpm .ico .cur .icns"
+    " .sr2 .orf .rw2 .raf .srw .pef .3fr .iiq .rwl .x3f .exr .hdr .pfm .xbm .xpm .ico .cur .icns"
     " .tga .pcx .sgi .ras .psd .psb .xcf .kra .ai .eps .ps .svg .svgz .emf .wmf .pdf .djvu .dcm .dicom"
     " .nii .fit .fits .vtk .svs .ndpi .czi .lif .lsm .nd2 .npy .npz .mat .h5 .hdf5 .zarr .tfrecord"
     " .lmdb .mdb .mp4 .m4v .avi .mov .mkv .wmv .webm .mpg .mpeg .mts .zip .tar .tgz .gz .bz2 .xz .zst"
@@ -67,7 +67,7 @@ def left_out(name: str, marks: Collection[str] = ()) -> str | None:
     Args:
         marks: of the folder that the name is in.
     """
-    if any("\ud800" <= character <= "\udfff" for character in name):
+    if not name.isascii() and any("\ud800" <= character <= "\udfff" for character in name):
         return NOT_UTF8
     for content in map(_OWN.get, marks):
         if content is None or name in content:
@@ -86,7 +86,8 @@ def is_image(name: str) -> bool:
 
 def extension(name: str) -> str:
     """From the last dot on, in lower case; empty where there is none."""
-    return PurePosixPath(name).suffix.lower()
+    ending = posixpath.splitext(name)[1].lower()
+    return "" if ending == "." else ending
 
 
 def shown(name: str) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from raysvq.errors import DataError
-from raysvq.storage import canonical, file_infos
+from raysvq.errors import DataError, StorageError
+from raysvq.storage import canonical, file_infos, join
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _OTHER_S3 = re.compile(r"s3[an]://|https?://[^/]*\bs3\b[^/]*amazonaws\.com/|arn:aws:s3:", re.IGNORECASE)
@@ -23,30 +23,17 @@ def resolve(base: str, name: str | None, where: str) -> str:
     if re.match(r"~\w*/", name):
         raise DataError(f"{where}: {name!r} depends on who reads it; expected the whole path instead of ~")
     if _WINDOWS.match(name):
-        raise DataError(f"{where}: {name!r} is a path of Windows, which is not to be had here")
+        raise DataError(f"{where}: {name!r} is a path of Windows; expected one of this system")
     if _OTHER_S3.match(name):
         raise DataError(f"{where}: {name!r} is another way to name an object; expected s3://bucket/key")
     if re.match(r"https?://", name, re.IGNORECASE):
         raise DataError(f"{where}: {name!r} is a web address; expected a path or an object store's URI")
     if re.match("file:(?!//)", name):
         raise DataError(f"{where}: {name!r}; expected file:///… or a path")
-    if "://" in name or name.startswith("/"):
-        return canonical(name)
-    return canonical(_without_dots(base, name, where))
-
-
-def _without_dots(base: str, name: str, where: str) -> str:
-    """The entry below `base`; stores take dots for parts of a name."""
-    scheme, separator, start = base.rpartition("://")
-    parts = start.split("/")
-    for part in name.split("/"):
-        if part == "..":
-            if len(parts) < 2:
-                raise DataError(f"{where}: {name!r} leads out of {base}, and there is nothing above it")
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return scheme + separator + "/".join(parts)
+    try:
+        return canonical(name if "://" in name or name.startswith("/") else join(base, name))
+    except StorageError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
 def why_missing(entry: str, uri: str) -> str | None:

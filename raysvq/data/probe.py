@@ -5,9 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from raysvq.errors import DataError, StorageError
-from raysvq.imaging.decode import DecodeError, image_size
+from raysvq.imaging.decode import DecodeError, decode_pixels, image_size, open_header
 from raysvq.settings import TileSettings
 from raysvq.storage import read_bytes
+
+_DECODED = 8  # images of which the values are looked at
+_LARGE = 50_000_000  # pixels of an image that is not
+_DARK = 65536 // 8  # values of images that leave most of 16 bits unused
 
 
 def require_fitting(uris: list[str], tiles: TileSettings) -> None:
@@ -30,6 +34,19 @@ def require_fitting(uris: list[str], tiles: TileSettings) -> None:
         )
 
 
+def hint_at_depth(uris: list[str], tiles: TileSettings) -> str | None:
+    """What to tell of 16-bit images that fill only their lowest bits, where no setting says so."""
+    if tiles.significant_bits is not None:
+        return None
+    found = [largest for largest in map(_largest_of_16_bits, uris[:_DECODED]) if largest is not None]
+    if not found or max(found) >= _DARK:
+        return None
+    return (
+        f"hint: the 16-bit images looked at have no value above {max(found)} of 65535; if their camera fills"
+        f" {max(9, max(found).bit_length())} bits, set tiles.significant_bits"
+    )
+
+
 def require_readable(uris: list[str]) -> None:
     """Check that the store hands out files at all, before a run would reject every one of them.
 
@@ -47,6 +64,16 @@ def require_readable(uris: list[str]) -> None:
             problems.append(error)
     if problems and len(problems) == len(uris):
         raise StorageError(f"none of the {len(uris)} images looked at can be read; {uris[0]}: {problems[0]}")
+
+
+def _largest_of_16_bits(uri: str) -> int | None:
+    """The largest value of an image whose full scale is 16 bits; None of all others."""
+    try:
+        content = read_bytes(uri)
+        header = open_header(content, _LARGE)
+        return int(decode_pixels(content, header).max()) if header.full == 65535 else None
+    except (DecodeError, OSError):
+        return None
 
 
 def _look(uri: str) -> tuple[int, int] | str:

@@ -15,7 +15,7 @@ from raysvq.data.columns import is_manifest, require_columns
 from raysvq.errors import DataError
 from raysvq.storage import filesystem
 
-LISTINGS = frozenset({".csv", ".parquet", ".pq"})
+LISTINGS = frozenset({".csv", ".parquet"})
 _OTHER_LISTINGS = {
     **dict.fromkeys(
         (".manifest", ".jsonl", ".ndjson", ".json"), "a JSON listing, such as SageMaker Ground Truth makes"
@@ -71,16 +71,23 @@ def _parquet_records(stream: BinaryIO, where: str) -> Iterator[dict[str, Any]]:
         file = pq.ParquetFile(stream)
         require_columns(file.schema_arrow.names, where)
         for batch in file.iter_batches():
-            columns = [_plain(column) for column in batch.columns]
-            yield from pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    except (pa.ArrowException, OverflowError, UnicodeDecodeError) as error:
+            columns = [_values(column, name) for column, name in zip(batch, batch.schema.names, strict=True)]
+            for row in zip(*columns, strict=True):
+                yield dict(zip(batch.schema.names, row, strict=True))
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{where}: not readable as Parquet: {str(error).splitlines()[0]}") from None
+    except OverflowError as error:
+        raise DataError(f"{where}: {error}") from None
 
 
-def _plain(column: pa.Array) -> pa.Array:
-    """A column whose values Python has: dictionaries as what they stand for, times in microseconds."""
+def _values(column: pa.Array, name: str) -> list[Any]:
+    """A column's values: dictionaries as what they stand for, times in microseconds."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_timestamp(column.type) and column.type.unit != "us":
-        return column.cast(pa.timestamp("us", column.type.tz), safe=column.type.unit != "ns")
-    return column
+    if pa.types.is_timestamp(column.type) and column.type.unit == "ns":
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError) as error:
+        raise OverflowError(f"the column {name!r} has values that Python has not: {error}") from None
+    return values

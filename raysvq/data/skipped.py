@@ -52,7 +52,7 @@ def lines(skipped: Skipped) -> list[str]:
 def _cause(ending: str, uri: str) -> tuple[str, bool]:
     kind = f"{shown(ending)} files" if ending else "files without an extension"
     if ending in OTHER_FORMATS:
-        return f"{kind}, a format raysvq does not read", True
+        return f"{kind}, a format that is not read", True
     if looks_like_an_image(_start(uri)):
         return f"{kind} that start as images do: only known extensions count as images", True
     return kind, False

@@ -42,7 +42,8 @@ def normal_tiles(manifest: str, settings: Settings, voice: Voice) -> ray.data.Da
         wanted = wanted | (col("label") == UNKNOWN)
     fs, path = filesystem(manifest)
     # No partitioning: a folder named split=train, or the like, above the manifest says nothing of its rows.
-    rows = ray.data.read_parquet(path, filesystem=fs, partitioning=None, columns=["uri", "split", "label"])
+    rows = ray.data.read_parquet(path, filesystem=fs, partitioning=None)
+    rows = rows.select_columns(["uri", "split", "label"])
     return _cut(rows.filter(expr=wanted), normal_cutter(settings, voice))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -45,12 +46,18 @@ def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
         DataError: a mask has no image, or an image two masks or no folder that labels it.
     """
     masks = _masks(join(root, GROUND_TRUTH), skips) if tree.masks else Masks((), root)
+    real: dict[str, str] = {}  # local folder, links resolved -> the path it was found by
     for name, split in tree.splits.items():
         folder = join(root, name)
         inside = join(folder, GROUND_TRUTH)
         own = _masks(inside, skips) if exists(inside) else None
         labels = Labels(folder, split, tree.tells_defects)
-        for info in images(folder, skips, labels.look):
+
+        def look(at: str, name: str, labels: Labels = labels) -> None:
+            labels.look(at, name)
+            _require_apart(join(at, name), real)
+
+        for info in images(folder, skips, look):
             if not info.uri.startswith(f"{inside}/"):
                 yield _row(info, folder, split, own or masks)
         labels.require_good()
@@ -60,6 +67,14 @@ def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
         for info in images(join(root, name), skips):
             yield row_of(info, split=NONE)
     masks.require_none_left(join(root, "test"))
+
+
+def _require_apart(folder: str, real: dict[str, str]) -> None:
+    """Refuse folders that are one by links: the same images would be trained on and tested."""
+    if "://" not in folder:
+        other = real.setdefault(os.path.realpath(folder), folder)
+        if other != folder:
+            raise DataError(f"{other} and {folder} are one folder, by a link; expected each image once")
 
 
 def _names(root: str, skips: Skips) -> list[str]:

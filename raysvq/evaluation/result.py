@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
 from raysvq.evaluation.threshold import Confusion
 from raysvq.settings import EvaluationSettings, TileSettings
+from raysvq.storage import ObjectInfo
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Example:
     anomalous: bool
     flagged: bool
     defect_type: str | None
+    version: ObjectInfo  # that was scored
 
 
 @dataclass(frozen=True)
@@ -127,4 +130,6 @@ def to_json(evaluation: Evaluation) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
+    if isinstance(value, datetime):
+        return value.isoformat()
     raise TypeError(f"no JSON form for {type(value).__name__}")

@@ -15,9 +15,11 @@ from raysvq.evaluation.metrics import BoolArray
 from raysvq.evaluation.result import Example
 from raysvq.evaluation.tables import TestImage, committed_rows, list_column
 from raysvq.settings import TileSettings
+from raysvq.storage import ObjectInfo
 
 _COLUMNS = ["image_id", "width", "height", "image_score", "is_anomalous", "threshold", "tiles", "run_id"]
 _COLUMNS += ["model_digest", "model_version"]
+_VERSION = ["uri", "size_bytes", "etag", "mtime"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class ScoredImage:
     threshold: float
     tile_scores: npt.NDArray[np.float32]
     tile_labels: BoolArray | None  # None where an anomalous image has no usable mask
+    version: ObjectInfo
 
     def example(self) -> Example:
         """What the report needs to show it."""
@@ -45,6 +48,7 @@ class ScoredImage:
             anomalous=self.image.anomalous,
             flagged=self.flagged,
             defect_type=self.image.defect_type,
+            version=self.version,
         )
 
 
@@ -60,7 +64,7 @@ def read_scored(
     runs: dict[str, str] = {}
     others: dict[str, str] = {}  # image -> another model that scored it
     wanted = pa.array(list(images), pa.string())
-    for batch in committed_rows(scores, "scores", _COLUMNS, wanted):
+    for batch in committed_rows(scores, "scores", _COLUMNS + _VERSION, wanted):
         plain = batch.drop_columns(["tiles"]).to_pylist()
         for row, cells in zip(plain, list_column(batch, "tiles"), strict=True):
             image = images[row["image_id"]]
@@ -87,6 +91,7 @@ def read_scored(
                 threshold=row["threshold"],
                 tile_scores=tile_scores,
                 tile_labels=tile_labels(image, rects, size, masks, tiles),
+                version=ObjectInfo(*(row[name] for name in _VERSION)),
             )
     if others:
         uri, version = next(iter(others.items()))

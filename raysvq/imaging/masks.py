@@ -11,9 +11,10 @@ import io
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from raysvq.imaging.decode import FORMATS, DecodeError, Pixels, decode_image, image_size
+from raysvq.imaging.exif import exif_orientation, upright
 from raysvq.imaging.mask_levels import MOST_BETWEEN, Levels, Marks, between, marked
 from raysvq.imaging.rejection import rejecting
 
@@ -21,7 +22,6 @@ _ANY_SIZE = 2**40  # pixels; readers compare a mask's size with its image's befo
 _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _NEARLY_BLACK = 1 / 8  # of the scale, after a lossy compression
 _PAINTS = 64  # colours; a painted mask has fewer, even where an export has rounded them
-_ORIENTATION = 0x0112  # EXIF 2.32
 _REDUCED = 1  # TIFF 6.0, NewSubfileType: a smaller version of another page
 
 Rgb = npt.NDArray[np.uint8]
@@ -46,15 +46,12 @@ def decode_mask(content: bytes) -> Marks:
 def mask_size(content: bytes) -> tuple[int, int]:
     """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
     image = _open(content)
-    return image.size if orientation(content) in (5, 6, 7, 8) else image.size[::-1]
+    return image.size if _orientation(image) in (5, 6, 7, 8) else image.size[::-1]
 
 
-def orientation(content: bytes) -> int:
-    """By EXIF: 1 is upright, which Pillow makes of every TIFF. Raises DecodeError."""
-    image = _open(content)
-    with rejecting(str(image.format)):
-        value = 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
-        return value if value in range(1, 9) else 1
+def _orientation(image: Image.Image) -> int:
+    """By EXIF, of pixels as Pillow gives them: it turns a TIFF upright by itself."""
+    return 1 if image.format == "TIFF" else exif_orientation(image.info.get("exif", b""))
 
 
 def _levels(content: bytes, image: Image.Image, lossy: bool) -> Levels:
@@ -70,20 +67,22 @@ def _levels(content: bytes, image: Image.Image, lossy: bool) -> Levels:
     if image.has_transparency_data:
         rgba = np.asarray(_loaded(content).convert("RGBA"))
         if rgba[..., 3].min() < rgba[..., 3].max():
-            return _painted(rgba, lossy)
-    return _numbers(_loaded(content)) if image.mode in ("P", "PA") else _brightness(pixels, lossy)
+            return upright(_painted(rgba, lossy), _orientation(image))
+    if image.mode in ("P", "PA"):
+        return upright(_numbers(_loaded(content)), _orientation(image))
+    return _brightness(pixels, lossy)
 
 
 def _open(content: bytes) -> Image.Image:
     """What Pillow says of a file, its pixels not yet read; it reads types that images may not have."""
     try:
         return Image.open(io.BytesIO(content), formats=tuple(FORMATS))
-    except (UnidentifiedImageError, SyntaxError, ValueError, OSError):
+    except (UnidentifiedImageError, SyntaxError, ValueError, OSError) as error:
         doubles = _doubles(content)
         if doubles is not None:
             return Image.fromarray(doubles)
         image_size(content)  # says what is wrong
-        raise DecodeError("unsupported", "a kind of mask that raysvq does not read") from None
+        raise DecodeError("unsupported", f"not read as a mask: {str(error).splitlines()[0]}") from None
 
 
 def _doubles(content: bytes) -> npt.NDArray[np.float32] | None:
@@ -97,10 +96,9 @@ def _doubles(content: bytes) -> npt.NDArray[np.float32] | None:
 
 
 def _loaded(content: bytes) -> Image.Image:
-    """Upright."""
     image = _open(content)
     image.load()
-    return ImageOps.exif_transpose(image)
+    return image
 
 
 def _painted(rgba: Rgb, lossy: bool) -> Levels:

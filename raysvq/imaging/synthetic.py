@@ -32,7 +32,7 @@ def with_defect(content: bytes, max_pixels: int, rng: np.random.Generator) -> by
 
 
 def draw_defect(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """(H, W[, 3]) -> the same with a defect; type and depth stay."""
+    """(H, W[, 3]) -> the same with a defect; type and depth stay, and so do the bits that the values need."""
     height, width = pixels.shape[:2]
     share = _shape(rng, (height, width))
     if pixels.ndim == 3:
@@ -43,7 +43,8 @@ def draw_defect(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     else:
         other = pixels.astype(np.float32) * np.float32(rng.choice(_SHADES))
     mixed = pixels + (other - pixels) * share
-    return cast(Pixels, np.clip(mixed + 0.5, 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype))
+    bits = 8 if pixels.dtype == np.uint8 else int(pixels.max()).bit_length()
+    return cast(Pixels, np.clip(mixed + 0.5, 0, 2**bits - 1).astype(pixels.dtype))
 
 
 def _shape(rng: np.random.Generator, size: tuple[int, int]) -> Plane:

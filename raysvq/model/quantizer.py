@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from sklearn.cluster import MiniBatchKMeans
 from torch import Tensor, nn
 
 from raysvq.model.collective import mean_over_ranks, sum_over_ranks, take_from_first
@@ -103,6 +102,9 @@ class Quantizer(nn.Module):
 
         With fixed dimensions those, (P, fixed), are enough; the learned ones start at 0.
         """
+        # Scoring, which begins with a codebook, need not load it.
+        from sklearn.cluster import MiniBatchKMeans
+
         size = self.codebook.shape[0]
         centres = MiniBatchKMeans(
             size,

@@ -32,7 +32,7 @@ def require_complete(out: str, files: Files, pending: Pending) -> None:
     if found == pending.rows:
         return
     ids = [image for file in written for image in _ids(out, file).to_pylist()]
-    wanted = set(pq.read_table(pending.path, columns=["image_id"])["image_id"].to_pylist())
+    wanted = set(pq.read_table(pending.path, columns=["image_id"], partitioning=None)["image_id"].to_pylist())
     twice = [image for image, times in Counter(ids).items() if times > 1]
     lost, strange = sorted(wanted - set(ids)), sorted(set(ids) - wanted)
     raise AccountingError(

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raysvq.errors import ScoringError
-from raysvq.scoring.pending import RETRIED
+from raysvq.scoring.pending import OUTSIDE
 from raysvq.scoring.rows import Row
 
 
 def outside(reasons: Mapping[str, int]) -> dict[str, int]:
-    """Of the counts by reason those that say nothing of the images: the store, the keys, the machine."""
-    return {reason: images for reason, images in reasons.items() if reason in RETRIED}
+    """Of the counts by reason those that say nothing of the images: the store, keys, machine, model."""
+    return {reason: images for reason, images in reasons.items() if reason in OUTSIDE}
 
 
 @dataclass(frozen=True)

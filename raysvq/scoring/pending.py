@@ -28,7 +28,8 @@ from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem, patiently
 
 PENDING = "pending.parquet"  # below a run's work folder
-RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")  # reasons outside the image
+RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")
+OUTSIDE = (*RETRIED, "not_finite")  # reasons that say nothing of the image: store, keys, machine, model
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 _SOURCE = [field.name for field in SOURCE_FIELDS]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raysvq.results import SCHEMAS
-from raysvq.scoring.pending import RETRIED
+from raysvq.scoring.pending import OUTSIDE
 from raysvq.scoring.rows import Row
 from raysvq.scoring.sink import Files, write_unit
 
@@ -42,7 +42,7 @@ class UnitRows:
         """A row of REJECTS."""
         self.tables["rejects"].append(row)
         self.reasons[row["reason"]] += 1
-        if self.example is None and row["reason"] in RETRIED:
+        if self.example is None and row["reason"] in OUTSIDE:
             self.example = {name: row[name] for name in ("uri", "reason", "detail")}
         self._hold(_ROW)
 

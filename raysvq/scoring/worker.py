@@ -73,7 +73,7 @@ def score_units(units: dict[str, Any], job: Job) -> dict[str, Any]:
 
 
 def _no_memory(error: BaseException, job: Job) -> str:
-    on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus)" if job.device == "cpu" else ""
+    on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus)," if job.device == "cpu" else ""
     first = str(error).partition("\n")[0]
     return (
         f"a worker ran out of memory on {job.device}: lower scoring.tile_batch, which is"

@@ -5,7 +5,7 @@ Unknown keys and impossible values raise `SettingsError`, naming the key, what w
 what is allowed.
 """
 
-from raysvq.settings.files import find_config
+from raysvq.settings.files import find_config, shipped_configs
 from raysvq.settings.options import (
     AnomalySettings,
     EvaluationSettings,
@@ -42,4 +42,5 @@ __all__ = [
     "load_settings",
     "load_sweep",
     "parse_settings",
+    "shipped_configs",
 ]

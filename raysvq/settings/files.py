@@ -28,8 +28,7 @@ def find_config(name: str | Path) -> Path:
     path = Path(text)
     if path.suffix or os.sep in text:
         return path
-    folder = _shipped_folder()
-    shipped = {file.stem: file for file in folder.glob("*.yaml")}
+    shipped = shipped_configs()
     if text in shipped and path.is_file():
         raise SettingsError(
             f"configuration {text!r} is a shipped one, and also a file in the working folder; expected"
@@ -42,10 +41,12 @@ def find_config(name: str | Path) -> Path:
     raise SettingsError(f"no configuration {text!r}; shipped are {', '.join(sorted(shipped))}")
 
 
-def _shipped_folder() -> Path:
+def shipped_configs() -> dict[str, Path]:
+    """The configurations that come with raysvq, by name."""
     package = Path(__file__).parents[1]
     inside = package / "configs"  # in a wheel; else beside the package, in a checkout
-    return inside if inside.is_dir() else package.parent / "configs"
+    folder = inside if inside.is_dir() else package.parent / "configs"
+    return {file.stem: file for file in folder.glob("*.yaml")}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -82,13 +83,16 @@ def parse_yaml(text: str) -> Any:
     """Plain values.
 
     Numbers are those of YAML 1.2: `1e-3` is one, and `010` is ten. Those of 1.1, which PyYAML reads by
-    itself, would make them text and eight, and `1:30` ninety.
+    itself, would make them text and eight, and `1:30` ninety. No setting is a date, which stays text.
 
     Raises:
         yaml.YAMLError: it is not valid.
         SettingsError: a key is given twice; the last one would silently win.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deep") from None
 
 
 class _RepeatedKey(SettingsError):
@@ -109,13 +113,16 @@ class _Loader(yaml.SafeLoader):
 
 def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "")
-    return int(text, 0) if _PREFIXED.match(text) else int(text)
+    try:
+        return int(text, 0) if _PREFIXED.match(text) else int(text)
+    except ValueError:
+        raise yaml.constructor.ConstructorError(None, None, "no number", node.start_mark) from None
 
 
 _PREFIXED = re.compile(r"[-+]?0[xo]")
-_INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+_INT, _FLOAT, _DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT)]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT, _DATE)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(

@@ -245,7 +245,7 @@ class ScoringSettings(_Section):
         ge=0,
         le=1,
         description="Share of the images that may be rejected as not_found, access_denied, unreadable,"
-        " changed or crashed; beyond it the run stops, and goes on when it is started again.",
+        " changed, crashed or not_finite; beyond it the run stops, and goes on when it is started again.",
     )
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -311,7 +311,7 @@ class StorageSettings(_Section):
         None, description="Goes with access_key_id; none: AWS_SECRET_ACCESS_KEY, else the machine's role."
     )
     retry_s: float = Field(
-        60.0, ge=0, le=3600, description="How long an operation is tried again while S3 is not well, seconds."
+        60.0, ge=0, le=3600, description="How long a request is tried again while S3 brings nothing, seconds."
     )
 
     @model_validator(mode="after")

@@ -68,6 +68,11 @@ def keys(settings: StorageSettings) -> tuple[str, str] | None:
     return None
 
 
+def is_public() -> bool:
+    """Whether requests go unsigned, as obstore takes it from the environment: for public buckets."""
+    return os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "on", "yes", "y")
+
+
 def _first(setting: str, value: str | None, variables: tuple[str, ...]) -> tuple[str, str | None]:
     """The value that counts, and what it is called."""
     if value:

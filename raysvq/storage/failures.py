@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from raysvq.errors import SettingsError, StorageError
+from raysvq.errors import DataError, SettingsError, StorageError
 
 
 @contextmanager
@@ -16,9 +16,10 @@ def storage_errors(what: str, passing: tuple[type[OSError], ...] = ()) -> Iterat
 
     Raises:
         SettingsError: the store cannot be opened as the settings or the environment say.
+        DataError: who asked for a listing does not want to go on with it.
         StorageError: anything else failed.
     """
-    through: tuple[type[Exception], ...] = (SettingsError, *passing)
+    through: tuple[type[Exception], ...] = (SettingsError, DataError, *passing)
     try:
         yield
     except through:

@@ -59,7 +59,10 @@ def read(path: Path, indexed: ObjectInfo) -> bytes:
 
     Raises:
         ChangedError: it is another one, or was written to while it was read.
+        OSError: it is no file, or cannot be read.
     """
+    if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
     with path.open("rb") as file:
         before = os.fstat(file.fileno())
         if change := difference(indexed, info_of(str(path), before)):

@@ -155,7 +155,8 @@ class Bucket:
         found = obstore.get(self.client, key, options=options)
         meta = found.meta
         info = ObjectInfo(key, meta["size"], meta["e_tag"], meta["last_modified"])
-        return info, found.stream(min_chunk_size=CHUNK)
+        small = info.size_bytes - start <= CHUNK  # one call costs less than a stream of one piece
+        return info, (found.bytes().to_bytes(),) if small else found.stream(min_chunk_size=CHUNK)
 
     def _head(self, key: str) -> ObjectInfo:
         if not _is_odd(key):

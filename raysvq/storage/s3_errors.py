@@ -26,6 +26,8 @@ _ROLE_OF_THE_MACHINE = "169.254."  # where its credentials would come from
 
 _LATER = {"RequestTimeout", "OperationAborted", "SlowDown"}  # S3's codes, whatever their status
 _REFUSED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
+_REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
+_OTHER_REGION = "the bucket is in another region; set storage.region or AWS_REGION"
 _NO_CREDENTIALS = "no credentials in the settings storage.*, in the environment or from the machine's role"
 _NETWORK = (
     *(boto.HTTPClientError, boto.IncompleteReadError, boto.ResponseStreamingError, ResponseParserError),
@@ -70,6 +72,8 @@ def _of_obstore(error: Exception, uri: str) -> OSError:
         return PermissionError(errno.EACCES, _NO_CREDENTIALS, uri)
     if status is not None:
         return _of_answer(int(status[1]), code[1] if code else "", uri)
+    if "redirect without LOCATION" in first:
+        return OSError(errno.EIO, _OTHER_REGION, uri)
     cause = _CAUSE.search(text)
     reason = first.rpartition(" - ")[2].removeprefix("Generic S3 error: ")
     return TransientError(f"{reason} ({cause[1] or 'timed out'})" if cause else reason)
@@ -93,6 +97,8 @@ def _of_answer(status: int, code: str, uri: str) -> OSError:
         return PermissionError(errno.EACCES, f"permission denied ({answer})", uri)
     if status == 404:
         return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), uri)
+    if code in _REGION:
+        return OSError(errno.EIO, _OTHER_REGION, uri)
     if status == 412:
         return ChangedError("replaced while it was read")
     if status == 409 and code not in _LATER:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from raysvq.errors import StorageError
 
+ROUNDING = timedelta(microseconds=1)  # between a time in whole microseconds and the same one read as a float
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -46,7 +48,7 @@ def difference(indexed: ObjectInfo, found: ObjectInfo) -> str | None:
         if plain_etag(indexed.etag) == plain_etag(found.etag):
             return None
         return f"ETag {plain_etag(found.etag)}, {plain_etag(indexed.etag)} when indexed"
-    if indexed.mtime and found.mtime and indexed.mtime != found.mtime:
+    if indexed.mtime and found.mtime and abs(indexed.mtime - found.mtime) > ROUNDING:
         return f"changed {found.mtime.isoformat()}, {indexed.mtime.isoformat()} when indexed"
     return None
 

@@ -58,7 +58,7 @@ class _Walk:
         self, folder: str, real: PurePosixPath, chain: tuple[PurePosixPath, ...]
     ) -> Iterator[tuple[str, os.stat_result]]:
         """The files below a folder. `chain` has the real folders on the way to it that a link led to."""
-        found, broken = _entries(folder)
+        found, broken = _entries(folder, must_exist=real == chain[0])
         for name in broken:
             self.problem(os.path.join(folder, name), NOWHERE)
         for name, status in found.items():
@@ -89,16 +89,23 @@ class _Walk:
         )
 
 
-def _entries(folder: str) -> tuple[dict[str, os.stat_result], list[str]]:
+def _entries(folder: str, must_exist: bool) -> tuple[dict[str, os.stat_result], list[str]]:
     """Name -> status of what it leads to, in order; and the names that lead nowhere."""
     found, broken = {}, []
-    with storage_errors(f"cannot list {folder}"), os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            try:
-                found[entry.name] = entry.stat()
-            except OSError:
-                if entry.is_symlink():
-                    broken.append(entry.name)
-                elif os.path.lexists(entry.path):  # it did not merely go in between
-                    raise
+    with storage_errors(f"cannot list {folder}"):
+        try:
+            entries = os.scandir(folder)
+        except FileNotFoundError:
+            if must_exist:
+                raise
+            return {}, []  # it went after it was listed
+        with entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                try:
+                    found[entry.name] = entry.stat()
+                except OSError:
+                    if entry.is_symlink():
+                        broken.append(entry.name)
+                    elif os.path.lexists(entry.path):  # it did not merely go in between
+                        raise
     return found, broken

@@ -22,7 +22,7 @@ from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, Sc
 from raysvq.cluster import connect
 from raysvq.data.database import require_distinct_rows
 from raysvq.data.manifest import open_manifest, select
-from raysvq.data.probe import require_fitting
+from raysvq.data.probe import hint_at_depth, require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError
 from raysvq.lease import lease
@@ -188,6 +188,8 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
         )
     sample = rows.head(PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
     require_fitting(sample["uri"].to_pylist(), settings.tiles)
+    if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
+        print(hint, flush=True)
     outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
     unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
     if unmasked and settings.tiles.mode == "tiles":

@@ -19,6 +19,8 @@ from raysvq.training.loader import Columns, in_memory
 from raysvq.training.schedule import best_step
 from raysvq.training.start import save, start
 
+_CHECKPOINTS = "step-" + 9 * "[0-9]"
+
 
 def train_in_process(
     settings: Settings,
@@ -53,7 +55,7 @@ def train_in_process(
     place = Place(local_device(settings))
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        found = sorted(folder.glob("step-*"))
+        found = sorted(folder.glob(_CHECKPOINTS))
         trainer, batches = start(settings, tiles, place, found[-1] if found else None, say)
         kept = folder
         fit(trainer, batches, validate, lambda: _keep(kept, trainer, batches, place))
@@ -72,7 +74,7 @@ def _keep(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> Non
     unfinished.mkdir(parents=True)
     save(unfinished, trainer, batches, place)
     unfinished.rename(new)
-    for path in set(folder.glob("step-*")) - {new, _checkpoint(folder, best_step(progress.history))}:
+    for path in set(folder.glob(_CHECKPOINTS)) - {new, _checkpoint(folder, best_step(progress.history))}:
         shutil.rmtree(path)
 
 

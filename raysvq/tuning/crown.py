@@ -8,15 +8,17 @@ import ray
 import yaml
 
 from raysvq.cluster import result_of
+from raysvq.errors import DataError
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.settings import Settings, digest
-from raysvq.storage import configure, exists, join, remove_folder, write_bytes
+from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
 from raysvq.training.launch import require_trainable, train
 from raysvq.tuning.kept import Kept
 
 CHAMPION = "champion"
 MODEL = "model"
+_MADE = "made"  # in the sweep's state: the digest of the settings whose model it wrote
 
 
 def crown(
@@ -35,13 +37,19 @@ def crown(
     Args:
         resources: of a trial, as Ray takes them.
         require_held: raises where another run has taken the folder over.
+
+    Raises:
+        DataError: there is a model of other settings, which this sweep did not make.
     """
     plain = settings.model_dump(mode="json", exclude={"ray", "storage", "tuning"})
     write_bytes(join(out, "best.yaml"), yaml.safe_dump(plain, sort_keys=False).encode())
     model = join(out, MODEL)
+    made = join(kept.folder, _MADE)
     if exists(join(model, "bundle.json")) and digest(load_bundle(model).settings) != digest(settings):
+        _require_made(model, made)
         remove_folder(model)  # of another trial, best before a lost one could be run
     if not exists(join(model, "bundle.json")):
+        write_bytes(made, digest(settings).encode())
         if settings.tuning.refit or not kept.has(number):
             print(f"training with the settings of trial {number}", flush=True)
             train(manifest, model, settings)
@@ -51,6 +59,12 @@ def crown(
     require_held()
     promote(f"{out}@{CHAMPION}", model)
     return load_bundle(model)
+
+
+def _require_made(model: str, made: str) -> None:
+    """Refuse to replace a model that came into the folder while the sweep did not run."""
+    if not exists(made) or read_bytes(made).decode() != digest(load_bundle(model).settings):
+        raise DataError(f"{model} holds a model that this sweep did not make; move it, and start again")
 
 
 def _take(

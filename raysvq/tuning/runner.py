@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.fs as pafs
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -72,6 +73,7 @@ def run_trials(
             ),
             run_config=RunConfig(
                 storage_path=folder,
+                storage_filesystem=pafs.LocalFileSystem(),  # a path with `#` or `%` is no URI
                 failure_config=FailureConfig(max_failures=_RETRIES),
                 callbacks=[watch],
                 verbose=0,

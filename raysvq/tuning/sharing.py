@@ -9,7 +9,8 @@ import ray
 import torch
 
 from raysvq.cluster import Capacity
-from raysvq.errors import RaysvqError
+from raysvq.errors import RaysvqError, TrainingMemoryError
+from raysvq.model.memory import is_out_of_memory
 from raysvq.relay import Voice
 from raysvq.settings import Settings
 from raysvq.storage import configure
@@ -53,3 +54,7 @@ def _load(
         return prepare(manifest, settings, metric, voice), None
     except (RaysvqError, OSError) as error:
         return error, None
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        return TrainingMemoryError(f"the tiles that trials share do not fit into memory ({error})"), None

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raysvq.data.index import IndexSummary, build_index
-from raysvq.data.manifest import open_manifest
+from raysvq.data.manifest import open_manifest, select
+from raysvq.data.names import HIDDEN, RESULTS, SYSTEM
+from raysvq.data.probe import require_readable
+from raysvq.data.skipped import BESIDE
 from raysvq.errors import DataError, StorageError
 from raysvq.schema import MANIFEST
 from raysvq.settings import SplitSettings
@@ -210,3 +215,110 @@ def test_a_copy_of_the_set_elsewhere_is_split_alike(disk: Any) -> None:
         splits.append({row["uri"].removeprefix(source): row["split"] for row in rows})
     assert splits[0] == splits[1]
     assert len(set(splits[0].values())) == 3
+
+
+def test_an_empty_day_makes_an_empty_manifest_where_that_is_allowed(folder: Any) -> None:
+    folder.file("day/notes.txt", b"no image")
+    source, out = join(folder.uri, "day"), join(folder.uri, "day.parquet")
+    summary = build_index(source, out, SplitSettings(outliers=3), allow_empty=True)
+    assert (summary.images, summary.counts) == (0, {})
+    assert open_manifest(out).to_table().equals(MANIFEST.empty_table())
+    assert summary.lines()[-1] == f"no images in {source}: 0 images in {out}"
+    assert select(out, split="train").num_rows == 0
+    require_readable([])
+
+
+def test_a_prefix_that_is_not_there_is_an_empty_day_in_a_bucket_alone(s3: str, disk: Any) -> None:
+    out = join(disk.uri, "m.parquet")
+    assert build_index(join(s3, "no such day"), out, SplitSettings(), allow_empty=True).images == 0
+    for source in (
+        join(disk.uri, "no such day"),
+        join(s3, "no such.csv"),
+        "s3://no-such-bucket-of-ours/day",
+    ):
+        with pytest.raises(StorageError, match="no such file, folder or bucket"):
+            build_index(source, out, SplitSettings(), allow_empty=True)
+    with pytest.raises(StorageError, match="no such file, folder or bucket"):
+        build_index(join(s3, "no such day"), out, SplitSettings())
+
+
+def test_pictures_that_are_not_read_are_no_empty_day(disk: Any) -> None:
+    for name, content in (("a.heic", b"x"), ("b", b"\x89PNG\r\n\x1a\n")):
+        source = join(disk.uri, name.replace(".", "-"))
+        disk.file(f"{name.replace('.', '-')}/{name}", content)
+        with pytest.raises(DataError, match=r"no images found in .*skipped 1: "):
+            build_index(source, f"{source}.parquet", SplitSettings(), allow_empty=True)
+
+
+def test_missing_files_are_named_and_none_but_missing_ones_are_refused(disk: Any) -> None:
+    disk.image("a.png")
+    gone = [{"uri": f"gone-{number}.png"} for number in range(5)]
+    summary, _ = _index(disk.csv([{"uri": "a.png"}, *gone]))
+    assert summary.lines()[-2] == (
+        "5 listed images do not exist; scoring will reject them by name:"
+        f" {', '.join(f'{disk.uri}/gone-{number}.png' for number in range(3))}, …"
+    )
+    with pytest.raises(DataError, match=r"none of the 5 images of \S+ exists: looked for \S+/gone-0\.png, "):
+        _index(disk.csv(gone, "gone.csv"))
+    assert not exists(f"{disk.uri}/gone.csv.manifest.parquet")
+
+
+@pytest.mark.parametrize("name", ["uri=x", "it's", 'a "b"', "[x]", "*", "?", "d" * 200])
+def test_the_folder_for_temporary_files_may_have_any_name(
+    disk: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    source = disk.tree(good=4, bad=1)
+    assert _index(source)[0].images == 6
+    with pytest.raises(DataError, match="is listed 2 times"):
+        _index(disk.csv([{"uri": "tree/test/good/000.png"}, {"uri": "./tree/test/good/000.png"}]))
+    assert list((tmp_path / name).iterdir()) == []
+
+
+def test_a_manifest_is_a_listing_that_keeps_what_it_says(disk: Any) -> None:
+    listing = _labelled(
+        disk,
+        [
+            {"uri": f"{number}.png", "label": "normal", "group": f"part {number}", "line": "4"}
+            | {"captured_at": "2026-05-04T10:00:00Z", "defect_type": ""}
+            for number in range(12)
+        ],
+    )
+    summary, rows = _index(listing)
+    assert {"train", "validation", "test"} == {row["split"] for row in rows}
+    assert _index(summary.manifest)[1] == rows
+
+
+def test_a_tree_in_a_bucket_is_the_tree_on_disk(folder: Any) -> None:
+    source = folder.tree(good=3, bad=1)
+    for name in (
+        *("train/.ipynb_checkpoints/0.png", "test/@eaDir/0.png/x.png", "test/good/._0.png", "readme.txt"),
+        *("train/good/Thumbs.db", "test/.Trash-1000/files/0.png", "test/scratch/b.heic"),
+    ):
+        folder.image(f"tree/{name}")
+    summary, rows = _index(source)
+    assert len(rows) == 5
+    assert {cause: count for cause, (count, _) in summary.skipped.items()} == {
+        BESIDE: 1,
+        HIDDEN: 3,
+        SYSTEM: 2,
+        ".heic files, a format that is not read": 1,
+    }
+
+
+def test_results_below_a_prefix_are_not_its_images(folder: Any) -> None:
+    folder.image("day/line 1/a.png")
+    for name in ("_commits/run.json", "_leases/run.json", "heatmaps/a.jpg", "scores/part.parquet"):
+        folder.image(f"day/out/{name}")
+    summary, rows = _index(join(folder.uri, "day"))
+    assert [row["uri"] for row in rows] == [join(folder.uri, "day/line 1/a.png")]
+    assert summary.skipped == {RESULTS: (4, join(folder.uri, "day/out/_commits/"))}
+
+
+def test_a_relative_entry_finds_its_file_beside_the_folder_of_the_listing(folder: Any) -> None:
+    image = folder.image("images/a b.png")
+    listing = folder.csv([{"uri": "../images/./a b.png"}], "lists/l.csv")
+    assert [row["uri"] for row in _index(listing)[1]] == [image]
+    with pytest.raises(DataError, match=r"row 1: \S+: `\.\.` leads out of the bucket|none of the 1 images"):
+        _index(folder.csv([{"uri": "../" * 30 + "a.png"}], "lists/m.csv"))

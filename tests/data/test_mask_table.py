@@ -98,7 +98,7 @@ LAYOUTS: dict[str, list[Layout]] = {
         saved(np.dstack([coloured(DEFECT, WHITES, BLACK), np.where(np.arange(128) < 5, NOTHING, ALL)]))
     ),
     "a palette with black as number 0 alone": _masks(indexed(labels(), [BLACK, (0, 128, 0), (9, 0, 0)])),
-    "a palette of which no colour, or every colour, is black": _masks(
+    "a palette of which no colour is black, or number 0 and others": _masks(
         indexed(ONE, [BLACK] * 2), indexed(labels(), [WHITES, (255, 0, 0), (0, 0, 255)])
     ),
     "a palette with black as another number, and not as 0": _masks(
@@ -183,7 +183,7 @@ LAYOUTS: dict[str, list[Layout]] = {
             "one mask for two images: .*000.jpg and .*000.png",
         )
     ],
-    "beside its image, such as `000_mask.png` beside `000.png`, in a tree or listing": [
+    "beside its image, such as `000_mask.png` or `000.bmp` beside `000.png`, in a tree or listing": [
         Layout(
             {
                 "test/dent/000.png": PHOTO,
@@ -192,7 +192,7 @@ LAYOUTS: dict[str, list[Layout]] = {
             },
             f"000{suffix}.bmp is a mask beside its image .*000.png.*expected masks in ground_truth",
         )
-        for suffix in ("_mask", "_GT", "_label")
+        for suffix in ("_mask", "_GT", "_label", "")
     ]
     + [
         Layout(
@@ -200,9 +200,17 @@ LAYOUTS: dict[str, list[Layout]] = {
             "a_mask.png is a mask beside its image .*a.png",
         )
     ],
-    "beside its image, or in a folder `masks`, `ground_truth` or `gt`, in a plain folder": [
+    "beside its image, or in a folder named like one of masks, in a plain folder": [
         Layout({"night/a.png": PHOTO, f"night/{name}": saved(WHITE)}, "masks among the images, left out: 1")
-        for name in ("a_mask.png", "a.mask.bmp", "a_GT.png", "masks/a.png", "gt/b.png")
+        for name in (
+            "a_mask.png",
+            "a.mask.bmp",
+            "a_GT.png",
+            "a.bmp",
+            "masks/a.png",
+            "gt/b.png",
+            "Label/0.png",
+        )
     ],
 }
 
@@ -264,3 +272,33 @@ def test_the_table_says_what_becomes_of_a_mask(disk: Any, row: str, layout: Layo
         assert outcome == "left out, and counted"
         _require_words(summary, layout.says)
         assert [row["uri"].rpartition("/")[2] for row in rows] == ["a.png"]
+
+
+def test_a_folder_of_masks_alone_holds_no_images(disk: Any) -> None:
+    with pytest.raises(DataError, match=r"all 2 images of \S+ are masks, such as \S+/masks/0\.png"):
+        _index(disk, Layout({f"masks/{number}.png": saved(WHITE) for number in range(2)}))
+
+
+def test_photographs_named_like_masks_are_images(disk: Any) -> None:
+    """Such as the photograph of a bottle, and that of its label."""
+    files = dict.fromkeys(("bottle.png", "bottle_label.png", "gt/car.png"), PHOTO)
+    files |= {"bottle.bmp": PHOTO, "dark.png": saved(NOTHING), "dark.bmp": saved(NOTHING)}
+    summary, rows = _index(disk, Layout(files))
+    assert len(rows) == len(files)
+    assert summary.lines() == []
+
+
+def test_the_summary_says_how_much_is_marked(disk: Any) -> None:
+    shares = [0.25, 0.5, 0.01, 0.75, 0.75]
+    files = {}
+    for number, share in enumerate(shares):
+        mask = np.zeros((100, 100), np.uint8)
+        mask[: round(100 * share)] = 255
+        files |= {f"test/dent/{number}.png": saved(photograph()[:50, :100].repeat(2, axis=0))}
+        files |= {f"ground_truth/dent/{number}_mask.png": saved(mask)}
+    summary, _ = _index(disk, Layout(files))
+    lines = summary.lines()
+    assert lines[0] == "masks: 5, marking 1 % to 75 % of their images, median 50 %"
+    assert lines[1].startswith("warning: 2 of 5 masks mark more than half of their image (are they inverted?")
+    assert lines[1].endswith("ground_truth/dent/3_mask.png")
+    assert lines[2].startswith("warning: 1 of 5 masks have the same marks as the mask of another image")

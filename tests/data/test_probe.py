@@ -3,12 +3,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from raysvq.data.probe import require_fitting, require_readable
+from raysvq.data.probe import hint_at_depth, require_fitting, require_readable
 from raysvq.errors import DataError, StorageError
 from raysvq.settings import TileSettings
 from raysvq.storage import join
+from tests.imaging.files import saved
 
 
 def test_images_at_least_as_large_as_a_tile_fit(folder: Any) -> None:
@@ -49,6 +52,28 @@ def test_images_none_of_which_is_one_are_named(disk: Any) -> None:
     assert str(failure.value).startswith(
         f"none of the 2 images looked at can be read; {uris[0]}: not_an_image"
     )
+
+
+def _deep(largest: int, kind: str = "PNG") -> bytes:
+    pixels = np.linspace(0, largest, 400).astype(np.uint16).reshape(20, 20)
+    return saved(Image.fromarray(pixels), kind)
+
+
+def test_16_bit_images_that_fill_12_bits_bring_a_hint(disk: Any) -> None:
+    dark = [disk.file("a.png", _deep(4095)), disk.file("b.tif", _deep(3000, "TIFF"))]
+    hint = hint_at_depth([*dark, join(disk.uri, "gone.png")], TileSettings())
+    assert hint == (
+        "hint: the 16-bit images looked at have no value above 4095 of 65535; if their camera fills 12 bits,"
+        " set tiles.significant_bits"
+    )
+    assert hint_at_depth(dark, TileSettings(significant_bits=12)) is None
+    assert hint_at_depth([*dark, disk.file("full.png", _deep(60_000))], TileSettings()) is None
+
+
+def test_images_that_state_their_scale_bring_no_hint(disk: Any) -> None:
+    twelve = b"P5\n20 20\n4095\n" + np.linspace(0, 900, 400).astype(">u2").tobytes()
+    uris = [disk.image("a.png", (20, 20)), disk.file("b.pgm", twelve), disk.file("c.png", b"text")]
+    assert hint_at_depth(uris, TileSettings()) is None
 
 
 def test_missing_files_are_no_refusal_but_a_folder_in_place_of_every_image_is(folder: Any) -> None:

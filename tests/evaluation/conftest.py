@@ -53,7 +53,9 @@ class ScoredSet:
         """Add a manifest row, return the image id."""
         uri = str(self.root / name)
         row = {"mask_uri": None, "group": None, "defect_type": None, "captured_at": None, "meta": None}
-        row |= {**ORIGIN, "image_id": storage.image_id(uri), "uri": uri, "label": label, "split": split}
+        [info] = storage.file_infos([uri])
+        found = {"size_bytes": info.size_bytes, "etag": info.etag, "mtime": info.mtime} if info else ORIGIN
+        row |= {**found, "image_id": storage.image_id(uri), "uri": uri, "label": label, "split": split}
         self.manifest_rows.append(row | more)
         return storage.image_id(uri)
 

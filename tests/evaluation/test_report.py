@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
 import pytest
 
 from raysvq.evaluation.evaluate import evaluate
@@ -148,3 +151,14 @@ def test_a_browser_opens_it_without_complaint(plates: Plates, tmp_path: Path) ->
     assert not [line for line in done.stderr.splitlines() if re.search(r":CONSOLE[:(]", line)]
     assert "How to read the figures" in done.stdout
     assert len(_Page(done.stdout).of("svg")) == 6
+
+
+def test_an_image_overwritten_since_it_was_scored_is_not_shown(scored_set: ScoredSet) -> None:
+    image = np.zeros((32, 32, 3), np.uint8)
+    path = scored_set.root / "a.bmp"
+    cv2.imwrite(str(path), image)
+    os.utime(path, (0, 0))
+    image_id = scored_set.list_image("a.bmp", "normal")
+    scored_set.score(image_id, 1.0, (32, 32), [(0, 0, 32, 32)], [1.0])
+    cv2.imwrite(str(path), image + 255)
+    assert "has changed since it was scored (changed 20" in _render(scored_set)

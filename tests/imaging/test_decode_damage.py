@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import struct
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,18 +12,13 @@ from PIL import Image
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.pixels import load_tiles, open_tiles
 from raysvq.settings import ScoringSettings, TileSettings
+from tests.imaging.files import saved
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 LIMIT = 10**6
 PIXELS = np.random.default_rng(5).integers(0, 256, (40, 56, 3), np.uint8)
 IMAGE = Image.fromarray(PIXELS)
-
-
-def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def _deep_tiff() -> bytes:
@@ -49,12 +42,12 @@ def _retagged(content: bytes, tag: int, kind: int | None = None, value: int | No
 
 
 def test_a_tiff_cut_off_before_its_directory_is_corrupt() -> None:
-    content = _saved(IMAGE, "TIFF", compression="tiff_lzw")
+    content = saved(IMAGE, "TIFF", compression="tiff_lzw")
     with pytest.raises(DecodeError, match="corrupt: TIFF"):
         decode_image(content[:-200], LIMIT)
 
 
-@pytest.mark.parametrize("content", [_saved(IMAGE, "TIFF"), _deep_tiff()], ids=["8-bit", "16-bit"])
+@pytest.mark.parametrize("content", [saved(IMAGE, "TIFF"), _deep_tiff()], ids=["8-bit", "16-bit"])
 def test_a_tiff_that_promises_more_rows_than_it_holds_is_corrupt(content: bytes) -> None:
     assert decode_image(content, LIMIT).shape == (40, 56, 3)
     with pytest.raises(DecodeError, match="corrupt: TIFF"):
@@ -64,17 +57,17 @@ def test_a_tiff_that_promises_more_rows_than_it_holds_is_corrupt(content: bytes)
 def test_a_tiff_on_its_side_holds_all_its_rows() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    assert decode_image(_saved(IMAGE, "TIFF", exif=exif), LIMIT).shape == (56, 40, 3)
+    assert decode_image(saved(IMAGE, "TIFF", exif=exif), LIMIT).shape == (56, 40, 3)
 
 
 def test_a_number_out_of_range_is_damage() -> None:
-    palette = _saved(IMAGE.quantize(200), "TIFF")
+    palette = saved(IMAGE.quantize(200), "TIFF")
     with pytest.raises(DecodeError, match="corrupt: TIFF"):
         decode_image(_retagged(palette, 320, kind=8), LIMIT)  # signed colours, some below zero
 
 
 def test_a_jpeg2000_cut_off_where_a_tile_begins_is_corrupt() -> None:
-    content = _saved(IMAGE, "JPEG2000", tile_size=(32, 32))
+    content = saved(IMAGE, "JPEG2000", tile_size=(32, 32))
     tile = content.rindex(b"\xff\x90")  # the last one's first marker
     with pytest.raises(DecodeError, match="corrupt: JPEG2000"):
         decode_image(content[: tile + 2], LIMIT)
@@ -86,11 +79,11 @@ def test_memory_that_does_not_suffice_is_no_damage(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Image.Image, "convert", fail)
     with pytest.raises(DecodeError, match="too_large: GIF: not enough memory"):
-        decode_image(_saved(IMAGE.quantize(16), "GIF"), LIMIT)
+        decode_image(saved(IMAGE.quantize(16), "GIF"), LIMIT)
 
 
 def test_a_large_tiff_whose_rows_per_strip_cannot_be_read_counts_as_one_block() -> None:
-    content = _saved(IMAGE, "TIFF", compression="tiff_lzw")
+    content = saved(IMAGE, "TIFF", compression="tiff_lzw")
     for tag in (256, 257):
         content = _retagged(content, tag, value=20_000)
     with pytest.raises(DecodeError, match="TIFF in blocks of 20000 rows cannot be read in bands"):
@@ -106,4 +99,4 @@ def test_whatever_cutting_raises_rejects_the_image(
 
     monkeypatch.setattr(np, "stack", fail)
     with pytest.raises(DecodeError, match=f"{reason}: PNG"):
-        load_tiles(_saved(IMAGE, "PNG"), TileSettings(size=16), ScoringSettings())
+        load_tiles(saved(IMAGE, "PNG"), TileSettings(size=16), ScoringSettings())

@@ -34,3 +34,10 @@ def test_a_file_comes_back_as_a_file() -> None:
     assert any((one != decode_image(content, 10**6)).any() for one in drawn)
     with pytest.raises(DecodeError):
         with_defect(content[:100], 10**6, np.random.default_rng(0))
+
+
+def test_a_defect_needs_no_more_bits_than_the_image() -> None:
+    image = np.full((96, 128), 4000, np.uint16)
+    drawn = [draw_defect(image, np.random.default_rng(seed)) for seed in range(20)]
+    assert any((one > 4000).any() for one in drawn)
+    assert all(one.max() <= 4095 for one in drawn)

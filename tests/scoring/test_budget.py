@@ -28,6 +28,8 @@ def test_a_share_of_the_images_rounded_up(images: int, share: float, allowed: in
     budget.require_kept({"not_found": allowed, "corrupt": images}, None)
     with pytest.raises(ScoringError, match="rejected for reasons outside them"):
         budget.require_kept({"not_found": allowed, "crashed": 1}, None)
+    with pytest.raises(ScoringError, match="rejected for reasons outside them"):
+        budget.require_kept({"not_finite": allowed + 1}, None)  # the model is broken
 
 
 def test_images_that_are_tried_again_may_all_be_rejected_again() -> None:

@@ -15,7 +15,7 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.scoring import fetch as module
 from raysvq.scoring.fetch import fetch
 from raysvq.scoring.rows import Row
-from raysvq.storage import join, remove_file, write_bytes
+from raysvq.storage import file_infos, join, list_objects, remove_file, write_bytes
 
 Source = Callable[..., Row]
 
@@ -30,7 +30,7 @@ class Store:
         self.most_files = self.most_bytes = 0
         self._lock = threading.Lock()
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, *_: object) -> bytes:
         with self._lock:
             self.begun.append(self.sizes[uri])
             self.most_files = max(self.most_files, len(self.begun) - len(self.handed))
@@ -45,14 +45,19 @@ def _files(folder: str, source: Source, count: int) -> list[Row]:
         content = bytes([number]) * (10 + number)
         uri = join(folder, f"{number}.png")
         write_bytes(uri, content)
-        rows.append(source(number, uri=uri, size_bytes=len(content)))
+        rows.append(_indexed(uri, source(number)))
     return rows
+
+
+def _indexed(uri: str, row: Row) -> Row:
+    [info] = list_objects(uri)
+    return row | {"uri": uri, "size_bytes": info.size_bytes, "etag": info.etag, "mtime": info.mtime}
 
 
 def _stored(monkeypatch: pytest.MonkeyPatch, source: Source, sizes: list[int]) -> tuple[Store, list[Row]]:
     rows = [source(number, size_bytes=size) for number, size in enumerate(sizes)]
     store = Store({row["uri"]: row["size_bytes"] for row in rows})
-    monkeypatch.setattr(module, "read_bytes", store.read)
+    monkeypatch.setattr(module, "read_version", store.read)
     return store, rows
 
 
@@ -72,6 +77,25 @@ def test_a_file_that_is_gone_or_has_another_size_does_not_stop_the_others(place:
     contents = [content for _, content in fetch(rows)]
     assert [type(content) for content in contents] == [bytes, FileNotFoundError, bytes, DecodeError, bytes]
     assert str(contents[3]) == "changed: 31 bytes, 13 when indexed; index again"
+
+
+def test_a_file_overwritten_in_its_size_has_changed(place: str, source: Source) -> None:
+    rows = _files(place, source, 3)
+    if not place.startswith("s3://"):
+        time.sleep(0.02)  # a disk's clock ticks every few milliseconds
+    write_bytes(rows[1]["uri"], bytes([9]) * rows[1]["size_bytes"])
+    contents = [content for _, content in fetch(rows)]
+    assert [type(content) for content in contents] == [bytes, DecodeError, bytes]
+    assert str(contents[1]).startswith(
+        "changed: ETag " if place.startswith("s3://") else "changed: changed 20"
+    )
+    assert str(contents[1]).endswith(" when indexed; index again")
+
+
+def test_files_indexed_by_folder_and_by_listing_are_the_same(place: str, source: Source) -> None:
+    rows = _files(place, source, 3)
+    below = {info.uri: info for info in list_objects(place)}
+    assert [below[row["uri"]] for row in rows] == file_infos([row["uri"] for row in rows])
 
 
 def test_a_listed_file_that_came_later_has_changed(tmp_path: Path, source: Source) -> None:
@@ -113,10 +137,10 @@ def test_a_file_larger_than_the_room_waits_for_those_before_and_is_read_alone(
 def test_files_are_read_at_the_same_time(monkeypatch: pytest.MonkeyPatch, source: Source) -> None:
     together = threading.Barrier(module.FILES_AHEAD)
 
-    def read(_: str) -> bytes:
+    def read(*_: object) -> bytes:
         together.wait(timeout=60)
         return b"x"
 
-    monkeypatch.setattr(module, "read_bytes", read)
+    monkeypatch.setattr(module, "read_version", read)
     rows = [source(number, size_bytes=1) for number in range(module.FILES_AHEAD)]
     assert [content for _, content in fetch(rows)] == [b"x"] * len(rows)

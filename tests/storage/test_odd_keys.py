@@ -13,6 +13,7 @@ from raysvq.storage import (
     create_file,
     exists,
     file_infos,
+    forget_clients,
     is_folder,
     list_objects,
     read_bytes,
@@ -119,3 +120,13 @@ def test_pages_follow_one_another_and_each_is_asked_for_once(fake: FakeS3) -> No
     assert len([line for line in fake.requests if "encoding-type" in line]) == 1  # a page in memory
     assert [info.uri for info in found] == [f"{ROOT}/{name}" for name in names[1:]]
     assert len([line for line in fake.requests if "encoding-type" in line]) == 4
+
+
+def test_a_public_bucket_needs_no_keys(fake: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    forget_clients()
+    fake.put("p//a.png", b"x")
+    [info] = list_objects(f"{ROOT}/p")
+    assert read_bytes(info.uri) == b"x"

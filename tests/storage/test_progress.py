@@ -201,6 +201,7 @@ def test_an_upload_that_is_refused_leaves_no_parts(
     [
         (400, "ExpiredToken", "permission denied"),
         (403, "InvalidAccessKeyId", "permission denied"),
+        (400, "AuthorizationHeaderMalformed", "the bucket is in another region; set storage.region"),
         (400, "InvalidArgument", "the store answered 400 Bad Request"),
         (400, "RequestTimeout", None),
         (429, "TooManyRequests", None),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raysvq.errors import StorageError
-from raysvq.storage import create_file, exists, local, read_bytes, write_bytes
+from raysvq.storage import create_file, exists, list_objects, local, read_bytes, read_version, write_bytes
 
 NO_LINKS = ["EPERM", "EACCES", "EOPNOTSUPP", "ENOSYS", "EXDEV", "EINVAL"]
 
@@ -157,3 +157,30 @@ def test_the_handle_that_wrote_is_the_one_that_is_flushed(
     monkeypatch.setattr(os, "fsync", flush)
     write_bytes(str(tmp_path / "run.json"), b"new")
     assert modes == [os.O_WRONLY]
+
+
+def test_a_folder_that_may_not_be_read_ends_the_listing_and_one_that_went_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("good/a.png", "locked/b.png", "removed/c.png"):
+        write_bytes(str(tmp_path / name), b"x")
+    scan = os.scandir
+
+    def refuse(folder: str) -> Any:
+        if folder.endswith("locked"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        if folder.endswith("removed"):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = list_objects(str(tmp_path), skip=lambda folder: folder.endswith("/locked/"))
+    assert [info.uri for info in found] == [str(tmp_path / "good" / "a.png")]
+    with pytest.raises(StorageError, match="locked: permission denied"):
+        list(list_objects(str(tmp_path), problems=lambda uri, why: None))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(OSError, match="neither a file nor a folder"):
+        read_version(str(tmp_path / "a.png"), 0, None, None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from raysvq.errors import DataError
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, Reference, load_bundle, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
@@ -33,7 +34,6 @@ def test_it_is_trained_with_the_settings_taken(
     kept = Kept(str(tmp_path / "state"))
     if refit:
         save_bundle(_bundle(settings), kept.place(5))
-    save_bundle(_bundle(small()), str(tmp_path / "model"))  # of a trial that was the best before
     trained: list[tuple[str, str]] = []
 
     def train(manifest: str, out: str, settings: Settings) -> None:
@@ -41,6 +41,9 @@ def test_it_is_trained_with_the_settings_taken(
         save_bundle(_bundle(settings), out)
 
     monkeypatch.setattr("raysvq.tuning.crown.train", train)
+    before = small(tuning={"refit": refit})  # of a trial that was the best before
+    crown("m.parquet", str(tmp_path), 4, before, kept, {"CPU": 1}, lambda: None)
+    trained.clear()
     held: list[Any] = []
     bundle = crown("m.parquet", str(tmp_path), 5, settings, kept, {"CPU": 1}, lambda: held.append(1))
     assert trained == [("m.parquet", str(tmp_path / "model"))]
@@ -50,3 +53,12 @@ def test_it_is_trained_with_the_settings_taken(
     assert parse_settings(yaml.safe_load((tmp_path / "best.yaml").read_text())).objective.eta == 0.7
     crown("m.parquet", str(tmp_path), 5, settings, kept, {"CPU": 1}, lambda: None)
     assert len(trained) == 1, "it is there"
+
+
+def test_a_model_of_someone_else_is_not_replaced(small: Build, tmp_path: Path) -> None:
+    theirs = _bundle(small())
+    save_bundle(theirs, str(tmp_path / "model"))
+    kept = Kept(str(tmp_path / "state"))
+    with pytest.raises(DataError, match="model holds a model that this sweep did not make"):
+        crown("m.parquet", str(tmp_path), 5, small(objective={"eta": 0.7}), kept, {"CPU": 1}, lambda: None)
+    assert load_bundle(str(tmp_path / "model")).model_digest == theirs.model_digest

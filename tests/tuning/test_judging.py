@@ -14,7 +14,7 @@ from raysvq.imaging.tiling import plan_tiles
 from raysvq.model.scorer import ImageResult
 from raysvq.settings import Settings
 from raysvq.training.validation import ValidationImage
-from raysvq.tuning.judging import Judged, figure, metric_of
+from raysvq.tuning.judging import Judged, figure, judged_by, metric_of
 
 Build = Callable[..., Settings]
 NORMAL, ANOMALOUS, MARKED = (
@@ -42,6 +42,22 @@ def test_a_metric_that_the_images_allow(
     small: Build, asked: str, images: list[ValidationImage], found: str
 ) -> None:
     assert metric_of(_asking(small, asked), images, "m") == found
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "counted"),
+    [
+        ("image_auroc", "tiles", (1, 2)),
+        ("au_pro", "whole", (1, 1)),
+        ("tile_auroc", "tiles", (1, 1)),
+        ("tile_auroc", "whole", (1, 2)),
+        ("synthetic_auroc", "tiles", (1, 2)),
+    ],
+)
+def test_images_count_that_the_metric_is_taken_over(
+    small: Build, metric: str, mode: str, counted: tuple[int, int]
+) -> None:
+    assert judged_by(metric, [NORMAL, ANOMALOUS, MARKED], small(tiles={"mode": mode})) == counted
 
 
 @pytest.mark.parametrize(

@@ -49,8 +49,11 @@ def draw_pictures(
 
 def _draw(example: Example, found: AnomalyMap | None, map_range: tuple[float, float] | None) -> Picture:
     try:
-        content = storage.read_bytes(example.uri)
+        scored = example.version
+        content = storage.read_version(scored.uri, scored.size_bytes, scored.etag, scored.mtime)
         image = decode_image(content, max_pixels=example.width * example.height)
+    except storage.ChangedError as error:
+        return Picture(problem=f"has changed since it was scored ({error})")
     except OSError as error:
         return Picture(problem=f"cannot be read any more ({error.strerror or error})")
     except DecodeError as error:

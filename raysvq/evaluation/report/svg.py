@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
-from matplotlib.ticker import MaxNLocator
+
+from raysvq.evaluation.report.ticks import round_ticks
 
 Points = Sequence[tuple[float, float]]
 
@@ -46,10 +47,9 @@ def linear_axis(low: float, high: float, label: str, *, whole: bool = False, exa
     """An axis with round ticks; `exact` keeps its ends, else they move out to ticks."""
     if low == high:
         low, high = low - 0.5, high + 0.5
-    locator = MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], integer=whole)
-    ticks = [float(tick) for tick in locator.tick_values(low, high)]
+    ticks = round_ticks(low, high, whole=whole)
     if not exact:
-        return Axis(ticks[0], ticks[-1], tuple(ticks), label)
+        return Axis(ticks[0], ticks[-1], ticks, label)
     slack = (high - low) * 1e-9
     inside = tuple(tick for tick in ticks if low - slack <= tick <= high + slack)
     return Axis(low, high, inside, label)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,7 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 # Zeros between the last whole byte of a scan, or of a part of one, and the marker that ends it.
 _PADDING = re.compile(rb"(?:(?<=[^\xff\x00])|(?<=\xff\x00))\x00+(?=\xff+[\xd0-\xd7]|\Z)", re.DOTALL)
 _UNREAD = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
+_ROUNDS = 2  # a decoder that reads ahead complains of some bytes only when the others are gone
 _MOST_UNREAD = 16  # bytes at a scan's end: damage in a scan leaves more, as a rule
 
 
@@ -52,7 +52,13 @@ def read_header(content: bytes) -> Header:
 
 def decode(content: bytes, header: Header) -> Pixels:
     """Raises DecodeError where the file is cut off or damaged."""
-    _, samples = _read(content, _space(content), 1)
+    space = _space(content)
+    try:
+        _, samples = _read(content, space, 1)
+    except ValueError:
+        if space == "CMYK" or _is_known_to_simplejpeg(content):
+            raise
+        return upright(open_bands(content, header).read(header.height), header.orientation)
     if samples.shape[:2] != (header.height, header.width):
         raise DecodeError("corrupt", "JPEG: its headers tell of different sizes")
     if samples.shape[2] == 4:  # inverted, as Adobe writes it, and all others do
@@ -63,7 +69,12 @@ def decode(content: bytes, header: Header) -> Pixels:
 
 def open_bands(content: bytes, header: Header) -> Bands:
     """The whole file is read once before, at an eighth of its size. Raises DecodeError, as `decode` does."""
-    sound, _ = _read(content, _space(content), 8)
+    try:
+        sound, _ = _read(content, _space(content), 8)
+    except ValueError:
+        if _is_known_to_simplejpeg(content):
+            raise
+        sound = _needed(content)
     return Bands(sound, header)
 
 
@@ -91,18 +102,29 @@ def _space(content: bytes) -> str:
 
 def _read(content: bytes, space: str, shrink: int) -> tuple[bytes, npt.NDArray[Any]]:
     """The file as it decodes without a complaint, and its samples. Raises ValueError with the complaint."""
-    try:
-        return content, _strictly(content, space, shrink)
-    except ValueError:
-        sound = _without_stray_bytes(content)
-    try:
-        return sound, _strictly(sound, space, shrink)
-    except ValueError as error:
-        complaint = error
-    for cut in _without_unread_bytes(sound, str(complaint)):
-        with suppress(ValueError):
-            return cut, _strictly(cut, space, shrink)
+    complaint = None
+    for sound in _mended(content):
+        try:
+            return sound, _strictly(sound, space, shrink)
+        except ValueError as error:
+            complaint = error
+    assert complaint is not None
+    tries = [(sound, str(complaint))]
+    for _ in range(_ROUNDS):
+        cuts = [cut for tried, said in tries for cut in _without_unread_bytes(tried, said)]
+        tries = []
+        for cut in cuts:
+            try:
+                return cut, _strictly(cut, space, shrink)
+            except ValueError as error:
+                tries.append((cut, str(error)))
     raise complaint
+
+
+def _mended(content: bytes) -> Iterator[bytes]:
+    yield content
+    yield _needed(content)
+    yield _needed(content, padding=False)
 
 
 def _strictly(content: bytes, space: str, shrink: int) -> npt.NDArray[Any]:
@@ -113,13 +135,22 @@ def _strictly(content: bytes, space: str, shrink: int) -> npt.NDArray[Any]:
     )
 
 
-def _without_stray_bytes(content: bytes) -> bytes:
-    """Only the segments that the pixels need, and no padding at the end of scans or parts of them."""
+def _is_known_to_simplejpeg(content: bytes) -> bool:
+    """It refuses chroma sampled in unusual ways, which libvips, as strict on damage, reads."""
+    try:
+        simplejpeg.decode_jpeg_header(_needed(content))
+    except ValueError:
+        return False
+    return True
+
+
+def _needed(content: bytes, padding: bool = True) -> bytes:
+    """Only the segments that the pixels need, with or without zeros at the end of scans or parts of them."""
     parts = [_SOI]
     for marker, start, end in _segments(content):
         part = content[start:end]
         if marker == _SCAN:
-            parts.append(_PADDING.sub(b"", part))
+            parts.append(part if padding else _PADDING.sub(b"", part))
         elif marker == _APP0 and part[4:9] == b"JFIF\0" and len(part) >= 18:
             parts.append(part[:9] + b"\1\1" + part[11:])  # revisions that do not exist are complained of
         elif marker in _NEEDED:

@@ -85,7 +85,7 @@ def _text(text: bytes, count: int, bits: bool) -> npt.NDArray[Any]:
     if bits:  # need no space between them
         samples = np.frombuffer(b"".join(plain.split()), np.uint8, count).astype(np.int64) - ord("0")
     else:
-        samples = np.fromstring(plain, np.int64, count, sep=" ")
+        samples = np.array(plain.split(maxsplit=count)[:count]).astype(np.int64)
     if len(samples) < count or samples.min(initial=0) < 0 or samples.max(initial=0) > 65535:
         raise DecodeError("corrupt", "PPM: cut off or damaged in its pixels")
     return samples.astype(np.uint16)

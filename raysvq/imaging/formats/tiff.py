@@ -9,9 +9,11 @@ from __future__ import annotations
 import io
 import struct
 from enum import IntEnum
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from raysvq.imaging.bands import Bands
@@ -29,7 +31,7 @@ _PRIVATE = 65535
 # Beside those below: order of bits, fax options, tables of JPEG, YCbCr, what else a pixel holds.
 _NEEDED = {*range(256, 263), 266, 273, *range(277, 280), 284, 292, 293, 317, *range(320, 326)}
 _NEEDED |= {332, 338, 339, 347, *range(529, 533)}
-_OLD_JPEG = 6
+_OLD_JPEG, _JPEG = 6, 7
 _LIBVIPS_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946)
 _PILLOW_COMPRESSIONS = {34925: "LZMA", 50000: "Zstandard", 50001: "WebP"}
 _PILLOW_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "I;16", "I;16B")
@@ -70,7 +72,7 @@ def read_header(content: bytes) -> Header:
     """Raises DecodeError where the file is damaged in its directory, or of a kind that is not read."""
     tags = read_tags(content)
     width, height = _first(tags, _Tag.WIDTH, 0), _first(tags, _Tag.HEIGHT, 0)
-    if not width or not height:
+    if not width or not height or _Tag.PHOTOMETRIC not in tags:
         raise DecodeError("corrupt", "TIFF: damaged or cut off in its directory")
     _require_readable(tags)
     _require_palette(tags)
@@ -99,6 +101,8 @@ def decode(content: bytes, header: Header) -> Pixels:
         return _with_opencv(content, header, tags)
     if _first(tags, _Tag.COMPRESSION, 1) in _PILLOW_COMPRESSIONS:
         return _with_pillow(content, tags)
+    if _is_plain_ycbcr(tags):
+        return np.asarray(_decoded_by_opencv(content, header, np.uint8)[..., ::-1])
     bands = open_bands(content, header)
     if _first(tags, _Tag.PHOTOMETRIC) == _Photometric.CMYK:
         inks = Image.fromarray(bands.read_samples(header.height), "CMYK")
@@ -116,13 +120,11 @@ def _require_readable(tags: Tags) -> None:
     elif len({*bits}) > 1 or bits[0] not in (*_LIBVIPS_BITS, *_PACKED_BITS):
         problem = f"samples of {' and '.join(map(str, sorted({*bits})))} bits"
     elif photometric not in {*_Photometric}:
-        problem = (
-            "no photometric interpretation"
-            if photometric < 0
-            else f"photometric interpretation {photometric}"
-        )
+        problem = f"photometric interpretation {photometric}"
     elif compression not in (*_LIBVIPS_COMPRESSIONS, *_PILLOW_COMPRESSIONS):
         problem = "old-style JPEG" if compression == _OLD_JPEG else f"compression {compression}"
+    elif photometric == _Photometric.YCBCR and (bits[0], samples) != (8, 3):
+        problem = f"YCbCr of {samples} samples of {bits[0]} bits"
     elif photometric == _Photometric.CMYK and (bits[0], samples) != (8, 4):
         problem = f"{samples} inks of {bits[0]} bits"
     elif bits[0] in _PACKED_BITS and (photometric > _Photometric.RGB or samples not in (1, 3)):
@@ -150,6 +152,8 @@ def _why_whole(tags: Tags, height: int, turned: int) -> str | None:
     compression, bits = _first(tags, _Tag.COMPRESSION, 1), _first(tags, _Tag.BITS, 1)
     if _first(tags, _Tag.PHOTOMETRIC) == _Photometric.CMYK:
         return "TIFF in CMYK"
+    if _is_plain_ycbcr(tags):
+        return "TIFF in YCbCr"
     if bits in _PACKED_BITS:
         return f"TIFF of {bits} bits"
     if compression in _PILLOW_COMPRESSIONS:
@@ -166,14 +170,22 @@ def _why_whole(tags: Tags, height: int, turned: int) -> str | None:
 
 def _with_opencv(content: bytes, header: Header, tags: Tags) -> Pixels:
     """It turns images upright, and moves samples to the top of 16 bits, with white as the file has it."""
-    bits = _first(tags, _Tag.BITS)
-    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    if found is None or found.dtype != np.uint16 or found.shape[:2] != header.size:
-        raise DecodeError("corrupt", f"TIFF of {bits} bits: the decoder gave up")
-    samples = found.astype(np.uint16, copy=False) >> (16 - bits)
+    samples = _decoded_by_opencv(content, header, np.uint16) >> np.uint16(16 - _first(tags, _Tag.BITS))
     pixels = to_full_scale(samples[..., ::-1] if samples.ndim == 3 else samples, header.full)
     white_is_zero = _first(tags, _Tag.PHOTOMETRIC) == _Photometric.WHITE_IS_ZERO
     return np.uint16(65535) - pixels if white_is_zero else pixels
+
+
+def _decoded_by_opencv(content: bytes, header: Header, kind: type[np.integer[Any]]) -> npt.NDArray[Any]:
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != kind or found.shape[:2] != header.size:
+        raise DecodeError("corrupt", f"{header.whole}: the decoder gave up")
+    return np.asarray(found)
+
+
+def _is_plain_ycbcr(tags: Tags) -> bool:
+    """libvips converts YCbCr in JPEG strips alone."""
+    return _first(tags, _Tag.PHOTOMETRIC) == _Photometric.YCBCR and _first(tags, _Tag.COMPRESSION, 1) != _JPEG
 
 
 def _with_pillow(content: bytes, tags: Tags) -> Pixels:
