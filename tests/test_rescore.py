@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from raysvq.evaluation.evaluate import evaluate
 from raysvq.results import SCHEMAS, open_results, read_commits
 from raysvq.scoring import job
 from raysvq.settings import EvaluationSettings
-from raysvq.storage import join, list_objects, read_bytes, remove_file
+from raysvq.storage import join, list_objects, read_bytes
 from tests.plates import Plates, make_plates, plate
 
 pytestmark = pytest.mark.usefixtures("s3", "small_cluster")
@@ -92,14 +93,13 @@ def test_an_image_that_is_mended_or_breaks_moves_between_scores_and_rejects(plat
 def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(plates: Plates) -> None:
     plates.put("plate-06.png", b"no image")
     plates.index()
-    content = plates.contents["plate-01.png"]
-    remove_file(plates.uri("plate-01.png"))
+    put_back = _take_away(plates, "plate-01.png")
     plates.score()
     assert plates.rows("rejects")["plate-01.png"]["reason"] == "not_found"
     again = plates.score(retry_rejected=True)
     assert (again.images, again.rejects) == (1, {"not_found": 1})
     assert plates.rows("rejects")["plate-01.png"]["run_id"] == again.run_id
-    plates.put("plate-01.png", content)
+    put_back()
     assert plates.score().images == 0
     assert plates.score(retry_rejected=True).scored == 1
     assert plates.rows("rejects").keys() == {"plate-06.png"}
@@ -127,13 +127,13 @@ def test_readers_see_the_old_rows_until_the_commit(plates: Plates, monkeypatch: 
 def test_a_run_that_ended_right_after_its_commit_is_not_taken_up(
     plates: Plates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remove_file(plates.uri("plate-01.png"))
+    put_back = _take_away(plates, "plate-01.png")
     plates.score()
     with monkeypatch.context() as patch:
         patch.setattr(job, "remove_work", _die)
         with pytest.raises(KeyboardInterrupt):
             plates.score(retry_rejected=True)
-    plates.put("plate-01.png", plates.contents["plate-01.png"])
+    put_back()
     assert plates.score(retry_rejected=True).scored == 1
     _require_intact(plates)
 
@@ -147,6 +147,13 @@ def test_a_run_that_could_not_write_goes_on_when_it_can(plates: Plates) -> None:
     blocked.unlink()
     plates.score(batch_images=5)
     assert plates.rows().keys() == plates.contents.keys()
+
+
+def _take_away(plates: Plates, name: str) -> Callable[[], object]:
+    """Move a file away; returns what puts it back as it was."""
+    path = Path(plates.uri(name))
+    away = path.rename(path.with_name("away"))
+    return lambda: away.rename(path)
 
 
 def _die(*_: Any) -> None:

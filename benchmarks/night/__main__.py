@@ -5,6 +5,8 @@ line of figures, and is counted as failed where one of them is not as it must be
 
     listing      50,000 keys of a store that answers every tenth page with 503
     large-file   a TIFF of 600 MB over a link that is reset twice
+    hangs        1,000 images, 3 of which hang the decoder
+    keys         keys that are revoked in the middle of a run, twice, and restored
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from benchmarks.night.hangs import score_with_hangs
+from benchmarks.night.keys import score_without_keys
 from benchmarks.night.large_file import read_over_resets
 from benchmarks.night.listing import list_with_faults
 from benchmarks.night.outcome import Outcome
@@ -26,6 +30,8 @@ from benchmarks.night.outcome import Outcome
 SCENARIOS: dict[str, Callable[[Path], Outcome]] = {
     "listing": list_with_faults,
     "large-file": read_over_resets,
+    "hangs": score_with_hangs,
+    "keys": score_without_keys,
 }
 
 

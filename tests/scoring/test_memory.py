@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from raysvq.scoring import worker
+from raysvq.scoring.budget import Budget
 from raysvq.scoring.worker import Job, score_units
 from raysvq.settings import ScoringSettings, StorageSettings
 
 
 def _job(folder: Path, device: str) -> Job:
     place = str(folder)
-    return Job(
-        place, place, place, (), ScoringSettings(tile_batch=32), StorageSettings(), 4, device, "float32", 0
-    )
+    scoring = ScoringSettings(tile_batch=32)
+    budget = Budget(4, 1.0)
+    return Job(place, place, place, (), scoring, StorageSettings(), 4, device, "float32", budget, 0)
 
 
 @pytest.mark.parametrize(

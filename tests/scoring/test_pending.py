@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysvq.data.manifest import open_manifest, tally
@@ -192,6 +192,7 @@ def test_another_model_or_other_settings_are_named(
         _left(_manifest(tmp_path, [source(0), source(1)]), origin, tmp_path)
 
 
+@settings(deadline=None)
 @given(rows=st.integers(1, 60), group=st.integers(1, 25), start=st.integers(0, 70), count=st.integers(1, 40))
 def test_any_range_of_rows_is_read_across_row_groups(
     tmp_path_factory: pytest.TempPathFactory, rows: int, group: int, start: int, count: int
