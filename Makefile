@@ -13,7 +13,7 @@ demo-s3: install
 	$(BIN)/python -m devtools.demo_s3
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 10
 
 chaos: install
 	$(BIN)/python -m benchmarks.chaos --runs 20 --json benchmarks/results/chaos.json

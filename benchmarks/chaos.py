@@ -1,13 +1,13 @@
 """Scoring under attack: what is killed at a random moment loses and doubles nothing.
 
 Run: python -m benchmarks.chaos [--runs 20] [--attacks driver worker node store] [--json FILE]. On a Ray
-cluster of two simulated nodes, the same images are scored again and again, each time into a fresh folder,
-and each time something is lost:
+cluster of two simulated nodes, the same images of an S3 server are scored again and again, each time into a
+fresh folder there, and each time something is lost:
 
     driver   SIGKILL of the process that runs `raysvq score`; then the same command again
     worker   SIGKILL of a process at work
     node     SIGKILL of all processes of a node; another one joins two seconds later
-    store    images and results are in an S3 server, which is stopped for ten seconds
+    store    the S3 server is stopped for --outage seconds
 
 A run counts when the attack fell before its end. Afterwards ids, scores and reasons of rejection must be
 those of a run that nothing disturbed.
@@ -49,7 +49,6 @@ from raysvq.settings import Settings, load_settings
 
 OVERRIDES = ["model.hidden=32", "scoring.batch_images=4", "scoring.precision=float32"]
 NODE = {"num_cpus": 1, "object_store_memory": 128 * 2**20}
-STOPPED_S = 10.0
 RESTARTS = 5  # of one run, after which it counts as failed
 
 Rows = dict[str, float | str]  # image id -> score, or the reason of its rejection
@@ -78,7 +77,8 @@ class World:
     manifest: str
     model: str
     out: str  # parent of the score directories
-    server: S3Server | None
+    server: S3Server
+    outage_s: float  # of an attack on the store
     undisturbed: Rows = field(default_factory=dict)
     seconds: float = 0.0
     spare: object = None  # the node that may be lost
@@ -95,24 +95,23 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, images: int, on_s3: bool) -> Iterator[World]:
+def world(folder: Path, images: int, outage_s: float) -> Iterator[World]:
     """Everything a run needs, and the undisturbed one done."""
     settings = load_settings(None, OVERRIDES)
     source = write_sample(folder / "sample", normal=images - images // 10, anomalous=images // 10)
     with contextlib.ExitStack() as stack:
-        server, place = None, str(folder)
-        if on_s3:
-            server = stack.enter_context(s3_server(folder / "s3"))
-            os.environ |= server.environment
-            place = f"s3://{BUCKET}"
-            upload(folder / "sample", f"{place}/sample")
-            source = source.replace(str(folder), place)
+        server = stack.enter_context(s3_server(folder / "s3"))
+        os.environ |= server.environment
+        place = f"s3://{BUCKET}"
+        upload(folder / "sample", f"{place}/sample")
+        source = source.replace(str(folder), place)
         save_bundle(untrained_bundle(settings, threshold=1.0), f"{place}/model")
         build_index(source, f"{place}/manifest.parquet", settings.split)
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         stack.callback(cluster.shutdown)
         settings = load_settings(None, [*OVERRIDES, f"ray.address={cluster.address}"])
-        result = World(cluster, settings, f"{place}/manifest.parquet", f"{place}/model", place, server)
+        manifest, model = f"{place}/manifest.parquet", f"{place}/model"
+        result = World(cluster, settings, manifest, model, place, server, outage_s)
         result.spare = cluster.add_node(**NODE)
         connect(settings.ray)
         stack.callback(ray.shutdown)
@@ -154,13 +153,11 @@ def attack_node(world: World, out: str, moment: float) -> tuple[bool, int]:
 
 def attack_store(world: World, out: str, moment: float) -> tuple[bool, int]:
     """See attack_driver."""
-    server = world.server
-    assert server is not None
 
     def stop_and_start() -> bool:
-        server.stop()
-        time.sleep(STOPPED_S)
-        server.start()
+        world.server.stop()
+        time.sleep(world.outage_s)
+        world.server.start()
         return True
 
     return _during(world, out, moment, stop_and_start)
@@ -267,19 +264,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=20, help="of each attack (default 20)")
     parser.add_argument("--images", type=int, default=160, help="scored in each run (default 160)")
+    parser.add_argument(
+        "--outage", type=float, default=10.0, help="seconds that the store is away (default 10)"
+    )
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     _with_token()
-    tallies = []
-    for on_s3, attacks in ((False, ("driver", "worker", "node")), (True, ("store",))):
-        chosen = [attack for attack in attacks if attack in arguments.attacks]
-        if chosen:
-            with (
-                tempfile.TemporaryDirectory() as folder,
-                world(Path(folder), arguments.images, on_s3) as place,
-            ):
-                tallies += [run_attack(place, attack, arguments.runs) for attack in chosen]
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        world(Path(folder), arguments.images, arguments.outage) as place,
+    ):
+        tallies = [run_attack(place, attack, arguments.runs) for attack in arguments.attacks]
     print(table(tallies))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(each) for each in tallies], indent=1) + "\n")

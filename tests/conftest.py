@@ -21,6 +21,11 @@ from raysvq.settings import RaySettings, Settings, StorageSettings, parse_settin
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long first, so that two processes end at about the same time."""
+    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+
+
 @pytest.fixture(autouse=True)
 def _repeatable() -> None:
     torch.set_num_threads(1)
@@ -56,9 +61,18 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def small_cluster() -> Iterator[None]:
-    """A Ray cluster of two CPUs for the tests of a module."""
-    connect(RaySettings(cpus=2, object_store_mib=128))
+def small_cluster(s3: str) -> None:
+    """A Ray cluster of two CPUs, which all modules share that kill nothing.
+
+    Its processes take the environment it is started in, so the store's credentials stand there before.
+    """
+    connect(RaySettings(cpus=2, object_store_mib=256))
+
+
+@pytest.fixture(scope="module")
+def no_cluster() -> Iterator[None]:
+    """For modules that start clusters of their own: none before, none left."""
+    ray.shutdown()
     yield
     ray.shutdown()
 

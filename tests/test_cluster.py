@@ -11,6 +11,8 @@ from raysvq.cluster import _LONGEST_PLACE, Capacity, Node, connect, ray_folder
 from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
+pytestmark = pytest.mark.usefixtures("no_cluster")
+
 
 def test_ray_client_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"`ray.address`: ray://head:10001 is Ray Client"):

@@ -139,8 +139,6 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End the head and everything it started: they share its process group."""
-    os.killpg(process.pid, signal.SIGTERM)
-    time.sleep(3)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(10)

@@ -20,7 +20,7 @@ IMAGES = 20
 
 
 @pytest.fixture(scope="module", params=[1, 2])
-def _cpus(request: pytest.FixtureRequest) -> Iterator[None]:
+def _cpus(request: pytest.FixtureRequest, no_cluster: None) -> Iterator[None]:
     # A cluster of one CPU is none to train on, so the setting begins at two.
     connect(RaySettings.model_construct(address=None, cpus=request.param, object_store_mib=128))
     yield
