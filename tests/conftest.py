@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ from devtools.s3_server import BUCKET, s3_server
 from raysvq import storage
 from raysvq.cluster import connect
 from raysvq.settings import RaySettings, Settings, StorageSettings, parse_settings
+
+# Ray Train looks at its workers, and takes their checkpoints, this often; by itself every 2 s.
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
