@@ -9,12 +9,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from raysvq.demo import run_demo
 from raysvq.errors import DataError
 from raysvq.settings import Settings
 
+PIXELS = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
 MADE = ["model/bundle.json", "scores/scores/part-1.parquet", "scores/_commits/1.json", "report/report.html"]
 
 
@@ -24,6 +26,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def write_sample(folder: Path) -> str:
         _put(folder / "images/panel.png")
+        _put(folder / "masks/panel.png", np.eye(40, dtype=np.uint8) * 255)
         (folder / "listing.csv").write_text("uri\nimages/panel.png\n")
         return str(folder / "listing.csv")
 
@@ -35,9 +38,8 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raysvq.demo._run", run)
 
 
-def _put(path: Path) -> Path:
+def _put(path: Path, pixels: npt.NDArray[np.uint8] = PIXELS) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(1).integers(0, 255, (40, 40, 3), np.uint8)
     path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
     return path
 
@@ -129,7 +131,7 @@ def _listing(out: Path, images: Path) -> Path:
 
 def _masks(out: Path, images: Path) -> Path:
     listing = images / "listing.csv"
-    listing.write_text(f"uri,mask_uri,label\na.png,{out}/sample/images/panel.png,anomalous\n")
+    listing.write_text(f"uri,mask_uri,label\na.png,{out}/sample/masks/panel.png,anomalous\n")
     return listing
 
 

@@ -26,7 +26,7 @@ from raysvq.imaging.tiling import plan_tiles
 from raysvq.model.anomaly import tile_scores
 from raysvq.model.scorer import ImageResult
 from raysvq.settings import EvaluationSettings, SplitSettings, TileSettings
-from raysvq.storage import read_bytes
+from raysvq.storage import ObjectInfo, read_bytes
 
 Scorer = Callable[[bytes], ImageResult]  # an image file -> its scores and anomaly map
 Results = dict[str, ImageResult]  # by image id
@@ -105,7 +105,8 @@ def _scored(image: TestImage, result: ImageResult, masks: MaskReader) -> ScoredI
     scores = result.tile_scores if result.tiling == tiling else _scores_on(tiling.rects(), result)
     labels = tile_labels(image, tiling.rects(), (height, width), masks, TILES)
     score = float(np.float32(result.image_score))  # as score rows hold it
-    return ScoredImage(image, width, height, score, False, np.inf, scores, labels)
+    version = ObjectInfo(image.uri, 0, None, None)  # for pages that show images, which this is not
+    return ScoredImage(image, width, height, score, False, np.inf, scores, labels, version)
 
 
 def _scores_on(rects: np.ndarray, result: ImageResult) -> np.ndarray:

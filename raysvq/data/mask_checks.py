@@ -54,6 +54,8 @@ def checked(rows: Iterable[Row], tally: MaskTally) -> Iterator[Row]:
                     row["mask_uri"] = None
                 elif row["mask_uri"]:
                     tally.add(row["mask_uri"], next(looks))
+                elif row["label"] == ANOMALOUS:
+                    tally.unmasked += 1
                 yield row
 
 

@@ -33,6 +33,7 @@ class MaskSummary:
     largest: float
     implausible: dict[str, tuple[int, str]]  # what they do -> how many, and one of them
     of_normal: int  # masks of normal images, which mark nothing
+    unmasked: int  # anomalous images that have none
     beside: tuple[str, ...]  # masks among the images of a folder
 
     def lines(self) -> list[str]:
@@ -47,6 +48,8 @@ class MaskSummary:
             lines.append(f"warning: {count} of {self.masks} masks {what}, such as {example}")
         if self.of_normal:
             lines.append(f"masks of normal images, which mark nothing, left aside: {self.of_normal}")
+        if self.unmasked:
+            lines.append(f"anomalous images without a mask: {self.unmasked}; they count as a whole alone")
         if self.beside:
             lines.append(f"masks among the images, left out: {len(self.beside)}, such as {self.beside[0]}")
         return lines
@@ -57,6 +60,7 @@ class MaskTally:
     """Counts masks as they are read."""
 
     of_normal: int = 0
+    unmasked: int = 0
     shares: list[float] = field(default_factory=list)
     users: Counter[bytes] = field(default_factory=Counter)  # marks -> images
     implausible: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -85,6 +89,7 @@ class MaskTally:
             max(shares),
             self.implausible,
             self.of_normal,
+            self.unmasked,
             beside,
         )
 

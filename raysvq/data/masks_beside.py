@@ -24,7 +24,8 @@ _TRIED = 32  # files of a kind; where none of them is a mask, the others are not
 _ENDS = f"({'|'.join(map(re.escape, SUFFIXES))})$"
 _FOLDERS = r"/((masks?|labels?|gts?|seg)(_?(images?|png))?|ground_?truths?|segmentations?|annotations?)/"
 
-# By name: with a mask's ending, of the same name as another file, in a folder named like one of masks.
+# By name: with a mask's ending; among labelled images, of the same name as another file; in a folder named
+# like one of masks.
 _QUERY = """
 with named as (
     select uri, label, regexp_replace(uri, '\\.[^./]*$', '') as stem,
@@ -37,7 +38,7 @@ from named as mask join named as image
 union all
 select mask.ending, false, mask.uri, mask.label, image.uri
 from named as mask join named as image on image.stem = mask.stem and image.uri <> mask.uri
-where mask.stem in (select stem from named group by stem having count(*) > 1)
+where mask.label <> $unknown and mask.stem in (select stem from named group by stem having count(*) > 1)
 union all
 select lower(regexp_extract(substr(uri, length($folder) + 1), $folders, 0, 'i')), true, uri, label, null
 from named
@@ -67,7 +68,7 @@ def masks_beside(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[st
         DataError: there are some among images that have labels, or in a listing.
     """
     folder = source if is_folder(source) else None
-    values = {"ends": _ENDS, "folder": folder, "folders": _FOLDERS}
+    values = {"ends": _ENDS, "folder": folder, "folders": _FOLDERS, "unknown": UNKNOWN}
     cursor = connection.execute(_QUERY, values)
     rows = itertools.chain.from_iterable(iter(lambda: cursor.fetchmany(_TRIED), []))
     named = itertools.groupby((_Named(*row) for row in rows), key=lambda found: found.kind)

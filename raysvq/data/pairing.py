@@ -58,7 +58,9 @@ class Masks:
             return None
         mask = found[0]
         if not normal and (other := self._taken.setdefault(mask, image)) != image:
-            raise DataError(f"one mask for two images: {other} and {image}; rename one of them")
+            raise DataError(
+                f"one mask for two images: {other} and {image}; rename one of them, or take it out if it is a mask"
+            )
         self._left.pop(mask, None)
         return mask
 

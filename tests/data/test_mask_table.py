@@ -186,7 +186,7 @@ LAYOUTS: dict[str, list[Layout]] = {
             "one mask for two images: .*000.jpg and .*000.png",
         )
     ],
-    "beside its image, such as `000_mask.png` or `000.bmp` beside `000.png`, in a tree or listing": [
+    "beside its image, such as `000_mask.png` or `000.bmp` beside `000.png`, where images have labels": [
         Layout(
             {
                 "test/dent/000.png": PHOTO,
@@ -203,13 +203,12 @@ LAYOUTS: dict[str, list[Layout]] = {
             "a_mask.png is a mask beside its image .*a.png",
         )
     ],
-    "beside its image, or in a folder named like one of masks, in a plain folder": [
+    "beside its image with such a name behind it, or in a folder named like one of masks, in a plain folder": [
         Layout({"night/a.png": PHOTO, f"night/{name}": saved(WHITE)}, "masks among the images, left out: 1")
         for name in (
             "a_mask.png",
             "a.mask.bmp",
             "a_GT.png",
-            "a.bmp",
             "masks/a.png",
             "gt/b.png",
             "Label/0.png",
@@ -240,7 +239,6 @@ def _require_defect(summary: MaskSummary, rows: list[dict[str, Any]]) -> None:
 
 
 def _require_words(summary: MaskSummary, says: str) -> None:
-
     assert re.search(says, "\n".join(summary.lines()))
 
 
@@ -283,9 +281,10 @@ def test_a_folder_of_masks_alone_holds_no_images(disk: Any) -> None:
 
 
 def test_photographs_named_like_masks_are_images(disk: Any) -> None:
-    """Such as the photograph of a bottle, and that of its label."""
+    """Such as the photograph of a bottle, and that of its label; and a drawing in two formats."""
     files = dict.fromkeys(("bottle.png", "bottle_label.png", "gt/car.png"), PHOTO)
     files |= {"bottle.bmp": PHOTO, "dark.png": saved(NOTHING), "dark.bmp": saved(NOTHING)}
+    files |= {"drawing.png": saved(WHITE), "drawing.bmp": saved(WHITE)}
     summary, rows = _index(disk, Layout(files))
     assert len(rows) == len(files)
     assert summary.lines() == []
@@ -305,3 +304,10 @@ def test_the_summary_says_how_much_is_marked(disk: Any) -> None:
     assert lines[1].startswith("warning: 2 of 5 masks mark more than half of their image (are they inverted?")
     assert lines[1].endswith("ground_truth/dent/3_mask.png")
     assert lines[2].startswith("warning: 1 of 5 masks have the same marks as the mask of another image")
+
+
+def test_anomalous_images_without_a_mask_are_counted(disk: Any) -> None:
+    summary, _ = _index(
+        disk, Layout({"train/good/0.png": PHOTO, "train/good/1.png": PHOTO, "test/dent/2.png": PHOTO})
+    )
+    assert summary.lines() == ["anomalous images without a mask: 1; they count as a whole alone"]
