@@ -59,7 +59,7 @@ class Masks:
         mask = found[0]
         if not normal and (other := self._taken.setdefault(mask, image)) != image:
             raise DataError(
-                f"one mask for two images: {other} and {image}; rename one of them, or take it out if it is a mask"
+                f"one mask for two images: {other} and {image}; rename one, or take it out if it is a mask"
             )
         self._left.pop(mask, None)
         return mask

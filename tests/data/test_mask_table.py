@@ -203,7 +203,7 @@ LAYOUTS: dict[str, list[Layout]] = {
             "a_mask.png is a mask beside its image .*a.png",
         )
     ],
-    "beside its image with such a name behind it, or in a folder named like one of masks, in a plain folder": [
+    "beside its image with such an ending, or in a folder named like one of masks, in a plain folder": [
         Layout({"night/a.png": PHOTO, f"night/{name}": saved(WHITE)}, "masks among the images, left out: 1")
         for name in (
             "a_mask.png",
