@@ -92,14 +92,14 @@ def test_an_image_that_is_mended_or_breaks_moves_between_scores_and_rejects(plat
 def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(plates: Plates) -> None:
     plates.put("plate-06.png", b"no image")
     plates.index()
-    content = plates.contents["plate-01.png"]
-    remove_file(plates.uri("plate-01.png"))
+    image = Path(plates.uri("plate-01.png"))
+    away = image.rename(image.with_suffix(".away"))
     plates.score()
     assert plates.rows("rejects")["plate-01.png"]["reason"] == "not_found"
     again = plates.score(retry_rejected=True)
     assert (again.images, again.rejects) == (1, {"not_found": 1})
     assert plates.rows("rejects")["plate-01.png"]["run_id"] == again.run_id
-    plates.put("plate-01.png", content)
+    away.rename(image)
     assert plates.score().images == 0
     assert plates.score(retry_rejected=True).scored == 1
     assert plates.rows("rejects").keys() == {"plate-06.png"}
