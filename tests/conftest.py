@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import ray
 import torch
@@ -17,6 +18,9 @@ from raysvq import storage
 from raysvq.cluster import connect
 from raysvq.settings import RaySettings, Settings, StorageSettings, parse_settings
 
+# Two processes share the cores with clusters: how long one example took says nothing.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 # Ray Train looks at its workers, and takes their checkpoints, this often; by itself every 2 s.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 

@@ -31,7 +31,7 @@ WATCHFUL = {
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster(no_cluster: None) -> Iterator[Cluster]:
     head = {**NODE, "include_dashboard": False, "_system_config": WATCHFUL}
     made = Cluster(initialize_head=True, head_node_args=head)
     connect(RaySettings(address=made.address))  # before other nodes join: the driver belongs to the head

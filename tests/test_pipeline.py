@@ -1,7 +1,6 @@
 """Index, train, score, evaluate on a small sample fleet, on a real Ray cluster of this machine."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-import ray
 
 from raysvq import schema
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
 from raysvq.imaging.sample import write_sample
@@ -23,7 +20,7 @@ from raysvq.model.precision import TOLERANCE
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.scoring.job import ScoreSummary, score
-from raysvq.settings import RaySettings, Settings, SplitSettings, load_settings
+from raysvq.settings import Settings, SplitSettings, load_settings
 from raysvq.storage import list_objects, read_bytes
 from raysvq.training.launch import train
 
@@ -57,15 +54,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def cluster(s3: str) -> Iterator[None]:
-    """It starts after the store, whose credentials its processes inherit."""
-    connect(RaySettings(cpus=2, object_store_mib=256))
-    yield
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def run(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(small_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     settings = load_settings(None, OVERRIDES)
     listing = write_sample(folder / "sample", seed=1, normal=30, anomalous=14)
@@ -166,7 +155,7 @@ def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> 
         judge(run.manifest, run.scores, str(tmp_path / "other"), str(tmp_path), run.settings.evaluation)
 
 
-def test_scoring_from_and_to_an_object_store(run: Run, s3: str, cluster: None) -> None:
+def test_scoring_from_and_to_an_object_store(run: Run, s3: str) -> None:
     import raysvq.storage as storage
 
     rows = [row for row in pq.read_table(run.manifest).to_pylist() if row["label"] != "unknown"][:6]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,6 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 
 from raysvq.cluster import connect
@@ -57,14 +55,13 @@ class Setup:
 
 
 @pytest.fixture(scope="module")
-def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+def setup(tmp_path_factory: pytest.TempPathFactory, no_cluster: None) -> Setup:
     folder = tmp_path_factory.mktemp("train-faults")
     settings = load_settings(None, OVERRIDES)
     manifest = str(folder / "manifest.parquet")
     build_index(write_sample(folder / "sample", normal=24, anomalous=10), manifest, settings.split)
     connect(RaySettings(cpus=2, object_store_mib=256))
-    yield Setup(manifest, settings, train(manifest, str(folder / "undisturbed"), settings))
-    ray.shutdown()
+    return Setup(manifest, settings, train(manifest, str(folder / "undisturbed"), settings))
 
 
 def _checkpoints(out: Path) -> list[Path]:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import ray
 import torch
 import yaml
 
@@ -57,14 +56,13 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def manifest(config: Path, s3: str) -> Iterator[str]:
+def manifest(config: Path, s3: str, no_cluster: None) -> str:
     """Its cluster starts after the store, whose credentials workers take from the environment."""
     made = str(config.parent / "manifest.parquet")
     settings, _ = load_sweep(config)
     build_index(write_sample(config.parent / "sample", normal=24, anomalous=14), made, settings.split)
     connect(RaySettings(cpus=2, object_store_mib=256))
-    yield made
-    ray.shutdown()
+    return made
 
 
 def _sweep(manifest: str, config: Path, out: Path | str, *overrides: str) -> Sweep:
