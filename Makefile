@@ -13,7 +13,7 @@ demo-s3: install
 	$(BIN)/python -m devtools.demo_s3
 
 test: install
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --durations 10
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 chaos: install
 	$(BIN)/python -m benchmarks.night --json benchmarks/results/night.json
