@@ -81,7 +81,9 @@ def test_training_goes_on_where_there_is_still_room(cluster: Cluster, tmp_path: 
     bundle = train(manifest, str(out), settings)
     killer.join()
     assert lost == [spare]
-    assert [row["step"] for row in bundle.history["history"]] == list(range(20, 121, 20))
+    history = bundle.history["history"]
+    assert history[0]["workers"] == 2
+    assert [row["step"] for row in history] == list(range(20, 121, 20))
 
 
 def test_a_sweep_loses_no_trial_that_has_ended(
