@@ -11,16 +11,16 @@ from pathlib import Path, PurePosixPath
 import duckdb
 
 from raysvq.data.database import database
+from raysvq.data.listings.records import LISTINGS
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
-from raysvq.data.mask_checks import checked
-from raysvq.data.mask_summary import MaskSummary, MaskTally
-from raysvq.data.masks_beside import masks_beside, without
-from raysvq.data.names import EXTENSIONS, shown
-from raysvq.data.records import LISTINGS
-from raysvq.data.skipped import Skipped, Skips
-from raysvq.data.skipped import lines as skipped_lines
+from raysvq.data.masks.beside import masks_beside, without
+from raysvq.data.masks.checks import checked
+from raysvq.data.masks.summary import MaskSummary, MaskTally
 from raysvq.data.sources import rows_of
 from raysvq.data.split import assign, draw_outliers, survey
+from raysvq.data.trees.names import EXTENSIONS, shown
+from raysvq.data.trees.skipped import Skipped, Skips
+from raysvq.data.trees.skipped import lines as skipped_lines
 from raysvq.errors import DataError
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder

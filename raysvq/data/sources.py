@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raysvq.data.layouts import PlainFolders
-from raysvq.data.listing import listing_rows
+from raysvq.data.listings.listing import listing_rows
 from raysvq.data.manifest import Row, row_of
-from raysvq.data.sieve import images
-from raysvq.data.skipped import Skips
-from raysvq.data.tree import open_tree, tree_rows
+from raysvq.data.trees.layouts import PlainFolders
+from raysvq.data.trees.sieve import images
+from raysvq.data.trees.skipped import Skips
+from raysvq.data.trees.tree import open_tree, tree_rows
 from raysvq.storage import is_folder
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from raysvq.data.index import IndexSummary, build_index
 from raysvq.data.manifest import open_manifest, select
-from raysvq.data.names import HIDDEN, RESULTS, SYSTEM
 from raysvq.data.probe import require_readable
-from raysvq.data.skipped import BESIDE
+from raysvq.data.trees.names import HIDDEN, RESULTS, SYSTEM
+from raysvq.data.trees.skipped import BESIDE
 from raysvq.errors import DataError, StorageError
 from raysvq.schema import MANIFEST
 from raysvq.settings import SplitSettings

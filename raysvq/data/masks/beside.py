@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import duckdb
 
 from raysvq.data.manifest import Row, chunks
-from raysvq.data.mask_checks import READERS
-from raysvq.data.pairing import SUFFIXES
+from raysvq.data.masks.checks import READERS
+from raysvq.data.masks.pairing import SUFFIXES
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError, image_size
 from raysvq.imaging.mask_file import mask_size

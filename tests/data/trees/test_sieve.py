@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raysvq.data import skipped
-from raysvq.data.names import EXTENSIONS, OTHER_FORMATS, RESULTS, looks_like_an_image
-from raysvq.data.sieve import images
-from raysvq.data.skipped import MAX_CAUSES, MAX_ENDINGS, OTHER_CAUSES, OTHER_ENDINGS, Skips
+from raysvq.data.trees import skipped
+from raysvq.data.trees.names import EXTENSIONS, OTHER_FORMATS, RESULTS, looks_like_an_image
+from raysvq.data.trees.sieve import images
+from raysvq.data.trees.skipped import MAX_CAUSES, MAX_ENDINGS, OTHER_CAUSES, OTHER_ENDINGS, Skips
 from raysvq.imaging.decode import decode_image
 from raysvq.results import COMMITS
 from raysvq.storage import join

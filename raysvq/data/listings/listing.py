@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from raysvq.data import cells
-from raysvq.data.columns import KNOWN, is_manifest
+from raysvq.data.listings import cells
+from raysvq.data.listings.columns import KNOWN, is_manifest
+from raysvq.data.listings.places import resolve, why_missing
+from raysvq.data.listings.records import listing_records
 from raysvq.data.manifest import Row, chunks, row_of
-from raysvq.data.places import resolve, why_missing
-from raysvq.data.records import listing_records
 from raysvq.errors import DataError
 from raysvq.schema import MANIFEST
 from raysvq.storage import ObjectInfo, file_infos

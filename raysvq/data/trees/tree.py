@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from raysvq.data.layouts import GOOD, GROUND_TRUTH, MAKES_A_TREE, Labels, Tree, label_of, read_tree
 from raysvq.data.manifest import Row, row_of
-from raysvq.data.names import left_out, mark_of
-from raysvq.data.pairing import Masks
-from raysvq.data.sieve import images
-from raysvq.data.skipped import BESIDE, Skips
+from raysvq.data.masks.pairing import Masks
+from raysvq.data.trees.layouts import GOOD, GROUND_TRUTH, MAKES_A_TREE, Labels, Tree, label_of, read_tree
+from raysvq.data.trees.names import left_out, mark_of
+from raysvq.data.trees.sieve import images
+from raysvq.data.trees.skipped import BESIDE, Skips
 from raysvq.errors import DataError
 from raysvq.schema import ANOMALOUS, NONE, NORMAL, UNKNOWN
 from raysvq.storage import ObjectInfo, exists, join, list_objects

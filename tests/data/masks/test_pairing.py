@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from raysvq.data.pairing import SUFFIXES, Masks, image_stem
+from raysvq.data.masks.pairing import SUFFIXES, Masks, image_stem
 from raysvq.errors import DataError
 
 TRUTH = "s3://b/set/ground_truth"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysvq.data.names import OTHER_FORMATS, extension, looks_like_an_image, shown
+from raysvq.data.trees.names import OTHER_FORMATS, extension, looks_like_an_image, shown
 from raysvq.storage import filesystem, patiently
 
 MAX_ENDINGS = 30  # endings counted apart: those of numbered files never end

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from raysvq.data.names import is_image, left_out, mark_of
-from raysvq.data.skipped import Skips
+from raysvq.data.trees.names import is_image, left_out, mark_of
+from raysvq.data.trees.skipped import Skips
 from raysvq.storage import ObjectInfo, list_objects
 
 Look = Callable[[str, str], None]  # takes a folder's URI and the name of a folder right in it

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysvq.data.columns import is_manifest, require_columns
+from raysvq.data.listings.columns import is_manifest, require_columns
 from raysvq.errors import DataError
 from raysvq.storage import filesystem
 

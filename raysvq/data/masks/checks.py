@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysvq.data.manifest import Row, chunks
-from raysvq.data.mask_summary import MaskLook, MaskTally
+from raysvq.data.masks.summary import MaskLook, MaskTally
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError, open_header
 from raysvq.imaging.mask_file import mask_size
