@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -54,7 +55,8 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
 
 def _index(data: str, listed: str, manifest: Path, settings: Settings) -> None:
     _title(f"raysvq index {data} --out {manifest}")
-    print("\n".join(build_index(data, listed, settings.split).lines()))
+    summary = replace(build_index(data, listed, settings.split), manifest=str(manifest))
+    print("\n".join(summary.lines()))
 
 
 def _require_images_outside(folder: Path, manifest: str) -> None:
