@@ -25,9 +25,22 @@ hypothesis.settings.load_profile("shared")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 
+LONG = (
+    "tune",
+    "train_faults",
+    "lost_nodes",
+    "jobs",
+    "chaos",
+    "secrets",
+    "pipeline",
+    "hangs",
+)  # longest first
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long first, so that two processes end at about the same time."""
-    items.sort(key=lambda item: item.path.parent != Path(__file__).parent)
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(autouse=True)
