@@ -25,16 +25,8 @@ hypothesis.settings.load_profile("shared")
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 
-LONG = (
-    "tune",
-    "train_faults",
-    "lost_nodes",
-    "jobs",
-    "chaos",
-    "secrets",
-    "pipeline",
-    "hangs",
-)  # longest first
+# The longest first.
+LONG = ("tune", "train_faults", "lost_nodes", "jobs", "chaos", "secrets", "pipeline", "hangs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
