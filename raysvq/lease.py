@@ -118,13 +118,18 @@ def _acquire(out: str, run_id: str) -> _Lease:
 
 
 def _require_held(out: str, mine: _Lease) -> None:
-    lost = f"{out} was taken over by another run while this one did not answer; nothing committed"
-    try:
-        if mine.renew() and _newest(out) == mine.uri:
-            return
-    except OSError as error:
-        lost = f"{out} may be taken over by another run, as this one cannot renew its lease: {error}"
-    raise DataError(lost)
+    deadline = time.monotonic() + DEAD_S
+    while True:
+        try:
+            if mine.renew() and _newest(out) == mine.uri:
+                return
+            break
+        except OSError as error:  # one answer that failed is no reason to end a long run
+            if time.monotonic() >= deadline:
+                lost = "may be taken over by another run, as this one cannot renew its lease"
+                raise DataError(f"{out} {lost}: {error}") from None
+        time.sleep(RENEW_S / 5)
+    raise DataError(f"{out} was taken over by another run while this one did not answer; nothing committed")
 
 
 def _require_dead(out: str, held: str) -> bytes | None:

@@ -30,8 +30,9 @@ COMMITS = "_commits"
 def find_commits(scores: str) -> list[dict[str, Any]]:
     """The commit records of a score directory, oldest first; none where no run has finished."""
     files = [file.uri for file in list_objects(join(scores, COMMITS), must_exist=False)]
-    # A record cut off while it was written has another ending.
-    commits: list[dict[str, Any]] = [json.loads(read_bytes(uri)) for uri in files if uri.endswith(".json")]
+    # A record cut off while it was written has another ending; hidden files are network file systems' own.
+    records = [uri for uri in files if uri.endswith(".json") and not uri.rpartition("/")[2].startswith(".")]
+    commits: list[dict[str, Any]] = [json.loads(read_bytes(uri)) for uri in records]
     return sorted(commits, key=lambda commit: commit["created_at"])
 
 

@@ -142,6 +142,23 @@ def test_a_holder_that_cannot_renew_does_not_commit(tmp_path: Path, monkeypatch:
         still_held()  # nobody took over while the store was away
 
 
+def test_a_commit_outlives_a_store_that_does_not_answer_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RENEW_S", 2.0)  # the check is the only one to renew
+    answers = [False, True]
+
+    def write(uri: str, content: bytes, within_s: float | None = None) -> None:
+        if answers.pop():
+            raise StorageError("cannot write: the store answered 503")
+        write_bytes(uri, content)
+
+    with lease(str(tmp_path), "one") as still_held:
+        monkeypatch.setattr(module, "write_bytes", write)
+        still_held()
+    assert not answers
+
+
 def test_a_holder_that_sees_a_successor_lets_go(tmp_path: Path) -> None:
     out = str(tmp_path)
     with lease(out, "slow"):

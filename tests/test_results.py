@@ -120,3 +120,10 @@ def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     folder = tmp_path / "résultats #3 100% ?"
     _finish(folder, "run-1", _write(folder, "u1", ["a"], []))
     assert _ids(folder) == ["a"]
+
+
+@pytest.mark.parametrize("name", ["._run-1.json", ".run-1.json.0123.partial", ".nfs0001.json"])
+def test_what_file_systems_leave_beside_the_records_is_none(tmp_path: Path, name: str) -> None:
+    _finish(tmp_path, "run-1", _write(tmp_path, "u1", ["a"], []))
+    Path(tmp_path, "_commits", name).write_bytes(b"\x00\x05\x16\x07Mac OS X")
+    assert _ids(tmp_path) == ["a"]

@@ -16,16 +16,18 @@ from raysvq.imaging.pixels import at_full_scale, open_tiles
 from raysvq.imaging.tiling import Tiling, resize
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.scoring.fetch import read_row
+from raysvq.scoring.rows import Row
 from raysvq.scoring.sink import File, read_file
 from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import ScoringSettings, StorageSettings, TileSettings
-from raysvq.storage import configure, join, read_bytes, write_bytes
+from raysvq.storage import configure, join, write_bytes
 
 MAX_SIDE = 1600  # of an overlay, pixels
 LARGE = 50_000_000  # pixels of an image that is not decoded whole for its overlay
 READERS = 16  # result files read at once
 
-Scored = tuple[float, str, str]  # image score, image id, URI
+_SCORED = ["image_score", "image_id", "uri", "size_bytes", "etag", "mtime"]
 
 
 def draw_heatmap(content: bytes, result: ImageResult, low: float, scoring: ScoringSettings) -> bytes:
@@ -52,8 +54,8 @@ def _shrunk(content: bytes, tiling: Tiling, size: tuple[int, int], scoring: Scor
     return to_rgb8(resize((at_full_scale(tile) // 257).astype(np.uint8), *size))
 
 
-def find_worst(out: str, files: list[File], count: int) -> list[Scored]:
-    """The highest-scored images of some files of scores, highest first; of equals the first by id."""
+def find_worst(out: str, files: list[File], count: int) -> list[Row]:
+    """The highest-scored rows of some files of scores, with columns _SCORED; of equals the first by id."""
     if not count:
         return []
     with ThreadPoolExecutor(READERS) as pool:
@@ -61,22 +63,20 @@ def find_worst(out: str, files: list[File], count: int) -> list[Scored]:
         return heapq.nsmallest(count, (row for part in highest for row in part), key=_rank)
 
 
-def _highest(out: str, file: File, count: int) -> list[Scored]:
-    names = ["image_score", "image_id", "uri"]
-    columns = read_file(out, file, names).to_pydict()
-    return heapq.nsmallest(count, zip(*(columns[name] for name in names), strict=True), key=_rank)
+def _highest(out: str, file: File, count: int) -> list[Row]:
+    return heapq.nsmallest(count, read_file(out, file, _SCORED).to_pylist(), key=_rank)
 
 
-def _rank(row: Scored) -> tuple[float, str]:
-    return -row[0], row[1]
+def _rank(row: Row) -> tuple[float, str]:
+    return -row["image_score"], row["image_id"]
 
 
 def write_worst(
-    worst: list[Scored], run_id: str, model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
+    worst: list[Row], run_id: str, model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
 ) -> list[str]:
     """Write an overlay of each image, named by run and rank, in one Ray task.
 
-    An image that is gone since it was scored has none.
+    An image that is gone, or has changed, since it was scored has none.
 
     Returns:
         Their names below the score directory, worst first.
@@ -89,7 +89,7 @@ def write_worst(
 
 @ray.remote
 def _draw(
-    worst: list[Scored], run_id: str, model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
+    worst: list[Row], run_id: str, model: str, scoring: ScoringSettings, out: str, storage: StorageSettings
 ) -> list[str]:
     configure(storage, reached=True)
     bundle = load_bundle(model)
@@ -97,14 +97,14 @@ def _draw(
     names = []
     tried = partial(decode, tiles=bundle.settings.tiles, scoring=scoring)
     with Trial(tried, scoring.decode_timeout_s) as trial:
-        for rank, (_, image_id, uri) in enumerate(worst, start=1):
+        for rank, row in enumerate(worst, start=1):
             try:
-                content = read_bytes(uri)
+                content = read_row(row)
                 trial.require_survival(content)
                 low = bundle.reference.pixel_threshold
                 drawn = draw_heatmap(content, scorer(content), low, scoring)
             except (DecodeError, OSError):  # gone, changed, or scored in tiles, but too large to shrink
                 continue
-            names.append(f"heatmaps/{run_id}/{rank:04d}-{image_id}.jpg")
+            names.append(f"heatmaps/{run_id}/{rank:04d}-{row['image_id']}.jpg")
             write_bytes(join(out, names[-1]), drawn)
     return names

@@ -7,7 +7,6 @@ was cut up, in which run, over which manifest, does not matter.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,12 +25,13 @@ from raysvq.data.manifest import ROW_GROUP, Row, stream, tally
 from raysvq.results import SCHEMAS, find_commits
 from raysvq.scoring.budget import Budget, outside
 from raysvq.scoring.pending import PENDING, Pending, differs, done_paths, manifest_path
-from raysvq.scoring.work import Run, read_run, receipt_uri, work_folders
-from raysvq.storage import filesystem, join, patiently, read_bytes
+from raysvq.scoring.work import Run, read_receipt, read_run, work_folders
+from raysvq.storage import filesystem, join, patiently
 
 READERS = 16  # receipts read at once
 OTHERWISE = "of another model, precision or version, or with other settings"
 CHANGED = "changed since, or in units with such"
+CUT_OFF = "in units whose receipts were cut off"
 REFUSED = "rejected for reasons outside them"
 
 _COLUMNS = ["image_id", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
@@ -128,7 +128,9 @@ def take_over(out: str, leftovers: Leftovers, this: Run, pending: Pending, budge
         chosen = [unit for unit, _, unchanged in found if unchanged and unit in same]
         again[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)
         again[CHANGED] = sum(images[unit] for unit in same.difference(chosen))
-        reports = _read_reports(out, owners, chosen)
+        found_reports = _read_reports(owners, chosen)
+        again[CUT_OFF] = sum(images[unit] for unit in set(chosen) - found_reports.keys())
+        reports = _uncommitted(out, found_reports)
         refused = _refused(reports, owners, this, budget)
         again[REFUSED] = sum(images[unit] for unit in refused)
         kept = reports.keys() - refused
@@ -177,20 +179,25 @@ def _spool(left: Left, path: Path) -> None:
             writer.write_table(table.filter(pa.array(has_receipt)).cast(schema))
 
 
-def _read_reports(out: str, owners: dict[int, Left], units: list[int]) -> dict[int, Row]:
-    """Receipts by unit; those whose files are committed are no longer any run's to take over."""
-    if not units:
+def _read_reports(owners: dict[int, Left], units: list[int]) -> dict[int, Row]:
+    """Receipts by unit, but those that were cut off."""
+
+    def read(unit: int) -> Row | None:
+        left = owners[unit]
+        return read_receipt(left.folder, left.units[unit])
+
+    with ThreadPoolExecutor(READERS) as pool:
+        reports = zip(units, pool.map(read, units), strict=True)
+        return {unit: report for unit, report in reports if report}
+
+
+def _uncommitted(out: str, reports: dict[int, Row]) -> dict[int, Row]:
+    """Those whose files are committed are no longer any run's to take over."""
+    if not reports:
         return {}
     committed = {
         file["name"] for commit in find_commits(out) for kind in SCHEMAS for file in commit["files"][kind]
     }
-
-    def read(unit: int) -> Row:
-        left = owners[unit]
-        return dict(json.loads(read_bytes(receipt_uri(left.folder, left.units[unit]))))
-
-    with ThreadPoolExecutor(READERS) as pool:
-        reports = dict(zip(units, pool.map(read, units), strict=True))
     return {
         unit: report
         for unit, report in reports.items()

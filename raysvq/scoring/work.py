@@ -58,6 +58,17 @@ def receipt_uri(folder: str, number: int) -> str:
     return join(folder, _RECEIPTS, f"{number:09d}.json")
 
 
+def read_receipt(folder: str, number: int) -> Row | None:
+    """What was done of a unit; None where it is not finished, or its receipt was cut off as it was written.
+
+    File systems without hard links leave such ones behind a process that was killed.
+    """
+    try:
+        return dict(json.loads(read_bytes(receipt_uri(folder, number))))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def begun_uri(folder: str, number: int) -> str:
     """Of a unit that is at work, or was."""
     return join(folder, "begun", f"{number:09d}")
@@ -77,12 +88,11 @@ def work_folders(out: str) -> dict[str, list[int]]:
 
 
 def read_run(folder: str) -> Run | None:
-    """Whose work is in a folder; None where it has not begun, or another version of raysvq wrote it."""
-    uri = join(folder, _RUN)
-    if not exists(uri):
+    """Whose work is in a folder; None where it has not begun, was being removed, or is another version's."""
+    if not all(exists(join(folder, name)) for name in (_RUN, PENDING)):
         return None
     with suppress(TypeError):
-        return Run(**json.loads(read_bytes(uri)))
+        return Run(**json.loads(read_bytes(join(folder, _RUN))))
     return None
 
 

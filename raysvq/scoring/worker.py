@@ -31,7 +31,7 @@ from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_
 from raysvq.scoring.sink import unit_name
 from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.unit import UnitRows
-from raysvq.scoring.work import begun_uri, receipt_uri
+from raysvq.scoring.work import begun_uri, read_receipt, receipt_uri
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure, create_file, exists, join, read_bytes, write_bytes
 
@@ -126,15 +126,17 @@ class ScoreUnits:
         return {"report": [self._unit(int(number)) for number in units["id"]]}
 
     def _unit(self, number: int) -> str:
-        receipt = receipt_uri(self.job.work, number)
-        if exists(receipt):
-            return read_bytes(receipt).decode()
+        if done := read_receipt(self.job.work, number):
+            return json.dumps(done)
         size = self.job.unit_images
         sources = self.rows.read(number * size, size)
         tries = self._begin(number, sources)
         report = json.dumps(self._score(sources, cautiously=tries > 1))
-        if not create_file(receipt, report.encode()):  # a worker thought lost has ended the unit
-            return read_bytes(receipt).decode()
+        receipt = receipt_uri(self.job.work, number)
+        if not create_file(receipt, report.encode()):
+            if done := read_receipt(self.job.work, number):  # a worker thought lost has ended the unit
+                return json.dumps(done)
+            write_bytes(receipt, report.encode())
         return report
 
     def _begin(self, number: int, sources: list[Row]) -> int:

@@ -24,6 +24,7 @@ from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, write_commit
 from raysvq.scoring.takeover import (
     CHANGED,
+    CUT_OFF,
     OTHERWISE,
     REFUSED,
     Leftovers,
@@ -251,6 +252,30 @@ def test_rejections_are_tried_again_once_when_asked(begin: Begin) -> None:
     assert _counts(second) == (4, 4, {REFUSED: 4})
     second.work(0)
     assert _counts(begin(max_rejected=1, retry_rejected=True))[0] == 8
+
+
+@pytest.mark.parametrize("left", [b"", b'{"by": "a", "sco'], ids=["empty", "half"])
+def test_a_receipt_that_was_cut_off_is_none(begin: Begin, left: bytes) -> None:
+    first = begin()
+    first.work(0, 1)
+    receipt = Path(first.run.folder(first.plates.out), "receipts/000000000.json")
+    receipt.write_bytes(left)
+    second = begin()
+    assert _counts(second) == (4, 4, {CUT_OFF: 4})
+    second.finish()
+    assert second.plates.rows().keys() == second.plates.contents.keys()
+
+
+@pytest.mark.parametrize("gone", ["pending.parquet", "run.json", "receipts/000000000.json"])
+def test_a_removal_that_was_cut_off_does_no_harm(begin: Begin, gone: str) -> None:
+    first = begin()
+    first.work(0, 1)
+    Path(first.run.folder(first.plates.out), gone).unlink()
+    second = begin()
+    assert second.found.images == (4 if gone.startswith("receipts") else 0)
+    second.finish()
+    assert second.plates.rows().keys() == second.plates.contents.keys()
+    assert not work_folders(second.plates.out)
 
 
 def test_a_folder_keeps_what_was_done_of_another_manifest(begin: Begin, tmp_path: Path) -> None:

@@ -163,3 +163,13 @@ def test_a_unit_is_not_gone_through_to_its_end_where_the_store_refuses_all_of_it
     (report,) = _reports(Actor(_job(plates, "again", max_rejected=0.5)), 0)
     assert report["reasons"] == {"not_found": 4}
     assert report["example"]["uri"] == plates.uri("plate-00.png")
+
+
+def test_a_unit_whose_receipt_was_cut_off_is_scored_and_has_a_new_one(plates: Plates) -> None:
+    job = _job(plates, "out")
+    receipt = Path(job.work, "receipts/000000000.json")
+    receipt.parent.mkdir()
+    receipt.write_bytes(b'{"by": "')
+    (report,) = (json.loads(text) for text in Actor(job)({"id": np.array([0])})["report"])
+    assert report["scored"] + sum(report["reasons"].values()) == UNIT
+    assert json.loads(receipt.read_text()) == report
