@@ -61,6 +61,8 @@ def label(value: Any, where: str) -> str:
     found = text(value, "label", where)
     if found is None:
         return UNKNOWN
+    if found in LABELS:
+        return found
     if meant := label_meant(found):
         hint = f"is {meant} meant?"
     elif found.casefold() in _NOTHING:
@@ -79,6 +81,8 @@ def split(value: Any, where: str) -> str | None:
         DataError: it is another word.
     """
     found = text(value, "split", where)
+    if found in SPLITS:
+        return found
     meant = found and split_meant(found)
     return found and _one_of(found, SPLITS, "split", meant and f"is {meant} meant?", where)
 
