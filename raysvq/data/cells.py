@@ -10,7 +10,7 @@ from typing import Any
 
 from raysvq.data.words import label_meant, split_meant, words
 from raysvq.errors import DataError
-from raysvq.schema import LABELS, SPLITS, UNKNOWN
+from raysvq.schema import LABELS, NORMAL, SPLITS, UNKNOWN
 
 # How tools write that there is no value. As a group it would make one lot of all images.
 _NOTHING = words("nan none null nil na n/a #n/a <na> nat undefined missing - -- ? .")
@@ -72,6 +72,16 @@ def label(value: Any, where: str) -> str:
     else:
         hint = "a kind of defect goes into `defect_type`"
     return _one_of(found, LABELS, "label", hint, where)
+
+
+def require_agreement(label: str, defect: str | None, where: str) -> None:
+    """Refuse a normal image with a kind of defect; words for normal may stand in both columns.
+
+    Raises:
+        DataError: label and kind of defect contradict each other.
+    """
+    if label == NORMAL and defect and label_meant(defect) != NORMAL:
+        raise DataError(f"{where}: label is normal, but defect_type is {defect!r}; expected an empty cell")
 
 
 def split(value: Any, where: str) -> str | None:
