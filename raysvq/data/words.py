@@ -18,7 +18,8 @@ def words(text: str) -> frozenset[str]:
 _NORMAL = words(
     "good goods ok okay normal normals nominal pass passed io i_o gut conform conforming defect_free"
     " defectfree no_defect no_defects nodefect non_defect non_defective nondefective not_defective"
-    " undamaged intact healthy clean accept accepted flawless negative negatives free_of_defects"
+    " undamaged intact healthy clean accept accepted flawless negative negatives free_of_defects mt_free"
+    " gut_teil gut_teile ok_teil ok_teile perfect"
     " 良品 正常 合格"
 )
 _ANOMALOUS = words(
@@ -41,6 +42,11 @@ _SPLIT_PARTS = (
     "set|data|images?|imgs?|split|lab|labels?|gt|masks?|public|private|private_mixed"
     "|good|bad|ok|ng|ko|normal|anomaly|anomalous|abnormal|defects?|defective"
 )
+# no_damage, non_cracked, not_defective, uncracked, without_defects; not `no_screw`, which is a defect.
+_NO_FAULT = re.compile(
+    r"(no|non|not|un|without|free_of|ohne|kein|keine)_?(defect|damage|crack|fault|flaw|anomal|abnormal)[a-z]*"
+    r"|(defect|damage|crack|fault|flaw|anomaly)_?(less|free)"
+)
 _LABEL_PARTS = r"(_(images?|imgs?|parts?|samples?|pictures?|pics|data|set))?(_?\d+)?"
 
 
@@ -52,7 +58,9 @@ def plain(name: str) -> str:
 
 def label_meant(name: str) -> str | None:
     """The label that a word stands for, None where it is no usual word for one."""
-    word = re.sub(rf"{_LABEL_PARTS}$", "", plain(name))
+    word = re.sub(rf"^\d+_|{_LABEL_PARTS}$", "", plain(name))
+    if _NO_FAULT.fullmatch(word):
+        return NORMAL
     for label, usual in ((NORMAL, _NORMAL), (ANOMALOUS, _ANOMALOUS), (UNKNOWN, _UNKNOWN)):
         if word in usual:
             return label

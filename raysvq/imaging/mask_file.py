@@ -37,7 +37,8 @@ def open_mask(content: bytes) -> Image.Image:
         if doubles is not None:
             return Image.fromarray(doubles)
         image_size(content)  # says what is wrong
-        raise DecodeError("unsupported", f"not read as a mask: {error}") from None
+        why = "of a kind that masks may not have" if isinstance(error, UnidentifiedImageError) else error
+        raise DecodeError("unsupported", f"not read as a mask: {why}") from None
 
 
 def _doubles(content: bytes) -> npt.NDArray[np.float32] | None:

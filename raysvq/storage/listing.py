@@ -28,8 +28,11 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
         StorageError: the store cannot be asked.
     """
     once = list(dict.fromkeys(uris))
+    shares = [once[start::ASKED_AT_ONCE] for start in range(ASKED_AT_ONCE)]
+    infos: dict[str, ObjectInfo | None] = {}
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        infos = dict(zip(once, pool.map(_file_info, once), strict=True))
+        for share, found in zip(shares, pool.map(_infos_in_turn, shares), strict=True):
+            infos |= zip(share, found, strict=True)
     return [infos[uri] for uri in uris]
 
 
@@ -104,6 +107,11 @@ def _kind_in_bucket(found: Bucket, key: str) -> Literal["file", "folder"] | None
     if found.is_folder(key):
         return "folder"
     return "file" if info else None
+
+
+def _infos_in_turn(uris: list[str]) -> list[ObjectInfo | None]:
+    """A task a file would cost more than asking a disk."""
+    return [_file_info(uri) for uri in uris]
 
 
 def _file_info(uri: str) -> ObjectInfo | None:

@@ -46,7 +46,7 @@ def _twice(link: str, target: str) -> Special:
         for name in TREE:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(PICTURE)
-        (root / link).parent.mkdir(exist_ok=True)
+        (root / link).parent.mkdir(parents=True, exist_ok=True)
         (root / link).symlink_to(target)
 
     return build
@@ -87,7 +87,18 @@ LAYOUTS: dict[str, list[Any]] = {
     "`ok/`, `OK/`, `Good/`, `normal/` and the like below `train/` or `test/` (BTAD, Lookout for Vision)": [
         *(
             [*TREE, f"test/{name}/0.png"]
-            for name in ("ok", "OK", "Good", "GOOD", "i.O.", "Defect-free", "pass")
+            for name in (
+                "ok",
+                "OK",
+                "Good",
+                "i.O.",
+                "Defect-free",
+                "pass",
+                "0_normal",
+                "MT_Free",
+                "uncracked",
+                "no_damage",
+            )
         ),
         ["train/normal/0.png", "train/anomaly/0.png"],
         ["train/ok/0.png", "test/ok/0.png", "test/ko/1.png"],
@@ -235,9 +246,12 @@ LAYOUTS: dict[str, list[Any]] = {
         *(_linked("z", target) for target in (".", "..", "there")),
         _linked("there/up", ".."),
     ],
-    "links by which two folders of a tree are one": [
+    "links by which two folders or images of a tree are one": [
         _twice("test", "train"),
         _twice("test/good", "../train/good"),
+        _twice("test/good/2.png", "../../train/good/0.png"),
+        _twice("train/good/2.png", "0.png"),
+        _twice("train/good/0 again.png", "1.png"),
     ],
     "a pipe, a socket, a device": [_pipe],
     "no images, without `--allow-empty`": [

@@ -97,6 +97,7 @@ LISTINGS: dict[str, list[Any]] = {
         _parquet(label=[True]),
         _parquet(label=[1]),
     ],
+    "a normal image with a kind of defect": [_csv("uri,label,defect_type\na.png,normal,scratch\n")],
     "`val`, `training` as a split": _cells("split", "val", "training", "Train", "TEST", " test"),
     "`nan`, `NULL`, `None`, `N/A`, `-` as a group or kind of defect": [
         *_cells("group", "nan", "NaN", "NULL", "None", "N/A", "<NA>", "-"),

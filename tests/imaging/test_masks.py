@@ -223,3 +223,9 @@ def test_a_mask_cut_short_or_of_no_image_is_refused() -> None:
     for kind in ("grey png", "palette of VOC", "red paint on transparent", "int32"):
         with pytest.raises(DecodeError, match="corrupt"):
             decode_mask(EXACT[kind][: len(EXACT[kind]) // 2])
+
+
+def test_a_kind_of_file_that_no_mask_has_is_refused_in_words() -> None:
+    pam = b"P7\nWIDTH 2\nHEIGHT 1\nDEPTH 2\nMAXVAL 255\nTUPLTYPE GRAYSCALE_ALPHA\nENDHDR\n" + bytes(4)
+    with pytest.raises(DecodeError, match="not read as a mask: of a kind that masks may not have"):
+        decode_mask(pam)

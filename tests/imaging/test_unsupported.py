@@ -8,7 +8,7 @@ import pyvips
 from PIL import Image
 
 from raysvq.imaging.decode import DecodeError, decode_image, image_size
-from tests.imaging.files import SHORT, bmp, jpeg2000, png, saved, tiff
+from tests.imaging.files import LONG, SHORT, bmp, directory, jpeg2000, png, saved, tiff
 from tests.imaging.files import chunk as png_chunk
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -17,7 +17,7 @@ LIMIT = 10**6
 RGB = np.random.default_rng(5).integers(0, 256, (40, 56, 3), np.uint8)
 GREY, DEEP = RGB[..., 0], RGB.astype(np.uint16) * 257
 IMAGE = Image.fromarray(RGB)
-JPEG = saved(IMAGE, "JPEG", quality=95)
+JPEG, PNG = saved(IMAGE, "JPEG", quality=95), saved(IMAGE, "PNG")
 _FRAME = JPEG.index(b"\xff\xc0")
 
 
@@ -31,6 +31,17 @@ def _mixed_jpeg2000() -> bytes:
     content = bytearray(jpeg2000(DEEP >> 4, 12))
     content[content.index(b"\xff\x4f\xff\x51") + 45] = 9
     return bytes(content)
+
+
+def _tiled_planes(pixels: np.ndarray) -> bytes:
+    """A TIFF of separate planes of 40 x 56 pixels, a tile each."""
+    planes = b"".join(np.pad(plane, ((0, 8), (0, 8))).tobytes() for plane in np.moveaxis(pixels, 2, 0))
+    size, bits = len(planes) // 3, 8 * pixels.itemsize
+    tags = {256: (LONG, [56]), 257: (LONG, [40]), 258: (SHORT, [bits] * 3), 259: (SHORT, [1])}
+    tags |= {262: (SHORT, [2]), 277: (SHORT, [3]), 284: (SHORT, [2]), 322: (LONG, [64]), 323: (LONG, [48])}
+    tags |= {324: (LONG, [0] * 3), 325: (LONG, [size] * 3)}
+    start = len(directory("<", tags, False))
+    return directory("<", tags | {324: (LONG, [start + size * plane for plane in range(3)])}, False) + planes
 
 
 UNSUPPORTED = {
@@ -58,6 +69,12 @@ UNSUPPORTED = {
     "JPEG of two channels": (_framed(components=2), "2 components"),
     "JPEG 2000 of signed samples": (jpeg2000(GREY >> 1, 8, signed=True), "signed samples"),
     "JPEG 2000 of unlike channels": (_mixed_jpeg2000(), "samples of 10 and 12 bits"),
+    "TIFF of 16 bits in tiles of separate planes": (_tiled_planes(DEEP), "separate planes, of 16 bits"),
+    "big-endian BigTIFF in LZMA": (
+        tiff(RGB, 8, order=">", big=True, tags={259: (SHORT, [34925])}),
+        "LZMA: not known to the decoder",
+    ),
+    "PNG of Apple's, as Xcode writes it": (PNG[:8] + png_chunk(b"CgBI", bytes(4)) + PNG[8:], "chunk CgBI"),
     "PNG of Apple's": (png(RGB, 8, 2, before=png_chunk(b"CgBI", bytes(4))), "critical chunk CgBI"),
     "BMP of ten bits": (
         bmp(GREY.astype(np.uint32) << 22, 32, (0x3FF00000, 0xFFC00, 0x3FF)),
@@ -97,6 +114,7 @@ EXTENSIONS = {
         f"tif, {name}": (saved(IMAGE, "TIFF", compression=name), RGB)
         for name in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma", "zstd")
     },
+    "tif, tiles of separate planes": (_tiled_planes(RGB), RGB),
     "tif, 16 bits, zstd": (saved(Image.fromarray(DEEP[..., 0]), "TIFF", compression="zstd"), DEEP[..., 0]),
     "tif, webp": (
         bytes(pyvips.Image.new_from_array(RGB).tiffsave_buffer(compression="webp", lossless=True)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from raysvq.data.words import label_meant, split_meant, words
 from raysvq.errors import DataError
-from raysvq.schema import LABELS, SPLITS, UNKNOWN
+from raysvq.schema import LABELS, NORMAL, SPLITS, UNKNOWN
 
 # How tools write that there is no value. As a group it would make one lot of all images.
 _NOTHING = words("nan none null nil na n/a #n/a <na> nat undefined missing - -- ? .")
@@ -61,6 +61,8 @@ def label(value: Any, where: str) -> str:
     found = text(value, "label", where)
     if found is None:
         return UNKNOWN
+    if found in LABELS:
+        return found
     if meant := label_meant(found):
         hint = f"is {meant} meant?"
     elif found.casefold() in _NOTHING:
@@ -72,6 +74,16 @@ def label(value: Any, where: str) -> str:
     return _one_of(found, LABELS, "label", hint, where)
 
 
+def require_agreement(label: str, defect: str | None, where: str) -> None:
+    """Refuse a normal image with a kind of defect; words for normal may stand in both columns.
+
+    Raises:
+        DataError: label and kind of defect contradict each other.
+    """
+    if label == NORMAL and defect and label_meant(defect) != NORMAL:
+        raise DataError(f"{where}: label is normal, but defect_type is {defect!r}; expected an empty cell")
+
+
 def split(value: Any, where: str) -> str | None:
     """One of SPLITS, or None.
 
@@ -79,6 +91,8 @@ def split(value: Any, where: str) -> str | None:
         DataError: it is another word.
     """
     found = text(value, "split", where)
+    if found in SPLITS:
+        return found
     meant = found and split_meant(found)
     return found and _one_of(found, SPLITS, "split", meant and f"is {meant} meant?", where)
 

@@ -44,13 +44,16 @@ def listing_rows(uri: str) -> Iterator[Row]:
 
 def _row(record: Record, info: ObjectInfo, base: str, where: str) -> Row:
     mask = cells.name(record.get("mask_uri"), "mask_uri", where)
+    label = cells.label(record.get("label"), where)
+    defect = cells.name(record.get("defect_type"), "defect_type", where)
+    cells.require_agreement(label, defect, where)
     return row_of(
         info,
-        label=cells.label(record.get("label"), where),
+        label=label,
         split=cells.split(record.get("split"), where),
         mask_uri=resolve(base, mask, where) if mask else None,
         group=cells.name(record.get("group"), "group", where),
-        defect_type=cells.name(record.get("defect_type"), "defect_type", where),
+        defect_type=defect,
         captured_at=cells.moment(record.get("captured_at"), where),
         meta=_meta(record, where),
     )

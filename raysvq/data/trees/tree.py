@@ -16,6 +16,8 @@ from raysvq.errors import DataError
 from raysvq.schema import ANOMALOUS, NONE, NORMAL, UNKNOWN
 from raysvq.storage import ObjectInfo, exists, join, list_objects
 
+_ONE_IMAGE = "{} and {} are one image, by a link; expected each image once"
+
 
 def open_tree(root: str, skips: Skips) -> Tree | None:
     """The image tree that a folder is; None where it is none.
@@ -43,10 +45,12 @@ def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
     The folder right below train/, validation/ or test/ is the label; there may be more folders below it.
 
     Raises:
-        DataError: a mask has no image, or an image two masks or no folder that labels it.
+        DataError: a mask has no image, or an image two masks or no folder that labels it; links make one
+            image stand in the tree twice.
     """
     masks = _masks(join(root, GROUND_TRUTH), skips) if tree.masks else Masks((), root)
     real: dict[str, str] = {}  # local folder, links resolved -> the path it was found by
+    linked: dict[str, str] = {}  # the same, of images that are links
     for name, split in tree.splits.items():
         folder = join(root, name)
         inside = join(folder, GROUND_TRUTH)
@@ -59,10 +63,12 @@ def tree_rows(root: str, tree: Tree, skips: Skips) -> Iterator[Row]:
 
         for info in images(folder, skips, look):
             if not info.uri.startswith(f"{inside}/"):
+                _require_own(info.uri, linked)
                 yield _row(info, folder, split, own or masks)
         labels.require_good()
         if own:
             own.require_none_left(folder)
+    _require_elsewhere(linked, real)
     for name in tree.unlabelled:
         for info in images(join(root, name), skips):
             yield row_of(info, split=NONE)
@@ -75,6 +81,22 @@ def _require_apart(folder: str, real: dict[str, str]) -> None:
         other = real.setdefault(os.path.realpath(folder), folder)
         if other != folder:
             raise DataError(f"{other} and {folder} are one folder, by a link; expected each image once")
+
+
+def _require_own(uri: str, linked: dict[str, str]) -> None:
+    """Refuse a second link to an image."""
+    if "://" not in uri and os.path.islink(uri):
+        other = linked.setdefault(os.path.realpath(uri), uri)
+        if other != uri:
+            raise DataError(_ONE_IMAGE.format(other, uri))
+
+
+def _require_elsewhere(linked: dict[str, str], real: dict[str, str]) -> None:
+    """Refuse a link to an image that is in the tree without it."""
+    for target, uri in linked.items():
+        folder, _, name = target.rpartition("/")
+        if folder in real:
+            raise DataError(_ONE_IMAGE.format(f"{real[folder]}/{name}", uri))
 
 
 def _names(root: str, skips: Skips) -> list[str]:

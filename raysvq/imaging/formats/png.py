@@ -23,6 +23,8 @@ _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 def read_header(content: bytes) -> Header:
     """Raises DecodeError or struct.error where the file is damaged in its header."""
     _, kind, width, height, bits, colour, _, _, interlaced = struct.unpack_from(">I4sIIBBBBB", content, 8)
+    if kind == b"CgBI":
+        raise DecodeError("unsupported", "PNG of Apple's own kind, with a chunk CgBI")
     if kind != b"IHDR" or not width or not height:
         raise DecodeError("corrupt", "PNG: damaged in its header")
     turned = _orientation(content)

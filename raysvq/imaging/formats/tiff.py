@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from raysvq.imaging.bands import Bands
 from raysvq.imaging.exif import Tags, find_directory, orientation, read_tags, upright
@@ -99,8 +99,8 @@ def decode(content: bytes, header: Header) -> Pixels:
     tags = read_tags(content)
     if _first(tags, _Tag.BITS, 1) in _PACKED_BITS:
         return _with_opencv(content, header, tags)
-    if _first(tags, _Tag.COMPRESSION, 1) in _PILLOW_COMPRESSIONS:
-        return _with_pillow(content, tags)
+    if _first(tags, _Tag.COMPRESSION, 1) in _PILLOW_COMPRESSIONS or _is_tiled_planes(tags):
+        return _with_pillow(content, header, tags)
     if _is_plain_ycbcr(tags):
         return np.asarray(_decoded_by_opencv(content, header, np.uint8)[..., ::-1])
     bands = open_bands(content, header)
@@ -190,9 +190,18 @@ def _is_plain_ycbcr(tags: Tags) -> bool:
     return _first(tags, _Tag.PHOTOMETRIC) == _Photometric.YCBCR and _first(tags, _Tag.COMPRESSION, 1) != _JPEG
 
 
-def _with_pillow(content: bytes, tags: Tags) -> Pixels:
+def _is_tiled_planes(tags: Tags) -> bool:
+    """libvips reads separate planes in strips alone."""
+    planes = _first(tags, _Tag.PLANAR_CONFIGURATION, 1) != 1 and _first(tags, _Tag.SAMPLES, 1) > 1
+    return planes and _Tag.TILE_LENGTH in tags
+
+
+def _with_pillow(content: bytes, header: Header, tags: Tags) -> Pixels:
     """It turns images upright."""
-    image = Image.open(io.BytesIO(content), formats=["TIFF"])
+    try:
+        image = Image.open(io.BytesIO(content), formats=["TIFF"])
+    except UnidentifiedImageError:  # such as BigTIFF of the other byte order
+        raise DecodeError("unsupported", f"{header.whole}: not known to the decoder") from None
     deep = image.mode.startswith("I;16")
     white_is_zero = _first(tags, _Tag.PHOTOMETRIC) == _Photometric.WHITE_IS_ZERO
     if (
@@ -200,8 +209,8 @@ def _with_pillow(content: bytes, tags: Tags) -> Pixels:
         or (_first(tags, _Tag.BITS, 1) > 8) != deep
         or (deep and white_is_zero)
     ):
-        name = _PILLOW_COMPRESSIONS[_first(tags, _Tag.COMPRESSION)]
-        raise DecodeError("unsupported", f"TIFF compressed by {name}, of mode {image.mode}")
+        bits = _first(tags, _Tag.BITS, 1)
+        raise DecodeError("unsupported", f"{header.whole}, of {bits} bits and mode {image.mode}")
     image.load()
     if deep:
         return np.asarray(image).astype(np.uint16)
