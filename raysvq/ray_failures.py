@@ -37,7 +37,11 @@ def root_cause(error: BaseException) -> BaseException:
 
 def in_a_sentence(error: BaseException) -> str:
     """What went wrong on a worker, and the file with the whole of it."""
-    return f"{_said(root_cause(error))}; Ray's own report is {_write_report(error)}"
+    try:
+        report = f"is {_write_report(error)}"
+    except OSError as refused:
+        report = f"cannot be written ({refused.strerror or refused})"
+    return f"{_said(root_cause(error))}; Ray's own report {report}"
 
 
 def _most_telling(failures: Mapping[int, BaseException]) -> BaseException:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,15 @@ def test_the_root_cause_is_one_sentence(error: Exception, sentence: str) -> None
     report = Path(said.rpartition(" is ")[2])
     assert type(error).__name__ in report.read_text()
     report.unlink()
+
+
+def test_a_report_that_cannot_be_written_hides_no_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path / "gone"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    said = in_a_sentence(_task(ValueError("no such tile")))
+    assert said == "ValueError: no such tile; Ray's own report cannot be written (No such file or directory)"
 
 
 def test_an_error_of_ours_keeps_its_words() -> None:

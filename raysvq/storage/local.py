@@ -100,7 +100,7 @@ def info_of(path: str, status: os.stat_result) -> ObjectInfo:
 def _partial(path: Path) -> Iterator[Path]:
     """A name beside `path` for a file to fill; what is left of it goes when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}.partial")
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # a long name would grow too long
     try:
         yield partial
     finally:

@@ -163,8 +163,9 @@ def test_a_place_that_takes_no_files_is_named(tmp_path: Path, folder: str) -> No
         is_folder(target)
 
 
-def test_a_very_long_name_can_be_written(tmp_path: Path) -> None:
-    uri = str(tmp_path / ("n" * 251 + ".png"))
+@pytest.mark.parametrize("letter", ["n", "検"])
+def test_a_very_long_name_can_be_written(tmp_path: Path, letter: str) -> None:
+    uri = str(tmp_path / (letter * (251 // len(letter.encode())) + ".png"))
     write_bytes(uri, b"x")
     assert read_bytes(uri) == b"x"
 
