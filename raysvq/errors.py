@@ -51,3 +51,8 @@ class AccountingError(RaysvqError):
     """Scored and rejected images do not add up to the manifest."""
 
     exit_code = 1
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, of the page that some libraries raise; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.errors import DataError
+from raysvq.errors import DataError, first_line
 from raysvq.schema import MANIFEST, UNKNOWN
 from raysvq.storage import ObjectInfo, filesystem, image_id, put_file
 
@@ -71,9 +71,9 @@ def open_manifest(uri: str) -> ds.Dataset:
     except FileNotFoundError:
         raise DataError(f"manifest {uri} does not exist; `raysvq index` makes one") from None
     except pa.ArrowInvalid as error:
-        raise DataError(f"manifest {uri} is not Parquet: {str(error).splitlines()[0]}") from None
+        raise DataError(f"manifest {uri} is not Parquet: {first_line(error)}") from None
     except OSError as error:
-        raise DataError(f"manifest {uri} cannot be read: {str(error).splitlines()[0]}") from None
+        raise DataError(f"manifest {uri} cannot be read: {first_line(error)}") from None
     missing = [name for name in MANIFEST.names if name not in dataset.schema.names]
     if missing:
         raise DataError(f"manifest {uri} lacks the columns {', '.join(missing)}")

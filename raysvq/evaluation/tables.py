@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysvq import schema, storage
-from raysvq.errors import DataError
+from raysvq.errors import DataError, first_line
 from raysvq.evaluation.result import Rejected
 from raysvq.results import committed_files
 
@@ -140,7 +140,7 @@ def batches(uri: str, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.R
                 raise DataError(f"{uri}: found no column {', '.join(missing)}; expected {', '.join(columns)}")
             yield from file.iter_batches(batch_size=rows, columns=list(columns))
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{uri}: cannot be read as Parquet ({_first_line(error)})") from None
+        raise DataError(f"{uri}: cannot be read as Parquet ({first_line(error)})") from None
 
 
 def list_column(batch: pa.RecordBatch, name: str) -> Iterator[Any]:
@@ -149,7 +149,3 @@ def list_column(batch: pa.RecordBatch, name: str) -> Iterator[Any]:
     offsets = column.offsets.to_numpy()
     for start, stop in pairwise(offsets):
         yield column.values.slice(start, stop - start)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from raysvq.errors import first_line
+
 REASONS = {
     "not_found": "no file at this URI",
     "access_denied": "the store refused to hand the file out",
     "unreadable": "the file could not be read in full",
-    "changed": "the file's size is another than when it was indexed",
+    "changed": "the file is not the one that was indexed",
     "crashed": "the decoder crashed or hung on it",
     "empty": "the file has no bytes",
     "not_an_image": "no known image format",
@@ -42,8 +44,4 @@ def rejecting(kind: str) -> Iterator[None]:
     except MemoryError:
         raise DecodeError("too_large", f"{kind}: not enough memory") from None
     except Exception as error:  # noqa: BLE001
-        raise DecodeError("corrupt", f"{kind}: {_first_line(error)}") from None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DecodeError("corrupt", f"{kind}: {first_line(error)}") from None

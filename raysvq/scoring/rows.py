@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from raysvq import __version__
+from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle, Reference
@@ -97,7 +98,7 @@ def _dated(source: Row, origin: Row) -> Row:
 def _reason(error: DecodeError | OSError) -> tuple[str, str]:
     if isinstance(error, DecodeError):
         return error.reason, error.detail
-    detail = (str(error) or type(error).__name__).splitlines()[0]
+    detail = first_line(error)
     if isinstance(error, FileNotFoundError):
         return "not_found", detail
     if isinstance(error, PermissionError):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysvq.data.listings.columns import is_manifest, require_columns
-from raysvq.errors import DataError
+from raysvq.errors import DataError, first_line
 from raysvq.storage import filesystem
 
 LISTINGS = frozenset({".csv", ".parquet"})
@@ -75,7 +75,7 @@ def _parquet_records(stream: BinaryIO, where: str) -> Iterator[dict[str, Any]]:
             for row in zip(*columns, strict=True):
                 yield dict(zip(batch.schema.names, row, strict=True))
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not readable as Parquet: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{where}: not readable as Parquet: {first_line(error)}") from None
     except OverflowError as error:
         raise DataError(f"{where}: {error}") from None
 
