@@ -38,12 +38,12 @@ from ray.cluster_utils import Cluster
 
 from devtools.s3_server import BUCKET, S3Server, s3_server, upload
 from devtools.untrained import untrained_bundle
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import RaysvqError
-from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results
+from raysvq.runtime.cluster import connect
+from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import Settings, load_settings
 

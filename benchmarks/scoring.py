@@ -38,7 +38,6 @@ from PIL import Image
 
 from devtools.s3_server import BUCKET, s3_server, upload
 from devtools.untrained import untrained_bundle
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.tiling import cut, plan_tiles
@@ -46,6 +45,7 @@ from raysvq.model.bundle import load_bundle, save_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16, relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
+from raysvq.runtime.cluster import connect
 from raysvq.scoring.fetch import fetch, in_groups
 from raysvq.scoring.job import score
 from raysvq.scoring.rows import Row, provenance, score_row

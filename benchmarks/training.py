@@ -34,12 +34,12 @@ import ray
 
 from benchmarks.hardware import processor
 from devtools.s3_server import BUCKET, s3_server, upload
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.stream import normal_tiles, outlier_tiles
-from raysvq.imaging.sample import write_sample
 from raysvq.model.network import cell_size
-from raysvq.relay import relay
+from raysvq.runtime.cluster import connect
+from raysvq.runtime.progress import relay
+from raysvq.sample import write_sample
 from raysvq.settings import Settings, load_settings
 from raysvq.training.launch import train
 

@@ -13,9 +13,9 @@ import duckdb
 
 from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.data.index import build_index
-from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
 from raysvq.results import open_results
+from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import load_settings
 from raysvq.storage import configure, join, list_objects, read_bytes

@@ -275,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _told(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
     """What to say of an error, and the exit code; an empty text where it is a mistake of the program."""
     if "ray" in sys.modules:
-        from raysvq.ray_failures import in_a_sentence, is_rays, root_cause
+        from raysvq.runtime.failures import in_a_sentence, is_rays, root_cause
 
         if is_rays(error):
             cause = root_cause(error)

@@ -14,9 +14,9 @@ import duckdb
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.demo_folder import PRODUCTS, demo_folder, fresh, require_outside, require_own
-from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge, table
 from raysvq.results import open_results
+from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure

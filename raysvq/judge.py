@@ -5,11 +5,11 @@ from __future__ import annotations
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
-from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, Measure, to_json
 from raysvq.evaluation.tables import free_name
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
+from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings
 from raysvq.storage import canonical, join, write_bytes
 

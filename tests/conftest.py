@@ -15,7 +15,7 @@ import torch
 
 from devtools.s3_server import BUCKET, s3_server
 from raysvq import storage
-from raysvq.cluster import connect
+from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings, Settings, StorageSettings, parse_settings
 
 # Two processes share the cores with clusters: how long one example took says nothing.

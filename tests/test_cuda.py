@@ -15,14 +15,14 @@ import ray
 import torch
 from torch import Tensor
 
-from raysvq.cluster import Capacity, connect
 from raysvq.data.index import build_index
 from raysvq.imaging.pixels import load_tiles
-from raysvq.imaging.sample import write_sample
 from raysvq.model.network import SSVQVAE
 from raysvq.model.quantizer import Quantizer
 from raysvq.model.scorer import ImageResult, ImageScorer, to_model_input
 from raysvq.results import open_results, read_scores
+from raysvq.runtime.cluster import Capacity, connect
+from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import RaySettings, Settings, load_sweep
 from raysvq.storage import read_bytes

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from devtools.hanging_images import HOLDS, SLEEPS, jpeg, python_path
-from raysvq.cluster import connect
+from raysvq.runtime.cluster import connect
 from raysvq.scoring.forecast import forecast
 from raysvq.settings import RaySettings
 from tests.plates import Plates

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.data.index import build_index
-from raysvq.imaging.sample import write_sample
 from raysvq.results import open_results, read_scores
+from raysvq.sample import write_sample
 from raysvq.settings import SplitSettings
 
 ROOT = Path(__file__).parent.parent

@@ -11,9 +11,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
-from raysvq.imaging.sample import write_sample
+from raysvq.runtime.cluster import connect
+from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, load_settings, load_sweep
 from raysvq.training.launch import train
 from raysvq.tuning.leaderboard import FINISHED

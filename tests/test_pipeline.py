@@ -12,13 +12,13 @@ import pytest
 from raysvq import schema
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
-from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.model.precision import TOLERANCE
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
+from raysvq.sample import write_sample
 from raysvq.scoring.job import ScoreSummary, score
 from raysvq.settings import Settings, SplitSettings, load_settings
 from raysvq.storage import list_objects, read_bytes

@@ -23,9 +23,9 @@ from raysvq.data.manifest import open_manifest
 from raysvq.evaluation.maps import AnomalyMap
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import image_auroc
-from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.sample import write_sample
 from raysvq.settings import Settings, load_settings
 from raysvq.storage import read_bytes
 from raysvq.training.finish import finish

@@ -17,9 +17,9 @@ import pytest
 from devtools.untrained import untrained_bundle
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
-from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_commits, read_scores
+from raysvq.sample import write_sample
 from raysvq.scoring.job import ScoreSummary, score
 from raysvq.settings import Settings, load_settings
 

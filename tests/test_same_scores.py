@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from raysvq.cluster import connect
 from raysvq.results import read_scores
+from raysvq.runtime.cluster import connect
 from raysvq.scoring.job import score
 from raysvq.settings import RaySettings
 from tests.plates import Plates, make_plates

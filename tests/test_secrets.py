@@ -10,12 +10,12 @@ import pytest
 import ray
 
 from raysvq import cli
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import SettingsError
-from raysvq.imaging.sample import write_sample
 from raysvq.judge import judge
 from raysvq.results import read_scores
+from raysvq.runtime.cluster import connect
+from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import Settings, digest, load_settings
 from raysvq.storage import configure, join, list_objects, put_file, read_bytes

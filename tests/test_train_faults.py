@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.data.stream import outlier_tiles
 from raysvq.errors import DataError
 from raysvq.imaging.pixels import load_tiles
-from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.relay import relay
+from raysvq.runtime.cluster import connect
+from raysvq.runtime.progress import relay
+from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, Settings, load_settings
 from raysvq.storage import read_bytes
 from raysvq.training.events import NAME, event_file

@@ -18,14 +18,14 @@ import torch
 import yaml
 
 from devtools.trials import running_trials
-from raysvq.cluster import connect
 from raysvq.data.index import build_index
 from raysvq.errors import DataError, SettingsError, StorageError
-from raysvq.imaging.sample import write_sample
-from raysvq.lease import lease
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
-from raysvq.relay import relay
+from raysvq.runtime.cluster import connect
+from raysvq.runtime.lease import lease
+from raysvq.runtime.progress import relay
+from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.storage import list_objects, read_bytes
 from raysvq.training.local import train_in_process
@@ -295,7 +295,7 @@ def test_a_sweep_with_other_options_takes_no_results_of_this_one(
 def test_two_sweeps_do_not_share_a_folder(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raysvq.lease.RENEW_S", 0.2)
+    monkeypatch.setattr("raysvq.runtime.lease.RENEW_S", 0.2)
     with (
         lease(str(tmp_path), "another"),
         pytest.raises(DataError, match="being written by run another"),

@@ -18,8 +18,8 @@ from devtools.faulty_store import Fault, Rule, faulty_store
 from devtools.s3_server import BUCKET, s3_server, upload
 from devtools.untrained import untrained_bundle
 from raysvq.data.index import build_index
-from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import save_bundle
+from raysvq.sample import write_sample
 from raysvq.settings import load_settings
 
 PLACE = f"s3://{BUCKET}"

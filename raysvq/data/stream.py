@@ -19,7 +19,7 @@ from raysvq.evaluation.masks import MaskReader
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
-from raysvq.relay import Voice
+from raysvq.runtime.progress import Voice
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN
 from raysvq.settings import Settings, TileSettings
 from raysvq.storage import configure, filesystem, read_bytes

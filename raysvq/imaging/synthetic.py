@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from raysvq.imaging.decode import Pixels, decode_image
-from raysvq.imaging.sample.noise import Plane, coordinates, fractal, ramp
+from raysvq.imaging.noise import Plane, coordinates, fractal, ramp
 
 _REACH = (0.02, 0.12)  # of a defect, in shorter sides of the image
 _LONGEST = 5.0  # times as long as wide

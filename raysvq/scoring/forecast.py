@@ -14,7 +14,6 @@ import numpy as np
 import ray
 import torch
 
-from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
@@ -22,6 +21,7 @@ from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageScorer
+from raysvq.runtime.cluster import connect, result_of
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.job import digests_of, resolve_precision

@@ -9,13 +9,13 @@ from functools import partial
 import numpy as np
 import ray
 
-from raysvq.cluster import result_of
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import Rgb, encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.pixels import at_full_scale, open_tiles
 from raysvq.imaging.tiling import Tiling, resize
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.runtime.cluster import result_of
 from raysvq.scoring.fetch import read_row
 from raysvq.scoring.rows import Row
 from raysvq.scoring.sink import File, read_file

@@ -18,14 +18,15 @@ import pyarrow as pa
 import ray.data
 
 from raysvq import errors
-from raysvq.cluster import connect, result_of
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
-from raysvq.lease import lease
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
 from raysvq.results import SCHEMAS
+from raysvq.runtime.cluster import connect, result_of
+from raysvq.runtime.lease import lease
+from raysvq.runtime.stall import watchdog
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.heatmaps import find_worst, write_worst
@@ -40,7 +41,6 @@ from raysvq.scoring.work import new_run, remove_work, work_folders
 from raysvq.scoring.worker import Actor, Job, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
 from raysvq.storage import canonical, configure, join
-from raysvq.watchdog import watchdog
 
 PROBED = 8
 

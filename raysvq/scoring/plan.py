@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raysvq.cluster import Capacity
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import Capacity
 
 FEWEST, USUAL, MOST = 16, 128, 4096  # images of a work unit
 _PARTS = (0.75, 0.5, 0.25, 0.125)  # of a CPU, where GPUs have not one each

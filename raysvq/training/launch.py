@@ -19,17 +19,18 @@ import ray.train
 import ray.train.torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 
-from raysvq.cluster import connect
 from raysvq.data.database import require_distinct_rows
 from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import hint_at_depth, require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError
-from raysvq.lease import lease
 from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
-from raysvq.ray_failures import in_a_sentence
-from raysvq.relay import relay
+from raysvq.runtime.cluster import connect
+from raysvq.runtime.failures import in_a_sentence
+from raysvq.runtime.lease import lease
+from raysvq.runtime.progress import relay
+from raysvq.runtime.stall import watchdog
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
@@ -39,7 +40,6 @@ from raysvq.training.plan import WorkerPlan, plan_workers
 from raysvq.training.samples import require_marked
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.training.worker import train_on_worker
-from raysvq.watchdog import watchdog
 
 PROBED = 32
 _LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]

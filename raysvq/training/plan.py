@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from raysvq.cluster import Capacity
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import Capacity
 from raysvq.settings import TrainingSettings
 
 _SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs a worker may ask for, the most that fits is taken

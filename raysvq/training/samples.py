@@ -11,7 +11,7 @@ from raysvq.data.manifest import select
 from raysvq.data.stream import Batch, Cutter, normal_cutter, outlier_cutter
 from raysvq.errors import DataError
 from raysvq.model.network import cell_size
-from raysvq.relay import Voice
+from raysvq.runtime.progress import Voice
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings, TileSettings
 from raysvq.training.loader import Columns

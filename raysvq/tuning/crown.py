@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 import ray
 import yaml
 
-from raysvq.cluster import result_of
 from raysvq.errors import DataError
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.runtime.cluster import result_of
 from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
 from raysvq.training.launch import require_trainable, train

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from raysvq.cluster import Capacity
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import Capacity
 from raysvq.settings import Settings
 from raysvq.training.plan import plan_workers
 from raysvq.tuning.judging import IMAGE_AUROC

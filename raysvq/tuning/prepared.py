@@ -15,7 +15,7 @@ from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
 from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
-from raysvq.relay import Voice
+from raysvq.runtime.progress import Voice
 from raysvq.settings import Settings, TrainingSettings, digest
 from raysvq.storage import read_bytes
 from raysvq.training.jitter import with_copies

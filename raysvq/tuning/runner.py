@@ -17,12 +17,12 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from raysvq.errors import StorageError
+from raysvq.runtime.stall import watchdog
 from raysvq.settings import Settings
 from raysvq.tuning.course import all_looks, told_within
 from raysvq.tuning.leaderboard import Trial, ranked, short, trial_of
 from raysvq.tuning.space import Point
 from raysvq.tuning.trial import Common, run_trial
-from raysvq.watchdog import watchdog
 
 _RETRIES = 3  # of a trial whose worker or node was lost
 _QUIET_S = 600.0  # trainings whose trials tell only how they end can take minutes

@@ -8,10 +8,10 @@ from typing import Any
 import ray
 import torch
 
-from raysvq.cluster import Capacity
 from raysvq.errors import RaysvqError, TrainingMemoryError
 from raysvq.model.memory import is_out_of_memory
-from raysvq.relay import Voice
+from raysvq.runtime.cluster import Capacity
+from raysvq.runtime.progress import Voice
 from raysvq.settings import Settings
 from raysvq.storage import configure
 from raysvq.tuning.prepared import Prepared, prepare

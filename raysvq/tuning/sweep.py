@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysvq.cluster import Capacity, connect
 from raysvq.errors import DataError, SettingsError
-from raysvq.lease import lease
 from raysvq.model.alias import is_alias
 from raysvq.model.bundle import Bundle
-from raysvq.relay import Voice, relay
+from raysvq.report.sweep import write_report
+from raysvq.runtime.cluster import Capacity, connect
+from raysvq.runtime.lease import lease
+from raysvq.runtime.progress import Voice, relay
 from raysvq.settings import Settings
 from raysvq.storage import (
     canonical,
@@ -43,7 +44,6 @@ from raysvq.tuning.leaderboard import (
 from raysvq.tuning.plan import plan_trials, use_gpu
 from raysvq.tuning.prepared import data_key
 from raysvq.tuning.records import Records
-from raysvq.tuning.report import write_report
 from raysvq.tuning.runner import run_trials, scheduler_for
 from raysvq.tuning.sharing import share
 from raysvq.tuning.space import Point, parse_space

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.methods.protocol import Manifests
-from raysvq.imaging.sample import write_sample
+from raysvq.sample import write_sample
 
 
 @pytest.fixture(scope="session")

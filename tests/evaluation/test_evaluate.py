@@ -14,9 +14,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from raysvq import schema
 from raysvq.errors import DataError, StorageError
 from raysvq.evaluation.evaluate import evaluate
-from raysvq.evaluation.report import render
 from raysvq.evaluation.result import Evaluation, to_json
 from raysvq.judge import judge, table
+from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings, TileSettings
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from raysvq.evaluation.evaluate import evaluate
-from raysvq.evaluation.report import render
+from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings, TileSettings
 
 if TYPE_CHECKING:

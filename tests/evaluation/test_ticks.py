@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysvq.evaluation.report.ticks import round_ticks
+from raysvq.report.evaluation.ticks import round_ticks
 
 
 @pytest.mark.parametrize(

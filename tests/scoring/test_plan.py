@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import Capacity, Node
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 
 

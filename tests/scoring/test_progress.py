@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from raysvq.runtime.stall import watchdog
 from raysvq.scoring.progress import REPORT_EVERY_S, Progress, duration
-from raysvq.watchdog import watchdog
 
 WAIT_S = 60
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import Capacity, Node
 from raysvq.settings import TrainingSettings
 from raysvq.training.plan import WorkerPlan, plan_workers
 

@@ -17,8 +17,8 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from raysvq.data.index import build_index
 from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
-from raysvq.lease import lease
 from raysvq.model.network import SSVQVAE
+from raysvq.runtime.lease import lease
 from raysvq.settings import Settings, SplitSettings
 from raysvq.training import launch, worker
 from raysvq.training.fit import Trainer, fit, make_optimiser
@@ -49,7 +49,7 @@ def test_a_folder_that_another_training_holds_is_refused_before_any_work(
     small: Build, manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launch, "connect", _no_cluster)
-    monkeypatch.setattr("raysvq.lease.RENEW_S", 0.2)
+    monkeypatch.setattr("raysvq.runtime.lease.RENEW_S", 0.2)
     out = str(tmp_path / "model")
     with (
         lease(out, "another"),

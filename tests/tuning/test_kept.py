@@ -12,9 +12,9 @@ import torch
 
 from raysvq.data.index import build_index
 from raysvq.errors import TrainingError
-from raysvq.imaging.sample import write_sample
 from raysvq.model.bundle import load_bundle
 from raysvq.model.network import SSVQVAE
+from raysvq.sample import write_sample
 from raysvq.settings import Settings
 from raysvq.storage import exists, remove_file
 from raysvq.training.checkpoint import Progress

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from raysvq.report.sweep import write_report
 from raysvq.settings import Settings, TuningSettings
 from raysvq.tuning.leaderboard import (
     FAILED,
@@ -20,7 +21,6 @@ from raysvq.tuning.leaderboard import (
     table,
     write_leaderboard,
 )
-from raysvq.tuning.report import write_report
 
 
 def _trial(number: int, *figures: float, status: str = FINISHED, image_ms: float | None = 10.0) -> Trial:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from raysvq.cluster import Capacity, Node
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import Capacity, Node
 from raysvq.settings import Settings
 from raysvq.tuning.judging import AU_PRO, IMAGE_AUROC
 from raysvq.tuning.plan import plan_trials

@@ -10,12 +10,12 @@ from typing import Any
 from jinja2 import Template
 
 from raysvq import storage
-from raysvq.evaluation.report import charts
-from raysvq.evaluation.report.page import environment
-from raysvq.evaluation.report.pictures import draw_pictures
-from raysvq.evaluation.report.svg import Chart
 from raysvq.evaluation.result import Evaluation
 from raysvq.evaluation.tables import free_name
+from raysvq.report.evaluation import charts
+from raysvq.report.evaluation.page import environment
+from raysvq.report.evaluation.pictures import draw_pictures
+from raysvq.report.evaluation.svg import Chart
 
 
 def render(

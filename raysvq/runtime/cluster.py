@@ -83,7 +83,7 @@ def connect(settings: RaySettings) -> Capacity:
         "ray.data",
         "ray.train",
         "ray.tune",
-    ):  # their pages come with the error, see raysvq.ray_failures
+    ):  # their pages come with the error, see raysvq.runtime.failures
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))

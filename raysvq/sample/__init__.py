@@ -1,5 +1,5 @@
 """A procedural sample fleet: steel and painted panels with defects, so that a demo needs no downloads."""
 
-from raysvq.imaging.sample.fleet import write_sample
+from raysvq.sample.fleet import write_sample
 
 __all__ = ["write_sample"]

@@ -26,7 +26,7 @@ from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from raysvq import cli
 from raysvq.errors import DataError, TrainingMemoryError
-from raysvq.ray_failures import in_a_sentence, root_cause
+from raysvq.runtime.failures import in_a_sentence, root_cause
 
 PAGE = 'Traceback (most recent call last):\n  File "worker.py", line 1\n' * 3
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee documentation")

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.imaging.sample.noise import Plane, Size, blur, coordinates, fractal, mix, noise, ramp
-from raysvq.imaging.sample.textures import Surface
+from raysvq.imaging.noise import Plane, Size, blur, coordinates, fractal, mix, noise, ramp
+from raysvq.sample.textures import Surface
 
 Painter = Callable[[np.random.Generator, Surface, float, float], Surface]
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.imaging.sample.noise import Plane, blur
-from raysvq.imaging.sample.textures import BRUSHED, PAINTED
+from raysvq.imaging.noise import Plane, blur
+from raysvq.sample.textures import BRUSHED, PAINTED
 
 Frame = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 

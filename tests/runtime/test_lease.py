@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from raysvq import lease as module
 from raysvq.errors import DataError, StorageError
-from raysvq.lease import LEASES, lease
+from raysvq.runtime import lease as module
+from raysvq.runtime.lease import LEASES, lease
 from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
 

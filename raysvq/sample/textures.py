@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from raysvq.imaging.sample.noise import Plane, Size, blur, coordinates, fractal, mix, noise, ramp, stretched
+from raysvq.imaging.noise import Plane, Size, blur, coordinates, fractal, mix, noise, ramp, stretched
 
 BRUSHED, PAINTED = "brushed_steel", "painted_steel"
 

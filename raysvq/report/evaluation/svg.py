@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from raysvq.evaluation.report.ticks import round_ticks
+from raysvq.report.evaluation.ticks import round_ticks
 
 Points = Sequence[tuple[float, float]]
 

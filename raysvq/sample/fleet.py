@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.imaging.sample import defects, textures
-from raysvq.imaging.sample.camera import CAMERAS, Camera, Frame, digitise, encode, expose, tone
-from raysvq.imaging.sample.noise import Size
-from raysvq.imaging.sample.textures import PAINTED, Light, PaintStyle, SteelStyle, Surface
+from raysvq.imaging.noise import Size
+from raysvq.sample import defects, textures
+from raysvq.sample.camera import CAMERAS, Camera, Frame, digitise, encode, expose, tone
+from raysvq.sample.textures import PAINTED, Light, PaintStyle, SteelStyle, Surface
 
 COLUMNS = (
     "uri",

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import ray
 
-from raysvq.cluster import _LONGEST_PLACE, Capacity, Node, connect, ray_folder
 from raysvq.errors import SettingsError
+from raysvq.runtime.cluster import _LONGEST_PLACE, Capacity, Node, connect, ray_folder
 from raysvq.settings import RaySettings
 
 pytestmark = pytest.mark.usefixtures("no_cluster")
@@ -72,7 +72,7 @@ def test_ray_keeps_its_files_elsewhere_where_tmpdir_does_not_fit(
     name: str,
     problem: str,
 ) -> None:
-    monkeypatch.setattr("raysvq.cluster._LONGEST_PLACE", len(str(tmp_path)) + 40)
+    monkeypatch.setattr("raysvq.runtime.cluster._LONGEST_PLACE", len(str(tmp_path)) + 40)
     place = _folder(tmp_path, name)
     assert ray_folder({"TMPDIR": place}) == "/tmp/ray"
     said = capsys.readouterr().out

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from raysvq.evaluation.report.page import environment
+from raysvq.report.evaluation.page import environment
+from raysvq.report.sweep.charts import front_chart, heat_map, learning_curves, parallel_coordinates
 from raysvq.storage import write_bytes
 from raysvq.tuning.leaderboard import Leaderboard, Trial, front, number, remark, short
-from raysvq.tuning.report.charts import front_chart, heat_map, learning_curves, parallel_coordinates
 
 
 def write_report(board: Leaderboard, best: Trial, why: str, out_uri: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from raysvq.evaluation.report.svg import (
+from raysvq.evaluation.result import Evaluation
+from raysvq.report.evaluation.svg import (
     Axis,
     Chart,
     area,
@@ -19,7 +20,6 @@ from raysvq.evaluation.report.svg import (
     place,
     steps,
 )
-from raysvq.evaluation.result import Evaluation
 
 _LOSSES = {
     "loss": "loss",

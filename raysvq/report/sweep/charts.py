@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from raysvq.evaluation.report.svg import Axis, Chart, dot, figure, line, linear_axis, place
+from raysvq.report.evaluation.svg import Axis, Chart, dot, figure, line, linear_axis, place
+from raysvq.report.sweep.scale import Scale, scale_of
 from raysvq.tuning.leaderboard import FAILED, STOPPED, Leaderboard, Trial, front
-from raysvq.tuning.report.scale import Scale, scale_of
 
 _PREFERRED = ("objective.eta", "model.codebook_size")  # the paper's study
 _FAINT = 0.12

@@ -12,7 +12,7 @@ import pytest
 
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.masks import decode_mask
-from raysvq.imaging.sample import write_sample
+from raysvq.sample import write_sample
 
 NORMAL, ANOMALOUS = 40, 24
 
