@@ -86,10 +86,10 @@ class Batches:
         cache = settings.cache_mib * 2**20
         self._device = place.device
         self._flips = settings.flips
-        self._positions = settings.positions
+        self._positions = settings.positions_per_tile
         self._seeds = [settings.seed, place.rank]
         self._drawn = start.batches
-        self._outliers = outliers_a_step(share, settings.outlier_share) if tiles.outlier else 0
+        self._outliers = outliers_a_step(share, settings.outlier_fraction) if tiles.outlier else 0
         self._normal = EndlessBatches(
             tiles.normal, share - self._outliers, cache, [*self._seeds, _NORMAL], "normal", start.normal
         )

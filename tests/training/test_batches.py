@@ -83,7 +83,7 @@ def test_no_batch_is_without_normals_and_a_share_of_zero_means_no_outliers(
     expected: int,
 ) -> None:
     outliers = {"tile": _tiles(9, 1000), "weight": np.ones((9, 4, 4), np.float32)}
-    settings = small(training={"batch_size": batch_size, "outlier_share": share})
+    settings = small(training={"batch_size": batch_size, "outlier_fraction": share})
     batch = next(_batches(settings, {"tile": _tiles(50)}, outliers))
     assert len(batch.pixels) == batch_size
     assert batch.outliers == expected
@@ -127,7 +127,7 @@ def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Bu
     marked[:, 1, 2], marked[:, 3, 0] = 0.5, 0.01
     features = np.arange(16, dtype=np.float16).reshape(1, 4, 4, 1).repeat(5, axis=0)
     stream = _batches(
-        small(training={"positions": 6, "flips": False}),
+        small(training={"positions_per_tile": 6, "flips": False}),
         {"features": features.repeat(4, axis=0)},
         {"features": features, "weight": marked},
     )
@@ -153,10 +153,10 @@ def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Bu
 
 def test_small_grids_and_pixels_are_taken_whole(small: Build) -> None:
     features = np.zeros((20, 4, 4, 1), np.float16)
-    settings = small(training={"positions": 16})
+    settings = small(training={"positions_per_tile": 16})
     assert next(_batches(settings, {"features": features})).positions is None
-    thinned = _batches(small(training={"positions": 2}), {"features": features})
+    thinned = _batches(small(training={"positions_per_tile": 2}), {"features": features})
     assert thinned.whole().pixels.shape == (8, 1, 4, 4)
     assert next(thinned).pixels.shape == (8, 1, 2, 1)
-    few = small(training={"positions": 2})
+    few = small(training={"positions_per_tile": 2})
     assert next(_batches(few, {"tile": _tiles(20)})).positions is None

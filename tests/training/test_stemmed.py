@@ -29,7 +29,7 @@ def features(small: Build) -> Settings:
         tiles={"size": 64},
         model={"encoder": "features"},
         training={"steps": 30, "validate_every": 30, "learning_rate": 1e-2}
-        | {"outlier_copies": 1, "positions": 20},
+        | {"outlier_copies": 1, "positions_per_tile": 20},
     )
 
 
