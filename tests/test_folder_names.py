@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,14 +15,12 @@ from raysvq.settings import Settings, parse_settings
 from tests.plates import make_plates
 
 
-class _Silent:
-    def say(self, line: str) -> None:
-        raise AssertionError(line)
+def _no_progress(line: str) -> None:
+    raise AssertionError(line)
 
 
 def _tiles(manifest: str, settings: Settings) -> int:
-    voice: Any = _Silent()
-    return int(normal_tiles(manifest, settings, voice).count())
+    return int(normal_tiles(manifest, settings, _no_progress).count())
 
 
 @pytest.mark.usefixtures("small_cluster")

@@ -94,9 +94,8 @@ class Run:
         return found
 
 
-class _Quiet:
-    def say(self, line: str) -> None:
-        raise AssertionError(f"nothing is to be left out: {line}")
+def _no_progress(line: str) -> None:
+    raise AssertionError(f"nothing is to be left out: {line}")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +107,7 @@ def _run(listing: str, settings: Settings) -> Run:
     torch.set_num_threads(1)
     manifest = str(Path(listing).with_name(f"outliers-{settings.split.outliers}.parquet"))
     build_index(listing, manifest, settings.split)
-    samples = training_samples(manifest, settings, _Quiet())  # type: ignore[arg-type]
+    samples = training_samples(manifest, settings, _no_progress)
     images = validation_images(manifest, settings.training.validation_images)
     model, progress = train_in_process(
         settings, samples.normal, samples.outlier, partial(validate, images=images), say=None

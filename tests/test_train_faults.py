@@ -21,7 +21,7 @@ from raysvq.errors import DataError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.runtime.cluster import connect
-from raysvq.runtime.progress import relay
+from raysvq.runtime.progress import forwarded_progress
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, Settings, load_settings
 from raysvq.storage import read_bytes
@@ -70,8 +70,8 @@ def _train_without_ray(manifest: str, settings: Settings) -> Bundle:
     cut = [
         load_tiles(read_bytes(uri), settings.tiles, settings.scoring)[1] for uri in rows["uri"].to_pylist()
     ]
-    with relay() as voice:
-        outliers = outlier_tiles(manifest, settings, 4, voice).to_pandas()
+    with forwarded_progress() as report:
+        outliers = outlier_tiles(manifest, settings, 4, report).to_pandas()
     marked = {name: np.stack(list(outliers[name])) for name in outliers}
     score = partial(validate, images=validation_images(manifest, settings.training.validation_images))
     torch.set_num_threads(2)  # as many as the one worker has

@@ -9,17 +9,14 @@ from raysvq.training.loader import in_memory
 from raysvq.training.samples import Samples, training_samples
 
 
-class Aloud:
-    """Stands in for the relay of a cluster: prints."""
-
-    def say(self, line: str) -> None:
-        """Take a line of progress."""
-        print(f"  {line}", flush=True)
+def print_line(line: str) -> None:
+    """Take a line of progress."""
+    print(f"  {line}", flush=True)
 
 
 def read_samples(manifest: str, settings: Settings) -> Samples:
     """Decode and cut all training images."""
-    return training_samples(manifest, settings, Aloud())
+    return training_samples(manifest, settings, print_line)
 
 
 def tiles(samples: Samples, training: TrainingSettings) -> Tiles:

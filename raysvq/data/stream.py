@@ -19,7 +19,7 @@ from raysvq.evaluation.masks import MaskReader
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
-from raysvq.runtime.progress import Voice
+from raysvq.runtime.progress import Progress
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN
 from raysvq.settings import Settings, TileSettings
 from raysvq.storage import configure, filesystem, read_bytes
@@ -31,11 +31,11 @@ Batch = dict[str, npt.NDArray[Any]]
 Cutter = Callable[[Batch], Iterator[Batch]]  # a batch an image: the tiles of one are in memory at a time
 
 
-def normal_tiles(manifest: str, settings: Settings, voice: Voice) -> ray.data.Dataset:
+def normal_tiles(manifest: str, settings: Settings, progress: Progress) -> ray.data.Dataset:
     """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale.
 
     With `training.unlabelled`, those of images without a label too, and `unknown`, whether a row is one
-    of them. An image that cannot be read is left out, and named through the voice.
+    of them. An image that cannot be read is left out, and named through `progress`.
     """
     wanted = (col("split") == TRAIN) & (col("label") == NORMAL)
     if settings.training.unlabelled:
@@ -44,10 +44,10 @@ def normal_tiles(manifest: str, settings: Settings, voice: Voice) -> ray.data.Da
     # No partitioning: a folder named split=train, or the like, above the manifest says nothing of its rows.
     rows = ray.data.read_parquet(path, filesystem=fs, partitioning=None)
     rows = rows.select_columns(["uri", "split", "label"])
-    return _cut(rows.filter(expr=wanted), normal_cutter(settings, voice))
+    return _cut(rows.filter(expr=wanted), normal_cutter(settings, progress))
 
 
-def outlier_tiles(manifest: str, settings: Settings, cell: int, voice: Voice) -> ray.data.Dataset:
+def outlier_tiles(manifest: str, settings: Settings, cell: int, progress: Progress) -> ray.data.Dataset:
     """Anomalous tiles of the labelled training outliers, by the label rule.
 
     Rows hold `tile` as above and `weight` (size / cell, size / cell) float32: the marked share of
@@ -55,7 +55,7 @@ def outlier_tiles(manifest: str, settings: Settings, cell: int, voice: Voice) ->
     """
     # They are few, and read here: Ray's readers of Parquet end with the machine that they are on.
     rows = select(manifest, split=TRAIN, label=ANOMALOUS).select(["uri", "mask_uri"])
-    return _cut(ray.data.from_arrow(rows), outlier_cutter(settings, cell, voice))
+    return _cut(ray.data.from_arrow(rows), outlier_cutter(settings, cell, progress))
 
 
 def _cut(rows: ray.data.Dataset, cutter: Cutter) -> ray.data.Dataset:
@@ -63,7 +63,7 @@ def _cut(rows: ray.data.Dataset, cutter: Cutter) -> ray.data.Dataset:
     return blocks.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="numpy")
 
 
-def normal_cutter(settings: Settings, voice: Voice) -> Cutter:
+def normal_cutter(settings: Settings, progress: Progress) -> Cutter:
     """Manifest rows -> the tiles of an image, and whether it is unlabelled where that matters."""
     unlabelled = settings.training.unlabelled
 
@@ -75,13 +75,13 @@ def normal_cutter(settings: Settings, voice: Voice) -> Cutter:
         yield rows(_no_tiles(settings.tiles), False)  # the columns' types, should no image be readable
         unknown = batch["label"] == UNKNOWN if unlabelled else np.zeros(len(batch["uri"]), bool)
         for uri, is_unknown in zip(batch["uri"], unknown, strict=True):
-            if (loaded := _load(uri, settings, voice)) is not None:
+            if (loaded := _load(uri, settings, progress)) is not None:
                 yield rows(loaded[1], is_unknown)
 
     return cut_normals
 
 
-def outlier_cutter(settings: Settings, cell: int, voice: Voice) -> Cutter:
+def outlier_cutter(settings: Settings, cell: int, progress: Progress) -> Cutter:
     """Manifest rows -> the anomalous tiles of an image, and what of their grid is marked."""
     side = settings.tiles.size // cell
 
@@ -89,10 +89,10 @@ def outlier_cutter(settings: Settings, cell: int, voice: Voice) -> Cutter:
         configure(settings.storage)
         yield {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
         for uri, mask_uri in zip(batch["uri"], batch["mask_uri"], strict=True):
-            if (loaded := _load(uri, settings, voice)) is None:
+            if (loaded := _load(uri, settings, progress)) is None:
                 continue
             tiling, tiles = loaded
-            mask = _mask(uri, mask_uri, tiling, voice)
+            mask = _mask(uri, mask_uri, tiling, progress)
             if mask_uri and mask is None:
                 continue
             marked, weight = _mark(mask, tiling, settings.tiles, cell)
@@ -101,12 +101,12 @@ def outlier_cutter(settings: Settings, cell: int, voice: Voice) -> Cutter:
     return cut_outliers
 
 
-def _mask(uri: str, mask_uri: str | None, tiling: Tiling, voice: Voice) -> npt.NDArray[np.bool_] | None:
+def _mask(uri: str, mask_uri: str | None, tiling: Tiling, progress: Progress) -> npt.NDArray[np.bool_] | None:
     """(H, W), or None where there is no mask or it cannot be used, which is said."""
     reader = MaskReader()
     mask = reader.read(mask_uri, tiling.height, tiling.width)
     for name, problem in reader.problems.items():
-        voice.say(f"left out of training: {uri} (its mask {name} {problem})")
+        progress(f"left out of training: {uri} (its mask {name} {problem})")
     return mask
 
 
@@ -123,11 +123,11 @@ def _mark(
     return is_anomalous(fractions, 0.0 if tiling.whole else tiles.anomalous_fraction), shares
 
 
-def _load(uri: str, settings: Settings, voice: Voice) -> tuple[Tiling, npt.NDArray[np.uint16]] | None:
+def _load(uri: str, settings: Settings, progress: Progress) -> tuple[Tiling, npt.NDArray[np.uint16]] | None:
     try:
         return load_tiles(read_bytes(uri), settings.tiles, settings.scoring)
     except (DecodeError, OSError) as error:
-        voice.say(f"left out of training: {uri} ({error})")
+        progress(f"left out of training: {uri} ({error})")
         return None
 
 

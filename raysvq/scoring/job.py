@@ -26,7 +26,7 @@ from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat1
 from raysvq.results import SCHEMAS
 from raysvq.runtime.cluster import connect, result_of
 from raysvq.runtime.lease import lease
-from raysvq.runtime.stall import watchdog
+from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.heatmaps import find_worst, write_worst
@@ -181,7 +181,7 @@ def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Pre
     if settings.scoring.precision != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**plan.resources)
-    with watchdog("work unit finished"):
+    with stall_reporter("work unit finished"):
         return choose_precision("auto", bundle.reference, fast=result_of(task.remote(plan.device)))
 
 
@@ -235,7 +235,7 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
 
 def _collect(reports: ray.data.Dataset, summary: ScoreSummary, budget: Budget) -> None:
     progress = Progress(summary.images, summary.done)
-    with watchdog("work unit finished") as alive:
+    with stall_reporter("work unit finished") as alive:
         for row in reports.iter_rows():
             alive.set()
             report = json.loads(row["report"])

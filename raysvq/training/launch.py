@@ -29,8 +29,8 @@ from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.runtime.cluster import connect
 from raysvq.runtime.failures import in_a_sentence
 from raysvq.runtime.lease import lease
-from raysvq.runtime.progress import relay
-from raysvq.runtime.stall import watchdog
+from raysvq.runtime.progress import forwarded_progress
+from raysvq.runtime.stall import stall_reporter
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
@@ -103,16 +103,16 @@ def _run(
     Args:
         folder: for checkpoints.
     """
-    with watchdog("progress") as alive, relay(alive) as voice:
-        datasets = {"normal": normal_tiles(manifest, settings, voice)}
+    with stall_reporter("progress") as alive, forwarded_progress(alive) as progress:
+        datasets = {"normal": normal_tiles(manifest, settings, progress)}
         outliers = 0
         if training_set["outliers"]:
-            marked = outlier_tiles(manifest, settings, cell_size(settings.model), voice)
+            marked = outlier_tiles(manifest, settings, cell_size(settings.model), progress)
             marked.context.execution_options.preserve_order = True
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
             require_marked(outliers, training_set["outliers"], settings.tiles)
-        voice.say(_announce(training_set, outliers, images, plan, settings))
+        progress(_announce(training_set, outliers, images, plan, settings))
         loop = {
             "settings": settings.model_dump(mode="json"),
             "storage": settings.storage,
@@ -120,7 +120,7 @@ def _run(
             "outlier_tiles": outliers,
             "threads": plan.threads,
             "out": out,
-            "relay": voice,
+            "progress": progress,
         }
         name = run_name(manifest, settings)
         result, history = _fit(_trainer(loop, datasets, plan, settings, folder, name))

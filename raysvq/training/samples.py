@@ -11,7 +11,7 @@ from raysvq.data.manifest import select
 from raysvq.data.stream import Batch, Cutter, normal_cutter, outlier_cutter
 from raysvq.errors import DataError
 from raysvq.model.network import cell_size
-from raysvq.runtime.progress import Voice
+from raysvq.runtime.progress import Progress
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import Settings, TileSettings
 from raysvq.training.loader import Columns
@@ -25,17 +25,17 @@ class Samples:
     outlier: Columns | None  # None: no labelled outlier
 
 
-def training_samples(manifest: str, settings: Settings, voice: Voice) -> Samples:
+def training_samples(manifest: str, settings: Settings, progress: Progress) -> Samples:
     """Decode and cut all training images that are labelled; those that cannot be read are named.
 
     Raises:
         DataError: there are labelled outliers, and none has an anomalous tile.
     """
     outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
-    outlier = _cut(outliers, outlier_cutter(settings, cell_size(settings.model), voice))
+    outlier = _cut(outliers, outlier_cutter(settings, cell_size(settings.model), progress))
     if len(outliers):
         require_marked(len(outlier["tile"]), len(outliers), settings.tiles)
-    normal = _cut(select(manifest, split=TRAIN, label=NORMAL), normal_cutter(settings, voice))
+    normal = _cut(select(manifest, split=TRAIN, label=NORMAL), normal_cutter(settings, progress))
     return Samples(normal, outlier if len(outliers) else None)
 
 

@@ -58,7 +58,7 @@ def _train(config: dict[str, Any]) -> Progress:
     if place.device.type == "cpu":
         torch.set_num_threads(config["threads"])
     tiles = Tiles(_shard("normal"), _shard("outlier") if config["outlier_tiles"] else None)
-    say = config["relay"].say if place.rank == 0 else None
+    say = config["progress"] if place.rank == 0 else None
     with _checkpoint() as folder:
         trainer, batches = start(settings, tiles, place, folder, say, _data_parallel)
     score = partial(validate, images=config["validation"], rank=place.rank)

@@ -15,12 +15,12 @@ CELL = 4
 
 
 class Said:
-    """As much of a relay as the stream uses."""
+    """A `Progress` that keeps the lines."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def __call__(self, line: str) -> None:
         self.lines.append(line)
 
 
@@ -30,17 +30,13 @@ def _settings(**tiles: Any) -> Settings:
 
 def _outliers(settings: Settings, said: Said, *pairs: tuple[str, str | None]) -> list[Batch]:
     columns = [np.array(column, object) for column in zip(*pairs, strict=True)]
-    return list(
-        outlier_cutter(settings, CELL, said)(  # type: ignore[arg-type]
-            {"uri": columns[0], "mask_uri": columns[1]}
-        )
-    )
+    return list(outlier_cutter(settings, CELL, said)({"uri": columns[0], "mask_uri": columns[1]}))
 
 
 def test_a_batch_an_image_and_none_for_one_that_cannot_be_read(disk: Any) -> None:
     said = Said()
     uris = [disk.image("a.png", (16, 32)), disk.file("b.png", b"no image"), disk.image("c.png", (48, 16))]
-    batches = list(normal_cutter(_settings(), said)({"uri": np.array(uris, object)}))  # type: ignore[arg-type]
+    batches = list(normal_cutter(_settings(), said)({"uri": np.array(uris, object)}))
     assert [batch["tile"].shape for batch in batches] == [(n, 16, 16, 1) for n in (0, 2, 3)]
     assert all(batch["tile"].dtype == np.uint16 for batch in batches)
     assert len(said.lines) == 1
@@ -94,6 +90,6 @@ def test_unlabelled_images_are_told_apart_where_they_take_part(disk: Any) -> Non
     rows = {"uri": uris, "label": np.array(["normal", "unknown"], object)}
     values = _settings().model_dump()
     settings = parse_settings(values | {"training": {"unlabelled": True}})
-    batches = list(normal_cutter(settings, Said())(rows))  # type: ignore[arg-type]
+    batches = list(normal_cutter(settings, Said())(rows))
     assert np.concatenate([batch["unknown"] for batch in batches]).tolist() == [False, True, True]
-    assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said())(rows))  # type: ignore[arg-type]
+    assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said())(rows))

@@ -26,9 +26,8 @@ from raysvq.tuning.kept import Kept
 Build = Callable[..., Settings]
 
 
-class _Silent:
-    def say(self, line: str) -> None:
-        """Nobody listens."""
+def _ignore(line: str) -> None:
+    """Nobody reads it."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def settings(small: Build) -> Settings:
 
 @pytest.fixture
 def trained(manifest: str, settings: Settings) -> tuple[SSVQVAE, Progress]:
-    samples = training_samples(manifest, settings, _Silent())
+    samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, 20))
     return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
 
