@@ -20,9 +20,9 @@ from scipy.stats import hypergeom
 
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
-from raysvq.evaluation.maps import AnomalyMap
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import image_auroc
+from raysvq.evaluation.pixel_metrics import AnomalyMap
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.sample import write_sample

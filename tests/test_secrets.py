@@ -12,7 +12,7 @@ import ray
 from raysvq import cli
 from raysvq.data.index import build_index
 from raysvq.errors import SettingsError
-from raysvq.judge import judge
+from raysvq.evaluate_model import evaluate_model
 from raysvq.results import read_scores
 from raysvq.runtime.cluster import connect
 from raysvq.sample import write_sample
@@ -81,7 +81,7 @@ def test_a_run_on_credentials_from_settings_leaves_none_of_them(
     build_index(join(place, "sample", listing.name), manifest, given.split)
     train(manifest, model, given)
     summary = score(manifest, model, scores, given)
-    judge(manifest, scores, model, join(place, "report"), given.evaluation)
+    evaluate_model(manifest, scores, model, join(place, "report"), given.evaluation)
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
         search = {"objective.eta": {"uniform": [0.5, 0.9]}}

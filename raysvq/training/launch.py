@@ -21,7 +21,7 @@ from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, Sc
 
 from raysvq.data.database import require_distinct_rows
 from raysvq.data.manifest import open_manifest, select
-from raysvq.data.probe import hint_at_depth, require_fitting
+from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError
 from raysvq.model.bundle import Bundle, save_bundle
