@@ -19,7 +19,7 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import load_settings
 from raysvq.storage import configure, join, list_objects, read_bytes
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 
 PLACE = f"s3://{BUCKET}/demo"
 OUT = Path("runs/demo-s3")

@@ -76,7 +76,7 @@ def train(
 
     Stopped and started again with the same arguments, it goes on from its last checkpoint.
     """
-    from raysvq.training.launch import train as run
+    from raysvq.training.ray_trainer import train as run
 
     bundle = run(manifest, out, _settings(config, overrides))
     auroc = bundle.reference.validation["auroc"]

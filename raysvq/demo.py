@@ -27,7 +27,7 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 
 PRODUCTS = ("sample", "manifest.parquet", "model", "scores", "report")
 _INVENTORY = ".raysvq-demo"

@@ -22,7 +22,7 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import ScoreSummary, score
 from raysvq.settings import Settings, SplitSettings, load_settings
 from raysvq.storage import list_objects, read_bytes
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 
 OVERRIDES = [
     "split.outliers=6",

@@ -19,7 +19,7 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import Settings, digest, load_settings
 from raysvq.storage import configure, join, list_objects, put_file, read_bytes
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 from raysvq.tuning.sweep import sweep
 from tests.sweeps import ends_before_its_leaderboard
 

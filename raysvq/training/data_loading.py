@@ -1,4 +1,4 @@
-"""A rank's share of every step: normal tiles, then labelled outliers, mirrored and thinned at random."""
+"""A rank's part of every step: normal tiles, then labelled outliers, mirrored and thinned at random."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from raysvq.model.network import at
 from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
-from raysvq.training.loader import Columns, EndlessBatches, Position, Source
+from raysvq.training.augmentation import mirrored
+from raysvq.training.frozen_features import draw_positions
+from raysvq.training.shuffling import Columns, EndlessBatches, Position, Source
 
 _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # seeds of their own
 
@@ -53,7 +54,7 @@ class Tiles:
 
     normal: Source
     outlier: Source | None = None
-    stemmed: bool = False  # `tile` has been through the stem, and is `features`; outliers with their copies
+    frozen_features: bool = False  # `tile` is `features` of the stem already; outliers with their copies
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Batches:
         self._positions = settings.positions_per_tile
         self._seeds = [settings.seed, place.rank]
         self._drawn = start.batches
-        self._outliers = outliers_a_step(share, settings.outlier_fraction) if tiles.outlier else 0
+        self._outliers = outliers_per_step(share, settings.outlier_fraction) if tiles.outlier else 0
         self._normal = EndlessBatches(
             tiles.normal, share - self._outliers, cache, [*self._seeds, _NORMAL], "normal", start.normal
         )
@@ -122,16 +123,14 @@ class Batches:
         parts = [self._inputs(part) for part in (normal, outlier) if part is not None]
         weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy())
         if self._flips:
-            draw = np.random.default_rng([*self._seeds, _FLIPS, self._drawn])
-            axes = [axis for axis in (-2, -1) if draw.random() < 0.5]
-            parts = [part.flip(axes) for part in parts]
-            weight = None if weight is None else weight.flip(axes)
+            grids = mirrored([*parts, weight] if weight is not None else parts, self._rng(_FLIPS))
+            parts, weight = grids[: len(parts)], grids[-1] if weight is not None else None
         positions = None
         if "features" in normal and most is not None and most < parts[0][0, 0].numel():
-            shares = self._draw_positions(parts, most, weight)
-            parts = [at(part, share) for part, share in zip(parts, shares, strict=True)]
-            weight = None if weight is None else weight.flatten(1).gather(1, shares[-1])[..., None]
-            positions = torch.cat(shares).to(self._device)
+            drawn = draw_positions(parts, most, weight, self._rng(_POSITIONS))
+            parts = [at(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
+            weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
+            positions = torch.cat(drawn).to(self._device)
         self._drawn += 1
         return Batch(
             torch.cat(parts).to(self._device).float(),
@@ -141,13 +140,8 @@ class Batches:
             positions,
         )
 
-    def _draw_positions(self, parts: list[Tensor], most: int, weight: Tensor | None) -> list[Tensor]:
-        """For each of the parts, (B, most) of its positions."""
-        rng = np.random.default_rng([*self._seeds, _POSITIONS, self._drawn])
-        keys = rng.random((sum(map(len, parts)), parts[0][0, 0].numel()))
-        if weight is not None:
-            keys[-len(weight) :] += (weight.flatten(1) > 0).numpy()
-        return list(torch.from_numpy(largest(keys, most)).split([len(part) for part in parts]))
+    def _rng(self, use: int) -> np.random.Generator:
+        return np.random.default_rng([*self._seeds, use, self._drawn])
 
     def _inputs(self, columns: Columns) -> Tensor:
         """(B, C, H, W), or (B, S, h, w) still in float16."""
@@ -156,11 +150,6 @@ class Batches:
         return to_model_input(columns["tile"], self._device)
 
 
-def largest(keys: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Where the `count` largest of each row are. (R, N) -> (R, count), ascending."""
-    return np.sort(np.argpartition(keys, -count, axis=1)[:, -count:], axis=1)
-
-
-def outliers_a_step(tiles: int, share: float) -> int:
-    """None for a share of 0; else at least one, and a normal tile is always left."""
-    return min(tiles - 1, max(1, round(tiles * share))) if share else 0
+def outliers_per_step(tiles: int, fraction: float) -> int:
+    """None for a fraction of 0; else at least one, and a normal tile is always left."""
+    return min(tiles - 1, max(1, round(tiles * fraction))) if fraction else 0

@@ -12,12 +12,11 @@ import torch
 
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
-from raysvq.training.batches import Batches, Place, Tiles
 from raysvq.training.checkpoint import Progress, load_model, load_progress
-from raysvq.training.fit import Say, Trainer, Validate, fit
-from raysvq.training.loader import Columns, in_memory
-from raysvq.training.schedule import best_step
-from raysvq.training.start import save, start
+from raysvq.training.data_loading import Batches, Place, Tiles
+from raysvq.training.initialize import initialize, save
+from raysvq.training.shuffling import Columns, in_memory
+from raysvq.training.trainer import Say, Trainer, Validate, best_step, fit
 
 _CHECKPOINTS = "step-" + 9 * "[0-9]"
 
@@ -30,7 +29,7 @@ def train_in_process(
     say: Say | None = print,
     folder: Path | None = None,
 ) -> tuple[SSVQVAE, Progress]:
-    """Train on tiles held in memory, as `raysvq.training.launch.train` does with one worker.
+    """Train on tiles held in memory, as `raysvq.training.ray_trainer.train` does with one worker.
 
     Args:
         normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, h, w, S)
@@ -56,7 +55,7 @@ def train_in_process(
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = sorted(folder.glob(_CHECKPOINTS))
-        trainer, batches = start(settings, tiles, place, found[-1] if found else None, say)
+        trainer, batches = initialize(settings, tiles, place, found[-1] if found else None, say)
         kept = folder
         fit(trainer, batches, validate, lambda: _keep(kept, trainer, batches, place))
         history = trainer.progress.history

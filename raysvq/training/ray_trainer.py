@@ -1,29 +1,26 @@
-"""Ray Train: manifest -> model bundle."""
+"""Ray Train: manifest -> model bundle. The driver's side comes first, then what runs on every worker."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import signal
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
 import ray.data
 import ray.train
 import ray.train.torch
+import torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+from torch import nn
 
-from raysvq.data.database import require_distinct_rows
-from raysvq.data.manifest import open_manifest, select
-from raysvq.data.preflight import hint_at_depth, require_fitting
-from raysvq.data.stream import normal_tiles, outlier_tiles
-from raysvq.errors import DataError, TrainingError, WorkersError
+from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
 from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
 from raysvq.runtime.cluster import connect
@@ -31,25 +28,18 @@ from raysvq.runtime.failures import in_a_sentence
 from raysvq.runtime.lease import lease
 from raysvq.runtime.progress import forwarded_progress
 from raysvq.runtime.stall import stall_reporter
-from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
-from raysvq.settings import Settings
+from raysvq.settings import Settings, parse_settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
 from raysvq.training.checkpoint import Progress, load_model, load_progress
-from raysvq.training.finish import finish
-from raysvq.training.plan import WorkerPlan, plan_workers
-from raysvq.training.samples import require_marked
-from raysvq.training.validation import ValidationImage, validation_images
-from raysvq.training.worker import train_on_worker
-
-PROBED = 32
-_LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
-# Settings that a run may go on with changed; the split is part of the data.
-_FREE: Any = {
-    "split": True,
-    "evaluation": True,
-    "ray": True,
-    "training": {"workers", "min_workers", "max_failures"},
-}
+from raysvq.training.data_loading import Batches, Place, Tiles
+from raysvq.training.export import export_bundle
+from raysvq.training.initialize import initialize, save
+from raysvq.training.metrics import write_events
+from raysvq.training.plan import WorkerPlan, plan_workers, require_trainable, run_name
+from raysvq.training.shuffling import BLOCK, Columns, Source
+from raysvq.training.tile_stream import normal_tiles, outlier_tiles, require_marked
+from raysvq.training.trainer import Trainer, fit, naming_memory, selection
+from raysvq.training.validation import ValidationImage, validate
 
 
 def train(manifest: str, out: str, settings: Settings) -> Bundle:
@@ -82,7 +72,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
             "device": "cuda" if plan.use_gpu else "cpu",
             "seconds": round(time.monotonic() - started, 1),
         }
-        bundle = finish(model, settings, progress, history, summary)
+        bundle = export_bundle(model, settings, progress, history, summary)
         require_held()
         save_bundle(bundle, out)
         remove_folder(folder)
@@ -132,18 +122,6 @@ def _require_no_model(out: str) -> None:
         raise DataError(f"{out} already holds a model; choose another --out, or remove it")
 
 
-def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
-    """What there is to train and to validate on.
-
-    Raises:
-        DataError: it cannot be trained or validated on.
-    """
-    training_set = _training_set(manifest, settings)
-    images = validation_images(manifest, settings.training.validation_images)
-    _require_validation(images, manifest, settings)
-    return training_set, images
-
-
 def _trainer(
     loop: dict[str, Any],
     datasets: dict[str, ray.data.Dataset],
@@ -174,49 +152,6 @@ def _trainer(
             checkpoint_config=CheckpointConfig(num_to_keep=2, checkpoint_score_attribute="selection"),
         ),
     )
-
-
-def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
-    rows = open_manifest(manifest)
-    require_distinct_rows(rows)
-    split = pc.field("split") == TRAIN
-    normals = rows.count_rows(filter=split & (pc.field("label") == NORMAL))
-    if not normals:
-        raise DataError(
-            f"manifest {manifest} has no normal images in its train split; label some `normal`, or index"
-            " a tree with train/good"
-        )
-    sample = rows.head(PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
-    require_fitting(sample["uri"].to_pylist(), settings.tiles)
-    if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
-        print(hint, flush=True)
-    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
-    unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
-    if unmasked and settings.tiles.mode == "tiles":
-        raise DataError(
-            f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
-            " anomalous cannot be told; add masks, or set tiles.mode=whole"
-        )
-    unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
-    return {
-        "manifest": manifest,
-        "normals": normals,
-        "unlabelled": unlabelled,
-        "outliers": len(outliers),
-    }
-
-
-def _require_validation(images: list[ValidationImage], manifest: str, settings: Settings) -> None:
-    if settings.training.patience is not None and not any(image.anomalous for image in images):
-        raise DataError(
-            f"setting `training.patience`: manifest {manifest} has no anomalous images in its validation"
-            " split to measure progress by; label outliers when indexing, or leave patience unset"
-        )
-    if all(image.anomalous for image in images):
-        raise DataError(
-            f"manifest {manifest} has no normal images in its validation split, which the threshold is"
-            " fitted on; raise split.validation_fraction when indexing"
-        )
 
 
 def _announce(
@@ -254,7 +189,7 @@ def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[
     return result, outcome["history"]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Ctrl-C ends a run with KeyboardInterrupt: Ray Train would make it a success, and keep its handler."""
     before = signal.getsignal(signal.SIGINT)
@@ -278,20 +213,76 @@ def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progre
         return model.eval(), load_progress(Path(folder))
 
 
-def run_name(manifest: str, settings: Settings) -> str:
-    """The same for the same data and settings, so that a restart finds its checkpoints.
+def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
+    """Train to `training.steps`, reporting a checkpoint at every validation.
 
-    Who trains and who validates is part of the data: a checkpoint of another split has learnt from
-    images that are now tested.
+    Returns:
+        The `history` of the whole run; or the `problem` why it cannot succeed, the same on all
+        ranks: Ray Train would take an exception for a lost worker and try the same again.
+
+    Raises:
+        TrainingMemoryError: of one rank among several, which would wait for it.
     """
-    learnt = pc.field("split").isin([TRAIN, VALIDATION])
-    if settings.training.unlabelled:
-        learnt = learnt | (pc.field("label") == UNKNOWN)
-    count = total = 0
-    for batch in open_manifest(manifest).to_batches(columns=_LEARNT, filter=learnt):
-        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            count += 1
-            total += int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=16).digest(), "big")
-    decisive = json.dumps(settings.model_dump(mode="json", exclude=_FREE), sort_keys=True)
-    key = f"{decisive}:{count}:{total % 2**128:x}"
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
+    batch_size = config["settings"]["training"]["batch_size"]
+    try:
+        with naming_memory(f"training.batch_size={batch_size}"):
+            return {"history": _train_rank(config).history}
+    except TrainingMemoryError as error:
+        if ray.train.get_context().get_world_size() > 1:
+            raise
+        return {"problem": str(error)}
+    except TrainingError as error:
+        return {"problem": str(error)}
+
+
+def _train_rank(config: dict[str, Any]) -> Progress:
+    configure(config["storage"])
+    settings = parse_settings(config["settings"])
+    context = ray.train.get_context()
+    place = Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
+    if place.device.type == "cpu":
+        torch.set_num_threads(config["threads"])
+    tiles = Tiles(_shard("normal"), _shard("outlier") if config["outlier_tiles"] else None)
+    say = config["progress"] if place.rank == 0 else None
+    with _restored_checkpoint() as folder:
+        trainer, batches = initialize(settings, tiles, place, folder, say, _data_parallel)
+    score = partial(validate, images=config["validation"], rank=place.rank)
+    fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["out"]))
+    return trainer.progress
+
+
+def _shard(name: str) -> Source:
+    shard = ray.train.get_dataset_shard(name)
+
+    def read() -> Iterator[Columns]:
+        return iter(shard.iter_batches(batch_size=BLOCK, batch_format="numpy"))
+
+    return read
+
+
+@contextlib.contextmanager
+def _restored_checkpoint() -> Iterator[Path | None]:
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        yield None
+        return
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _data_parallel(model: SSVQVAE) -> nn.Module:
+    return ray.train.torch.prepare_model(
+        model, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
+    )
+
+
+def _report(trainer: Trainer, batches: Batches, place: Place, out: str) -> None:
+    """Hand a checkpoint to Ray Train, a part from each rank; bring the logs up to date."""
+    history = trainer.progress.history
+    if place.rank == 0:
+        write_events(history, out)
+    row = history[-1]
+    metrics = {"step": row["step"], "selection": selection(row)}
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder), trainer, batches, place)
+        ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))

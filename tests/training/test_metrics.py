@@ -12,9 +12,8 @@ from tensorboardX.crc32c import crc32c
 from tensorboardX.proto.event_pb2 import Event
 
 from raysvq.settings import TrainingSettings
-from raysvq.training.batches import Batch
-from raysvq.training.events import event_file
-from raysvq.training.record import Pace, pace_line, summarise
+from raysvq.training.data_loading import Batch
+from raysvq.training.metrics import Pace, event_file, pace_line, summarise
 
 LOSSES = {"loss": 0.5, "normal": 0.25, "outlier": None, "reconstruction": 0.125, "commitment": 0.0625}
 

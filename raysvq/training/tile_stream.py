@@ -1,4 +1,4 @@
-"""Ray Data: manifest -> tiles for training.
+"""Manifest -> tiles for training, as a stream of Ray Data or all in memory.
 
 Rows carry URIs until the task that fetches, decodes and cuts an image; what comes out has one
 fixed shape, so blocks stay plain tensors.
@@ -7,22 +7,27 @@ fixed shape, so blocks stay plain tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import ray.data
 from ray.data.expressions import col
 
 from raysvq.data.manifest import select
+from raysvq.errors import DataError
 from raysvq.evaluation.masks import MaskReader
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.tiling import Tiling, cut, is_anomalous, mask_fractions
+from raysvq.model.network import cell_size
 from raysvq.runtime.progress import Progress
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN
 from raysvq.settings import Settings, TileSettings
 from raysvq.storage import configure, filesystem, read_bytes
+from raysvq.training.shuffling import Columns
 
 IMAGES_PER_BLOCK = 64
 IMAGES_PER_TASK = 16
@@ -133,3 +138,46 @@ def _load(uri: str, settings: Settings, progress: Progress) -> tuple[Tiling, npt
 
 def _no_tiles(tiles: TileSettings) -> npt.NDArray[np.uint16]:
     return np.zeros((0, tiles.size, tiles.size, tiles.channels), np.uint16)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Columns as `raysvq.training.data_loading.Tiles` describes them."""
+
+    normal: Columns
+    outlier: Columns | None  # None: no labelled outlier
+
+
+def training_samples(manifest: str, settings: Settings, progress: Progress) -> Samples:
+    """Decode and cut all training images that are labelled; those that cannot be read are named.
+
+    Raises:
+        DataError: there are labelled outliers, and none has an anomalous tile.
+    """
+    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
+    outlier = _cut_here(outliers, outlier_cutter(settings, cell_size(settings.model), progress))
+    if len(outliers):
+        require_marked(len(outlier["tile"]), len(outliers), settings.tiles)
+    normal = _cut_here(select(manifest, split=TRAIN, label=NORMAL), normal_cutter(settings, progress))
+    return Samples(normal, outlier if len(outliers) else None)
+
+
+def require_marked(tiles: int, outliers: int, settings: TileSettings) -> None:
+    """Refuse labelled outliers that have no anomalous tile.
+
+    Raises:
+        DataError: `tiles` is 0.
+    """
+    if not tiles:
+        raise DataError(
+            f"none of the {outliers} labelled outliers has an anomalous tile: their masks mark less than"
+            f" tiles.anomalous_fraction={settings.anomalous_fraction:g} of every tile, or cannot be read;"
+            " lower that setting, or index with split.outliers=0 to train without outliers"
+        )
+
+
+def _cut_here(rows: pa.Table, cutter: Cutter) -> Columns:
+    names = ("uri", "mask_uri", "label")
+    batch: Batch = {name: np.array(rows[name].to_pylist(), object) for name in names}
+    found = list(cutter(batch))
+    return {name: np.concatenate([piece[name] for piece in found]) for name in found[0]}

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from raysvq.data.stream import Batch, normal_cutter, outlier_cutter
+from raysvq.errors import DataError
 from raysvq.settings import Settings, parse_settings
+from raysvq.training.tile_stream import Batch, normal_cutter, outlier_cutter, require_marked
 
 CELL = 4
 
@@ -93,3 +94,10 @@ def test_unlabelled_images_are_told_apart_where_they_take_part(disk: Any) -> Non
     batches = list(normal_cutter(settings, Said())(rows))
     assert np.concatenate([batch["unknown"] for batch in batches]).tolist() == [False, True, True]
     assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said())(rows))
+
+
+def test_outliers_without_an_anomalous_tile_are_refused() -> None:
+    tiles = _settings(anomalous_fraction=0.5).tiles
+    with pytest.raises(DataError, match=r"none of the 3 labelled outliers .* tiles\.anomalous_fraction=0\.5"):
+        require_marked(0, 3, tiles)
+    require_marked(1, 3, tiles)

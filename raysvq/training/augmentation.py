@@ -1,4 +1,4 @@
-"""Small changes that leave an outlier what it is: a step aside, a little larger, a little brighter."""
+"""Small changes that leave a tile what it is: copies moved, scaled and brightened; batches mirrored."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from raysvq.imaging.pixels import FULL_SCALE
-from raysvq.training.loader import Columns, Source, pieces
+from raysvq.training.shuffling import Columns, Source, pieces
 
 _SHIFT = 0.05  # of the tile's side, at most
 _SCALE = 0.05  # more or less
@@ -18,20 +19,20 @@ _AT_ONCE = 16  # tiles
 
 
 def with_copies(source: Source, copies: int, seed: int) -> Source:
-    """Each row, and `copies` jittered ones of it: the same in every pass."""
+    """Each row, and `copies` augmented ones of it: the same in every pass."""
 
     def read() -> Iterator[Columns]:
         rng = np.random.default_rng(seed)
         for part in pieces(source, _AT_ONCE):
             yield part
             for _ in range(copies):
-                yield jittered(part, rng)
+                yield augmented(part, rng)
 
     return read
 
 
-def jittered(columns: Columns, rng: np.random.Generator) -> Columns:
-    """Another look at `tile` (T, S, S, C) uint16 and `weight` (T, h, w), moved alike."""
+def augmented(columns: Columns, rng: np.random.Generator) -> Columns:
+    """`tile` (T, S, S, C) uint16 and `weight` (T, h, w), moved and scaled alike; tiles brightened too."""
     tiles, weights = [], []
     for tile, weight in zip(columns["tile"], columns["weight"], strict=True):
         scale = 1 + rng.uniform(-_SCALE, _SCALE)
@@ -42,10 +43,16 @@ def jittered(columns: Columns, rng: np.random.Generator) -> Columns:
     return {"tile": np.stack(tiles), "weight": np.stack(weights)}
 
 
+def mirrored(grids: list[Tensor], rng: np.random.Generator) -> list[Tensor]:
+    """Grids (..., h, w), all mirrored along the same axes: each of the two with probability 0.5."""
+    axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
+    return [grid.flip(axes) for grid in grids]
+
+
 def _moved(
     image: npt.NDArray[np.float32], scale: float, shift: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
-    """Scaled about the middle, shifted by shares of the side, mirrored where it ends."""
+    """Scaled about the middle and shifted by fractions of the side; mirrored beyond its edges."""
     side = image.shape[0]
     offset = (1 - scale) * (side - 1) / 2 + shift * side
     matrix = np.array([[scale, 0, offset[0]], [0, scale, offset[1]]])

@@ -10,9 +10,9 @@ import torch
 
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
-from raysvq.training.batches import Batch, Place, Tiles
-from raysvq.training.loader import in_memory
-from raysvq.training.start import start, start_from_data
+from raysvq.training.data_loading import Batch, Place, Tiles
+from raysvq.training.initialize import initialize, initialize_from_data
+from raysvq.training.shuffling import in_memory
 
 Build = Callable[..., Settings]
 
@@ -29,7 +29,7 @@ def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Bu
 
     stream = tiles()
     before = model.quantizer.codebook.clone()
-    start_from_data(model, stream, settings)
+    initialize_from_data(model, stream, settings)
     torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.55, 0.4, 0.35]), atol=0.01, rtol=0)
     torch.testing.assert_close(
         model.std.flatten(), torch.tensor([0.5, 0.2, 0.1]) / 12**0.5, atol=0.01, rtol=0
@@ -43,7 +43,7 @@ def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Bu
 
 def test_start_survives_images_of_one_shade(small: Build) -> None:
     model = SSVQVAE(small())
-    start_from_data(model, iter(lambda: Batch(torch.full((64, 3, 16, 16), 0.5), 0, None), None), small())
+    initialize_from_data(model, iter(lambda: Batch(torch.full((64, 3, 16, 16), 0.5), 0, None), None), small())
     assert bool(torch.isfinite(model.quantizer.codebook).all())
     assert bool(torch.isfinite(model.distance_map(torch.rand(2, 3, 16, 16))).all())
 
@@ -54,6 +54,6 @@ def test_copies_of_labelled_tiles_take_part(small: Build) -> None:
     normal = {"tile": rng.integers(0, 65536, (40, 16, 16, 3)).astype(np.uint16)}
     outlier = {"tile": normal["tile"][:1], "weight": np.ones((1, 4, 4), np.float32)}
     tiles = Tiles(in_memory(normal), in_memory(outlier))
-    _, batches = start(settings, tiles, Place(torch.device("cpu")))
+    _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
     drawn = torch.cat([batch.pixels[-batch.outliers :] for batch in itertools.islice(batches, 8)])
     assert len(torch.unique(drawn, dim=0)) == 1 + 3

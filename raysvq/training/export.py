@@ -12,12 +12,12 @@ from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import Progress
-from raysvq.training.record import summarise
+from raysvq.training.metrics import summarise
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
-def finish(
+def export_bundle(
     model: SSVQVAE,
     settings: Settings,
     progress: Progress,

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from raysvq.settings import Settings
-from raysvq.training.batches import Batches, DataPosition, Place, Tiles
-from raysvq.training.loader import Columns, Position, in_memory
+from raysvq.training.data_loading import Batches, DataPosition, Place, Tiles
+from raysvq.training.shuffling import Columns, Position, in_memory
 
 Build = Callable[..., Settings]
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysvq.errors import TrainingError
-from raysvq.training import loader
-from raysvq.training.loader import Columns, EndlessBatches, Position, in_memory, rebatch
+from raysvq.training import shuffling
+from raysvq.training.shuffling import Columns, EndlessBatches, Position, in_memory, rebatch
 
 ROWS = 700  # more than are asked of Ray Data at once
 
@@ -124,8 +124,8 @@ def test_a_shard_larger_than_the_cache_is_read_every_epoch() -> None:
 def test_a_stream_larger_than_the_shuffle_pool_loses_nothing(
     monkeypatch: pytest.MonkeyPatch, cached: bool
 ) -> None:
-    monkeypatch.setattr(loader, "_SHUFFLE_BYTES", 3000)
-    monkeypatch.setattr(loader, "BLOCK", 64)
+    monkeypatch.setattr(shuffling, "_SHUFFLE_BYTES", 3000)
+    monkeypatch.setattr(shuffling, "BLOCK", 64)
     batches = _endless(_rows(ROWS), 50, 2**20 if cached else 0)
     for _ in range(3):
         assert sorted(_ids(batches, ROWS // 50)) == list(range(ROWS))
@@ -157,8 +157,8 @@ def test_an_empty_shard_is_an_error_that_names_the_rows(cache_bytes: int) -> Non
 def test_batches_go_on_from_any_position(
     monkeypatch: pytest.MonkeyPatch, taken: int, cache_bytes: int
 ) -> None:
-    monkeypatch.setattr(loader, "_SHUFFLE_BYTES", 3000)
-    monkeypatch.setattr(loader, "BLOCK", 64)
+    monkeypatch.setattr(shuffling, "_SHUFFLE_BYTES", 3000)
+    monkeypatch.setattr(shuffling, "BLOCK", 64)
     whole = _endless(_rows(ROWS), 50, cache_bytes)
     _ids(whole, taken)
     broken = _endless(_rows(ROWS), 50, cache_bytes, start=whole.position)

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import Columns, in_memory
+from raysvq.training.augmentation import with_copies
+from raysvq.training.shuffling import Columns, in_memory
 
 CELL = 8
 
@@ -39,7 +39,7 @@ def _centroids(images: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
 
 
 def _copies(columns: Columns, seed: int = 0) -> Columns:
-    """A jittered copy of each of at most 16 rows."""
+    """A augmented copy of each of at most 16 rows."""
     _, copied = with_copies(in_memory(columns), 1, seed)()
     return copied
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raysvq.model.collective import take_from_first
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
-from raysvq.training.batches import Batch, Batches, Place, Tiles
+from raysvq.training.augmentation import with_copies
 from raysvq.training.checkpoint import (
     Progress,
     load_model,
@@ -23,17 +23,17 @@ from raysvq.training.checkpoint import (
     save_checkpoint,
     save_random,
 )
-from raysvq.training.fit import Say, Trainer, make_optimiser
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import Columns, Source
-from raysvq.training.stemmed import stemmed
+from raysvq.training.data_loading import Batch, Batches, Place, Tiles
+from raysvq.training.frozen_features import frozen_features
+from raysvq.training.shuffling import Columns, Source
+from raysvq.training.trainer import Say, Trainer, make_optimiser
 
 # Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
-START_PIXELS = {"pixels": 2**21, "features": 2**24}
-START_POSITIONS = 50_000
+INITIAL_PIXELS = {"pixels": 2**21, "features": 2**24}
+INITIAL_POSITIONS = 50_000
 
 
-def start(
+def initialize(
     settings: Settings,
     tiles: Tiles,
     place: Place,
@@ -61,9 +61,9 @@ def start(
         model.load_stem()
     before, progress.workers = progress.workers, place.workers
     position = progress.position.shared_out(before, place.workers)
-    batches = Batches(settings.training, _prepared(tiles, model, settings), place, position)
+    batches = Batches(settings.training, _network_inputs(tiles, model, settings), place, position)
     if not checkpoint:
-        start_from_data(model, _an_epoch(batches), settings)
+        initialize_from_data(model, _an_epoch(batches), settings)
     trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
     if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
@@ -72,17 +72,17 @@ def start(
     return trainer, batches
 
 
-def _prepared(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
+def _network_inputs(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
     """Tiles as the network takes them, with copies of the labelled ones."""
     normal, outlier = tiles.normal, tiles.outlier
     if outlier and settings.objective.labels == "tile":
         outlier = _marked_all_over(outlier)
-    if tiles.stemmed:
+    if tiles.frozen_features:
         return replace(tiles, outlier=outlier)
     if outlier and settings.training.outlier_copies:
         outlier = with_copies(outlier, settings.training.outlier_copies, settings.training.seed)
     if settings.model.encoder == "features":
-        return Tiles(stemmed(normal, model), stemmed(outlier, model) if outlier else None)
+        return Tiles(frozen_features(normal, model), frozen_features(outlier, model) if outlier else None)
     return Tiles(normal, outlier)
 
 
@@ -102,10 +102,10 @@ def _marked_all_over(outlier: Source) -> Source:
     return read
 
 
-def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
+def initialize_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
     """Fix mean and deviation, and place the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
-    wanted = START_PIXELS[settings.model.encoder] / settings.tiles.size**2
+    wanted = INITIAL_PIXELS[settings.model.encoder] / settings.tiles.size**2
     with torch.no_grad():
         for batch in batches:
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
@@ -114,7 +114,7 @@ def start_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings
         model.learn_statistics(torch.cat(taken))
         take_from_first(model.mean)
         take_from_first(model.std)
-        share = -(-START_POSITIONS // len(taken))
+        share = -(-INITIAL_POSITIONS // len(taken))
         chosen = torch.cat([_some(model.chosen_by(part), share) for part in taken])
     model.quantizer.start_from(chosen, settings.training.seed)
 

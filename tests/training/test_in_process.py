@@ -13,8 +13,8 @@ import torch
 from raysvq.errors import TrainingError
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
-from raysvq.training.loader import Columns
-from raysvq.training.local import train_in_process
+from raysvq.training.in_process import train_in_process
+from raysvq.training.shuffling import Columns
 
 Build = Callable[..., Settings]
 

@@ -14,11 +14,11 @@ from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
-from raysvq.training.batches import Place, Tiles
-from raysvq.training.loader import Columns, in_memory
-from raysvq.training.local import train_in_process
-from raysvq.training.start import start
-from raysvq.training.stemmed import stemmed
+from raysvq.training.data_loading import Place, Tiles
+from raysvq.training.frozen_features import frozen_features
+from raysvq.training.in_process import train_in_process
+from raysvq.training.initialize import initialize
+from raysvq.training.shuffling import Columns, in_memory
 
 Build = Callable[..., Settings]
 
@@ -67,7 +67,7 @@ def _validation(scorer: ImageScorer) -> dict[str, Any]:
 
 def test_features_take_the_place_of_tiles_row_by_row(model: SSVQVAE) -> None:
     columns = _scratched(20, 0)
-    source = stemmed(in_memory(columns), model)
+    source = frozen_features(in_memory(columns), model)
     with torch.no_grad():
         by_hand = model.stem(to_model_input(columns["tile"], torch.device("cpu"))).half().movedim(1, -1)
     for _ in range(2):
@@ -80,7 +80,7 @@ def test_features_take_the_place_of_tiles_row_by_row(model: SSVQVAE) -> None:
 
 
 def test_who_takes_the_rows_can_learn_from_them(model: SSVQVAE) -> None:
-    for part in stemmed(in_memory(_stripes(20, 0)), model)():
+    for part in frozen_features(in_memory(_stripes(20, 0)), model)():
         assert not torch.is_inference_mode_enabled()
         model.zero_grad()
         features = torch.from_numpy(part["features"]).float().movedim(-1, 1)
@@ -136,7 +136,7 @@ def test_labelled_by_tile_no_position_comes_first(features: Settings) -> None:
         objective = features.objective.model_copy(update={"labels": labels})
         settings = features.model_copy(update={"objective": objective, "training": training})
         tiles = Tiles(in_memory(_stripes(24, 0)), in_memory(outlier))
-        _, batches = start(settings, tiles, Place(torch.device("cpu")))
+        _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
         drawn = [batch.positions[-batch.outliers :] for batch, _ in zip(batches, range(20), strict=False)]
         shares[labels] = float(torch.isin(torch.cat(drawn), first).float().mean())
     assert shares["position"] == pytest.approx(16 / 20)

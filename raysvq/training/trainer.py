@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,11 +20,10 @@ from raysvq.model.precision import Precision, has_fast_bfloat16
 from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, TrainingSettings
-from raysvq.training.batches import Batch
 from raysvq.training.checkpoint import Progress
-from raysvq.training.finish import require_normals
-from raysvq.training.record import Pace, pace_line, validation_line
-from raysvq.training.schedule import learning_rate, next_stop, out_of_patience
+from raysvq.training.data_loading import Batch
+from raysvq.training.export import require_normals
+from raysvq.training.metrics import Pace, pace_line, validation_line
 
 IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
 REPORT_EVERY_S = 10.0
@@ -198,3 +198,40 @@ def _values(loss: Loss) -> dict[str, float | None]:
     return {
         name: None if term is None else float(mean_over_ranks(term.detach())) for name, term in terms.items()
     }
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear over the first 2 % of the steps, then half a cosine down to a twentieth of the peak."""
+    warm_up = max(1, settings.steps // 50)
+    if step < warm_up:
+        return settings.learning_rate * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, settings.steps - warm_up)
+    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def next_stop(step: int, settings: TrainingSettings) -> int:
+    """The step of the next validation."""
+    return min((step // settings.validate_every + 1) * settings.validate_every, settings.steps)
+
+
+def selection(row: dict[str, Any]) -> float:
+    """What the model kept has most of: validation AUROC, the later of equals; without one, the latest.
+
+    Args:
+        row: of the history.
+    """
+    return (row["validation_auroc"] or 0.0) + 1e-9 * row["step"]
+
+
+def best_step(history: list[dict[str, Any]]) -> int:
+    """The step of the model kept."""
+    step: int = max(history, key=selection)["step"]
+    return step
+
+
+def out_of_patience(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` validations with an AUROC brought no better one than those before."""
+    aurocs = [row["validation_auroc"] for row in history if row["validation_auroc"] is not None]
+    if patience is None or not aurocs:
+        return False
+    return len(aurocs) - 1 - aurocs.index(max(aurocs)) >= patience
