@@ -16,11 +16,11 @@ import pyarrow as pa
 import ray.data
 
 from raysvq.data.manifest import Row
-from raysvq.data.probe import require_readable
+from raysvq.data.preflight import require_readable
 from raysvq.errors import AccountingError
 from raysvq.results import SCHEMAS
 from raysvq.runtime.lease import lease
-from raysvq.runtime.stall import watchdog
+from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending
@@ -165,7 +165,7 @@ def _score_units(plan: RunPlan, summary: ScoreSummary) -> None:
         budget=plan.budget,
     )
     progress = Progress(summary.images, summary.done)
-    with watchdog("work unit finished") as alive:
+    with stall_reporter("work unit finished") as alive:
         for row in _outcomes(job, plan.workers, plan.units).iter_rows():
             alive.set()
             report = report_of(row)

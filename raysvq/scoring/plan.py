@@ -18,7 +18,7 @@ from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
-from raysvq.runtime.stall import watchdog
+from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
@@ -191,7 +191,7 @@ def _resolve_precision(request: Request, workers: Workers) -> Precision:
     if setting != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**workers.resources)
-    with watchdog("work unit finished"):
+    with stall_reporter("work unit finished"):
         return choose_precision("auto", reference, fast=result_of(task.remote(workers.device)))
 
 
