@@ -11,7 +11,7 @@ import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, WorkerCrashedError
 
 from raysvq.errors import RaysvqError
-from raysvq.model.memory import is_out_of_memory
+from raysvq.model.device import is_out_of_memory
 
 _LONGEST = 300  # characters of a cause that are repeated
 # Where Ray's errors keep the error that they tell of.

@@ -19,7 +19,7 @@ from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
-from raysvq.model.precision import Precision
+from raysvq.model.device import Precision
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect, result_of
 from raysvq.scoring.budget import Budget

@@ -22,7 +22,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
+from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
 from raysvq.results import SCHEMAS
 from raysvq.runtime.cluster import connect, result_of
 from raysvq.runtime.lease import lease
@@ -177,12 +177,13 @@ def digests_of(bundle: Bundle, scoring: ScoringSettings) -> dict[str, str]:
 
 def resolve_precision(bundle: Bundle, settings: Settings, plan: WorkPlan) -> Precision:
     """One for all of a run: with `scoring.precision=auto`, by the hardware of the first worker at hand."""
-    safe = choose_precision(settings.scoring.precision, bundle.reference, fast=True)
+    safe = choose_precision(settings.scoring.precision, bundle.reference.bfloat16_deviation, fast=True)
     if settings.scoring.precision != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**plan.resources)
     with stall_reporter("work unit finished"):
-        return choose_precision("auto", bundle.reference, fast=result_of(task.remote(plan.device)))
+        fast = result_of(task.remote(plan.device))
+        return choose_precision("auto", bundle.reference.bfloat16_deviation, fast)
 
 
 @ray.remote

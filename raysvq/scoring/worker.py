@@ -20,8 +20,7 @@ from raysvq.errors import BundleError, RaysvqError, ScoringError
 from raysvq.imaging.deadline import Deadline
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
-from raysvq.model.memory import is_out_of_memory
-from raysvq.model.precision import Precision
+from raysvq.model.device import Precision, is_out_of_memory
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import Content, fetch, in_groups

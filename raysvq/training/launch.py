@@ -25,7 +25,7 @@ from raysvq.data.probe import hint_at_depth, require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError
 from raysvq.model.bundle import Bundle, save_bundle
-from raysvq.model.network import SSVQVAE, cell_size
+from raysvq.model.network import Network, build_network, cell_size
 from raysvq.runtime.cluster import connect
 from raysvq.runtime.failures import in_a_sentence
 from raysvq.runtime.lease import lease
@@ -97,7 +97,7 @@ def _run(
     images: list[ValidationImage],
     plan: WorkerPlan,
     folder: str,
-) -> tuple[SSVQVAE, Progress, list[dict[str, Any]], int]:
+) -> tuple[Network, Progress, list[dict[str, Any]], int]:
     """The best model, how the run stood then, the history of all of it, and the number of outlier tiles.
 
     Args:
@@ -267,12 +267,12 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progress]:
+def _best(result: ray.train.Result, settings: Settings) -> tuple[Network, Progress]:
     """The checkpoint that validated best."""
     checkpoint = result.get_best_checkpoint("selection", "max")
     if checkpoint is None:
         raise TrainingError("Ray Train returned no checkpoint")
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     with checkpoint.as_directory() as folder:
         load_model(Path(folder), model)
         return model.eval(), load_progress(Path(folder))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.settings import Settings
 from raysvq.training.batches import Batches, Place, Tiles
 from raysvq.training.checkpoint import Progress, load_model, load_progress
@@ -29,7 +29,7 @@ def train_in_process(
     validate: Validate,
     say: Say | None = print,
     folder: Path | None = None,
-) -> tuple[SSVQVAE, Progress]:
+) -> tuple[Network, Progress]:
     """Train on tiles held in memory, as `raysvq.training.launch.train` does with one worker.
 
     Args:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from raysvq.errors import TrainingError, TrainingMemoryError
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.settings import parse_settings
 from raysvq.storage import configure
 from raysvq.training.batches import Batches, Place, Tiles
@@ -85,7 +85,7 @@ def _checkpoint() -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def _data_parallel(model: SSVQVAE) -> nn.Module:
+def _data_parallel(model: Network) -> nn.Module:
     return ray.train.torch.prepare_model(
         model, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
     )

@@ -14,7 +14,7 @@ import pytest
 from raysvq.data.manifest import open_manifest
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
@@ -99,7 +99,7 @@ def test_a_unit_begun_before_is_tried_with_care_and_has_the_same_rows(plates: Pl
 def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
     settings = plates.bundle.settings
-    other = make_bundle(SSVQVAE(settings), settings, plates.bundle.reference, {}, {})
+    other = make_bundle(build_network(settings), settings, plates.bundle.reference, {}, {})
     save_bundle(other, plates.model)
     for work in (Actor(job), lambda units: score_units(units, job)):
         (report,) = _reports(work, 0)
