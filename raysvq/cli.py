@@ -76,7 +76,7 @@ def train(
 
     Stopped and started again with the same arguments, it goes on from its last checkpoint.
     """
-    from raysvq.training.launch import train as run
+    from raysvq.training.ray_trainer import train as run
 
     bundle = run(manifest, out, _settings(config, overrides))
     auroc = bundle.reference.validation["auroc"]
@@ -203,10 +203,11 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Compare scores with labels and masks of the test split; write a report to open offline."""
-    from raysvq.judge import judge, table
+    from raysvq.evaluate_model import evaluate_model, metrics_table
 
-    evaluation, report = judge(manifest, scores, model, out, _settings(config, overrides).evaluation)
-    typer.echo(table(evaluation))
+    settings = _settings(config, overrides).evaluation
+    evaluation, report = evaluate_model(manifest, scores, model, out, settings)
+    typer.echo(metrics_table(evaluation))
     typer.echo(f"report in {report}")
 
 

@@ -16,7 +16,7 @@ from raysvq.storage import ObjectInfo
 
 
 @dataclass(frozen=True)
-class Measure:
+class MetricValue:
     """A figure in 0..1, its bootstrap interval where there is one, or why there is no figure."""
 
     value: float | None
@@ -31,11 +31,11 @@ class Metrics:
 
     normal_images: int
     anomalous_images: int
-    image_auroc: Measure
-    average_precision: Measure
-    tile_auroc: Measure
-    pixel_auroc: Measure
-    au_pro: Measure
+    image_auroc: MetricValue
+    average_precision: MetricValue
+    tile_auroc: MetricValue
+    pixel_auroc: MetricValue
+    au_pro: MetricValue
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import ray.data
 
 from raysvq import errors
 from raysvq.data.manifest import open_manifest
-from raysvq.data.probe import require_readable
+from raysvq.data.preflight import require_readable
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16

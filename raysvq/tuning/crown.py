@@ -13,7 +13,8 @@ from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.runtime.cluster import result_of
 from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
-from raysvq.training.launch import require_trainable, train
+from raysvq.training.plan import require_trainable
+from raysvq.training.ray_trainer import train
 from raysvq.tuning.kept import Kept
 
 CHAMPION = "champion"

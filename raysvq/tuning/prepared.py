@@ -18,10 +18,10 @@ from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.runtime.progress import Progress
 from raysvq.settings import Settings, TrainingSettings, digest
 from raysvq.storage import read_bytes
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import in_memory, join
-from raysvq.training.samples import Samples, training_samples
-from raysvq.training.stemmed import stemmed
+from raysvq.training.augmentation import with_copies
+from raysvq.training.frozen_features import frozen_features
+from raysvq.training.shuffling import in_memory, join
+from raysvq.training.tile_stream import Samples, training_samples
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.tuning.judging import SYNTHETIC_AUROC, Judged
 
@@ -128,8 +128,8 @@ def _with_features(shot: Shot, model: Network, settings: Settings) -> Shot:
 
 def _stemmed(samples: Samples, model: Network, training: TrainingSettings) -> Samples:
     """What the stem gives for tiles, in their place, and for copies of the labelled ones."""
-    normal = join(list(stemmed(in_memory(samples.normal), model)()))
+    normal = join(list(frozen_features(in_memory(samples.normal), model)()))
     if samples.outlier is None:
         return Samples(normal, None)
     copied = with_copies(in_memory(samples.outlier), training.outlier_copies, training.seed)
-    return Samples(normal, join(list(stemmed(copied, model)())))
+    return Samples(normal, join(list(frozen_features(copied, model)())))

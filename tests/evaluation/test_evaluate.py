@@ -13,9 +13,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from raysvq import schema
 from raysvq.errors import DataError, StorageError
+from raysvq.evaluate_model import evaluate_model, metrics_table
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.result import Evaluation, to_json
-from raysvq.judge import judge, table
 from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings, TileSettings
 
@@ -294,7 +294,7 @@ def test_runs_that_were_taken_over_are_named(scored_set: ScoredSet) -> None:
 def test_a_manifest_without_images_has_nothing_to_evaluate(scored_set: ScoredSet) -> None:
     pq.write_table(schema.MANIFEST.empty_table(), scored_set.manifest)
     with pytest.raises(DataError, match=r"manifest\.parquet holds no image: there is nothing to evaluate"):
-        judge(scored_set.manifest, scored_set.scores, "model", "report", EvaluationSettings())
+        evaluate_model(scored_set.manifest, scored_set.scores, "model", "report", EvaluationSettings())
 
 
 def test_a_test_image_that_is_listed_twice_is_named(scored_set: ScoredSet) -> None:
@@ -359,7 +359,7 @@ def test_defect_types_of_any_name_stand_beside_the_overall_figures(scored_set: S
     found = _one_of_each(scored_set)
     sizes = {kind: metrics.anomalous_images for kind, metrics in found.by_defect_type.items()}
     assert sizes == dict.fromkeys(NAMES, 1) | {"(unnamed)": 2}
-    lines = table(found).splitlines()
+    lines = metrics_table(found).splitlines()
     assert len(lines) == 2 + len(sizes)
     assert lines[1].startswith("((all)) ")
     assert {line[:13].strip() for line in lines[2:]} == {name.replace("\n", "\\n") for name in sizes}

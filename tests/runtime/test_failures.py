@@ -111,7 +111,7 @@ def test_the_command_line_prints_no_page(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("raysvq.judge.judge", fail)
+    monkeypatch.setattr("raysvq.evaluate_model.evaluate_model", fail)
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", "manifest.parquet"])
     printed = capsys.readouterr().err.strip()
@@ -125,7 +125,7 @@ def test_a_mistake_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raysvq.judge.judge", fail)
+    monkeypatch.setattr("raysvq.evaluate_model.evaluate_model", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["evaluate", "manifest.parquet"])
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from raysvq.evaluation.result import Evaluation
-from raysvq.report.evaluation.svg import (
+from raysvq.report.svg import (
     Axis,
     Chart,
     area,

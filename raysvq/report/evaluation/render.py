@@ -13,9 +13,9 @@ from raysvq import storage
 from raysvq.evaluation.result import Evaluation
 from raysvq.evaluation.tables import free_name
 from raysvq.report.evaluation import charts
-from raysvq.report.evaluation.page import environment
-from raysvq.report.evaluation.pictures import draw_pictures
-from raysvq.report.evaluation.svg import Chart
+from raysvq.report.evaluation.thumbnails import draw_pictures
+from raysvq.report.page import environment
+from raysvq.report.svg import Chart
 
 
 def render(
@@ -68,4 +68,4 @@ def _training_charts(history: Mapping[str, Any] | None) -> dict[str, Chart]:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    return environment(Path(__file__).parent).get_template("template.html")
+    return environment(Path(__file__).parent).get_template("evaluation.html")
