@@ -15,6 +15,7 @@ from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.pixels import PixelCurves
 from raysvq.evaluation.tables import TestImage, committed_rows
 from raysvq.imaging.overlay import upsample
+from raysvq.log import ProgressMeter
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,16 @@ def measure_pixels(scores: str, images: Mapping[str, TestImage], masks: MaskRead
         masks: reads the masks of the anomalous ones; the normal ones count as unmarked.
     """
     ids = list(images)
-    lower = min((float(found.values.min()) for found in stream_maps(scores, ids)), default=None)
+    meter = ProgressMeter(None, "maps", "reading")
+    maps = meter.watched(stream_maps(scores, ids))
+    lower = min((float(found.values.min()) for found in maps), default=None)
     if lower is None:
         return PixelResult(None, {}, without_map=len(images), without_mask=0)
     normal = PixelCurves(lower)
     by_type: dict[str | None, PixelCurves] = {}
     seen = without_mask = 0
-    for found in stream_maps(scores, ids):
+    meter = ProgressMeter(meter.done, "maps", "measuring")
+    for found in meter.watched(stream_maps(scores, ids)):
         seen += 1
         image = images[found.image_id]
         if not image.anomalous:

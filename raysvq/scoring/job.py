@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
-from raysvq import errors
+from raysvq import errors, log
 from raysvq.data.manifest import open_manifest
 from raysvq.data.probe import require_readable
 from raysvq.model.alias import resolve
@@ -32,7 +32,6 @@ from raysvq.scoring.budget import Budget
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
-from raysvq.scoring.progress import Progress
 from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
 from raysvq.scoring.sink import Commit, File, Files, write_commit
@@ -118,7 +117,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
         for report in before.reports:
             summary.add(report)
-        print(_announce(summary, before, bundle, plan, precision), flush=True)
+        log.info(_announce(summary, before, bundle, plan, precision), "start", images=summary.images)
         if rest := before.rest.rows.count:
             size = unit_images(rest, settings.scoring.batch_images)
             job = Job(
@@ -234,7 +233,7 @@ def _reports(job: Job, plan: WorkPlan, images: int) -> ray.data.Dataset:
 
 
 def _collect(reports: ray.data.Dataset, summary: ScoreSummary, budget: Budget) -> None:
-    progress = Progress(summary.images, summary.done)
+    meter = log.ProgressMeter(summary.images, before=summary.done)
     with stall_reporter("work unit finished") as alive:
         for row in reports.iter_rows():
             alive.set()
@@ -244,4 +243,4 @@ def _collect(reports: ray.data.Dataset, summary: ScoreSummary, budget: Budget) -
             summary.add(report)
             summary.spent.update(report["seconds"])
             budget.require_kept(summary.rejects, report["example"])
-            progress.tell(summary.done, summary.rejects.total())
+            meter.update(summary.done, summary.rejects.total())

@@ -19,6 +19,7 @@ import ray.train
 import ray.train.torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 
+from raysvq import log
 from raysvq.data.database import require_distinct_rows
 from raysvq.data.manifest import open_manifest, select
 from raysvq.data.probe import hint_at_depth, require_fitting
@@ -112,7 +113,8 @@ def _run(
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
             require_marked(outliers, training_set["outliers"], settings.tiles)
-        progress(_announce(training_set, outliers, images, plan, settings))
+        start = _announce(training_set, outliers, images, plan, settings)
+        progress(log.Line(start, "start", images=training_set["normals"], tiles=outliers))
         loop = {
             "settings": settings.model_dump(mode="json"),
             "storage": settings.storage,
@@ -189,7 +191,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     sample = rows.head(PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
     require_fitting(sample["uri"].to_pylist(), settings.tiles)
     if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
-        print(hint, flush=True)
+        log.info(hint, "hint")
     outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
     unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
     if unmasked and settings.tiles.mode == "tiles":
