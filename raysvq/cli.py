@@ -1,4 +1,4 @@
-"""The command line: one verb a stage. `jobs/` calls the same verbs on a cluster."""
+"""The command line: one verb per stage. `jobs/` calls the same verbs on a cluster."""
 
 from __future__ import annotations
 
@@ -24,10 +24,28 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
 _Usage = typer.BadParameter.__mro__[1]  # of all errors of usage
 
+_HELP = """Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.
+
+\b
+From images to a report:
+  raysvq index tree --out m.parquet                      of tree/train/good, tree/test/…
+  raysvq train m.parquet --out model --config features   a model bundle
+  raysvq score m.parquet --model model --out scores      one score per image
+  raysvq evaluate m.parquet --model model --scores scores --out report
+"""
+_EPILOG = """A path may be local or an object store's, such as s3://bucket/prefix.
+
+`raysvq VERB --help` has the options of a verb, `raysvq settings` every setting for --set KEY=VALUE and
+--config FILE. `python -m raysvq VERB` is the same. The exit code is 0 where all went well, 2 where you
+can mend it, 130 where it was interrupted, 1 otherwise.
+
+A verb that was interrupted goes on when it is started again with the same arguments.
+"""
+
 app = typer.Typer(
     name="raysvq",
-    help="Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.",
-    epilog="A path may be local or an object store's, such as s3://bucket/prefix.",
+    help=_HELP,
+    epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -46,7 +64,7 @@ LogFormat = Annotated[
     typer.Option(
         "--log",
         envvar=log.VARIABLE,
-        help="How to report: auto (a bar on a terminal, lines elsewhere), plain (lines), json (JSON lines).",
+        help="What is printed: auto (a bar on a terminal, else lines), plain (lines), json (JSON lines).",
     ),
 ]
 Manifest = Annotated[str, typer.Argument(help="Manifest made by `raysvq index`.")]
@@ -66,7 +84,7 @@ def index(
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,
 ) -> None:
-    """List an image set, draw its splits, write the manifest: one row an image.
+    """List an image set, draw its splits, write the manifest: one row per image.
 
     A folder with train/, validation/, test/ or ground_truth/ is read as an image tree (train/good,
     test/<defect>, ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label,
@@ -181,7 +199,7 @@ def score(
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,
 ) -> None:
-    """Score every image of a manifest: one Parquet row an image, or a reject row with a reason.
+    """Score every image of a manifest: one Parquet row per image, or a reject row with a reason.
 
     Images that are scored in --out already are left alone; those that have changed since (size, ETag
     or time) are scored again, and their new rows take the place of the old ones. Stopped and started

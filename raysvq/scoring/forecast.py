@@ -17,6 +17,7 @@ import torch
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
+from raysvq.log import duration
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
@@ -27,7 +28,6 @@ from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.job import digests_of, resolve_precision
 from raysvq.scoring.pending import Pending, PendingRows, find_pending
 from raysvq.scoring.plan import plan_work, unit_images
-from raysvq.scoring.progress import duration
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.takeover import find_leftovers, take_over
 from raysvq.scoring.trial import Trial, decode
