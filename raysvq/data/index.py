@@ -23,6 +23,7 @@ from raysvq.data.sources.listing_file import LISTINGS
 from raysvq.data.sources.names import EXTENSIONS, printable
 from raysvq.data.split import assign, draw_outliers, survey
 from raysvq.errors import DataError
+from raysvq.log import ProgressMeter
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder
 
@@ -109,7 +110,8 @@ def build_index(
     absent = allow_empty and _is_absent_prefix(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
-        spool(check_masks(seen.counted([] if absent else rows_of(source, skips)), masks), path, UNSPLIT)
+        rows = check_masks(seen.counted([] if absent else rows_of(source, skips)), masks)
+        spool(ProgressMeter(None, task="listing").watched(rows), path, UNSPLIT)
         seen.require_some(source)
         if not seen.images and not (allow_empty and skips.pictures == 0):
             raise DataError(
@@ -126,7 +128,9 @@ def build_index(
             beside = masks_beside(connection, source) if seen.images else ()
         if beside and len(beside) == seen.images:
             raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(beside[0])}")
-        write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
+        split = _split(path, source, settings, beside, counts) if seen.images else []
+        meter = ProgressMeter(seen.images - len(beside), task="writing the manifest")
+        write_manifest(meter.watched(split), manifest)
     return IndexSummary(
         source,
         manifest,

@@ -14,6 +14,7 @@ from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.metrics import BoolArray
 from raysvq.evaluation.result import Example
 from raysvq.evaluation.tables import TestImage, committed_rows, list_column
+from raysvq.log import ProgressMeter
 from raysvq.settings import TileSettings
 from raysvq.storage import ObjectInfo
 
@@ -71,6 +72,7 @@ def read_scored(
     runs: dict[str, str] = {}
     others: dict[str, str] = {}  # URI of an image -> version of another model that scored it
     wanted = pa.array(list(images), pa.string())
+    meter = ProgressMeter(len(images), task="reading scores")
     for batch in committed_rows(scores, "scores", _COLUMNS + _VERSION, wanted):
         plain = batch.drop_columns(["tiles"]).to_pylist()
         for row, cells in zip(plain, list_column(batch, "tiles"), strict=True):
@@ -100,6 +102,7 @@ def read_scored(
                 tile_labels=tile_labels(image, rects, size, masks, tiles),
                 version=ObjectInfo(*(row[name] for name in _VERSION)),
             )
+            meter.update(len(found))
     if others:
         uri, version = next(iter(others.items()))
         raise DataError(
