@@ -17,6 +17,7 @@ import torch
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.sandbox import Sandbox, decode
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
@@ -30,7 +31,6 @@ from raysvq.scoring.plan import plan_work, unit_images
 from raysvq.scoring.progress import duration
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.takeover import find_leftovers, take_over
-from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.work import new_run
 from raysvq.settings import Settings
 from raysvq.storage import canonical, configure, read_bytes
@@ -159,13 +159,13 @@ def _sample(uris: list[str], model: str, settings: Settings, device: str, precis
     tried = partial(decode, tiles=bundle.settings.tiles, scoring=settings.scoring)
     reading, scoring_s, tiles, pixels = [], [], [], []
     rejected, problem = 0, ""
-    with Trial(tried, settings.scoring.decode_timeout_s) as trial:
+    with Sandbox(tried, settings.scoring.decode_timeout_s) as trial:
         for number, uri in enumerate([uris[0], *uris]):  # the first one twice: it warms up
             started = time.perf_counter()
             try:
                 content = read_bytes(uri)
                 fetched = time.perf_counter()
-                trial.require_survival(content)
+                trial.require_decodable(content)
                 tried_at = time.perf_counter()
                 result = scorer(content)
             except (DecodeError, OSError) as error:

@@ -12,6 +12,7 @@ import ray
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import Rgb, encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.pixels import at_full_scale, open_tiles
+from raysvq.imaging.sandbox import Sandbox, decode
 from raysvq.imaging.tiling import Tiling, resize
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
@@ -19,7 +20,6 @@ from raysvq.runtime.cluster import result_of
 from raysvq.scoring.fetch import read_row
 from raysvq.scoring.rows import Row
 from raysvq.scoring.sink import File, read_file
-from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import ScoringSettings, StorageSettings, TileSettings
 from raysvq.storage import configure, join, write_bytes
 
@@ -96,11 +96,11 @@ def _draw(
     scorer = ImageScorer(bundle.model, bundle.settings, scoring)
     names = []
     tried = partial(decode, tiles=bundle.settings.tiles, scoring=scoring)
-    with Trial(tried, scoring.decode_timeout_s) as trial:
+    with Sandbox(tried, scoring.decode_timeout_s) as trial:
         for rank, row in enumerate(worst, start=1):
             try:
                 content = read_row(row)
-                trial.require_survival(content)
+                trial.require_decodable(content)
                 low = bundle.reference.pixel_threshold
                 drawn = draw_heatmap(content, scorer(content), low, scoring)
             except (DecodeError, OSError):  # gone, changed, or scored in tiles, but too large to shrink

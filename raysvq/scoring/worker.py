@@ -19,6 +19,7 @@ import torch
 from raysvq.errors import BundleError, RaysvqError, ScoringError
 from raysvq.imaging.deadline import Deadline
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.sandbox import Sandbox, decode
 from raysvq.model.bundle import load_bundle
 from raysvq.model.memory import is_out_of_memory
 from raysvq.model.precision import Precision
@@ -29,7 +30,6 @@ from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
 from raysvq.scoring.sink import unit_name
-from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.unit import UnitRows
 from raysvq.scoring.work import begun_uri, read_receipt, receipt_uri
 from raysvq.settings import ScoringSettings, StorageSettings
@@ -165,7 +165,7 @@ class ScoreUnits:
         rows = UnitRows(self.job.out, unit_name(sources, self.origin), folders)
         clock = _Clock()
         limit_s = self.job.scoring.decode_timeout_s
-        with Trial(self.decode, limit_s) if cautiously else nullcontext() as trial:
+        with Sandbox(self.decode, limit_s) if cautiously else nullcontext() as trial:
             for group in in_groups(fetch(sources), self.together):
                 clock.lap("read")
                 results = self._results([content for _, content in group], trial)
@@ -182,7 +182,7 @@ class ScoreUnits:
         return rows.report() | {"seconds": clock.seconds}
 
     def _results(
-        self, contents: list[Content], trial: Trial | None
+        self, contents: list[Content], trial: Sandbox | None
     ) -> list[ImageResult | DecodeError | OSError]:
         judged = [_judged(content, trial) for content in contents]
         scored = self.scorer.score_many([each for each in judged if isinstance(each, bytes)])
@@ -209,11 +209,11 @@ class ScoreUnits:
         return uri
 
 
-def _judged(content: Content, trial: Trial | None) -> Content:
+def _judged(content: Content, trial: Sandbox | None) -> Content:
     """The content, or why it cannot be used where a trial shows that."""
     if trial and isinstance(content, bytes):
         try:
-            trial.require_survival(content)
+            trial.require_decodable(content)
         except DecodeError as error:
             return error
     return content

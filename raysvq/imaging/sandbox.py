@@ -13,28 +13,28 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import open_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 
-STARTED_S = 120.0  # within which the child must have started, on a busy machine
+START_TIMEOUT_S = 120.0  # within which the child must have started, on a busy machine
 
-Decode = Callable[[bytes], Iterable[object]]  # yields as it goes on; may be sent to another process
-_READY, _GOES_ON, _DONE = "ready", "goes on", "done"
+Decode = Callable[[bytes], Iterable[object]]  # yields after every piece; can be sent to another process
+_READY, _PIECE_DONE, _DONE = "ready", "piece done", "done"
 
 
 def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Iterator[None]:
-    """All that scoring does with a file before the network sees it. Raises DecodeError."""
+    """All that is done with a file before the network sees it. Raises DecodeError."""
     for _ in open_tiles(content, tiles, scoring).parts:
         yield
 
 
-class Trial:
+class Sandbox:
     """Decodes images in a child process; a context manager, which ends the child."""
 
-    def __init__(self, decode: Decode, limit_s: float) -> None:
-        """A decoder that does not go on for `limit_s` seconds is taken to hang."""
+    def __init__(self, decode: Decode, timeout_s: float) -> None:
+        """A decoder that finishes no piece for `timeout_s` seconds is taken to hang."""
         self.decode = decode
-        self.limit_s = limit_s
+        self.timeout_s = timeout_s
         self._child: tuple[BaseProcess, Connection] | None = None
 
-    def __enter__(self) -> Trial:
+    def __enter__(self) -> Sandbox:
         return self
 
     def __exit__(
@@ -42,8 +42,8 @@ class Trial:
     ) -> None:
         self._end()
 
-    def require_survival(self, content: bytes) -> None:
-        """Decode once for trial.
+    def require_decodable(self, content: bytes) -> None:
+        """Decode the image in the child, and drop the pixels.
 
         Raises:
             DecodeError: the image cannot be used; "crashed" where the child died of it or hung.
@@ -56,21 +56,21 @@ class Trial:
             problem = self._answer(connection)
         except (EOFError, OSError):
             self._end()
-            if not fresh:  # perhaps of an image before this one
-                return self.require_survival(content)
+            if not fresh:  # the image before this one may have broken the child
+                return self.require_decodable(content)
             raise DecodeError("crashed", "the process that decoded it died") from None
         if problem:
             raise problem
 
     def _answer(self, connection: Connection) -> DecodeError | None:
-        while connection.poll(self.limit_s):
+        while connection.poll(self.timeout_s):
             match connection.recv():
                 case DecodeError() as problem:
                     return problem
                 case str(word) if word == _DONE:
                     return None
         self._end()
-        return DecodeError("crashed", f"decoding took more than {self.limit_s:g} s")
+        return DecodeError("crashed", f"decoding took more than {self.timeout_s:g} s")
 
     def _connection(self) -> Connection:
         if self._child is None:
@@ -84,16 +84,16 @@ class Trial:
         return self._child[1]
 
     def _require_started(self, connection: Connection) -> None:
-        """Starting is no part of an image's time."""
+        """Wait for the child outside of an image's time limit."""
         try:
-            started = connection.poll(STARTED_S) and connection.recv() == _READY
+            started = connection.poll(START_TIMEOUT_S) and connection.recv() == _READY
         except EOFError:
             started = False
         if not started:
             self._end()
             raise ScoringError(
-                f"a process to try images in did not start within {STARTED_S:.0f} s; see Ray's logs for why"
-                " (memory?), and start the run again"
+                f"a process to decode images in did not start within {START_TIMEOUT_S:.0f} s; see Ray's logs"
+                " for why (memory?), and start the run again"
             )
 
     def _end(self) -> None:
@@ -110,11 +110,11 @@ def _serve(connection: Connection, decode: Decode) -> None:
     while True:
         try:
             content = connection.recv_bytes()
-        except EOFError:  # whoever asked is gone
+        except EOFError:  # the worker is gone
             return
         try:
             for _ in decode(content):
-                connection.send(_GOES_ON)
+                connection.send(_PIECE_DONE)
         except DecodeError as error:
             connection.send(error)
         else:

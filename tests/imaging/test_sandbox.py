@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.scoring.trial import Trial, decode
+from raysvq.imaging.sandbox import Sandbox, decode
 from raysvq.settings import Settings
 
 PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))[1].tobytes()
 
-LIMIT_S = 60.0
+TIMEOUT_S = 60.0
 
 
 def _decode(content: bytes) -> Iterator[None]:
@@ -52,47 +52,47 @@ def _no_child_is_left_behind() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
-def _outcome(trial: Trial, content: bytes) -> str:
+def _outcome(sandbox: Sandbox, content: bytes) -> str:
     try:
-        trial.require_survival(content)
+        sandbox.require_decodable(content)
     except DecodeError as error:
         return error.reason
     return "fine"
 
 
-def test_images_are_judged_as_the_job_decodes_them(small: Callable[..., Settings]) -> None:
+def test_images_are_decoded_as_the_job_decodes_them(small: Callable[..., Settings]) -> None:
     settings = small()
-    with Trial(partial(decode, tiles=settings.tiles, scoring=settings.scoring), LIMIT_S) as trial:
-        outcomes = [_outcome(trial, content) for content in (PNG, PNG[:-20], b"", b"text", PNG)]
+    with Sandbox(partial(decode, tiles=settings.tiles, scoring=settings.scoring), TIMEOUT_S) as sandbox:
+        outcomes = [_outcome(sandbox, content) for content in (PNG, PNG[:-20], b"", b"text", PNG)]
     assert outcomes == ["fine", "corrupt", "empty", "not_an_image", "fine"]
 
 
 def test_the_decoder_s_own_words_come_through() -> None:
-    with Trial(_decode, LIMIT_S) as trial, pytest.raises(DecodeError, match="corrupt: as it says"):
-        trial.require_survival(b"corrupt")
+    with Sandbox(_decode, TIMEOUT_S) as sandbox, pytest.raises(DecodeError, match="corrupt: as it says"):
+        sandbox.require_decodable(b"corrupt")
 
 
 def test_a_crash_is_the_image_s_own_and_the_next_one_has_a_fresh_process() -> None:
-    with Trial(_decode, LIMIT_S) as trial:
+    with Sandbox(_decode, TIMEOUT_S) as sandbox:
         contents = [b"crash", b"fine", b"crash", b"corrupt", b"fine"]
-        outcomes = [_outcome(trial, content) for content in contents]
+        outcomes = [_outcome(sandbox, content) for content in contents]
     assert outcomes == ["crashed", "fine", "crashed", "corrupt", "fine"]
 
 
 @pytest.mark.parametrize("content", [b"hang", b"hang with the lock"])
 def test_a_decoder_that_hangs_is_ended_and_the_next_image_has_a_fresh_process(content: bytes) -> None:
-    with Trial(_decode, limit_s=0.3) as trial:
+    with Sandbox(_decode, timeout_s=0.3) as sandbox:
         for _ in range(2):
             with pytest.raises(DecodeError, match=r"crashed: decoding took more than 0\.3 s"):
-                trial.require_survival(content)
-        trial.require_survival(b"fine")
+                sandbox.require_decodable(content)
+        sandbox.require_decodable(b"fine")
 
 
 def test_an_image_that_goes_on_may_take_longer_than_the_limit() -> None:
-    with Trial(_decode, limit_s=0.6) as trial:
-        trial.require_survival(b"long")
+    with Sandbox(_decode, timeout_s=0.6) as sandbox:
+        sandbox.require_decodable(b"long")
 
 
 def test_an_image_does_not_answer_for_the_one_before() -> None:
-    with Trial(_decode, LIMIT_S) as trial:
-        assert [_outcome(trial, content) for content in (b"poison", b"slow")] == ["fine", "fine"]
+    with Sandbox(_decode, TIMEOUT_S) as sandbox:
+        assert [_outcome(sandbox, content) for content in (b"poison", b"slow")] == ["fine", "fine"]
