@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyvips
 
-from raysvq.imaging.full_scale import Pixels
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import DecodeError
 
 ROWS = 64  # handed over by libvips at once

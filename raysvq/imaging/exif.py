@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysvq.imaging.full_scale import Pixels
+from raysvq.imaging.header import Pixels
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raysvq.imaging.decode import decode_pixels, open_bands, open_header
-from raysvq.imaging.full_scale import Pixels, from_significant_bits
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels, from_significant_bits
 from raysvq.imaging.rejection import DecodeError, rejecting
-from raysvq.imaging.rolling import cut_rows, shrink_rows
-from raysvq.imaging.tiling import Tiling, cut, cut_parts, plan_tiles
+from raysvq.imaging.tiling import Tiling, cut, cut_parts, cut_rows, plan_tiles, shrink_rows
 from raysvq.settings import ScoringSettings, TileSettings
 
 FULL_SCALE = 65535.0

@@ -17,9 +17,8 @@ import cv2
 import torch
 
 from raysvq.errors import BundleError, RaysvqError, ScoringError
-from raysvq.imaging.deadline import Deadline
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.sandbox import Sandbox, decode
+from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
 from raysvq.model.memory import is_out_of_memory
 from raysvq.model.precision import Precision

@@ -35,9 +35,7 @@ IMAGES_PER_TASK = 16
 
 Batch = dict[str, npt.NDArray[Any]]
 Row = dict[str, Any]
-Cutter = Callable[
-    [pa.Table], Iterator[Batch]
-]  # a batch per image: only its tiles are in memory
+Cutter = Callable[[pa.Table], Iterator[Batch]]  # a batch per image: only its tiles are in memory
 
 _VERSION = ["uri", "size_bytes", "etag", "mtime"]  # columns that say where an image is, and which version
 
