@@ -10,7 +10,7 @@ import yaml
 from raysvq.errors import DataError
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.runtime.cluster import result_of
+from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
 from raysvq.training.plan import require_trainable
@@ -71,6 +71,7 @@ def _require_made(model: str, made: str) -> None:
 def _take(
     manifest: str, out: str, number: int, settings: Settings, kept: Kept, resources: Mapping[str, float]
 ) -> None:
+    @returns_failures
     def make_bundle() -> None:
         configure(settings.storage)
         kept.make_bundle(number, manifest, settings, summary, out)

@@ -25,8 +25,9 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, Worker
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from raysvq import cli
-from raysvq.errors import DataError, TrainingMemoryError
-from raysvq.runtime.failures import in_a_sentence, root_cause
+from raysvq.errors import DataError, RaysvqError, StorageError, TrainingMemoryError
+from raysvq.runtime.failures import Failure, in_a_sentence, require_success, returns_failures, root_cause
+from raysvq.storage.retry import TransientError
 
 PAGE = 'Traceback (most recent call last):\n  File "worker.py", line 1\n' * 3
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee documentation")
@@ -88,6 +89,41 @@ def test_an_error_of_ours_keeps_its_words() -> None:
     chained = UserCodeException()
     chained.__cause__ = DataError("another")
     assert str(root_cause(chained)) == "another"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DataError("m.parquet is damaged"), DataError),
+        (TransientError("s3://b/a: slow down"), StorageError),
+        (PermissionError(13, "Permission denied"), StorageError),
+    ],
+)
+def test_an_error_of_ours_comes_back_from_a_worker_as_itself(
+    error: Exception, kind: type[RaysvqError]
+) -> None:
+    @returns_failures
+    def task(fails: bool) -> int:
+        if fails:
+            raise error
+        return 7
+
+    assert require_success(task(False)) == 7
+    outcome = task(True)
+    assert outcome == Failure(kind.__name__, str(error))
+    with pytest.raises(kind) as raised:
+        require_success(outcome)
+    assert type(raised.value) is kind
+    assert str(raised.value) == str(error)
+
+
+def test_a_mistake_of_the_program_is_no_failure_value() -> None:
+    @returns_failures
+    def task() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        task()
 
 
 @pytest.mark.parametrize(

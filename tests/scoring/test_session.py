@@ -1,8 +1,9 @@
-"""A worker without memory ends the run with the setting to lower."""
+"""What a worker loads, and what it says when memory is used up."""
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,16 @@ import pytest
 import torch
 
 from raysvq.scoring import worker
-from raysvq.scoring.budget import Budget
+from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.work import RejectBudget
 from raysvq.scoring.worker import Job, score_units
 from raysvq.settings import ScoringSettings, StorageSettings
 
 
 def _job(folder: Path, device: str) -> Job:
     place = str(folder)
-    scoring = ScoringSettings(tile_batch=32)
-    budget = Budget(4, 1.0)
-    return Job(place, place, place, (), scoring, StorageSettings(), 4, device, "float32", budget, 0)
+    session = SessionConfig(place, "0123", ScoringSettings(tile_batch=32), StorageSettings(), device)
+    return Job(session, place, place, (), 4, RejectBudget(4, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -37,12 +38,12 @@ def test_memory_that_is_used_up_names_the_setting(
         raise error
 
     monkeypatch.setattr(worker, "_scorer", scorer)
-    (text,) = score_units({"id": [0]}, _job(tmp_path, device))["report"]
-    report = json.loads(text)
-    assert report["error"] == "ScoringError"
-    assert report["says"].startswith(f"a worker ran out of memory on {device}: lower scoring.tile_batch")
-    assert remedy in report["says"]
-    assert "\n" not in report["says"]
+    batch = score_units({"id": [0]}, _job(tmp_path, device))
+    assert batch["error"] == ["ScoringError"]
+    (message,) = batch["text"]
+    assert message.startswith(f"a worker ran out of memory on {device}: lower scoring.tile_batch")
+    assert remedy in message
+    assert "\n" not in message
 
 
 def test_other_errors_keep_their_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,10 @@ def test_other_errors_keep_their_own_words(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(worker, "_scorer", scorer)
     with pytest.raises(RuntimeError, match="shapes"):
         score_units({"id": [0]}, _job(tmp_path, "cpu"))
+
+
+def test_a_worker_starts_without_what_only_training_and_reports_need() -> None:
+    heavy = ["sklearn", "matplotlib", "scipy.stats", "optuna", "jinja2", "tensorboardX"]
+    program = f"import raysvq.scoring.worker, sys; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
