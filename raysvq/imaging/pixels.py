@@ -122,7 +122,7 @@ def _as_stated(pixels: Pixels, header: Header, tiles: TileSettings) -> Pixels:
 
 
 def _tile_bytes(tiles: TileSettings, pixel: int) -> int:
-    """What cutting one tile takes, of `pixel` bytes a pixel."""
+    """What cutting one tile takes, in bytes, of pixels of `pixel` bytes each."""
     return 0 if tiles.mode == "whole" else _COPIES_TILE * tiles.size**2 * pixel
 
 
