@@ -29,7 +29,7 @@ def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Ite
 
 
 class Deadline:
-    """Ends this process where decoding goes on for too long: a context manager, entered for every piece.
+    """Ends this process where decoding takes too long: a context manager, entered for every piece.
 
     Nothing less ends a decoder that hangs in C code, which may hold the interpreter's lock. The kernel's
     timer needs no thread and no lock, and costs a microsecond. Several threads may decode at once: the
@@ -38,7 +38,7 @@ class Deadline:
     """
 
     def __init__(self, limit_s: float) -> None:
-        """`limit_s` is for one piece: an image, or a band of a large one."""
+        """`limit_s` seconds are for one piece: an image, or a band of a large one."""
         self._limit_s = limit_s
         self._inside = 0
         self._lock = threading.Lock()
