@@ -39,6 +39,8 @@ import psutil
 import pyarrow.parquet as pq
 import ray
 from ray.cluster_utils import Cluster
+from raysvq.tuning.judging import SYNTHETIC_AUROC, figure
+from raysvq.tuning.prepared import Prepared, prepare
 from scipy.stats import spearmanr
 
 from benchmarks.accuracy import DATA, SETS
@@ -55,8 +57,6 @@ from raysvq.settings import RaySettings, Settings, load_settings, load_sweep
 from raysvq.storage import read_bytes
 from raysvq.training.local import train_in_process
 from raysvq.training.validation import ValidationImage, validate
-from raysvq.tuning.judging import SYNTHETIC_AUROC, figure
-from raysvq.tuning.prepared import Prepared, prepare
 from raysvq.tuning.space import parse_space
 from raysvq.tuning.sweep import sweep
 

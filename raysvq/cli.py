@@ -117,7 +117,7 @@ def tune(
     configure(settings.storage)
     found = sweep(manifest, out, settings, search)
     typer.echo(
-        f"trial {found.chosen.number} is taken, {found.board.metric} {found.chosen.figure:.4f} on validation:"
+        f"trial {found.chosen.number} is taken, {found.board.metric} {found.chosen.value:.4f} on validation:"
         f" {out}/best.yaml; report in {out}/report.html"
     )
     typer.echo(f"model {found.bundle.model_version} is {out}@champion")
