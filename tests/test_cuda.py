@@ -28,9 +28,9 @@ from raysvq.scoring.job import score
 from raysvq.settings import RaySettings, Settings, load_sweep
 from raysvq.storage import read_bytes
 from raysvq.training.checkpoint import Progress
-from raysvq.training.launch import train
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.in_process import train_in_process
+from raysvq.training.ray_trainer import train
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
 from raysvq.tuning.sweep import sweep
 from tests.plates import plate

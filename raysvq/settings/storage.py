@@ -22,6 +22,15 @@ class StorageSettings(Section):
     secret_access_key: SecretStr | None = Field(
         None, description="Goes with access_key_id; none: AWS_SECRET_ACCESS_KEY, else the machine's role."
     )
+    session_token: SecretStr | None = Field(
+        None, description="Of temporary keys; goes with both. None: AWS_SESSION_TOKEN beside such keys."
+    )
+    ca_bundle: str | None = Field(
+        None,
+        min_length=1,
+        description="PEM file, on every node, of the authorities that sign the store's certificate; none:"
+        " AWS_CA_BUNDLE, else those of the system.",
+    )
     retry_s: float = Field(
         60.0, ge=0, le=3600, description="How long a request is tried again while S3 brings nothing, seconds."
     )
@@ -30,6 +39,8 @@ class StorageSettings(Section):
     def _both_keys(self) -> StorageSettings:
         if (self.access_key_id is None) != (self.secret_access_key is None):
             raise ValueError("access_key_id and secret_access_key go together; set both or neither")
+        if self.session_token is not None and self.access_key_id is None:
+            raise ValueError("session_token goes with access_key_id and secret_access_key; set all three")
         return self
 
 

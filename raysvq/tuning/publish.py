@@ -14,10 +14,11 @@ from raysvq.errors import DataError
 from raysvq.evaluation.leaderboard import FINISHED, Trial
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.runtime.cluster import result_of
+from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
-from raysvq.training.launch import require_trainable, train
+from raysvq.training.plan import require_trainable
+from raysvq.training.ray_trainer import train
 from raysvq.tuning.state import SweepState
 from raysvq.tuning.trial_metrics import IMAGE_AUROC, SYNTHETIC_AUROC
 
@@ -111,6 +112,7 @@ def _take(
     state: SweepState,
     resources: Mapping[str, float],
 ) -> None:
+    @returns_failures
     def make_bundle() -> None:
         configure(settings.storage)
         state.make_bundle(number, manifest, settings, summary, out)

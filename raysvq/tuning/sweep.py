@@ -36,7 +36,7 @@ from raysvq.storage import (
     remove_folder,
     require_writable,
 )
-from raysvq.training.launch import require_trainable, run_name
+from raysvq.training.plan import require_trainable, run_name
 from raysvq.training.validation import validation_images
 from raysvq.tuning.early_stopping import scheduler_for
 from raysvq.tuning.publish import CHAMPION, MODEL, choose, publish

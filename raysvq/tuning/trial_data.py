@@ -34,12 +34,13 @@ from raysvq.runtime.cluster import Capacity
 from raysvq.runtime.progress import Progress
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import ModelSettings, Settings, StorageSettings, digest
-from raysvq.storage import configure, read_bytes
-from raysvq.training.batches import Tiles
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import BLOCK, Columns, in_memory, join, pieces
-from raysvq.training.samples import normal_samples, outlier_samples
-from raysvq.training.stemmed import stemmed
+from raysvq.storage import configure
+from raysvq.training.augmentation import with_copies
+from raysvq.training.data_loading import Tiles
+from raysvq.training.decoding import guarded
+from raysvq.training.frozen_features import frozen_features
+from raysvq.training.shuffling import BLOCK, Columns, in_memory, join, pieces
+from raysvq.training.tile_stream import normal_samples, outlier_samples
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.tuning.trial_metrics import SYNTHETIC_AUROC, Evaluated
 
@@ -61,7 +62,7 @@ class ValidationItem:
 
     def read(self, max_pixels: int) -> bytes:
         """The file, the same every time."""
-        content = read_bytes(self.image.uri)
+        content = self.image.read()
         if self.defect_seed is None:
             return content
         return with_defect(content, max_pixels, np.random.default_rng(self.defect_seed))
@@ -71,13 +72,13 @@ class ValidationItem:
 class TrialData:
     """Training tiles, or their features, and validation images; chunks that are streamed."""
 
-    normal: Sequence[Chunk]  # Columns, see `raysvq.training.batches.Tiles`
+    normal: Sequence[Chunk]  # Columns, see `raysvq.training.data_loading.Tiles`
     outlier: Chunk | None  # Columns, with copies where they are features
     validation: Sequence[Chunk]  # lists of ValidationItem
     features: bool  # a stem's, in place of tiles
 
     def tiles(self) -> Tiles:
-        """What `raysvq.training.local.train_in_process` takes."""
+        """What `raysvq.training.in_process.train_in_process` takes."""
         outlier = None if self.outlier is None else _value(self.outlier)
         return Tiles(self._normal, in_memory(outlier) if outlier else None, self.features)
 
@@ -168,7 +169,7 @@ def prepare(
 
 
 def _normal_rows(manifest: str) -> Iterator[dict[str, Any]]:
-    names = ["uri", "mask_uri", "label", "split"]
+    names = ["uri", "size_bytes", "etag", "mtime", "label", "split"]
     for batch in stream(open_manifest(manifest), names):
         yield from (row for row in batch.to_pylist() if (row["split"], row["label"]) == (TRAIN, NORMAL))
 
@@ -176,7 +177,7 @@ def _normal_rows(manifest: str) -> Iterator[dict[str, Any]]:
 def _normal_part(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
     columns = normal_samples(rows, settings, progress)
     model = _stem(settings.model)
-    features = [] if model is None else list(stemmed(in_memory(columns), model)())
+    features = [] if model is None else list(frozen_features(in_memory(columns), model)())
     return join(features) if features else columns  # of images that cannot be read there is no tile
 
 
@@ -186,7 +187,7 @@ def _outlier_part(manifest: str, settings: Settings, progress: Progress) -> Colu
     if model is None:
         return columns
     copied = with_copies(in_memory(columns), training.outlier_copies, training.seed)
-    return join(list(stemmed(copied, model)()))
+    return join(list(frozen_features(copied, model)()))
 
 
 def _validation_part(
@@ -194,16 +195,18 @@ def _validation_part(
 ) -> list[ValidationItem]:
     """The images that can be read; with a seed the normal ones, each also with a defect drawn on."""
     items = []
-    for number, image in numbered:
-        if seed is not None and image.anomalous:
-            continue
-        try:
-            load_tiles(read_bytes(image.uri), settings.tiles, settings.scoring)
-            items.append(ValidationItem(image))
-            if seed is not None:
-                items.append(ValidationItem(ValidationImage(image.uri, True), (seed, number)))
-        except (DecodeError, OSError) as error:
-            progress(f"left out of validation: {image.uri} ({error})")
+    with guarded(numbered[0][1].uri, settings, None) as guard:
+        for number, image in numbered:
+            if seed is not None and image.anomalous:
+                continue
+            try:
+                guard.require_decodable(image.uri, image.read())
+                items.append(ValidationItem(image))
+                if seed is not None:
+                    drawn_on = replace(image, anomalous=True, mask_uri=None)
+                    items.append(ValidationItem(drawn_on, (seed, number)))
+            except (DecodeError, OSError) as error:
+                progress(f"left out of validation: {image.uri} ({error})")
     model = _stem(settings.model)
     if model is None or settings.tiles.mode != "whole":
         return items

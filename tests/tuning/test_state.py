@@ -18,8 +18,8 @@ from raysvq.sample import write_sample
 from raysvq.settings import Settings
 from raysvq.storage import exists, remove_file, write_bytes
 from raysvq.training.checkpoint import Progress
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.in_process import train_in_process
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import ValidationImage, validate, validation_images
 from raysvq.tuning.state import SweepState, require_readable
 

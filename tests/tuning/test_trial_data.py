@@ -17,8 +17,8 @@ from raysvq.errors import DataError, TrainingMemoryError
 from raysvq.runtime.cluster import connect
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, Settings, StorageSettings
-from raysvq.training.loader import join
-from raysvq.training.samples import training_samples
+from raysvq.training.shuffling import join
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validation_images
 from raysvq.tuning import trial_data
 from raysvq.tuning.trial_data import CHUNK_IMAGES, TrialData, TrialDataStore, prepare

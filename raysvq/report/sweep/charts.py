@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from markupsafe import Markup, escape
 
 from raysvq.evaluation.leaderboard import FAILED, STOPPED, Leaderboard, Trial, pareto_front
-from raysvq.report.evaluation.svg import Axis, Chart, dot, figure, line, linear_axis, place
+from raysvq.report.svg import Axis, Chart, dot, figure, line, linear_axis, place
 from raysvq.report.sweep.scale import Scale, scale_of
 
 _PREFERRED = ("objective.eta", "model.codebook_size")  # the paper's study

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from raysvq.evaluation.leaderboard import Leaderboard, Trial, number, pareto_front, remark, short
-from raysvq.report.evaluation.page import environment
+from raysvq.report.page import environment
 from raysvq.report.sweep.charts import heat_map, learning_curves, parallel_coordinates, pareto_chart
 from raysvq.storage import write_bytes
 
