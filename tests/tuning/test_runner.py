@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
+from ray import tune
+from ray.cluster_utils import Cluster
 
 from raysvq.errors import SettingsError, StorageError
-from raysvq.runtime.cluster import Capacity, Node
-from raysvq.settings import Settings
-from raysvq.tuning.runner import _TrialLog, plan_trials
-from raysvq.tuning.space import Space
+from raysvq.runtime.cluster import Capacity, Node, connect
+from raysvq.settings import RaySettings, Settings
+from raysvq.tuning.early_stopping import LearningCurve
+from raysvq.tuning.runner import _TrialLog, plan_trials, run_trials
+from raysvq.tuning.search import TrialSearch
+from raysvq.tuning.space import Space, parse_space
 from raysvq.tuning.state import SweepState
 from raysvq.tuning.trial import Sweep
 from raysvq.tuning.trial_metrics import AU_PRO, IMAGE_AUROC
@@ -141,3 +147,36 @@ def test_a_model_that_cannot_be_removed_ends_no_sweep(
     for number in range(2):
         log.on_trial_complete(0, [], SimpleNamespace(last_result=result, config={"number": number}))
     assert log.ended == 2
+
+
+@pytest.fixture
+def one_gpu(no_cluster: None) -> Iterator[Capacity]:
+    """A machine of two CPUs and a GPU, by what Ray counts."""
+    head = {"num_cpus": 2, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 2**27}
+    made = Cluster(initialize_head=True, head_node_args=head)
+    yield connect(RaySettings(address=made.address))
+    ray.shutdown()
+    made.shutdown()
+
+
+def test_two_trials_are_on_one_gpu_at_once(
+    small: Build, one_gpu: Capacity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(config: dict[str, Any], sweep: Sweep, catalog: Any) -> None:
+        (tmp_path / f"{config['number']} on GPU {ray.get_gpu_ids()}").touch()
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("*on GPU*"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        met = len(list(tmp_path.glob("*on GPU*"))) == 2
+        tune.report(LearningCurve(sweep.space.base).fail("" if met else "alone on the GPU"))
+
+    monkeypatch.setattr("raysvq.tuning.runner.run_trial", meet)
+    base = small(tuning={"trials": 2, "trials_per_gpu": 2, "early_stopping": False})
+    space = parse_space({"objective.eta": {"uniform": [0.6, 0.9]}}, base)
+    sweep = Sweep(space, IMAGE_AUROC, ["m"], SweepState(str(tmp_path / "state")))
+    search = TrialSearch(space, [{}], {}, 2, sweep.state, lambda settings: None)
+    plan = plan_trials([base], one_gpu, IMAGE_AUROC)
+    assert run_trials(sweep, None, search, {}, plan, 2) == {}
+    assert {file.name for file in tmp_path.glob("*on GPU*")} == {"0 on GPU [0]", "1 on GPU [0]"}
+    results = [sweep.state.result(number) for number in range(2)]
+    assert [result and result["error"] for result in results] == ["", ""]
