@@ -172,9 +172,10 @@ def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_comma
 def test_a_sweep_whose_driver_is_killed_goes_on(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["training.steps=80"]
+    options = ["training.steps=80", "tuning.sampler=tpe"]
+    changed = [part for option in options for part in ("--set", option)]
     driver = start_on_this_cluster(
-        "tune", manifest, "--config", str(config), "--out", str(tmp_path), "--set", *options
+        "tune", manifest, "--config", str(config), "--out", str(tmp_path), *changed
     )
     try:
         wait_for("a trial that has ended", lambda: records(tmp_path))

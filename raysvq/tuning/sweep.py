@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -160,12 +161,12 @@ def _run(
     results = state.results(range(len(points)))
     if results:
         progress(f"going on with a sweep, {len(results)} of its trials have ended")
-    data = TrialDataStore(manifests, metric, space.base.storage, capacity, progress)
-    search = TrialSearch(space, points, results, tuning.trials, state, data.require)
-    progress(_announce(search.trials, metric, plan.slots, space.base))
     started = time.monotonic()
-    common = Sweep(space, metric, manifests, state)
-    failed = run_trials(common, data.catalog, search, results, plan, search.trials)
+    with closing(TrialDataStore(manifests, metric, space.base.storage, capacity, progress)) as data:
+        search = TrialSearch(space, points, results, tuning.trials, state, data.require)
+        progress(_announce(search.trials, metric, plan.slots, space.base))
+        common = Sweep(space, metric, manifests, state)
+        failed = run_trials(common, data.catalog, search, results, plan, search.trials)
     results |= state.results(number for number in range(len(search.points)) if number not in results)
     progress(f"searched in {time.monotonic() - started:.0f} s")
     return [

@@ -9,6 +9,7 @@ copies are drawn from one sequence.
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -258,7 +259,6 @@ class TrialDataStore:
         self._progress = progress
         self._at_once = max(1, int(capacity.cpus))  # chunks
         self._machines = sum(node.cpus >= 1 for node in capacity.nodes)
-        self._turns: list[Any] = []
         self._made: dict[str, list[TrialData]] = {}  # the references' owner is the process of the sweep
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.catalog: Any = _Catalog.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
@@ -268,20 +268,31 @@ class TrialDataStore:
         key = data_key(settings)
         if key in self._made:
             return
-        self._turns = [None] * self._at_once
+        submit = self._one_after_the_other(self._at_once)
         self._at_once = self._machines  # from now on trials are at work on the CPUs
         self._made[key] = [
-            prepare(manifest, settings, self._metric, self._progress, self._submit)
-            for manifest in self._manifests
+            prepare(manifest, settings, self._metric, self._progress, submit) for manifest in self._manifests
         ]
         ray.get(self.catalog.add.remote(key, self._made[key]))
         parts = sum(len(data.normal) + len(data.validation) for data in self._made[key])
         self._progress(f"preparing images for trials, in {parts} chunks")
 
-    def _submit(self, part: Part) -> Chunk:
-        chunk, turn = chunk_task().remote(part, self._storage, self._turns[0])
-        self._turns = [*self._turns[1:], turn]
-        return chunk
+    def close(self) -> None:
+        """Let go of the data."""
+        self._made.clear()
+        ray.kill(self.catalog)
+
+    def _one_after_the_other(self, at_once: int) -> Callable[[Part], Chunk]:
+        """Submit parts, each to wait for the end of the one `at_once` before it."""
+        task = chunk_task()
+        turns: deque[Any] = deque([None] * at_once)
+
+        def submit(part: Part) -> Chunk:
+            chunk, turn = task.remote(part, self._storage, turns.popleft())
+            turns.append(turn)
+            return chunk
+
+        return submit
 
 
 def chunk_task() -> Any:

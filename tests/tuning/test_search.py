@@ -200,6 +200,18 @@ def test_data_are_prepared_before_a_trial_starts_and_its_point_is_written(tmp_pa
     assert driver.state.points() == list(driver.ran.values())
 
 
+def test_settings_that_do_not_go_together_are_a_trial_for_which_nothing_is_prepared(tmp_path: Path) -> None:
+    search = {"tiles.size": {"choice": [32, 64]}, "tiles.stride": {"choice": [32, 64]}}
+    driver = _Driver(tmp_path, {}, search, trials=5)
+    while (suggested := driver.search.suggest(f"t{len(driver.ran)}")) != Searcher.FINISHED:
+        driver.ran[suggested["number"]] = suggested["point"]
+    bad = {"tiles.size": 32, "tiles.stride": 64}  # leaves gaps
+    assert bad in driver.ran.values()
+    assert len(driver.prepared) == len(driver.ran) - 1
+    with pytest.raises(SettingsError, match="leaves gaps"):
+        _points(5, "grid", search)
+
+
 def test_ray_tune_gives_the_same_trials_again_one_at_a_time(small_cluster: None, tmp_path: Path) -> None:
     def trial(config: dict[str, Any]) -> None:
         tune.report({"value": 1 - abs(config["point"].get("objective.eta", 0.5) - 0.7)})
