@@ -14,7 +14,7 @@ Run: python -m benchmarks.tuning [--parts reuse cluster merit proxy memory] [--d
     proxy    without labels, on every set: models of several codebooks and image sizes, each with several
              top_k. Rank correlation (Spearman) of synthetic_auroc on validation with image AUROC on test; and
              the test AUROC where synthetic_auroc is best, of the defaults, and the best and worst there is.
-    memory   what the tiles of 300 and of 1,200 drawn images take in a process that prepares them for trials:
+    memory   what the tiles of 100 and of 400 drawn images take in a process that prepares them for trials:
              all at once, and in chunks as a sweep does. Largest resident set above that before, MiB.
 
 --data holds the image sets; by default RAYSVQ_DATA, or ../shared/data.
@@ -198,7 +198,7 @@ def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[floa
 def memory(folder: Path) -> Row:
     """Memory of a process that prepares training tiles: of all images, and chunk by chunk."""
     found: Row = {}
-    for images in (300, 1200):
+    for images in (100, 400):
         manifest, place = str(folder / f"{images}.parquet"), folder / f"{images}"
         split = load_settings(None, ["split.test_fraction=0", "split.outliers=0"]).split
         build_index(write_sample(place, normal=images, anomalous=1), manifest, split)
