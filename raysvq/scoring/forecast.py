@@ -14,7 +14,7 @@ import ray
 
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
-from raysvq.model.precision import Precision
+from raysvq.model.device import Precision
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows

@@ -32,8 +32,12 @@ class ModelSettings(Section):
         "ema", description="ema: moving averages of normal encodings; gradient: eq. 1's codebook loss."
     )
     decay: float = Field(0.99, gt=0, lt=1, description="Decay of the EMA codebook.")
-    revive_below: float = Field(
-        0.05, ge=0, lt=1, description="A code with less than this share of an even load is revived; 0 never."
+    threshold_dead_code: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A code whose moving count of encodings is below this share of the mean count is replaced"
+        " by an encoding; 0 replaces none.",
     )
 
 

@@ -13,10 +13,9 @@ from torch import Tensor, nn
 
 from raysvq.errors import TrainingError, TrainingMemoryError
 from raysvq.model.collective import mean_over_ranks
-from raysvq.model.memory import is_out_of_memory
-from raysvq.model.network import SSVQVAE
+from raysvq.model.device import Precision, has_fast_bfloat16, is_out_of_memory
+from raysvq.model.network import Network
 from raysvq.model.objective import Loss, objective
-from raysvq.model.precision import Precision, has_fast_bfloat16
 from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, TrainingSettings
@@ -95,7 +94,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: SSVQVAE,
+        model: Network,
         optimiser: torch.optim.Optimizer,
         settings: Settings,
         progress: Progress,
@@ -116,7 +115,7 @@ class Trainer:
         self.say = say
         self.network = model if network is None else network
         self.device = model.mean.device
-        self.used = torch.zeros_like(model.quantizer.counts)
+        self.used = torch.zeros_like(model.quantizer.cluster_size)
         self.losses: dict[str, float | None] = {}
         self.pace = Pace(progress.step)
         self.limit = _limit(progress)
@@ -166,14 +165,15 @@ class Trainer:
         half = self.progress.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.network(batch.pixels, batch.positions)
-        loss = objective(output, batch.weight, self.settings.objective, batch.unknown)
+        losses = self.model.losses(output, self.settings.objective.beta)
+        loss = objective(losses, batch.weight, self.settings.objective, batch.unknown)
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
         normals = len(batch.pixels) - batch.outliers
         encoded = output.encoded[:normals][loss.kept].detach().movedim(1, -1).flatten(0, 2)
         indices = output.quantized.indices[:normals][loss.kept]
-        used = self.model.quantizer.update(encoded, indices.flatten(), labelled=batch.outliers > 0)
+        used = self.model.update_codebook(encoded, indices.flatten(), labelled=batch.outliers > 0)
         return loss, used
 
     def _watch(self, loss: Loss) -> None:

@@ -18,7 +18,7 @@ import safetensors.torch
 from raysvq.errors import DataError
 from raysvq.evaluation.leaderboard import Point
 from raysvq.model.bundle import load_bundle, save_bundle, weights
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 from raysvq.storage import exists, join, list_objects, read_bytes, remove_folder, write_bytes
@@ -87,7 +87,7 @@ class SweepState:
         """Whether the model of a trial is there, and whole."""
         return any(exists(join(self.model_folder(number), name)) for name in ("bundle.json", _STATE))
 
-    def save_model(self, number: int, model: SSVQVAE, progress: Progress, summary: dict[str, Any]) -> None:
+    def save_model(self, number: int, model: Network, progress: Progress, summary: dict[str, Any]) -> None:
         """Write a trial's model.
 
         Args:
@@ -119,7 +119,7 @@ class SweepState:
             bundle = load_bundle(folder)
         else:
             state = json.loads(read_bytes(join(folder, _STATE)))
-            model = SSVQVAE(settings)
+            model = build_network(settings)
             model.load_state_dict(safetensors.torch.load(read_bytes(join(folder, _WEIGHTS))))
             images = validation_images(manifest, settings.training.validation_images)
             scorer = ImageScorer(model, settings, settings.scoring, local_device(settings))

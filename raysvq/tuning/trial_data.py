@@ -28,8 +28,8 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
-from raysvq.model.memory import is_out_of_memory
-from raysvq.model.network import SSVQVAE
+from raysvq.model.device import is_out_of_memory
+from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.runtime.cluster import Capacity
 from raysvq.runtime.progress import Progress
@@ -112,7 +112,7 @@ class TrialData:
                 continue
             with torch.inference_mode(), exact_convolutions():
                 features = torch.from_numpy(item.features).to(scorer.device).float().movedim(-1, 0)
-                anomaly_map = scorer.model.distance_map_stemmed(features[None]).cpu().numpy()
+                anomaly_map = scorer.model.distances(features[None]).cpu().numpy()
             evaluated.append(Evaluated(item.image, scorer.result(item.tiling, [anomaly_map])))
         return evaluated
 
@@ -214,14 +214,14 @@ def _validation_part(
     return [_with_features(item, model, settings) for item in items]
 
 
-def _with_features(item: ValidationItem, model: SSVQVAE, settings: Settings) -> ValidationItem:
+def _with_features(item: ValidationItem, model: Network, settings: Settings) -> ValidationItem:
     tiling, tile = load_tiles(item.read(settings.scoring.max_pixels), settings.tiles, settings.scoring)
     with torch.inference_mode():
-        features = model.stem(to_model_input(tile, torch.device("cpu")))[0].half()
+        features = model.extract_features(to_model_input(tile, torch.device("cpu")))[0].half()
     return replace(item, tiling=tiling, features=features.movedim(0, -1).contiguous().numpy())
 
 
-def _stem(settings: ModelSettings) -> SSVQVAE | None:
+def _stem(settings: ModelSettings) -> Network | None:
     """A model with the pretrained stem, kept by a process for the next chunk; None where there is none."""
     if settings.encoder != "features":
         return None
@@ -229,9 +229,9 @@ def _stem(settings: ModelSettings) -> SSVQVAE | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(settings: ModelSettings) -> SSVQVAE:
-    model = SSVQVAE(Settings(model=settings))
-    model.load_stem()
+def _loaded(settings: ModelSettings) -> Network:
+    model = build_network(Settings(model=settings))
+    model.load_pretrained()
     return model
 
 

@@ -15,7 +15,7 @@ from raysvq.errors import DataError
 from raysvq.evaluation.leaderboard import FAILED, FINISHED, OVER_LIMIT, STOPPED, Trial, ranked, trial_of
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, Reference, load_bundle, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.settings import Settings, TuningSettings, parse_settings
 from raysvq.tuning.publish import choose, publish
 from raysvq.tuning.state import SweepState
@@ -123,7 +123,7 @@ def test_a_result_without_counts_prefers_nothing() -> None:
 
 def _bundle(settings: Settings) -> Bundle:
     return make_bundle(
-        SSVQVAE(settings), settings, Reference(1.0, "made up", 1.0, {}, {}), {}, {"history": []}
+        build_network(settings), settings, Reference(1.0, "made up", 1.0, {}, {}), {}, {"history": []}
     )
 
 

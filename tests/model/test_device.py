@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from raysvq.model.bundle import Bundle
-from raysvq.model.network import SSVQVAE
-from raysvq.model.precision import (
+from raysvq.model.device import (
     TOLERANCE,
-    bfloat16_distances,
     choose_precision,
     has_fast_bfloat16,
     relative_deviation,
 )
+from raysvq.model.network import Network
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 
 Build = Callable[..., Settings]
-Make = Callable[[Settings], SSVQVAE]
+Make = Callable[[Settings], Network]
 
 
 @pytest.mark.parametrize(
@@ -37,10 +34,9 @@ Make = Callable[[Settings], SSVQVAE]
     ],
 )
 def test_auto_takes_bfloat16_where_it_is_fast_and_measured_to_be_close(
-    bundle: Bundle, setting: str, deviation: float | None, fast: bool, chosen: str
+    setting: str, deviation: float | None, fast: bool, chosen: str
 ) -> None:
-    reference = replace(bundle.reference, bfloat16_deviation=deviation)
-    assert choose_precision(setting, reference, fast) == chosen  # type: ignore[arg-type]
+    assert choose_precision(setting, deviation, fast) == chosen  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +67,7 @@ def test_distances_follow_those_in_float32(small: Build, make_model: Make, far: 
     with torch.inference_mode():
         last.bias += far
         model.quantizer.codebook += far
-        exact, close = model.distance_map(pixels), bfloat16_distances(model)(pixels)
+        exact, close = model.distance_map(pixels), model.bfloat16_distance_map()(pixels)
     assert close.dtype == torch.float32
     torch.testing.assert_close(close, exact, rtol=0.03, atol=0.01)
 
@@ -80,9 +76,9 @@ def test_a_position_on_a_code_has_no_distance(small: Build, make_model: Make) ->
     model = make_model(small())
     with torch.inference_mode():
         pixels = torch.rand(1, 3, 32, 32)
-        encoded = model.chosen_by(pixels)[0].flatten(1).T[:16]
+        encoded = model.encode(pixels)[0].flatten(1).T[:16]
         model.quantizer.codebook[:] = encoded
-        distances = bfloat16_distances(model)(pixels).flatten()[:16]
+        distances = model.bfloat16_distance_map()(pixels).flatten()[:16]
     assert torch.isfinite(distances).all()
     assert distances.max() < 0.02 * encoded.norm(dim=1).max()
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raysvq.model.network import SSVQVAE
-from raysvq.model.pixels import CELL, ResidualStack
+from raysvq.model.network import Network, build_network
+from raysvq.model.pixel_network import CELL, ResidualStack
 from raysvq.settings import Settings
 
 Build = Callable[..., Settings]
-Make = Callable[[Settings], SSVQVAE]
+Make = Callable[[Settings], Network]
 
 
 class _Refusing(nn.Module):
@@ -33,7 +33,7 @@ def test_grid_has_a_position_for_each_cell_and_the_decoder_gives_the_tile_back(
 
 
 def test_defaults_are_the_networks_of_the_paper() -> None:
-    model = SSVQVAE(Settings())
+    model = build_network(Settings())
     encoder = [layer for layer in model.encoder.modules() if isinstance(layer, nn.Conv2d)]
     down = [(layer.out_channels, layer.kernel_size[0], layer.stride[0]) for layer in encoder]
     block = [(32, 3, 1), (128, 1, 1)]
@@ -61,7 +61,7 @@ def test_standardisation_is_part_of_the_model(small: Build, make_model: Make) ->
     by_hand = torch.stack([(pixels[:, c] - model.mean[c]) / model.std[c] for c in range(3)], dim=1)
     torch.testing.assert_close(model.standardise(pixels), by_hand)
     torch.testing.assert_close(model(pixels).target, by_hand)
-    copy = SSVQVAE(small())
+    copy = build_network(small())
     copy.load_state_dict(model.state_dict())
     assert torch.equal(copy.distance_map(pixels), model.distance_map(pixels))
 
@@ -70,5 +70,5 @@ def test_scoring_agrees_with_training_and_needs_no_decoder(small: Build, make_mo
     model = make_model(small())
     pixels = torch.rand(2, 3, 32, 32)
     trained = model(pixels).quantized.distances
-    model.decoder = _Refusing()  # type: ignore[assignment]
+    model.decoder = _Refusing()
     assert torch.equal(model.distance_map(pixels), trained)
