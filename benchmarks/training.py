@@ -35,13 +35,13 @@ import ray
 from benchmarks.hardware import processor
 from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.data.index import build_index
-from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.model.network import cell_size
 from raysvq.runtime.cluster import connect
 from raysvq.runtime.progress import forwarded_progress
 from raysvq.sample import write_sample
 from raysvq.settings import Settings, load_settings
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
+from raysvq.training.tile_stream import normal_tiles, outlier_tiles
 
 Pace = dict[str, float]  # tiles_per_s, waiting
 Row = dict[str, Any]

@@ -53,7 +53,7 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings, Settings, load_settings, load_sweep
 from raysvq.storage import read_bytes
-from raysvq.training.local import train_in_process
+from raysvq.training.in_process import train_in_process
 from raysvq.training.validation import ValidationImage, validate
 from raysvq.tuning.judging import SYNTHETIC_AUROC, figure
 from raysvq.tuning.prepared import Prepared, prepare

@@ -111,7 +111,7 @@ def train(
 
     Stopped and started again with the same arguments, it goes on from its last checkpoint.
     """
-    from raysvq.training.launch import train as run
+    from raysvq.training.ray_trainer import train as run
 
     bundle = run(manifest, out, _settings(config, overrides))
     auroc = bundle.reference.validation["auroc"]
@@ -269,11 +269,12 @@ def evaluate(
     log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Compare scores with labels and masks of the test split; write a report to open offline."""
-    from raysvq.judge import judge, table
+    from raysvq.evaluate_model import evaluate_model, metrics_table
 
-    evaluation, report = judge(manifest, scores, model, out, _settings(config, overrides).evaluation)
-    figures = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
-    log.info(f"{table(evaluation)}\nreport in {report}", "result", report=report, **figures)
+    settings = _settings(config, overrides).evaluation
+    evaluation, report = evaluate_model(manifest, scores, model, out, settings)
+    metrics = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
+    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
 
 
 @app.command(short_help="All four in a row, on sample images or your own.")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from raysvq.data.manifest import open_manifest, select
-from raysvq.data.stream import normal_tiles
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.results import open_results
 from raysvq.settings import Settings, parse_settings
+from raysvq.training.tile_stream import normal_tiles
 from tests.plates import make_plates
 
 

@@ -28,8 +28,8 @@ from raysvq.runtime.progress import forwarded_progress
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.storage import list_objects, read_bytes
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.in_process import train_in_process
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
 from raysvq.tuning.course import Course
 from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from raysvq.settings import Settings, TrainingSettings
-from raysvq.training.batches import Tiles
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import in_memory
-from raysvq.training.samples import Samples, training_samples
+from raysvq.training.augmentation import with_copies
+from raysvq.training.data_loading import Tiles
+from raysvq.training.shuffling import in_memory
+from raysvq.training.tile_stream import Samples, training_samples
 
 
 def print_line(line: str) -> None:

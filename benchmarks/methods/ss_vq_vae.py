@@ -7,7 +7,7 @@ from functools import partial
 from benchmarks.methods.samples import print_line, read_samples
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
-from raysvq.training.local import train_in_process
+from raysvq.training.in_process import train_in_process
 from raysvq.training.validation import validate, validation_images
 
 

@@ -1,4 +1,4 @@
-"""Tables too large for memory: as local files, with DuckDB over them."""
+"""DuckDB over local files, for tables that are too large for memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from raysvq.data.manifest import stream
 from raysvq.errors import DataError
 
-MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
+MEMORY = "192MiB"  # that DuckDB may take; it spills the rest to disk
 
 _UNNAMED = "select count(*) from manifest where image_id is null or uri is null or size_bytes is null"
 _REPEATED = """
@@ -27,7 +27,7 @@ select count(distinct image_id), arg_max(uri, times), max(times) from manifest j
 
 
 def spool_columns(rows: ds.Dataset, columns: Sequence[str], path: Path) -> None:
-    """Copy some columns to a local file: DuckDB sorts a file in less memory than a stream."""
+    """Copy some columns to a local file: DuckDB needs less memory to sort a file than a stream."""
     schema = pa.schema([rows.schema.field(name) for name in columns])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in stream(rows, list(columns)):
@@ -36,14 +36,18 @@ def spool_columns(rows: ds.Dataset, columns: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection that spills into the folder, with a view over the local files of each name."""
+    """A DuckDB connection that spills into `folder`.
+
+    Args:
+        views: name of a view -> the local Parquet files that it reads.
+    """
     with duckdb.connect() as connection:
         connection.execute("set temp_directory = $folder", {"folder": f"{folder}/spill"})
         for setting in (f"memory_limit = '{MEMORY}'", "threads = 1", "preserve_insertion_order = false"):
             connection.execute(f"set {setting}")
         for name, paths in views.items():
             files = ", ".join(map(_quoted, paths))
-            # A folder named like site=north above the files is no column of theirs.
+            # The name of a folder above the files, such as site=north, is not read as a column.
             connection.execute(
                 f"create view {name} as from read_parquet([{files}], union_by_name = true,"
                 " hive_partitioning = false)"
@@ -52,10 +56,10 @@ def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyC
 
 
 def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
-    """Check the view `manifest` of a database: a row that is repeated would count twice.
+    """Check the view `manifest` of a database: an image with two rows would count twice.
 
     Raises:
-        DataError: an image stands in it more than once, or a row does not say which file it is of.
+        DataError: an image has several rows, or a row lacks image_id, uri or size_bytes.
     """
     ((unnamed,),) = connection.execute(_UNNAMED).fetchall()
     if unnamed:
@@ -67,12 +71,12 @@ def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
     if images:
         raise DataError(
             f"{images} images stand in the manifest more than once, such as {uri} ({times} times); expected"
-            " one row an image: are manifests concatenated, or in one folder, that overlap?"
+            " one row per image: are manifests concatenated, or in one folder, that overlap?"
         )
 
 
 def require_distinct_rows(manifest: ds.Dataset) -> None:
-    """`require_distinct`, of a manifest that is no view yet. Raises DataError."""
+    """`require_distinct` for a manifest that is no view yet. Raises DataError."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "manifest.parquet"
         spool_columns(manifest, ["image_id", "uri", "size_bytes"], path)
@@ -81,6 +85,6 @@ def require_distinct_rows(manifest: ds.Dataset) -> None:
 
 
 def _quoted(path: Path) -> str:
-    """As a text of SQL, in which no character of the name is a wildcard."""
+    """A path as a string of SQL, with the wildcards in it escaped."""
     literal = re.sub(r"([\[*?])", r"[\1]", str(path)).replace("'", "''")
     return f"'{literal}'"

@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysvq.data.manifest import Row
 from raysvq.results import COMMITS, SCHEMAS
-from raysvq.scoring.rows import Row
 from raysvq.storage import filesystem, join, patiently, write_bytes
 
 

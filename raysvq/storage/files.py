@@ -161,6 +161,27 @@ def require_writable(folder: str) -> None:
     remove_file(probe)
 
 
+def require_put_if_absent(folder: str) -> None:
+    """Check that a store refuses to create a file that exists: commits of two runs stand on it.
+
+    A probe file is created twice and removed.
+
+    Raises:
+        StorageError: the folder may not be written, or the second call created the file again.
+    """
+    probe = join(folder, f".probe-{uuid.uuid4().hex}")
+    try:
+        created = create_file(probe, b"first"), create_file(probe, b"second")
+    finally:
+        remove_file(probe)
+    if created != (True, False):
+        raise StorageError(
+            f"{folder}: the store replaces a file that exists where it was to create a new one, so two runs"
+            " could both commit. It does not honour put-if-absent (on S3: `If-None-Match: *`); expected a"
+            " store that does, such as AWS S3, MinIO, Ceph or a file system"
+        )
+
+
 @contextmanager
 def _read_errors(uri: str) -> Iterator[None]:
     """OSErrors as they are, but for what a store did not do in time; anything else becomes one."""

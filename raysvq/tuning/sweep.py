@@ -26,7 +26,7 @@ from raysvq.storage import (
     remove_folder,
     require_writable,
 )
-from raysvq.training.launch import require_trainable, run_name
+from raysvq.training.plan import require_trainable, run_name
 from raysvq.training.validation import validation_images
 from raysvq.tuning.choice import choose
 from raysvq.tuning.crown import CHAMPION, MODEL, crown
