@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from raysvq import log
 from raysvq.model.network import Network
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import Progress, load_model, load_progress
@@ -26,7 +27,7 @@ def train_in_process(
     normal: Columns | Tiles,
     outlier: Columns | None,
     validate: Validate,
-    say: Say | None = print,
+    say: Say | None = log.emit,
     folder: Path | None = None,
 ) -> tuple[Network, Progress]:
     """Train on tiles in memory or streamed, as `raysvq.training.ray_trainer.train` does with one worker.
