@@ -10,7 +10,6 @@ from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from raysvq.data.database import database
 from raysvq.data.listings.records import LISTINGS
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.masks.beside import masks_beside, without
@@ -24,6 +23,7 @@ from raysvq.data.trees.skipped import lines as skipped_lines
 from raysvq.errors import DataError
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder
+from raysvq.tables import database
 
 NAMED = 3  # missing files that a summary names
 

@@ -21,6 +21,7 @@ from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageScorer
+from raysvq.results import read_snapshot
 from raysvq.runtime.cluster import connect, result_of
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import FILES_AHEAD
@@ -113,14 +114,16 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         digests = digests_of(bundle, settings.scoring)
-        pending = find_pending(rows, out, digests, settings.scoring, folder)
+        snapshot = read_snapshot(out)
+        pending = find_pending(rows, snapshot, digests, settings.scoring, folder)
         if not pending.rows.count:
             return Forecast(0, pending.done)
         plan = plan_work(connect(settings.ray))
         precision = resolve_precision(bundle, settings, plan)
-        run = new_run(provenance(bundle, "", digests["settings_digest"], precision), settings.scoring)
+        origin = provenance(bundle, "", digests["settings_digest"], precision)
+        run = new_run(origin, settings.scoring, snapshot.version)
         budget = Budget(pending.rows.count, settings.scoring.max_rejected, pending.retried)
-        before = take_over(out, find_leftovers(out, folder), run, pending, budget)
+        before = take_over(find_leftovers(out, folder), run, pending, budget)
         rest = before.rest
         sampled = NOTHING
         if uris := _spread(rest):

@@ -15,10 +15,11 @@ from raysvq.imaging.pixels import at_full_scale, open_tiles
 from raysvq.imaging.tiling import Tiling, resize
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.results.format import File
+from raysvq.results.writer import read_file
 from raysvq.runtime.cluster import result_of
 from raysvq.scoring.fetch import read_row
 from raysvq.scoring.rows import Row
-from raysvq.scoring.sink import File, read_file
 from raysvq.scoring.trial import Trial, decode
 from raysvq.settings import ScoringSettings, StorageSettings, TileSettings
 from raysvq.storage import configure, join, write_bytes

@@ -23,24 +23,24 @@ from raysvq.data.probe import require_readable
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
-from raysvq.results import SCHEMAS
+from raysvq.results import Commit, Files, RunRecord, publish, read_snapshot
+from raysvq.results.format import files_from_json, no_files
+from raysvq.results.reconcile import require_complete, write_run_ids
+from raysvq.results.rewrite import rewrite_without
 from raysvq.runtime.cluster import connect, result_of
 from raysvq.runtime.lease import lease
 from raysvq.runtime.stall import watchdog
-from raysvq.scoring.account import require_complete
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
 from raysvq.scoring.progress import Progress
-from raysvq.scoring.replace import without_images
 from raysvq.scoring.rows import Row, provenance
-from raysvq.scoring.sink import Commit, File, Files, write_commit
 from raysvq.scoring.takeover import Takeover, find_leftovers, spent_folders, take_over
 from raysvq.scoring.work import new_run, remove_work, work_folders
 from raysvq.scoring.worker import Actor, Job, score_units
 from raysvq.settings import ScoringSettings, Settings, digest
-from raysvq.storage import canonical, configure, join
+from raysvq.storage import canonical, configure, join, require_put_if_absent
 
 PROBED = 8
 
@@ -61,7 +61,7 @@ class ScoreSummary:
     seconds: float = 0.0
     spent: Counter[str] = field(default_factory=Counter)  # seconds of all workers: read, score, rows, write
     heatmaps: list[str] = field(default_factory=list)  # of the worst
-    files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    files: Files = field(default_factory=no_files)
 
     @property
     def done(self) -> int:
@@ -73,8 +73,8 @@ class ScoreSummary:
         self.scored += report["scored"]
         self.anomalous += report["anomalous"]
         self.rejects.update(report["reasons"])
-        for kind, files in report["files"].items():
-            self.files[kind] += [File(**file) for file in files]
+        for kind, files in files_from_json(report["files"]).items():
+            self.files[kind] += files
 
 
 def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSummary:
@@ -102,9 +102,13 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        require_put_if_absent(out)
         digests = digests_of(bundle, settings.scoring)
-        pending = find_pending(rows, out, digests, settings.scoring, folder)
+        snapshot = read_snapshot(out)
         leftovers = find_leftovers(out, folder)
+        pending = find_pending(
+            rows, snapshot, digests, settings.scoring, folder, also=leftovers.paths, mend=True
+        )
         if not pending.rows.count:
             remove_work(spent_folders(leftovers))
             return ScoreSummary(out, run_id, 0, pending.done)
@@ -112,9 +116,9 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         plan = plan_work(connect(settings.ray))
         precision = resolve_precision(bundle, settings, plan)
         origin = provenance(bundle, run_id, digests["settings_digest"], precision)
-        run = new_run(origin, settings.scoring)
+        run = new_run(origin, settings.scoring, snapshot.version)
         budget = Budget(pending.rows.count, settings.scoring.max_rejected, pending.retried)
-        before = take_over(out, leftovers, run, pending, budget)
+        before = take_over(leftovers, run, pending, budget)
         summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
         for report in before.reports:
             summary.add(report)
@@ -135,33 +139,45 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
                 decoders=max(1, int(plan.cpus)) if plan.use_gpu else 0,
             )
             _collect(_reports(job, plan, rest), summary, budget)
-        _require_complete(out, summary, pending)
+        _require_complete(out, summary, pending, folder)
         worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
         drawn = write_worst(worst, run_id, model, settings.scoring, out, settings.storage)
         summary.heatmaps = [join(out, name) for name in drawn]
-        kept, replaced = without_images(out, pending.rescored_ids(), run_id)
+        kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
+        version = snapshot.version + 1
         commit = Commit(
-            origin=origin,
-            settings=_resolved(bundle, settings),
-            images=summary.images,
+            version=version,
+            runs=(_record(summary, origin, before, drawn),),
+            partition_by=settings.scoring.partition_by,
             files=summary.files,
             kept=kept,
             replaced=replaced,
-            partition_by=settings.scoring.partition_by,
-            run_ids=tuple(before.run_ids),
-            heatmaps=tuple(drawn),
+            ids=write_run_ids(out, version, pending.path, folder, digests),
+            settings=_resolved(bundle, settings),
         )
         require_held()
-        write_commit(out, commit)
+        publish(out, commit)
         remove_work([*spent_folders(leftovers), run.folder(out)])
         summary.seconds = time.monotonic() - started
     return summary
 
 
-def _require_complete(out: str, summary: ScoreSummary, pending: Pending) -> None:
+def _record(summary: ScoreSummary, origin: Row, before: Takeover, heatmaps: list[str]) -> RunRecord:
+    return RunRecord(
+        **origin,
+        created_at=datetime.now(UTC).isoformat(),
+        images=summary.images,
+        scored=summary.scored,
+        rejected=summary.rejects.total(),
+        run_ids=tuple(sorted({summary.run_id, *before.run_ids})),
+        heatmaps=tuple(heatmaps),
+    )
+
+
+def _require_complete(out: str, summary: ScoreSummary, pending: Pending, folder: Path) -> None:
     """Raise AccountingError, and let no run build on what this one has done, where images do not add up."""
     try:
-        require_complete(out, summary.files, pending)
+        require_complete(out, summary.files, pending.path, folder)
     except errors.AccountingError:
         remove_work(list(work_folders(out)))
         raise

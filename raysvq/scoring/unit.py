@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
-from raysvq.results import SCHEMAS
+from raysvq.results.format import SCHEMAS, Files, files_to_json
+from raysvq.results.writer import write_unit
 from raysvq.scoring.pending import OUTSIDE
 from raysvq.scoring.rows import Row
-from raysvq.scoring.sink import Files, write_unit
 
 HELD = 64 * 2**20  # bytes of rows in memory, about, after which they are written
 _TILE, _ROW = 400, 2000  # bytes of a tile, and of the rest of a row, as Python holds them
@@ -69,7 +69,7 @@ class UnitRows:
             "scored": self.scored,
             "reasons": dict(self.reasons),
             "anomalous": self.anomalous,
-            "files": {kind: [asdict(file) for file in written] for kind, written in self.files.items()},
+            "files": files_to_json(self.files),
             "example": self.example,
         }
 

@@ -31,6 +31,7 @@ class Run:
     run_id: str
     retry_rejected: bool
     decides: Row  # all that rows depend on, beside the images
+    version: int  # of what was committed when it began
     unit_images: int = 0  # once it has begun
 
     def folder(self, out: str) -> str:
@@ -46,11 +47,11 @@ class Run:
         return folder
 
 
-def new_run(origin: Row, scoring: ScoringSettings) -> Run:
+def new_run(origin: Row, scoring: ScoringSettings, version: int) -> Run:
     """A run that begins. `origin` has the provenance columns of its rows."""
     decides = {name: value for name, value in origin.items() if name != "run_id"}
     decides["heatmaps"] = scoring.heatmaps
-    return Run(origin["run_id"], scoring.retry_rejected, decides)
+    return Run(origin["run_id"], scoring.retry_rejected, decides, version)
 
 
 def receipt_uri(folder: str, number: int) -> str:

@@ -23,12 +23,12 @@ from raysvq.model.bundle import load_bundle
 from raysvq.model.memory import is_out_of_memory
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.results.writer import unit_name
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
-from raysvq.scoring.sink import unit_name
 from raysvq.scoring.trial import Trial, decode
 from raysvq.scoring.unit import UnitRows
 from raysvq.scoring.work import begun_uri, read_receipt, receipt_uri

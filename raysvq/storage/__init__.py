@@ -23,6 +23,7 @@ from raysvq.storage.files import (
     read_version,
     remove_file,
     remove_folder,
+    require_put_if_absent,
     require_writable,
     write_bytes,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "read_version",
     "remove_file",
     "remove_folder",
+    "require_put_if_absent",
     "require_writable",
     "write_bytes",
 ]

@@ -161,6 +161,24 @@ def require_writable(folder: str) -> None:
     remove_file(probe)
 
 
+def require_put_if_absent(folder: str) -> None:
+    """Create a probe file twice, so that a run on a store that lets both succeed ends before it begins.
+
+    Raises:
+        StorageError: the second one succeeded, or the folder may not be written.
+    """
+    probe = join(folder, f".probe-{uuid.uuid4().hex}")
+    try:
+        created = [create_file(probe, uuid.uuid4().bytes) for _ in range(2)]
+    finally:
+        remove_file(probe)
+    if created != [True, False]:
+        raise StorageError(
+            f"{folder}: the store lets a file that exists be created again (put-if-absent), so that two runs"
+            " could commit at once; expected a store that refuses that, as S3 does with `If-None-Match`"
+        )
+
+
 @contextmanager
 def _read_errors(uri: str) -> Iterator[None]:
     """OSErrors as they are, but for what a store did not do in time; anything else becomes one."""

@@ -19,8 +19,7 @@ import ray.train
 import ray.train.torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 
-from raysvq.data.database import require_distinct_rows
-from raysvq.data.manifest import open_manifest, select
+from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.probe import hint_at_depth, require_fitting
 from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.errors import DataError, TrainingError, WorkersError

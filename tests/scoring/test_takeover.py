@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.data.manifest import open_manifest
+from raysvq.results import read_snapshot
+from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
-from raysvq.scoring.account import require_complete
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.job import ScoreSummary, digests_of
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.scoring.rows import Row, provenance
-from raysvq.scoring.sink import Commit, write_commit
 from raysvq.scoring.takeover import (
     CHANGED,
     CUT_OFF,
@@ -36,6 +36,7 @@ from raysvq.scoring.takeover import (
 from raysvq.scoring.work import Run, new_run, remove_work, work_folders
 from raysvq.scoring.worker import Actor, Job
 from raysvq.settings import StorageSettings
+from tests.commits import commit_run
 from tests.plates import Plates, make_plates, plate
 
 UNIT = 4
@@ -82,10 +83,8 @@ class Start:
         units = range(-(-self.found.rest.rows.count // self.size))
         for report in [*self.found.reports, *(self.work(*units) if units else [])]:
             summary.add(report)
-        require_complete(self.plates.out, summary.files, self.pending)
-        none: dict[str, list[Any]] = {kind: [] for kind in summary.files}
-        commit = Commit(self.origin, {}, summary.images, summary.files, none, none, ())
-        write_commit(self.plates.out, commit)
+        require_complete(self.plates.out, summary.files, self.pending.path, self.leftovers.folder)
+        commit_run(self.plates.out, self.origin, summary.files)
         remove_work([*spent_folders(self.leftovers), self.run.folder(self.plates.out)])
 
 
@@ -105,11 +104,12 @@ def begin(tmp_path: Path) -> Begin:
         run_id = f"run-{len(work_folders(plates.out))}-{uuid.uuid4().hex[:4]}"
         rows = open_manifest(manifest or plates.manifest)
         columns = provenance(plates.bundle, run_id, digests["settings_digest"], "float32") | (origin or {})
-        pending = find_pending(rows, plates.out, digests, settings, folder)
-        budget = Budget(pending.rows.count, settings.max_rejected)
+        snapshot = read_snapshot(plates.out)
         leftovers = find_leftovers(plates.out, folder)
-        run = new_run(columns, settings)
-        found = take_over(plates.out, leftovers, run, pending, budget)
+        pending = find_pending(rows, snapshot, digests, settings, folder, also=leftovers.paths)
+        budget = Budget(pending.rows.count, settings.max_rejected)
+        run = new_run(columns, settings, snapshot.version)
+        found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
 
     return build

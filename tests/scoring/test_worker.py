@@ -15,6 +15,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
+from raysvq.results import read_snapshot
 from raysvq.scoring.budget import Budget
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
@@ -40,7 +41,7 @@ def _job(plates: Plates, out: str, **settings: Any) -> Job:
     origin = provenance(plates.bundle, "run-1", "5e77", "float32")
     folder = Path(plates.folder, f"spool-{out}")
     folder.mkdir()
-    pending = find_pending(open_manifest(plates.manifest), plates.out, origin, scoring, folder)
+    pending = find_pending(open_manifest(plates.manifest), read_snapshot(plates.out), origin, scoring, folder)
     work = f"{plates.folder}/{out}/_work/w"
     put_file(pending.path, f"{work}/{PENDING}")
     return Job(
