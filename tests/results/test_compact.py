@@ -168,12 +168,12 @@ def test_merged_files_are_of_about_the_target_size_and_stay(
     history.run("1", [f"/a/{number}.png" for number in range(12)])
     size = read_results(history.out).files("scores")[0].size_bytes
     assert size
-    _compact(history, NOW, target=2 * size)
+    _compact(history, NOW, target=3 * size)
     files = read_results(history.out).files("scores")
     assert 2 <= len(files) < 12
     assert all((file.size_bytes or 0) >= size for file in files)
     before = _files(history.out)
-    _compact(history, NOW, target=2 * size)
+    _compact(history, NOW, target=3 * size)
     assert _files(history.out) == before
 
 
