@@ -29,7 +29,7 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
     training = settings.training
     world = dist.get_world_size() if dist.is_initialized() else 1
     share = training.batch_size // world
-    outliers = round(share * training.outlier_share)
+    outliers = round(share * training.outlier_fraction)
     torch.manual_seed(training.seed)
     model = SSVQVAE(settings)
     _start(model, tiles["normal"])

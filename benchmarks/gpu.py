@@ -44,9 +44,9 @@ from raysvq.model.precision import Precision, bfloat16_distances, relative_devia
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.scoring.worker import WHOLE_TOGETHER
 from raysvq.settings import Settings, load_settings
-from raysvq.training.batches import Batch, outliers_a_step
 from raysvq.training.checkpoint import Progress
-from raysvq.training.fit import Trainer, make_optimiser
+from raysvq.training.data_loading import Batch, outliers_per_step
+from raysvq.training.trainer import Trainer, make_optimiser
 
 Row = dict[str, Any]
 
@@ -203,14 +203,14 @@ def _run(trainer: Trainer, batch: Batch) -> None:
 def _batch(case: Case, size: int) -> Batch:
     """Tiles of which the configured share are outliers, marked all over."""
     training, side = case.settings.training, case.settings.tiles.size // cell_size(case.settings.model)
-    outliers = outliers_a_step(size, training.outlier_share)
+    outliers = outliers_per_step(size, training.outlier_fraction)
     tiles = np.resize(case.tiles, (size, *case.tiles.shape[1:]))
     with torch.no_grad():
         pixels = case.model.stem(to_model_input(tiles, case.device))
     if case.settings.model.encoder == "pixels":
         return Batch(pixels, outliers, torch.ones(outliers, side, side, device=case.device))
     keys = torch.rand(size, side * side, device=case.device)
-    positions = keys.argsort(dim=1)[:, : training.positions].sort(dim=1).values
+    positions = keys.argsort(dim=1)[:, : training.positions_per_tile].sort(dim=1).values
     weight = torch.ones(outliers, positions.shape[1], 1, device=case.device)
     return Batch(at(pixels, positions), outliers, weight, positions=positions)
 

@@ -35,13 +35,13 @@ import ray
 from benchmarks.hardware import processor
 from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.data.index import build_index
-from raysvq.data.stream import normal_tiles, outlier_tiles
 from raysvq.model.network import cell_size
 from raysvq.runtime.cluster import connect
-from raysvq.runtime.progress import relay
+from raysvq.runtime.progress import forwarded_progress
 from raysvq.sample import write_sample
 from raysvq.settings import Settings, load_settings
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
+from raysvq.training.tile_stream import normal_tiles, outlier_tiles
 
 Pace = dict[str, float]  # tiles_per_s, waiting
 Row = dict[str, Any]
@@ -98,9 +98,9 @@ def make_fleet(folder: Path, images: int, settings: Settings) -> Fleet:
         build_index(f"{place}/sample/{listing.name}", f"{place}/manifest.parquet", settings.split)
     manifest, tiles = f"{places['disk']}/manifest.parquet", folder / "tiles.npz"
     connect(settings.ray)
-    with relay() as voice:
-        normal = _columns(normal_tiles(manifest, settings, voice))
-        outlier = _columns(outlier_tiles(manifest, settings, cell_size(settings.model), voice))
+    with forwarded_progress() as progress:
+        normal = _columns(normal_tiles(manifest, settings, progress))
+        outlier = _columns(outlier_tiles(manifest, settings, cell_size(settings.model), progress))
     ray.shutdown()
     np.savez(tiles, normal=normal["tile"], outlier=outlier["tile"], weight=outlier["weight"])
     return Fleet(places, tiles, {"normal": len(normal["tile"]), "outlier": len(outlier["tile"])})

@@ -44,7 +44,7 @@ from scipy.stats import spearmanr
 from benchmarks.accuracy import DATA, SETS
 from benchmarks.hardware import processor
 from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
-from benchmarks.methods.samples import Aloud
+from benchmarks.methods.samples import print_line
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from devtools.trials import running_trials
 from raysvq.evaluation.metrics import image_auroc
@@ -53,7 +53,7 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings, Settings, load_settings, load_sweep
 from raysvq.storage import read_bytes
-from raysvq.training.local import train_in_process
+from raysvq.training.in_process import train_in_process
 from raysvq.training.validation import ValidationImage, validate
 from raysvq.tuning.judging import SYNTHETIC_AUROC, figure
 from raysvq.tuning.prepared import Prepared, prepare
@@ -172,7 +172,7 @@ def proxy(manifests: Manifests, sets: list[str]) -> Row:
 def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[float, float]]:
     """Of a model, for each top_k: `synthetic_auroc` on validation, and image AUROC on test."""
     settings = load_settings("features", [f"model.codebook_size={codes}", f"tiles.size={size}"])
-    prepared = prepare(manifest, settings, SYNTHETIC_AUROC, Aloud())
+    prepared = prepare(manifest, settings, SYNTHETIC_AUROC, print_line)
     labels = read_manifest(manifest).images
     trained = train_in_process(
         settings, prepared.samples.normal, None, partial(validate, images=_normal(prepared)), say=None

@@ -13,13 +13,13 @@ import duckdb
 
 from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.data.index import build_index
-from raysvq.judge import judge, table
+from raysvq.evaluate_model import evaluate_model, metrics_table
 from raysvq.results import open_results
 from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import load_settings
 from raysvq.storage import configure, join, list_objects, read_bytes
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 
 PLACE = f"s3://{BUCKET}/demo"
 OUT = Path("runs/demo-s3")
@@ -56,8 +56,8 @@ def main() -> None:
         summary = score(manifest, model, scores, settings)
         print(f"{summary.scored} scored, {summary.rejects.total()} rejected")
         print(f"\nevaluate {scores} -> {report}")
-        evaluation, page = judge(manifest, scores, model, report, settings.evaluation)
-        print(table(evaluation))
+        evaluation, page = evaluate_model(manifest, scores, model, report, settings.evaluation)
+        print(metrics_table(evaluation))
         print(f"\nthe highest scores, by DuckDB from {scores}")
         with duckdb.connect() as connection:
             connection.register("scores", open_results(scores, "scores"))

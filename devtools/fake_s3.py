@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 BUCKET = "fake"
 
@@ -37,9 +39,12 @@ class FakeS3:
     objects: dict[str, Stored] = field(default_factory=dict)
     page_size: int = 1000
     ignores_if_match: bool = False
+    ignores_if_none_match: bool = False
+    refuses_if_none_match: bool = False  # with 501, as stores do that do not know it
     repeats_pages: bool = False  # hands out the same token for ever
     etags: bool = True  # whether answers to GET and HEAD carry one
     requests: list[str] = field(default_factory=list)  # method, target and range of each
+    tokens: list[str | None] = field(default_factory=list)  # of temporary keys, of each request
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     endpoint: str = ""
 
@@ -57,11 +62,19 @@ class FakeS3:
 
 
 @contextmanager
-def fake_s3() -> Iterator[FakeS3]:
-    """Run one on 127.0.0.1 that holds the empty bucket BUCKET, until the block ends."""
+def fake_s3(certificate: Path | None = None) -> Iterator[FakeS3]:
+    """Run one on 127.0.0.1 that holds the empty bucket BUCKET, until the block ends.
+
+    Args:
+        certificate: PEM file with a certificate of 127.0.0.1 and its key, to answer over TLS.
+    """
     store = FakeS3()
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"store": store}))
-    store.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    store.endpoint = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
@@ -84,12 +97,19 @@ class _Handler(BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         self.body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.store.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
+        self.store.tokens.append(self.headers.get("x-amz-security-token"))
         path, _, query = self.path.partition("?")
         self.query = {name: values[0] for name, values in parse_qs(query, keep_blank_values=True).items()}
         bucket, _, key = path.removeprefix("/").partition("/")
         if bucket != BUCKET:
             return self.fail(404, "NoSuchBucket")
         self.key = unquote(key)
+        if "delete" in self.query:
+            names = re.findall(r"<Key>.*?</Key>", self.body.decode(), re.DOTALL)
+            for name in names:
+                self.store.objects.pop(unescape(name[5:-6]), None)
+            gone = "".join(f"<Deleted>{name}</Deleted>" for name in names)
+            return self.send(200, f"<DeleteResult>{gone}</DeleteResult>".encode())
         if not self.key:
             return self.list()
         return getattr(self, self.command.lower())()
@@ -154,8 +174,11 @@ class _Handler(BaseHTTPRequestHandler):
         if "partNumber" in self.query:
             self.store.uploads[self.query["uploadId"]][int(self.query["partNumber"])] = self.body
             return self.send(200, b"", {"ETag": f'"{hashlib.md5(self.body).hexdigest()}"'})
-        if self.headers.get("If-None-Match") == "*" and self.key in self.store.objects:
-            return self.fail(412, "PreconditionFailed")
+        if self.headers.get("If-None-Match") == "*":
+            if self.store.refuses_if_none_match:
+                return self.fail(501, "NotImplemented")
+            if self.key in self.store.objects and not self.store.ignores_if_none_match:
+                return self.fail(412, "PreconditionFailed")
         return self.send(200, b"", {"ETag": self.store.put(self.key, self.body)})
 
     def post(self) -> None:

@@ -51,7 +51,7 @@ def index(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """List an image set, draw its splits, write the manifest: one row an image.
+    """List an image set, draw its splits, write the manifest: one row per image.
 
     A folder with train/, validation/, test/ or ground_truth/ is read as an image tree (train/good,
     test/<defect>, ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label,
@@ -76,7 +76,7 @@ def train(
 
     Stopped and started again with the same arguments, it goes on from its last checkpoint.
     """
-    from raysvq.training.launch import train as run
+    from raysvq.training.ray_trainer import train as run
 
     bundle = run(manifest, out, _settings(config, overrides))
     auroc = bundle.reference.validation["auroc"]
@@ -150,7 +150,7 @@ def score(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score every image of a manifest: one Parquet row an image, or a reject row with a reason.
+    """Score every image of a manifest: one Parquet row per image, or a reject row with a reason.
 
     Images that are scored in --out already are left alone; those that have changed since (size, ETag
     or time) are scored again, and their new rows take the place of the old ones. Stopped and started
@@ -237,10 +237,11 @@ def evaluate(
     overrides: Overrides = None,
 ) -> None:
     """Compare scores with labels and masks of the test split; write a report to open offline."""
-    from raysvq.judge import judge, table
+    from raysvq.evaluate_model import evaluate_model, metrics_table
 
-    evaluation, report = judge(manifest, scores, model, out, _settings(config, overrides).evaluation)
-    typer.echo(table(evaluation))
+    settings = _settings(config, overrides).evaluation
+    evaluation, report = evaluate_model(manifest, scores, model, out, settings)
+    typer.echo(metrics_table(evaluation))
     typer.echo(f"report in {report}")
 
 

@@ -1,4 +1,4 @@
-"""Tables too large for memory: as local files, with DuckDB over them."""
+"""Tables that are too large for memory: streamed, copied to local files, queried with DuckDB."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-ROW_GROUP = 16_384
-MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
+ROW_GROUP = 16_384  # rows
+MEMORY = "192MiB"  # that DuckDB may take; it spills the rest to disk
 
 
 def stream(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of a dataset of Parquet files, ROW_GROUP rows in memory at a time.
 
-    Arrow's own scan reads up to a gigabyte ahead of a slow consumer.
+    Arrow's own scan is not used: it reads up to a gigabyte ahead of a slow consumer.
     """
     for fragment in dataset.get_fragments():
         with pq.ParquetFile(fragment.path, filesystem=fragment.filesystem, pre_buffer=False) as file:
@@ -27,7 +27,7 @@ def stream(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def spool_columns(rows: ds.Dataset, columns: Sequence[str], path: Path) -> None:
-    """Copy some columns to a local file: DuckDB sorts a file in less memory than a stream."""
+    """Copy some columns to a local file: DuckDB needs less memory to sort a file than a stream."""
     schema = pa.schema([rows.schema.field(name) for name in columns])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in stream(rows, list(columns)):
@@ -36,14 +36,18 @@ def spool_columns(rows: ds.Dataset, columns: Sequence[str], path: Path) -> None:
 
 @contextmanager
 def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection that spills into the folder, with a view over the local files of each name."""
+    """A DuckDB connection that spills into `folder`.
+
+    Args:
+        views: name of a view -> the local Parquet files that it reads.
+    """
     with duckdb.connect() as connection:
         connection.execute("set temp_directory = $folder", {"folder": f"{folder}/spill"})
         for setting in (f"memory_limit = '{MEMORY}'", "threads = 1", "preserve_insertion_order = false"):
             connection.execute(f"set {setting}")
         for name, paths in views.items():
             files = ", ".join(map(_quoted, paths))
-            # A folder named like site=north above the files is no column of theirs.
+            # The name of a folder above the files, such as site=north, is not read as a column.
             connection.execute(
                 f"create view {name} as from read_parquet([{files}], union_by_name = true,"
                 " hive_partitioning = false)"
@@ -52,6 +56,6 @@ def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyC
 
 
 def _quoted(path: Path) -> str:
-    """As a text of SQL, in which no character of the name is a wildcard."""
+    """A path as a string of SQL, with the wildcards in it escaped."""
     literal = re.sub(r"([\[*?])", r"[\1]", str(path)).replace("'", "''")
     return f"'{literal}'"

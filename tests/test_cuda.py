@@ -27,9 +27,9 @@ from raysvq.scoring.job import score
 from raysvq.settings import RaySettings, Settings, load_sweep
 from raysvq.storage import read_bytes
 from raysvq.training.checkpoint import Progress
-from raysvq.training.launch import train
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.in_process import train_in_process
+from raysvq.training.ray_trainer import train
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
 from raysvq.tuning.leaderboard import FINISHED
 from raysvq.tuning.sweep import sweep
@@ -120,15 +120,12 @@ def test_scores_in_bfloat16_are_close_to_those_of_the_cpu(small: Build, encoder:
     assert found != [exact(each).image_score for each in contents]
 
 
-class _Quiet:
-    """Takes lines of progress."""
-
-    def say(self, line: str) -> None:
-        pass
+def _ignore(line: str) -> None:
+    """Nobody reads it."""
 
 
 def _train(manifest: str, settings: Settings) -> tuple[SSVQVAE, Progress]:
-    samples = training_samples(manifest, settings, _Quiet())
+    samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
     return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
 

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raysvq.data.manifest import open_manifest, select
-from raysvq.data.stream import normal_tiles
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.results import open_results
 from raysvq.settings import Settings, parse_settings
+from raysvq.training.tile_stream import normal_tiles
 from tests.plates import make_plates
 
 
-class _Silent:
-    def say(self, line: str) -> None:
-        raise AssertionError(line)
+def _no_progress(line: str) -> None:
+    raise AssertionError(line)
 
 
 def _tiles(manifest: str, settings: Settings) -> int:
-    voice: Any = _Silent()
-    return int(normal_tiles(manifest, settings, voice).count())
+    return int(normal_tiles(manifest, settings, _no_progress).count())
 
 
 @pytest.mark.usefixtures("small_cluster")

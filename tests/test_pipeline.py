@@ -12,7 +12,7 @@ import pytest
 from raysvq import schema
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
-from raysvq.judge import judge
+from raysvq.evaluate_model import evaluate_model
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
 from raysvq.model.precision import TOLERANCE
@@ -22,7 +22,7 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import ScoreSummary, score
 from raysvq.settings import Settings, SplitSettings, load_settings
 from raysvq.storage import list_objects, read_bytes
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 
 OVERRIDES = [
     "split.outliers=6",
@@ -138,7 +138,9 @@ def test_a_finished_run_is_not_doubled(run: Run) -> None:
 
 
 def test_evaluation_and_report(run: Run, tmp_path: Path) -> None:
-    evaluation, report = judge(run.manifest, run.scores, run.model, str(tmp_path), run.settings.evaluation)
+    evaluation, report = evaluate_model(
+        run.manifest, run.scores, run.model, str(tmp_path), run.settings.evaluation
+    )
     assert evaluation.overall.image_auroc.value is not None
     assert evaluation.overall.au_pro.value is not None
     assert evaluation.counts.scored == run.summary.scored
@@ -152,7 +154,9 @@ def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> 
     with pytest.raises(
         DataError, match=f"made with model {run.bundle.model_version}, but .* {other.model_digest[:8]}"
     ):
-        judge(run.manifest, run.scores, str(tmp_path / "other"), str(tmp_path), run.settings.evaluation)
+        evaluate_model(
+            run.manifest, run.scores, str(tmp_path / "other"), str(tmp_path), run.settings.evaluation
+        )
 
 
 def test_scoring_from_and_to_an_object_store(run: Run, s3: str) -> None:

@@ -20,17 +20,17 @@ from scipy.stats import hypergeom
 
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
-from raysvq.evaluation.maps import AnomalyMap
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import image_auroc
+from raysvq.evaluation.pixel_metrics import AnomalyMap
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.sample import write_sample
 from raysvq.settings import Settings, load_settings
 from raysvq.storage import read_bytes
-from raysvq.training.finish import finish
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.export import export_bundle
+from raysvq.training.in_process import train_in_process
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
 
 NORMAL, ANOMALOUS, LABELLED = 120, 48, 16
@@ -94,9 +94,8 @@ class Run:
         return found
 
 
-class _Quiet:
-    def say(self, line: str) -> None:
-        raise AssertionError(f"nothing is to be left out: {line}")
+def _no_progress(line: str) -> None:
+    raise AssertionError(f"nothing is to be left out: {line}")
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +107,12 @@ def _run(listing: str, settings: Settings) -> Run:
     torch.set_num_threads(1)
     manifest = str(Path(listing).with_name(f"outliers-{settings.split.outliers}.parquet"))
     build_index(listing, manifest, settings.split)
-    samples = training_samples(manifest, settings, _Quiet())  # type: ignore[arg-type]
+    samples = training_samples(manifest, settings, _no_progress)
     images = validation_images(manifest, settings.training.validation_images)
     model, progress = train_in_process(
         settings, samples.normal, samples.outlier, partial(validate, images=images), say=None
     )
-    bundle = finish(model, settings, progress, progress.history, {})
+    bundle = export_bundle(model, settings, progress, progress.history, {})
     scorer = ImageScorer(bundle.model, settings, settings.scoring)
     rows = open_manifest(manifest).to_table().to_pylist()
     rows = [row for row in rows if row["split"] == "test" and row["label"] != "unknown"]

@@ -12,14 +12,14 @@ import ray
 from raysvq import cli
 from raysvq.data.index import build_index
 from raysvq.errors import SettingsError
-from raysvq.judge import judge
+from raysvq.evaluate_model import evaluate_model
 from raysvq.results import read_scores
 from raysvq.runtime.cluster import connect
 from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import Settings, digest, load_settings
 from raysvq.storage import configure, join, list_objects, put_file, read_bytes
-from raysvq.training.launch import train
+from raysvq.training.ray_trainer import train
 from raysvq.tuning.sweep import sweep
 from tests.sweeps import ends_before_its_leaderboard
 
@@ -81,7 +81,7 @@ def test_a_run_on_credentials_from_settings_leaves_none_of_them(
     build_index(join(place, "sample", listing.name), manifest, given.split)
     train(manifest, model, given)
     summary = score(manifest, model, scores, given)
-    judge(manifest, scores, model, join(place, "report"), given.evaluation)
+    evaluate_model(manifest, scores, model, join(place, "report"), given.evaluation)
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
         search = {"objective.eta": {"uniform": [0.5, 0.9]}}
@@ -102,7 +102,11 @@ def test_a_run_on_credentials_from_settings_leaves_none_of_them(
     assert holding == []
 
 
-SECRETS = ["storage.access_key_id=AKIDEXAMPLE", "storage.secret_access_key=%1234/abc: d"]
+SECRETS = [
+    "storage.access_key_id=AKIDEXAMPLE",
+    "storage.secret_access_key=%1234/abc: d",
+    "storage.session_token=[1234]: t",
+]
 
 
 def test_secrets_are_part_of_no_digest_dump_or_text() -> None:
@@ -110,6 +114,8 @@ def test_secrets_are_part_of_no_digest_dump_or_text() -> None:
     assert digest(given) == digest(Settings())
     assert given.storage.secret_access_key is not None
     assert given.storage.secret_access_key.get_secret_value() == "%1234/abc: d"
+    assert given.storage.session_token is not None
+    assert given.storage.session_token.get_secret_value() == "[1234]: t"
     for text in (given.model_dump_json(), repr(given), repr(given.model_dump()), str(given.storage)):
         assert "AKIDEXAMPLE" not in text
         assert "1234" not in text
@@ -121,6 +127,7 @@ def test_the_list_of_settings_masks_them(capsys: pytest.CaptureFixture[str]) -> 
     said = capsys.readouterr().out
     assert "storage.access_key_id = **********" in said
     assert "storage.secret_access_key = **********" in said
+    assert "storage.session_token = **********" in said
     assert "AKIDEXAMPLE" not in said
     assert "1234" not in said
 
@@ -130,6 +137,7 @@ def test_the_list_of_settings_masks_them(capsys: pytest.CaptureFixture[str]) -> 
     [
         ("storage: {secret_access_key: 12345678, access_key_id: a}", "storage.secret_access_key"),
         ("storage: {secret_access_key: s-12345678}", "go together"),
+        ("storage: {session_token: s-12345678}", "go together|goes with access_key_id"),
         ("storage:\n  secret_access_key: @12345678\n", "not valid YAML"),
         ("storage: {endpoint_url: 'http://user:12345678@host'}", "storage.endpoint_url"),
     ],

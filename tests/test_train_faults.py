@@ -16,19 +16,19 @@ import pytest
 import torch
 
 from raysvq.data.index import build_index
-from raysvq.data.stream import outlier_tiles
 from raysvq.errors import DataError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.runtime.cluster import connect
-from raysvq.runtime.progress import relay
+from raysvq.runtime.progress import forwarded_progress
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, Settings, load_settings
 from raysvq.storage import read_bytes
-from raysvq.training.events import NAME, event_file
-from raysvq.training.finish import finish
-from raysvq.training.launch import train
-from raysvq.training.local import train_in_process
+from raysvq.training.export import export_bundle
+from raysvq.training.in_process import train_in_process
+from raysvq.training.metrics import NAME, event_file
+from raysvq.training.ray_trainer import train
+from raysvq.training.tile_stream import outlier_tiles
 from raysvq.training.validation import validate, validation_images
 from tests.sweeps import kill, start_on_this_cluster, wait_for
 
@@ -70,13 +70,13 @@ def _train_without_ray(manifest: str, settings: Settings) -> Bundle:
     cut = [
         load_tiles(read_bytes(uri), settings.tiles, settings.scoring)[1] for uri in rows["uri"].to_pylist()
     ]
-    with relay() as voice:
-        outliers = outlier_tiles(manifest, settings, 4, voice).to_pandas()
+    with forwarded_progress() as report:
+        outliers = outlier_tiles(manifest, settings, 4, report).to_pandas()
     marked = {name: np.stack(list(outliers[name])) for name in outliers}
     score = partial(validate, images=validation_images(manifest, settings.training.validation_images))
     torch.set_num_threads(2)  # as many as the one worker has
     model, progress = train_in_process(settings, {"tile": np.concatenate(cut)}, marked, score, say=None)
-    return finish(model, settings, progress, progress.history, {})
+    return export_bundle(model, settings, progress, progress.history, {})
 
 
 def _checkpoints(out: Path) -> list[Path]:

@@ -24,12 +24,12 @@ from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.runtime.cluster import connect
 from raysvq.runtime.lease import lease
-from raysvq.runtime.progress import relay
+from raysvq.runtime.progress import forwarded_progress
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, load_sweep, parse_settings
 from raysvq.storage import list_objects, read_bytes
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.in_process import train_in_process
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
 from raysvq.tuning.course import Course
 from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED
@@ -251,8 +251,8 @@ def _assert_as_trained_without_looks(found: Sweep, manifest: str) -> None:
     """The champion is what training keeps by itself."""
     settings = found.settings
     assert found.chosen.status == FINISHED
-    with relay() as voice:
-        samples = training_samples(manifest, settings, voice)
+    with forwarded_progress() as report:
+        samples = training_samples(manifest, settings, report)
     judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
     model, progress = train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
     assert [row["step"] for row in progress.history] == [20, 40]

@@ -19,7 +19,7 @@ from benchmarks.methods.networks import PixelNetwork, first_normals, fit, keep_b
 from benchmarks.methods.samples import read_samples
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
-from raysvq.training.samples import Samples
+from raysvq.training.tile_stream import Samples
 
 _EPSILON = 1e-6
 _LEAST_CENTRE = 0.1  # a coordinate of c nearer to 0 could be reached by zero weights

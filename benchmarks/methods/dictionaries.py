@@ -20,7 +20,7 @@ from raysvq.model.quantizer import Quantizer, nearest_codes
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
-from raysvq.training.local import local_device
+from raysvq.training.in_process import local_device
 
 Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
 

@@ -14,7 +14,7 @@ from benchmarks.methods.records import Run, run_digest
 from benchmarks.methods.registry import METHODS
 from raysvq.errors import TrainingError
 from raysvq.settings import Settings
-from raysvq.training.local import local_device
+from raysvq.training.in_process import local_device
 
 
 @dataclass(frozen=True)

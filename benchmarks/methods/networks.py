@@ -18,12 +18,11 @@ from raysvq.model.pixels import pixel_decoder, pixel_encoder
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
-from raysvq.training.batches import Batches, Place
-from raysvq.training.fit import training_precision
-from raysvq.training.local import local_device
-from raysvq.training.samples import Samples
-from raysvq.training.schedule import best_step, learning_rate, next_stop, out_of_patience
-from raysvq.training.start import START_PIXELS
+from raysvq.training.data_loading import Batches, Place
+from raysvq.training.in_process import local_device
+from raysvq.training.initialize import INITIAL_PIXELS
+from raysvq.training.tile_stream import Samples
+from raysvq.training.trainer import best_step, learning_rate, next_stop, out_of_patience, training_precision
 from raysvq.training.validation import validation_images
 
 Loss = Callable[[Tensor, int], Tensor]  # standardised tiles, the last so many of them outliers -> scalar
@@ -61,7 +60,7 @@ class PixelNetwork(nn.Module):
 
 def first_normals(samples: Samples, settings: Settings) -> Tensor:
     """As many normal tiles as raysvq fixes its input on, drawn at random. (B, C, H, W) in [0, 1]"""
-    count = -(-START_PIXELS["pixels"] // settings.tiles.size**2)
+    count = -(-INITIAL_PIXELS["pixels"] // settings.tiles.size**2)
     tiles = samples.normal["tile"]
     chosen = np.random.default_rng(settings.training.seed).permutation(len(tiles))[:count]
     return to_model_input(tiles[chosen], local_device(settings))

@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 
 from raysvq.data.index import build_index
-from raysvq.evaluation.maps import AnomalyMap
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.measure import measure_group
-from raysvq.evaluation.pixels import PixelCurves
+from raysvq.evaluation.pixel_metrics import AnomalyMap, PixelCurves
 from raysvq.evaluation.scored import ScoredImage
 from raysvq.evaluation.tables import TestImage, read_manifest
 from raysvq.imaging.tiling import plan_tiles

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from raysvq.settings import Settings, TrainingSettings
-from raysvq.training.batches import Tiles
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import in_memory
-from raysvq.training.samples import Samples, training_samples
+from raysvq.training.augmentation import with_copies
+from raysvq.training.data_loading import Tiles
+from raysvq.training.shuffling import in_memory
+from raysvq.training.tile_stream import Samples, training_samples
 
 
-class Aloud:
-    """Stands in for the relay of a cluster: prints."""
-
-    def say(self, line: str) -> None:
-        """Take a line of progress."""
-        print(f"  {line}", flush=True)
+def print_line(line: str) -> None:
+    """Take a line of progress."""
+    print(f"  {line}", flush=True)
 
 
 def read_samples(manifest: str, settings: Settings) -> Samples:
     """Decode and cut all training images."""
-    return training_samples(manifest, settings, Aloud())
+    return training_samples(manifest, settings, print_line)
 
 
 def tiles(samples: Samples, training: TrainingSettings) -> Tiles:

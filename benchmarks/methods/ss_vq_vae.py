@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks.methods.samples import Aloud, read_samples
+from benchmarks.methods.samples import print_line, read_samples
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
-from raysvq.training.local import train_in_process
+from raysvq.training.in_process import train_in_process
 from raysvq.training.validation import validate, validation_images
 
 
@@ -16,5 +16,5 @@ def fit_ss_vq_vae(manifest: str, settings: Settings) -> ImageScorer:
     samples = read_samples(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
     judge = partial(validate, images=images)
-    model, _ = train_in_process(settings, samples.normal, samples.outlier, judge, Aloud().say)
+    model, _ = train_in_process(settings, samples.normal, samples.outlier, judge, print_line)
     return ImageScorer(model, settings, settings.scoring, model.mean.device)

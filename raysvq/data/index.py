@@ -1,4 +1,7 @@
-"""Image set -> manifest. Two passes over a local spool; memory does not grow with unlabelled images."""
+"""Image set -> manifest: list, check the masks, draw the splits.
+
+Rows are written to a local file and read from it twice, so that memory does not grow with unlabelled images.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +13,43 @@ from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from raysvq.data.listings.records import LISTINGS
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
-from raysvq.data.masks.beside import masks_beside, without
-from raysvq.data.masks.checks import checked
-from raysvq.data.masks.summary import MaskSummary, MaskTally
+from raysvq.data.mask_check import MaskSummary, MaskTally, check_masks
+from raysvq.data.mask_pairing import masks_beside, without
 from raysvq.data.sources import rows_of
+from raysvq.data.sources.folder_scan import Skipped, Skips, skipped_lines
+from raysvq.data.sources.listing_file import LISTINGS
+from raysvq.data.sources.names import EXTENSIONS, printable
 from raysvq.data.split import assign, draw_outliers, survey
-from raysvq.data.trees.names import EXTENSIONS, shown
-from raysvq.data.trees.skipped import Skipped, Skips
-from raysvq.data.trees.skipped import lines as skipped_lines
 from raysvq.errors import DataError
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder
 from raysvq.tables import database
 
-NAMED = 3  # missing files that a summary names
+NAMED = 3  # missing files that the summary names
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What an index holds, and what it does not."""
+    """What was indexed, and what was left out."""
 
     source: str
     manifest: str
     images: int
-    missing: int  # listed, but not in the store
+    missing: int  # listed images that do not exist
     first_missing: tuple[str, ...]
     counts: dict[tuple[str, str], int]  # (split, label) -> images
-    skipped: Skipped  # cause -> how many, and one of them
+    skipped: Skipped
     masks: MaskSummary
 
     def table(self) -> str:
-        """Images by split and label, as aligned text."""
+        """Number of images per split and label, as aligned text."""
         return "\n".join(
             f"{split:<11} {label:<10} {images:>6}" for (split, label), images in sorted(self.counts.items())
         )
 
     def lines(self) -> list[str]:
-        """All of it, as lines of text."""
+        """The whole summary, as lines of text."""
         found = [self.table()] if self.counts else []
         found += skipped_lines(self.skipped)
         found += self.masks.lines()
@@ -63,13 +64,13 @@ class IndexSummary:
 
 @dataclass
 class _Missing:
-    """Counts listed files that are not there."""
+    """Counts listed files that do not exist."""
 
     images: int = 0
     missing: int = 0
     first: tuple[str, ...] = ()
 
-    def watched(self, rows: Iterable[Row]) -> Iterator[Row]:
+    def counted(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
             self.images += 1
             if row["size_bytes"] == 0 and row["mtime"] is None:
@@ -88,17 +89,19 @@ class _Missing:
 def build_index(
     source: str, manifest: str, settings: SplitSettings, allow_empty: bool = False
 ) -> IndexSummary:
-    """List an image set, check its masks, draw the splits, write the manifest.
+    """List an image set, check its masks, draw the splits and write the manifest.
 
     Args:
-        source: an image tree, a folder or prefix, or a CSV or Parquet listing; a path or URI.
-        manifest: where the Parquet file goes.
-        allow_empty: a source without images makes a manifest without rows; in an object store so does a
-            prefix that is not there.
+        source: a path or URI of an image tree, a folder or prefix, or a CSV or Parquet listing.
+        manifest: path or URI of the Parquet file to write.
+        settings: how splits are drawn.
+        allow_empty: a source without images makes a manifest without rows. In an object store, so does a
+            prefix that does not exist.
 
     Raises:
-        DataError: no images, none that exists, a mask that does not fit, a draw that cannot be made.
-        StorageError: the source cannot be read or the manifest not written.
+        DataError: there are no images, or none that exists; a mask does not fit its image; a split cannot be
+            drawn as the settings ask.
+        StorageError: the source cannot be read, or the manifest not written.
     """
     source, manifest = canonical(source), canonical(manifest)
     counts: Counter[tuple[str, str]] = Counter()
@@ -106,7 +109,7 @@ def build_index(
     absent = allow_empty and _is_absent_prefix(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
-        spool(checked(seen.watched([] if absent else rows_of(source, skips)), masks), path, UNSPLIT)
+        spool(check_masks(seen.counted([] if absent else rows_of(source, skips)), masks), path, UNSPLIT)
         seen.require_some(source)
         if not seen.images and not (allow_empty and skips.pictures == 0):
             raise DataError(
@@ -122,7 +125,7 @@ def build_index(
             _require_unique(connection)
             beside = masks_beside(connection, source) if seen.images else ()
         if beside and len(beside) == seen.images:
-            raise DataError(f"all {seen.images} images of {source} are masks, such as {shown(beside[0])}")
+            raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(beside[0])}")
         write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
     return IndexSummary(
         source,
@@ -137,10 +140,10 @@ def build_index(
 
 
 def _is_absent_prefix(source: str) -> bool:
-    """Whether a prefix of an object store is not there, though its bucket is.
+    """Whether a prefix of an object store does not exist, though its bucket does.
 
     Raises:
-        StorageError: nor is the bucket, or the store does not answer.
+        StorageError: the bucket does not exist, or the store does not answer.
     """
     scheme, separator, place = source.partition("://")
     if not separator or PurePosixPath(place).suffix.lower() in LISTINGS or exists(source):
@@ -155,7 +158,7 @@ def _split(
     left_out: tuple[str, ...],
     counts: Counter[tuple[str, str]],
 ) -> Iterator[Row]:
-    """The rows of a spool with their splits, which are counted, less some URIs."""
+    """The rows of a spool, but for those left out, with their splits; counts images per split and label."""
     root = source if is_folder(source) else source.rpartition("/")[0]
     found = survey(without(read_rows(path), left_out), settings, root)
     draw = draw_outliers(found, settings)
@@ -166,11 +169,11 @@ def _split(
 
 
 def _require_unique(connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise DataError where one URI stands twice in the view `spooled`."""
+    """Raise DataError where a URI stands twice in the view `spooled`."""
     query = "select uri, count(*) from spooled group by uri having count(*) > 1 limit 1"
     if twice := connection.execute(query).fetchone():
         raise DataError(f"{twice[0]} is listed {twice[1]} times; an image may have one row")
 
 
 def _some(uris: tuple[str, ...], count: int) -> str:
-    return ", ".join(shown(uri) for uri in uris) + (", …" if count > len(uris) else "")
+    return ", ".join(printable(uri) for uri in uris) + (", …" if count > len(uris) else "")

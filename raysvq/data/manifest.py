@@ -1,4 +1,4 @@
-"""The manifest: one row per image, a Parquet file, streamed in both directions."""
+"""The manifest: a Parquet file with one row per image, written and read as a stream."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from raysvq.schema import MANIFEST, UNKNOWN
 from raysvq.storage import ObjectInfo, filesystem, image_id, put_file
 from raysvq.tables import ROW_GROUP, database, spool_columns, stream
 
+# The schema of rows whose split is not drawn yet.
 UNSPLIT = MANIFEST.set(MANIFEST.get_field_index("split"), pa.field("split", pa.string()))
 
 _UNNAMED = "select count(*) from manifest where image_id is null or uri is null or size_bytes is null"
@@ -34,7 +35,7 @@ Item = TypeVar("Item")
 
 
 def row_of(info: ObjectInfo, **fields: Any) -> Row:
-    """The row of a file, unlabelled and without a split but for the fields given."""
+    """The row of a file: of unknown label and without a split, unless `fields` says otherwise."""
     row: Row = dict.fromkeys(MANIFEST.names)
     row |= {"image_id": image_id(info.uri), "uri": info.uri, "size_bytes": info.size_bytes}
     row |= {"etag": info.etag, "mtime": info.mtime, "label": UNKNOWN, "meta": []}
@@ -42,10 +43,10 @@ def row_of(info: ObjectInfo, **fields: Any) -> Row:
 
 
 def write_manifest(rows: Iterable[Row], uri: str) -> None:
-    """Write rows, which have every field of MANIFEST, as one Parquet file.
+    """Write rows as one Parquet file; every row has all fields of MANIFEST.
 
     Raises:
-        StorageError: the place may not be written.
+        StorageError: the place cannot be written.
     """
     with tempfile.TemporaryDirectory() as folder:
         local = Path(folder) / "manifest.parquet"
@@ -54,23 +55,23 @@ def write_manifest(rows: Iterable[Row], uri: str) -> None:
 
 
 def spool(rows: Iterable[Row], path: Path, schema: pa.Schema) -> None:
-    """Write rows to a local Parquet file, a row group in memory at a time."""
+    """Write rows to a local Parquet file, one row group in memory at a time."""
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for chunk in chunks(rows, ROW_GROUP):
             writer.write_table(pa.Table.from_pylist(chunk, schema=schema))
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """The rows of a local manifest file, a row group in memory at a time."""
+    """The rows of a local manifest file, one row group in memory at a time."""
     for batch in pq.ParquetFile(path).iter_batches(batch_size=ROW_GROUP):
         yield from batch.to_pylist()
 
 
 def open_manifest(uri: str) -> ds.Dataset:
-    """An Arrow dataset over a manifest, nothing read yet.
+    """An Arrow dataset over a manifest; no rows are read yet.
 
     Raises:
-        DataError: it is missing, not Parquet, or lacks a column.
+        DataError: the manifest is missing, is not Parquet, or lacks a column.
     """
     fs, path = filesystem(uri)
     try:
@@ -88,7 +89,7 @@ def open_manifest(uri: str) -> ds.Dataset:
 
 
 def select(uri: str, **equal: str) -> pa.Table:
-    """The rows whose columns equal the given values, e.g. split="train", label="anomalous".
+    """The rows whose columns have the given values, such as split="train", label="anomalous".
 
     Raises:
         DataError: the manifest cannot be read.
@@ -101,28 +102,27 @@ def select(uri: str, **equal: str) -> pa.Table:
 
 @dataclass
 class Tally:
-    """How many images, and which: equal tallies mean equal multisets of ids.
+    """The number of image ids, and their sum modulo 2^128. Equal tallies mean equal multisets of ids.
 
-    The sum of 128-bit ids modulo 2^128 stands for the set, so that millions of ids can be
-    compared without holding them.
+    Ids are 128-bit hashes, so the sum stands for the set: millions of ids are compared without holding them.
     """
 
     count: int = 0
     total: int = 0
 
     def add(self, image_ids: pa.Array | pa.ChunkedArray) -> None:
-        """Count a column of hexadecimal ids."""
+        """Add a column of hexadecimal ids."""
         self.count += len(image_ids)
         self.total = (self.total + sum(int(value, 16) for value in image_ids.to_pylist())) % 2**128
 
     def merge(self, other: Tally) -> None:
-        """Count what another tally has counted."""
+        """Add the ids of another tally."""
         self.count += other.count
         self.total = (self.total + other.total) % 2**128
 
 
 def tally(dataset: ds.Dataset) -> Tally:
-    """Count the ids of a dataset with an `image_id` column, a batch in memory at a time."""
+    """The tally of a dataset with a column `image_id`, one batch in memory at a time."""
     result = Tally()
     for batch in stream(dataset, ["image_id"]):
         result.add(batch.column(0))
@@ -137,10 +137,10 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
-    """Check the view `manifest` of a database: a row that is repeated would count twice.
+    """Check the view `manifest` of a database: an image with two rows would count twice.
 
     Raises:
-        DataError: an image stands in it more than once, or a row does not say which file it is of.
+        DataError: an image has several rows, or a row lacks image_id, uri or size_bytes.
     """
     ((unnamed,),) = connection.execute(_UNNAMED).fetchall()
     if unnamed:
@@ -152,12 +152,12 @@ def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
     if images:
         raise DataError(
             f"{images} images stand in the manifest more than once, such as {uri} ({times} times); expected"
-            " one row an image: are manifests concatenated, or in one folder, that overlap?"
+            " one row per image: are manifests concatenated, or in one folder, that overlap?"
         )
 
 
 def require_distinct_rows(manifest: ds.Dataset) -> None:
-    """`require_distinct`, of a manifest that is no view yet. Raises DataError."""
+    """`require_distinct` for a manifest that is no view yet. Raises DataError."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "manifest.parquet"
         spool_columns(manifest, ["image_id", "uri", "size_bytes"], path)

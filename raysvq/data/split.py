@@ -1,9 +1,8 @@
-"""Who trains, who validates, who tests.
+"""Draws the train, validation and test splits.
 
-The unit of every draw is an image, or the images of a `group` together. Draws compare a seeded hash
-of the unit with a fraction, so an image keeps its split as the set around it grows, and nothing
-needs to hold the whole set. Labelled outliers, of which there are few, are drawn to the exact number
-and leave the test split with their whole unit.
+A draw is made per unit: an image, or all images of a `group`. It compares a seeded hash of the unit with a
+fraction. So an image keeps its split as the set around it grows, and the whole set is never held in memory.
+Labelled outliers are few. They are drawn to the exact number, and leave the test split with their whole unit.
 """
 
 from __future__ import annotations
@@ -21,21 +20,21 @@ from raysvq.settings import SplitSettings
 
 @dataclass
 class Survey:
-    """What the draw needs to know of a set; filled in one pass over its rows."""
+    """What the draws need to know of a set, from one pass over its rows."""
 
     root: str
     has_splits: bool = False
     has_validation: bool = False
     # unit -> (URI, image id) of its anomalous images
     anomalous_units: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    given: dict[str, str] = field(default_factory=dict)  # group -> the split its source gave it
-    pool_normals: int = 0
-    first_normal: tuple[float, str] | None = None  # the pool's unit with the smallest validation draw
+    given: dict[str, str] = field(default_factory=dict)  # group -> the split that the source gives it
+    pool_normals: int = 0  # normal images that may train or validate
+    first_normal: tuple[float, str] | None = None  # (draw, unit) with the smallest validation draw
 
 
 @dataclass
 class _Pool:
-    """Normal images that may train. A group with a defect goes another way, once all of it is known."""
+    """Normal images that may train or validate. `close` leaves out the groups that have a defect."""
 
     seed: int
     images: int = 0
@@ -49,7 +48,7 @@ class _Pool:
             self._count(unit, 1)
 
     def close(self, anomalous: Container[str]) -> tuple[int, tuple[float, str] | None]:
-        """Images of units without a defect, and the unit with the smallest validation draw."""
+        """(number of images in units without a defect, (draw, unit) with the smallest validation draw)."""
         for unit, images in self.groups.items():
             if unit not in anomalous:
                 self._count(unit, images)
@@ -63,23 +62,24 @@ class _Pool:
 
 @dataclass(frozen=True)
 class Draw:
-    """The outcome for labelled outliers: which images and units left the test, and where to."""
+    """Labelled outliers that leave the test split, and the splits that they go to."""
 
     images: dict[str, str]  # image_id -> split
     units: dict[str, str]  # unit -> split
 
 
 def unit_of(row: Row, root: str) -> str:
-    """The group, or the image where it has none, by its path below the root of the set."""
+    """The group of an image; where it has none, its path below the root of the set."""
     return str(row["group"] or row["uri"].removeprefix(root))
 
 
 def survey(rows: Iterable[Row], settings: SplitSettings, root: str = "") -> Survey:
-    """Pass over rows once, before any is assigned.
+    """Collect what the draws need, in one pass over all rows.
 
     Args:
-        root: what the URIs start with; left out of every draw, so that a copy of the set elsewhere
-            is split alike.
+        rows: of the manifest, with the splits that the source gives.
+        settings: fractions and seed.
+        root: what all URIs start with. Draws leave it out, so that a copy elsewhere is split alike.
 
     Raises:
         DataError: the source puts one group into two splits.
@@ -106,10 +106,10 @@ def survey(rows: Iterable[Row], settings: SplitSettings, root: str = "") -> Surv
 
 
 def draw_outliers(found: Survey, settings: SplitSettings) -> Draw:
-    """Draw the labelled outliers, M of them, and share them between training and validation.
+    """Draw the labelled outliers and divide them between training and validation.
 
     Raises:
-        DataError: gamma or outliers asks for more than the set has.
+        DataError: `split.gamma` or `split.outliers` asks for more than the set has.
     """
     available = sum(len(images) for images in found.anomalous_units.values())
     wanted = _wanted(found.pool_normals, settings)
@@ -135,7 +135,7 @@ def draw_outliers(found: Survey, settings: SplitSettings) -> Draw:
 
 
 def assign(row: Row, found: Survey, draw: Draw, settings: SplitSettings) -> str:
-    """The split of one row, given what the survey found and the draw decided."""
+    """The split of one row."""
     unit, label, given = unit_of(row, found.root), row["label"], row["split"]
     if row["image_id"] in draw.images:
         return draw.images[row["image_id"]]
@@ -157,7 +157,7 @@ def assign(row: Row, found: Survey, draw: Draw, settings: SplitSettings) -> str:
 
 
 def _validate(unit: str, found: Survey, settings: SplitSettings) -> str:
-    """Training or validation, for a normal unit of the training pool."""
+    """The split of a normal unit that may train or validate."""
     if found.has_validation:
         return TRAIN
     chosen = chance(settings.seed, "validation", unit) < settings.validation_fraction
@@ -176,6 +176,6 @@ def _wanted(normals: int, settings: SplitSettings) -> int:
 
 
 def chance(seed: int, purpose: str, unit: str) -> float:
-    """A fixed draw from [0, 1) for a unit."""
+    """A draw from [0, 1) for a unit; always the same for the same arguments."""
     key = f"{seed}:{purpose}:{unit}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big") / 2**64

@@ -9,13 +9,12 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
 import ray
-from ray.exceptions import AuthenticationError, RayTaskError
+from ray.exceptions import AuthenticationError
 
-from raysvq.errors import RaysvqError, SettingsError
+from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
 ANSWER_S = 10.0  # within which a cluster's head must answer
@@ -87,20 +86,6 @@ def connect(settings: RaySettings) -> Capacity:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
-
-
-def result_of(reference: Any) -> Any:
-    """What a Ray task returned.
-
-    Raises:
-        RaysvqError: as the task raised it, without Ray's page about it.
-    """
-    try:
-        return ray.get(reference)
-    except RayTaskError as error:
-        if isinstance(error.cause, RaysvqError):
-            raise error.cause from None
-        raise
 
 
 def _join(address: str) -> None:

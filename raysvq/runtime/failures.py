@@ -1,22 +1,77 @@
-"""Ray's errors in one sentence. Ray itself prints a page for each; that page goes into a file."""
+"""Errors on their way from workers to the person who started a run.
+
+What raysvq raises on purpose comes back from a worker as a value, a `Failure`: Ray would wrap the exception,
+lose its type on the way through Ray Data, and print a page about it. For all else the driver makes one
+sentence of Ray's error, and writes Ray's page into a file.
+"""
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayError, WorkerCrashedError
 
-from raysvq.errors import RaysvqError
+from raysvq import errors
+from raysvq.errors import RaysvqError, StorageError
 from raysvq.model.memory import is_out_of_memory
 
 _LONGEST = 300  # characters of a cause that are repeated
 # Where Ray's errors keep the error that they tell of.
 _WRAPPING = ("controller_failure", "health_check_failure", "_base_exc", "cause", "__cause__")
 _LOST = (RayActorError, NodeDiedError, WorkerCrashedError)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error of raysvq as a value."""
+
+    error: str  # name of a class in raysvq.errors
+    message: str
+
+    def exception(self) -> RaysvqError:
+        """The error, as it was raised on the worker."""
+        kind: type[RaysvqError] = getattr(errors, self.error)
+        return kind(self.message)
+
+
+def returns_failures(call: Callable[P, T]) -> Callable[P, T | Failure]:
+    """Decorate what runs on a worker: a RaysvqError becomes its result, and an OSError a StorageError."""
+
+    @functools.wraps(call)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T | Failure:
+        try:
+            return call(*args, **kwargs)
+        except (RaysvqError, OSError) as error:
+            public = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+            return Failure(next(public, StorageError).__name__, str(error))
+
+    return wrapper
+
+
+def require_success(outcome: T | Failure) -> T:
+    """What a worker returned. Raises the RaysvqError that it met instead."""
+    if isinstance(outcome, Failure):
+        raise outcome.exception()
+    return outcome
+
+
+def result_of(reference: Any) -> Any:
+    """What a Ray task returned, whose function is decorated with `returns_failures`.
+
+    Raises:
+        RaysvqError: as the task raised it.
+    """
+    return require_success(ray.get(reference))
 
 
 def is_rays(error: BaseException) -> bool:

@@ -1,28 +1,30 @@
 """Progress lines from tasks and workers to the terminal that started the run.
 
 Ray's own log forwarding is off in raysvq's runs: it mixes every process's chatter into the output.
-What a person should see goes through here, in order, as it was said.
+What a person should see goes through here, in order.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+Progress = Callable[[str], None]  # takes a line for the person who started a run
 
 _POLL_S = 0.5
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
-class _Mailbox:
+class _Lines:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def say(self, line: str) -> None:
+    def add(self, line: str) -> None:
         self.lines.append(line)
 
     def take(self) -> list[str]:
@@ -30,33 +32,25 @@ class _Mailbox:
         return lines
 
 
-class Voice(Protocol):
-    """Takes lines for the person who started a run."""
+class _Forwarded:
+    """A `Progress` that can be sent to tasks and workers. Does not wait for the line to be printed."""
 
-    def say(self, line: str) -> None:
-        """A line."""
+    def __init__(self, lines: Any) -> None:
+        self._lines = lines
 
-
-class Relay:
-    """Hand this to tasks and workers; `say` prints on the driver."""
-
-    def __init__(self, mailbox: Any) -> None:
-        self._mailbox = mailbox
-
-    def say(self, line: str) -> None:
-        """Print a line where the run was started. Does not wait."""
-        self._mailbox.say.remote(line)
+    def __call__(self, line: str) -> None:
+        self._lines.add.remote(line)
 
 
 @contextmanager
-def relay(alive: threading.Event | None = None) -> Iterator[Relay]:
-    """Print what is said through the relay until the block ends; `alive` is set at every line."""
+def forwarded_progress(alive: threading.Event | None = None) -> Iterator[Progress]:
+    """Print what tasks and workers report, until the block ends; `alive` is set at every line."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    mailbox = _Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+    lines = _Lines.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     done = threading.Event()
 
     def print_lines() -> None:
-        for line in ray.get(mailbox.take.remote()):
+        for line in ray.get(lines.take.remote()):
             print(line, flush=True)
             if alive:
                 alive.set()
@@ -68,9 +62,9 @@ def relay(alive: threading.Event | None = None) -> Iterator[Relay]:
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
-        yield Relay(mailbox)
+        yield _Forwarded(lines)
     finally:
         done.set()
         thread.join()
         print_lines()
-        ray.kill(mailbox)
+        ray.kill(lines)

@@ -12,7 +12,7 @@ QUIET_S = 60.0  # without a sign of life, after which the run says what it sees
 
 
 @contextmanager
-def watchdog(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Event]:
+def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Event]:
     """Set the event at every sign of life; without one, a line says what the cluster has to offer.
 
     Args:

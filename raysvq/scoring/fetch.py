@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from raysvq.data.manifest import Row
 from raysvq.imaging.decode import DecodeError
-from raysvq.scoring.rows import Row
 from raysvq.storage import ChangedError, read_version
 
 FILES_AHEAD = 8
@@ -29,12 +29,12 @@ def fetch(sources: list[Row]) -> Iterator[tuple[Row, Content]]:
             yield source, content.result()
 
 
-def in_groups(fetched: Iterator[tuple[Row, Content]], most: int) -> Iterator[list[tuple[Row, Content]]]:
-    """Up to `most` at once, as long as their files are small."""
+def in_groups(fetched: Iterator[tuple[Row, Content]], max_images: int) -> Iterator[list[tuple[Row, Content]]]:
+    """Consecutive images, `max_images` together, or fewer where their files are large."""
     group: list[tuple[Row, Content]] = []
     for source, content in fetched:
         group.append((source, content))
-        if len(group) == most or sum(row["size_bytes"] for row, _ in group) > BYTES_AHEAD:
+        if len(group) == max_images or sum(row["size_bytes"] for row, _ in group) > BYTES_AHEAD:
             yield group
             group = []
     if group:

@@ -1,23 +1,44 @@
-"""How a cluster's machines share the work of scoring; refuses what could never start."""
+"""What a run is going to do: which images, on which workers, in which precision, from which interrupted runs.
+
+`score` carries it out; `score --plan` prints what it would take.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import pyarrow.dataset as ds
+import ray
+
+from raysvq.data.manifest import Row, open_manifest
 from raysvq.errors import SettingsError
-from raysvq.runtime.cluster import Capacity
+from raysvq.model.alias import resolve
+from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
+from raysvq.runtime.cluster import Capacity, connect
+from raysvq.runtime.failures import result_of, returns_failures
+from raysvq.runtime.stall import stall_reporter
+from raysvq.scoring.pending import Pending, find_pending
+from raysvq.scoring.rows import provenance
+from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.takeover import Leftovers, Takeover, take_over
+from raysvq.scoring.work import RejectBudget, Run, new_run
+from raysvq.settings import ScoringSettings, Settings, digest
+from raysvq.storage import canonical, configure
 
-FEWEST, USUAL, MOST = 16, 128, 4096  # images of a work unit
-_PARTS = (0.75, 0.5, 0.25, 0.125)  # of a CPU, where GPUs have not one each
-LONGEST = 32  # units of a task: what a node that joins has to wait for, or one that is lost may hold
-UNITS = 4000  # of a large run: so many receipts, and files of each kind
+MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
+TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
+MAX_TASK_UNITS = 32  # what a node that joins has to wait for, or one that is lost may hold
+_CPU_PARTS = (0.75, 0.5, 0.25, 0.125)  # CPUs of a worker, where a machine has fewer CPUs than GPUs
 
 
 @dataclass(frozen=True)
-class WorkPlan:
+class Workers:
     """Who scores: an actor for each GPU, or a task for each CPU."""
 
-    workers: int
+    count: int
     cpus: float  # of each
     use_gpu: bool
 
@@ -28,16 +49,21 @@ class WorkPlan:
 
     @property
     def device(self) -> str:
-        """As PyTorch calls it."""
+        """PyTorch's name of it."""
         return "cuda" if self.use_gpu else "cpu"
 
     @property
+    def decoders(self) -> int:
+        """Threads that decode in each worker; on CPUs a worker decodes in the thread that scores."""
+        return max(1, int(self.cpus)) if self.use_gpu else 0
+
+    @property
     def name(self) -> str:
-        """As people call it."""
+        """For people."""
         return "GPU" if self.use_gpu else "CPU"
 
 
-def plan_work(capacity: Capacity) -> WorkPlan:
+def plan_workers(capacity: Capacity) -> Workers:
     """GPUs where there are some, each with its share of its machine's CPUs to decode with; else CPUs.
 
     Actors on GPUs leave a CPU free for the tasks that feed them. On CPUs nothing need be kept free:
@@ -48,11 +74,11 @@ def plan_work(capacity: Capacity) -> WorkPlan:
     """
     gpus = int(capacity.gpus)
     if not gpus and capacity.cpus >= 1:
-        return WorkPlan(int(capacity.cpus), 1.0, False)
+        return Workers(int(capacity.cpus), 1.0, False)
     shares = [int(node.cpus / node.gpus) for node in capacity.nodes if node.gpus >= 1]
-    for cpus in (*range(min(shares, default=0), 0, -1), *_PARTS):
+    for cpus in (*range(min(shares, default=0), 0, -1), *_CPU_PARTS):
         if gpus and capacity.places(cpus, True) >= gpus and capacity.keeps_a_cpu(gpus, cpus):
-            return WorkPlan(gpus, cpus, True)
+            return Workers(gpus, cpus, True)
     raise SettingsError(
         f"the cluster has {capacity.cpus:g} CPUs and {gpus} GPUs on {len(capacity.nodes)} node(s); scoring"
         " needs one CPU, and beside GPUs some CPU for each and a whole one to feed them: wait until its"
@@ -64,8 +90,8 @@ def unit_images(images: int, asked: int | None) -> int:
     """Images of a work unit: few enough to share out a small run, files large enough for a large one."""
     if asked is not None:
         return asked
-    even = min(max(images // 64, FEWEST), USUAL)
-    return min(max(even, -(-images // UNITS)), MOST)
+    even = min(max(images // 64, MIN_UNIT), USUAL_UNIT)
+    return min(max(even, -(-images // TARGET_UNITS)), MAX_UNIT)
 
 
 def share_out(units: int, workers: int) -> list[range]:
@@ -74,7 +100,107 @@ def share_out(units: int, workers: int) -> list[range]:
     """
     parts, start = [], 0
     while start < units:
-        length = min(-(-5 * (units - start) // (6 * workers)), LONGEST)
+        length = min(-(-5 * (units - start) // (6 * workers)), MAX_TASK_UNITS)
         parts.append(range(start, start + length))
         start += length
     return parts
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run is asked for, resolved and opened."""
+
+    manifest: ds.Dataset
+    model: str
+    out: str
+    bundle: Bundle
+    settings: Settings
+
+    def digests(self) -> dict[str, str]:
+        """Of the model, and of the settings that a row's values depend on: not of how the work is cut up."""
+        included = {"max_pixels", "image_memory_mib", "precision"}
+        scoring = ScoringSettings.model_validate(self.settings.scoring.model_dump(include=included))
+        settings = self.bundle.settings.model_copy(update={"scoring": scoring})
+        return {"model_digest": self.bundle.model_digest, "settings_digest": digest(settings)}
+
+    def find_pending(self, folder: Path, also: Sequence[Path] = (), mend: bool = False) -> Pending:
+        """The images to score; `folder` is a local one for what does not fit into memory.
+
+        For `also` and `mend` see `raysvq.scoring.pending.find_pending`.
+        """
+        scoring = self.settings.scoring
+        return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend)
+
+
+def open_request(manifest: str, model: str, out: str, settings: Settings) -> Request:
+    """Open what a run reads. Raises DataError, BundleError, StorageError or SettingsError."""
+    configure(settings.storage)
+    manifest, model, out = canonical(manifest), resolve(model), canonical(out)
+    return Request(open_manifest(manifest), model, out, load_bundle(model), settings)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a run carries out a request that leaves something to do."""
+
+    workers: Workers
+    session: SessionConfig
+    origin: Row  # provenance columns of the run's rows
+    run: Run
+    budget: RejectBudget
+    takeover: Takeover
+    unit_images: int
+
+    @property
+    def units(self) -> int:
+        """Work units left, once finished ones of interrupted runs are taken over."""
+        return -(-self.takeover.rest.rows.count // self.unit_images)
+
+
+def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers) -> RunPlan:
+    """Join the cluster and plan a run. Writes nothing below the score directory.
+
+    Raises:
+        SettingsError: the cluster cannot be reached, or is too small.
+    """
+    settings, scoring = request.settings, request.settings.scoring
+    workers = plan_workers(connect(settings.ray))
+    precision = _resolve_precision(request, workers)
+    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
+    run = new_run(origin, scoring, pending.version)
+    budget = RejectBudget(pending.rows.count, scoring.max_rejected, pending.retried)
+    takeover = take_over(leftovers, run, pending, budget)
+    return RunPlan(
+        workers=workers,
+        session=SessionConfig(
+            model=request.model,
+            model_version=request.bundle.model_version,
+            scoring=scoring,
+            storage=settings.storage,
+            device=workers.device,
+            precision=precision,
+            decoders=workers.decoders,
+        ),
+        origin=origin,
+        run=run,
+        budget=budget,
+        takeover=takeover,
+        unit_images=unit_images(takeover.rest.rows.count, scoring.batch_images),
+    )
+
+
+def _resolve_precision(request: Request, workers: Workers) -> Precision:
+    """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
+    reference, setting = request.bundle.reference, request.settings.scoring.precision
+    safe = choose_precision(setting, reference, fast=True)
+    if setting != "auto" or safe == "float32":
+        return safe
+    task = _has_fast_bfloat16.options(**workers.resources)
+    with stall_reporter("work unit finished"):
+        return choose_precision("auto", reference, fast=result_of(task.remote(workers.device)))
+
+
+@ray.remote
+@returns_failures
+def _has_fast_bfloat16(device: str) -> bool:
+    return has_fast_bfloat16(device)

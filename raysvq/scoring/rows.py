@@ -1,27 +1,33 @@
-"""One image's result as rows of the tables in raysvq.schema."""
+"""Rows of the tables in raysvq.schema: made from one image's result, and held until they are written."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from raysvq import __version__
+from raysvq.data.manifest import Row
 from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle, Reference
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult
+from raysvq.results.format import SCHEMAS, Files, no_files
+from raysvq.results.writer import write_unit
 from raysvq.schema import SOURCE_FIELDS
+from raysvq.scoring.pending import OUTSIDE
 
-Row = dict[str, Any]
+BUFFER_BYTES = 64 * 2**20  # of rows in memory, about, after which they are written
+_TILE_BYTES, _ROW_BYTES = 400, 2000  # of a tile, and of the rest of a row, as Python objects
 
 
 def provenance(bundle: Bundle, run_id: str, settings_digest: str, precision: Precision) -> Row:
-    """The columns that say where a row came from; `scored_at` is added row by row."""
+    """The columns that say where a row came from; every row adds its own `scored_at`."""
     return {
         "run_id": run_id,
         "model_version": bundle.model_version,
@@ -33,7 +39,7 @@ def provenance(bundle: Bundle, run_id: str, settings_digest: str, precision: Pre
 
 
 def require_finite(result: ImageResult | DecodeError) -> ImageResult | DecodeError:
-    """The result, or why it is none: what is not a number is below every threshold, and would pass."""
+    """The result, or an error where it has a NaN: that is below every threshold, and would pass as normal."""
     if isinstance(result, DecodeError):
         return result
     values: dict[str, Any] = {
@@ -104,3 +110,53 @@ def _reason(error: DecodeError | OSError) -> tuple[str, str]:
     if isinstance(error, PermissionError):
         return "access_denied", detail
     return "unreadable", detail
+
+
+@dataclass
+class RowBuffer:
+    """Rows of a work unit; written to files when they grow large, and at the end."""
+
+    out: str
+    name: str  # of the unit's files
+    folders: dict[str, str]  # image id -> partition
+    files: Files = field(default_factory=no_files)
+    scored: int = 0
+    anomalous: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # of rejected images
+    example: str = ""  # of a rejection for reasons outside the image: URI and detail
+    _tables: dict[str, list[Row]] = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    _bytes: int = 0
+
+    def add_score(self, row: Row) -> None:
+        """A row of SCORES."""
+        self.scored += 1
+        self.anomalous += row["is_anomalous"]
+        self._add("scores", row, _ROW_BYTES + _TILE_BYTES * (len(row["tiles"]) + len(row["regions"])))
+
+    def add_reject(self, row: Row) -> None:
+        """A row of REJECTS."""
+        self.reasons[row["reason"]] += 1
+        if not self.example and row["reason"] in OUTSIDE:
+            self.example = f"{row['uri']}: {row['detail']}"
+        self._add("rejects", row, _ROW_BYTES)
+
+    def add_map(self, row: Row) -> None:
+        """A row of MAPS."""
+        self._add("maps", row, len(row["values"]))
+
+    def write(self) -> None:
+        """Write the rows in memory.
+
+        Raises:
+            StorageError: the place may not be written.
+        """
+        for kind, files in write_unit(self.out, self.name, self._tables, self.folders).items():
+            self.files[kind] += files
+            self._tables[kind] = []
+        self._bytes = 0
+
+    def _add(self, kind: str, row: Row, size: int) -> None:
+        self._tables[kind].append(row)
+        self._bytes += size
+        if self._bytes > BUFFER_BYTES:
+            self.write()

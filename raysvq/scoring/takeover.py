@@ -1,8 +1,8 @@
 """What interrupted runs have finished of this run's images.
 
-A receipt belongs to what was scored: it is taken over where all of its unit's images are still to be
-scored as they were, and nothing that decides what their rows say is another than now. How the work
-was cut up, in which run, over which manifest, does not matter.
+A finished unit is taken over where all of its images are still to be scored, none has changed, and all that
+its rows depend on is as it is now. It does not matter in which run, in what units, or over which manifest
+the images were scored.
 """
 
 from __future__ import annotations
@@ -20,14 +20,23 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.manifest import Row, tally
-from raysvq.scoring.budget import Budget, outside
+from raysvq.data.manifest import tally
 from raysvq.scoring.pending import PENDING, Pending, differs, done_path, manifest_path
-from raysvq.scoring.work import Run, read_receipt, read_run, work_folders
+from raysvq.scoring.work import (
+    RejectBudget,
+    Run,
+    UnitReport,
+    outside,
+    read_receipt,
+    read_run,
+    work_folders,
+)
 from raysvq.storage import filesystem, join, patiently
 from raysvq.tables import ROW_GROUP, database, stream
 
-READERS = 16  # receipts read at once
+_READERS = 16  # receipts read at once
+
+# Why finished images are scored again, for people.
 OTHERWISE = "of another model, precision or version, or with other settings"
 CHANGED = "changed since, or in units with such"
 CUT_OFF = "in units whose receipts were cut off"
@@ -57,7 +66,7 @@ having not bool_or(image_id in (select image_id from manifest) or image_id in (s
 
 
 @dataclass(frozen=True)
-class Left:
+class InterruptedRun:
     """What one run left; its units are numbered over all runs."""
 
     folder: str
@@ -69,8 +78,8 @@ class Left:
 class Leftovers:
     """What all runs left that are not committed."""
 
-    runs: list[Left]
-    folder: Path  # where their images are spooled, beside those of `find_pending`
+    runs: list[InterruptedRun]
+    folder: Path  # a local one, with their images, beside the files of `find_pending`
 
     @property
     def paths(self) -> list[Path]:
@@ -84,15 +93,15 @@ class Takeover:
 
     rest: Pending
     images: int = 0  # taken over
-    reports: list[Row] = field(default_factory=list)
+    reports: list[UnitReport] = field(default_factory=list)
     run_ids: frozenset[str] = frozenset()  # of the runs that scored them
-    again: Counter[str] = field(default_factory=Counter)  # finished, but scored again: images by why
+    rescored: Counter[str] = field(default_factory=Counter)  # finished, but scored again: images by reason
 
     def lines(self) -> Iterator[str]:
-        """As people read it; nothing where nothing was left."""
+        """For people; none where nothing was left."""
         if self.images:
             yield f"took over {self.images} images of interrupted runs"
-        for why, images in self.again.items():
+        for why, images in self.rescored.items():
             yield f"not taken over from interrupted runs: {images} images {why}"
 
 
@@ -101,55 +110,54 @@ def find_leftovers(out: str, folder: Path) -> Leftovers:
     runs, first = [], 0
     for place, numbers in work_folders(out).items():
         run = read_run(place)
-        left = Left(place, run, dict(enumerate(numbers, start=first)))
-        runs.append(left)
+        runs.append(InterruptedRun(place, run, dict(enumerate(numbers, start=first))))
         first += len(numbers)
         if run and numbers:
-            path = folder / f"before-{left.folder.rpartition('/')[2]}.parquet"
-            patiently(out, partial(_spool, left, path))
+            path = folder / f"before-{place.rpartition('/')[2]}.parquet"
+            patiently(out, partial(_spool, runs[-1], run, path))
     return Leftovers(runs, folder)
 
 
-def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: Budget) -> Takeover:
+def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectBudget) -> Takeover:
     """Choose the finished units that count for this run, none with an image of another.
 
-    Where more images were rejected in them for reasons outside the images than the run may have, the
-    units with such are scored again: the keys may be back.
+    Units with rejections for reasons outside their images are scored again where the run may not have that
+    many: the store may answer by now.
     """
     if not leftovers.paths:
         return Takeover(pending)
     owners = {unit: left for left in leftovers.runs for unit in left.units}
-    again: Counter[str] = Counter()
+    rescored: Counter[str] = Counter()
     views = {"pending": [pending.path], "before": leftovers.paths, "done": [done_path(leftovers.folder)]}
     with database(leftovers.folder, **views) as connection:
         found = connection.execute(_UNITS).fetchall()
         images = {unit: count for unit, count, _, _ in found}
-        same = {unit for unit in images if (run := owners[unit].run) and run.decides == this.decides}
+        same = {unit for unit in images if (run := owners[unit].run) and run.depends_on == this.depends_on}
         # A unit that is committed, or older than what is, is no longer any run's to take over.
         older = {unit for unit, *_, last in found if (run := owners[unit].run) and last > run.version}
         chosen = [unit for unit, _, unchanged, _ in found if unchanged and unit in same - older]
-        again[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)
-        again[CHANGED] = sum(images[unit] for unit in same.difference(chosen, older))
+        rescored[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)
+        rescored[CHANGED] = sum(images[unit] for unit in same.difference(chosen, older))
         reports = _read_reports(owners, chosen)
-        again[CUT_OFF] = sum(images[unit] for unit in set(chosen) - reports.keys())
+        rescored[CUT_OFF] = sum(images[unit] for unit in set(chosen) - reports.keys())
         refused = _refused(reports, owners, this, budget)
-        again[REFUSED] = sum(images[unit] for unit in refused)
-        kept = reports.keys() - refused
-        kept -= {unit for (unit,) in _about(connection, _TWICE, kept).fetchall()}
-        again += Counter()  # drops what there is none of
-        if not kept:
-            return Takeover(pending, again=again)
-        rest = _rest(_about(connection, _REST, kept), pending, leftovers.folder / "rest.parquet")
+        rescored[REFUSED] = sum(images[unit] for unit in refused)
+        taken = reports.keys() - refused
+        taken -= {unit for (unit,) in _about(connection, _TWICE, taken).fetchall()}
+        rescored += Counter()  # drops reasons without images
+        if not taken:
+            return Takeover(pending, rescored=rescored)
+        rest = _rest(_about(connection, _REST, taken), pending, leftovers.folder / "rest.parquet")
     return Takeover(
         rest,
         pending.rows.count - rest.rows.count,
-        [reports[unit] for unit in sorted(kept)],
-        frozenset(run.run_id for unit in kept if (run := owners[unit].run)),
-        again,
+        [reports[unit] for unit in sorted(taken)],
+        frozenset(run.run_id for unit in taken if (run := owners[unit].run)),
+        rescored,
     )
 
 
-def spent_folders(leftovers: Leftovers) -> list[str]:
+def finished_folders(leftovers: Leftovers) -> list[str]:
     """Work folders that no run has a use for once all images of this manifest are committed."""
     useful: set[int] = set()
     if leftovers.paths:
@@ -160,9 +168,8 @@ def spent_folders(leftovers: Leftovers) -> list[str]:
     return [left.folder for left in leftovers.runs if useful.isdisjoint(left.units)]
 
 
-def _spool(left: Left, path: Path) -> None:
-    """The images of a run's finished units."""
-    assert left.run is not None
+def _spool(left: InterruptedRun, run: Run, path: Path) -> None:
+    """Write the images of a run's finished units to a local file."""
     fs, name = filesystem(join(left.folder, PENDING))
     rows = ds.dataset(name, filesystem=fs, format="parquet")
     numbers = np.array(list(left.units.values()))
@@ -171,7 +178,7 @@ def _spool(left: Left, path: Path) -> None:
     start = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in stream(rows, _COLUMNS):
-            units = np.arange(start, start + batch.num_rows) // left.run.unit_images
+            units = np.arange(start, start + batch.num_rows) // run.unit_images
             start += batch.num_rows
             places = np.searchsorted(numbers, units).clip(max=len(numbers) - 1)
             has_receipt = numbers[places] == units
@@ -180,25 +187,27 @@ def _spool(left: Left, path: Path) -> None:
             writer.write_table(table.filter(pa.array(has_receipt)).cast(schema))
 
 
-def _read_reports(owners: dict[int, Left], units: list[int]) -> dict[int, Row]:
+def _read_reports(owners: dict[int, InterruptedRun], units: list[int]) -> dict[int, UnitReport]:
     """Receipts by unit, but those that were cut off."""
 
-    def read(unit: int) -> Row | None:
+    def read(unit: int) -> UnitReport | None:
         left = owners[unit]
         return read_receipt(left.folder, left.units[unit])
 
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(_READERS) as pool:
         reports = zip(units, pool.map(read, units), strict=True)
         return {unit: report for unit, report in reports if report}
 
 
-def _refused(reports: dict[int, Row], owners: dict[int, Left], this: Run, budget: Budget) -> set[int]:
+def _refused(
+    reports: dict[int, UnitReport], owners: dict[int, InterruptedRun], this: Run, budget: RejectBudget
+) -> set[int]:
     """Units with rejections that this run is to try again."""
-    with_such = {unit for unit, report in reports.items() if outside(report["reasons"])}
+    with_such = {unit for unit, report in reports.items() if outside(report.reasons)}
     total: Counter[str] = Counter()
     for unit in with_such:
-        total.update(reports[unit]["reasons"])
-    if not budget.holds(total):
+        total.update(reports[unit].reasons)
+    if not budget.allows(total):
         return with_such
     if not this.retry_rejected:
         return set()

@@ -1,22 +1,26 @@
-"""What a run leaves below a score directory until it is committed.
+"""What a run leaves below a score directory until it is committed, and how many rejections it may have.
 
 _work/<run id>/pending.parquet   the rows it scores; unit n is the n-th range of `unit_images` of them
 _work/<run id>/run.json          what else its rows depend on; written when the rows are in place
 _work/<run id>/begun/<n>         how often a unit was begun
-_work/<run id>/receipts/<n>.json counts and files of a finished unit
+_work/<run id>/receipts/<n>.json the report of a finished unit
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from raysvq.errors import StorageError
-from raysvq.scoring.pending import PENDING
-from raysvq.scoring.rows import Row
+from raysvq.data.manifest import Row
+from raysvq.errors import ScoringError, StorageError
+from raysvq.results.format import Files, files_from_json
+from raysvq.scoring.pending import OUTSIDE, PENDING
 from raysvq.settings import ScoringSettings
 from raysvq.storage import exists, join, list_objects, put_file, read_bytes, remove_folder, write_bytes
 
@@ -30,12 +34,12 @@ class Run:
 
     run_id: str
     retry_rejected: bool
-    decides: Row  # all that rows depend on, beside the images
+    depends_on: Row  # all that its rows depend on, beside the images
     version: int  # of what was committed when it began
     unit_images: int = 0  # once it has begun
 
     def folder(self, out: str) -> str:
-        """Where its work is."""
+        """URI of the folder with its work."""
         return join(out, WORK, self.run_id)
 
     def begin(self, out: str, rows: Path, unit_images: int) -> str:
@@ -49,9 +53,35 @@ class Run:
 
 def new_run(origin: Row, scoring: ScoringSettings, version: int) -> Run:
     """A run that begins. `origin` has the provenance columns of its rows."""
-    decides = {name: value for name, value in origin.items() if name != "run_id"}
-    decides["heatmaps"] = scoring.heatmaps
-    return Run(origin["run_id"], scoring.retry_rejected, decides, version)
+    depends_on = {name: value for name, value in origin.items() if name != "run_id"}
+    depends_on["heatmaps"] = scoring.heatmaps
+    return Run(origin["run_id"], scoring.retry_rejected, depends_on, version)
+
+
+@dataclass(frozen=True)
+class UnitReport:
+    """What was done of a work unit: also what its receipt holds."""
+
+    token: str  # unique, so that a receipt belongs to one report
+    scored: int
+    anomalous: int
+    reasons: dict[str, int]  # rejected images by reason
+    example: str  # of a rejection for reasons outside the image: URI and detail; empty where there is none
+    files: Files
+    seconds: dict[str, float]  # by step: read, score, rows, write
+
+    def to_json(self) -> str:
+        """As text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> UnitReport:
+        """Read what `to_json` wrote. Raises ValueError where it is damaged, or of another version."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+            return cls(**values | {"files": files_from_json(values["files"])})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"no report of a work unit: {error}") from None
 
 
 def receipt_uri(folder: str, number: int) -> str:
@@ -59,19 +89,19 @@ def receipt_uri(folder: str, number: int) -> str:
     return join(folder, _RECEIPTS, f"{number:09d}.json")
 
 
-def read_receipt(folder: str, number: int) -> Row | None:
-    """What was done of a unit; None where it is not finished, or its receipt was cut off as it was written.
+def read_receipt(folder: str, number: int) -> UnitReport | None:
+    """The report of a unit; None where it is not finished, or its receipt was cut off as it was written.
 
     File systems without hard links leave such ones behind a process that was killed.
     """
     try:
-        return dict(json.loads(read_bytes(receipt_uri(folder, number))))
+        return UnitReport.from_json(read_bytes(receipt_uri(folder, number)))
     except (FileNotFoundError, ValueError):
         return None
 
 
 def begun_uri(folder: str, number: int) -> str:
-    """Of a unit that is at work, or was."""
+    """Of a unit that some worker has begun."""
     return join(folder, "begun", f"{number:09d}")
 
 
@@ -89,7 +119,7 @@ def work_folders(out: str) -> dict[str, list[int]]:
 
 
 def read_run(folder: str) -> Run | None:
-    """Whose work is in a folder; None where it has not begun, was being removed, or is another version's."""
+    """The run that left a folder; None where it has not begun, was being removed, or is another version's."""
     if not all(exists(join(folder, name)) for name in (_RUN, PENDING)):
         return None
     with suppress(TypeError):
@@ -98,7 +128,43 @@ def read_run(folder: str) -> Run | None:
 
 
 def remove_work(folders: list[str]) -> None:
-    """Remove what is of no use any more; what stays is not taken over either."""
+    """Remove work folders. One that the store keeps does no harm: its units are committed or not wanted."""
     for folder in folders:
         with suppress(StorageError):
             remove_folder(folder)
+
+
+def outside(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Of the counts by reason those that say nothing of the images: the store, keys, machine, model."""
+    return {reason: images for reason, images in reasons.items() if reason in OUTSIDE}
+
+
+@dataclass(frozen=True)
+class RejectBudget:
+    """How many images a run may reject for reasons outside them before it stops."""
+
+    images: int  # of the run
+    max_rejected: float  # fraction of the images, `scoring.max_rejected`
+    rejected_before: int = 0  # images among them that were rejected so before, and may be again
+
+    @property
+    def allowed(self) -> int:
+        """Images; at least one where the fraction is not 0."""
+        return self.rejected_before + math.ceil(round(self.max_rejected * self.images, 6))
+
+    def allows(self, reasons: Mapping[str, int]) -> bool:
+        """Whether these counts by reason are within it."""
+        return sum(outside(reasons).values()) <= self.allowed
+
+    def require(self, reasons: Mapping[str, int], example: str) -> None:
+        """Raise ScoringError where it is exceeded. `example` is one of the rejections: URI and detail."""
+        if self.allows(reasons):
+            return
+        found = outside(reasons)
+        listed = ", ".join(f"{reason} {images}" for reason, images in sorted(found.items()))
+        such = f", such as {example}" if example else ""
+        raise ScoringError(
+            f"{sum(found.values())} of the run's {self.images} images are rejected for reasons outside them"
+            f" ({listed}){such}; setting `scoring.max_rejected`: {self.max_rejected:g} allows {self.allowed}."
+            " Nothing was committed: mend the cause, and start the run again, it goes on where it was"
+        )

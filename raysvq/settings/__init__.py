@@ -5,23 +5,16 @@ Unknown keys and impossible values raise `SettingsError`, naming the key, what w
 what is allowed.
 """
 
+from raysvq.settings.data import SplitSettings, TileSettings
 from raysvq.settings.files import find_config, shipped_configs
-from raysvq.settings.options import (
-    AnomalySettings,
-    EvaluationSettings,
-    ModelSettings,
-    ObjectiveSettings,
-    RaySettings,
-    ScoringSettings,
-    Settings,
-    SplitSettings,
-    StorageSettings,
-    TileSettings,
-    TrainingSettings,
-    TuningSettings,
-)
+from raysvq.settings.model import AnomalySettings, ModelSettings, ObjectiveSettings
+from raysvq.settings.options import Settings
 from raysvq.settings.reading import digest, load_settings, load_sweep, parse_settings
 from raysvq.settings.refusals import describe
+from raysvq.settings.scoring import EvaluationSettings, ScoringSettings
+from raysvq.settings.storage import RaySettings, StorageSettings
+from raysvq.settings.training import TrainingSettings
+from raysvq.settings.tuning import TuningSettings
 
 __all__ = [
     "AnomalySettings",

@@ -17,7 +17,7 @@ from raysvq.settings.options import Settings
 from raysvq.settings.refusals import sentence, shown
 
 # Their values are taken literally.
-_SECRETS = ("storage.access_key_id", "storage.secret_access_key")
+_SECRETS = ("storage.access_key_id", "storage.secret_access_key", "storage.session_token")
 
 
 def load_settings(config: str | Path | None = None, overrides: Sequence[str] = ()) -> Settings:

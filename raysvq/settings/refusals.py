@@ -11,6 +11,12 @@ from pydantic import BaseModel
 
 from raysvq.settings.options import Settings
 
+# Old names of settings, each with the name it has now.
+RENAMED = {
+    "training.outlier_share": "training.outlier_fraction",
+    "training.positions": "training.positions_per_tile",
+}
+
 _SECTION = "storage"
 _CLOSE = 0.8  # likeness of a mistyped name; another word may be a key in the wrong place
 
@@ -46,6 +52,8 @@ def sentence(item: Any) -> str:
 
 
 def _unknown(key: str, secret: bool) -> str:
+    if key in RENAMED:
+        return f"setting `{key}` is now called `{RENAMED[key]}`"
     known = [name for name, _, _ in describe()] + list(Settings.model_fields)
     if secret:
         given = key.partition(".")[2]

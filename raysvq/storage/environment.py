@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from raysvq.errors import SettingsError
@@ -13,7 +15,17 @@ ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
 KEY, SECRET, TOKEN = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"
 
+CA_BUNDLE = "AWS_CA_BUNDLE"
+
 _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")  # a name, or an address as IPv6 writes it
+
+
+class Keys(NamedTuple):
+    """What signs requests to S3."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str | None = None  # of temporary keys
 
 
 def endpoint(settings: StorageSettings) -> str | None:
@@ -45,17 +57,40 @@ def region(settings: StorageSettings) -> str | None:
     return value
 
 
-def keys(settings: StorageSettings) -> tuple[str, str] | None:
-    """Access key and secret of the settings; None where the clients look elsewhere.
+def ca_bundle(settings: StorageSettings) -> str | None:
+    """Path of the authorities that the store's certificate is checked against; None for the system's.
+
+    Raises:
+        SettingsError: there is no such file on this machine, or it holds no certificate.
+    """
+    name, value = _first("storage.ca_bundle", settings.ca_bundle, (CA_BUNDLE,))
+    if value is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=value)
+    except ssl.SSLError:
+        raise SettingsError(f"{name} is {value!r}, which holds no PEM certificates") from None
+    except OSError as error:
+        raise SettingsError(
+            f"{name} is {value!r}: {error.strerror or error}; expected a PEM file on every node"
+        ) from None
+    return value
+
+
+def keys(settings: StorageSettings) -> Keys | None:
+    """The keys of the settings; None where the clients look elsewhere.
 
     Raises:
         SettingsError: one is without the other, here or in the environment, or cannot be a key. It does
             not say what was found.
     """
     if settings.access_key_id is not None and settings.secret_access_key is not None:
-        found = settings.access_key_id.get_secret_value(), settings.secret_access_key.get_secret_value()
-        for name, value in zip(("storage.access_key_id", "storage.secret_access_key"), found, strict=True):
-            _require_key(f"setting `{name}`", value)
+        token = settings.session_token.get_secret_value() if settings.session_token else None
+        pair = settings.access_key_id.get_secret_value(), settings.secret_access_key.get_secret_value()
+        found = Keys(*pair, token)
+        for name, value in found._asdict().items():
+            if value is not None:
+                _require_key(f"setting `storage.{name}`", value)
         return found
     given = {name: os.environ[name] for name in (KEY, SECRET, TOKEN) if os.environ.get(name)}
     for name, value in given.items():

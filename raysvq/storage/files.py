@@ -162,20 +162,23 @@ def require_writable(folder: str) -> None:
 
 
 def require_put_if_absent(folder: str) -> None:
-    """Create a probe file twice, so that a run on a store that lets both succeed ends before it begins.
+    """Check that a store refuses to create a file that exists: commits of two runs stand on it.
+
+    A probe file is created twice and removed.
 
     Raises:
-        StorageError: the second one succeeded, or the folder may not be written.
+        StorageError: the folder may not be written, or the second call created the file again.
     """
     probe = join(folder, f".probe-{uuid.uuid4().hex}")
     try:
-        created = [create_file(probe, uuid.uuid4().bytes) for _ in range(2)]
+        created = create_file(probe, b"first"), create_file(probe, b"second")
     finally:
         remove_file(probe)
-    if created != [True, False]:
+    if created != (True, False):
         raise StorageError(
-            f"{folder}: the store lets a file that exists be created again (put-if-absent), so that two runs"
-            " could commit at once; expected a store that refuses that, as S3 does with `If-None-Match`"
+            f"{folder}: the store replaces a file that exists where it was to create a new one, so two runs"
+            " could both commit. It does not honour put-if-absent (on S3: `If-None-Match: *`); expected a"
+            " store that does, such as AWS S3, MinIO, Ceph or a file system"
         )
 
 

@@ -103,6 +103,6 @@ def _of_answer(status: int, code: str, uri: str) -> OSError:
         return ChangedError("replaced while it was read")
     if status == 409 and code not in _LATER:
         return FileExistsError(errno.EEXIST, "exists already", uri)
-    if status >= 500 or status in (408, 429) or code in _LATER:
+    if (status >= 500 and status != 501) or status in (408, 429) or code in _LATER:
         return TransientError(f"the store answered {answer}")
     return OSError(errno.EIO, f"the store answered {answer}", uri)

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.model.bundle import weights
-from raysvq.training.batches import DataPosition
-from raysvq.training.loader import Position
+from raysvq.training.data_loading import DataPosition
+from raysvq.training.shuffling import Position
 
 _MODEL, _OPTIMISER, _PROGRESS = "model.safetensors", "optimiser.safetensors", "progress.json"
 

@@ -1,15 +1,44 @@
-"""How many CPUs and GPUs each training worker gets; refuses what could never start."""
+"""Before a training starts: what there is to train on, and how many CPUs and GPUs each worker gets.
+
+What could never succeed is refused here.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
-from raysvq.errors import SettingsError
+import pyarrow.compute as pc
+
+from raysvq.data.manifest import open_manifest, require_distinct_rows, select
+from raysvq.data.preflight import hint_at_depth, require_fitting
+from raysvq.errors import DataError, SettingsError
 from raysvq.runtime.cluster import Capacity
-from raysvq.settings import TrainingSettings
+from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
+from raysvq.settings import Settings, TrainingSettings
+from raysvq.training.validation import ValidationImage, validation_images
 
-_SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs a worker may ask for, the most that fits is taken
+_PROBED = 32
+_LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
+# Settings that a run may go on with changed; the split is part of the data.
+_FREE: Any = {
+    "split": True,
+    "evaluation": True,
+    "ray": True,
+    "training": {"workers", "min_workers", "max_failures"},
+}
+_SHARES = (
+    4.0,
+    3.0,
+    2.0,
+    1.0,
+    0.5,
+    0.25,
+    0.125,
+)  # CPUs of a worker; the most that fits is taken
 
 
 @dataclass(frozen=True)
@@ -92,3 +121,77 @@ def _name(least: int, most: int) -> str:
     if least == most:
         return f"training.workers={most}"
     return f"training.min_workers={least} to training.workers={most}"
+
+
+def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
+    """What there is to train and to validate on.
+
+    Raises:
+        DataError: it cannot be trained or validated on.
+    """
+    training_set = _training_set(manifest, settings)
+    images = validation_images(manifest, settings.training.validation_images)
+    _require_validation(images, manifest, settings)
+    return training_set, images
+
+
+def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
+    rows = open_manifest(manifest)
+    require_distinct_rows(rows)
+    split = pc.field("split") == TRAIN
+    normals = rows.count_rows(filter=split & (pc.field("label") == NORMAL))
+    if not normals:
+        raise DataError(
+            f"manifest {manifest} has no normal images in its train split; label some `normal`, or index"
+            " a tree with train/good"
+        )
+    sample = rows.head(_PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
+    require_fitting(sample["uri"].to_pylist(), settings.tiles)
+    if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
+        print(hint, flush=True)
+    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
+    unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
+    if unmasked and settings.tiles.mode == "tiles":
+        raise DataError(
+            f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
+            " anomalous cannot be told; add masks, or set tiles.mode=whole"
+        )
+    unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
+    return {
+        "manifest": manifest,
+        "normals": normals,
+        "unlabelled": unlabelled,
+        "outliers": len(outliers),
+    }
+
+
+def _require_validation(images: list[ValidationImage], manifest: str, settings: Settings) -> None:
+    if settings.training.patience is not None and not any(image.anomalous for image in images):
+        raise DataError(
+            f"setting `training.patience`: manifest {manifest} has no anomalous images in its validation"
+            " split to measure progress by; label outliers when indexing, or leave patience unset"
+        )
+    if all(image.anomalous for image in images):
+        raise DataError(
+            f"manifest {manifest} has no normal images in its validation split, which the threshold is"
+            " fitted on; raise split.validation_fraction when indexing"
+        )
+
+
+def run_name(manifest: str, settings: Settings) -> str:
+    """The same for the same data and settings, so that a restart finds its checkpoints.
+
+    Who trains and who validates is part of the data: a checkpoint of another split has learnt from
+    images that are now tested.
+    """
+    learnt = pc.field("split").isin([TRAIN, VALIDATION])
+    if settings.training.unlabelled:
+        learnt = learnt | (pc.field("label") == UNKNOWN)
+    count = total = 0
+    for batch in open_manifest(manifest).to_batches(columns=_LEARNT, filter=learnt):
+        for values in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            count += 1
+            total += int.from_bytes(hashlib.blake2b(repr(values).encode(), digest_size=16).digest(), "big")
+    decisive = json.dumps(settings.model_dump(mode="json", exclude=_FREE), sort_keys=True)
+    key = f"{decisive}:{count}:{total % 2**128:x}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]

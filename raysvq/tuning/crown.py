@@ -10,10 +10,11 @@ import yaml
 from raysvq.errors import DataError
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.runtime.cluster import result_of
+from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
-from raysvq.training.launch import require_trainable, train
+from raysvq.training.plan import require_trainable
+from raysvq.training.ray_trainer import train
 from raysvq.tuning.kept import Kept
 
 CHAMPION = "champion"
@@ -70,6 +71,7 @@ def _require_made(model: str, made: str) -> None:
 def _take(
     manifest: str, out: str, number: int, settings: Settings, kept: Kept, resources: Mapping[str, float]
 ) -> None:
+    @returns_failures
     def make_bundle() -> None:
         configure(settings.storage)
         kept.make_bundle(number, manifest, settings, summary, out)

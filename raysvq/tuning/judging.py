@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysvq.errors import DataError
-from raysvq.evaluation.maps import AnomalyMap
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.metrics import image_auroc
-from raysvq.evaluation.pixels import PixelCurves
+from raysvq.evaluation.pixel_metrics import AnomalyMap, PixelCurves
 from raysvq.evaluation.tables import TestImage
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.network import SSVQVAE

@@ -14,9 +14,9 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 from raysvq.storage import exists, join, read_bytes, remove_folder, write_bytes
 from raysvq.training.checkpoint import Progress
-from raysvq.training.events import write_events
-from raysvq.training.finish import finish, require_normals
-from raysvq.training.local import local_device
+from raysvq.training.export import export_bundle, require_normals
+from raysvq.training.in_process import local_device
+from raysvq.training.metrics import write_events
 from raysvq.training.validation import validate, validation_images
 
 _WEIGHTS, _STATE = "weights.safetensors", "state.json"
@@ -79,6 +79,6 @@ class Kept:
             outcome = validate(scorer, images)
             require_normals(outcome)
             progress = replace(Progress.parse(state["progress"]), validation=outcome)
-            bundle = finish(model, settings, progress, progress.history, summary | state["summary"])
+            bundle = export_bundle(model, settings, progress, progress.history, summary | state["summary"])
         write_events(bundle.history["history"], out)
         save_bundle(bundle, out)

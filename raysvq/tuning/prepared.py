@@ -15,13 +15,13 @@ from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
 from raysvq.model.network import SSVQVAE
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
-from raysvq.runtime.progress import Voice
+from raysvq.runtime.progress import Progress
 from raysvq.settings import Settings, TrainingSettings, digest
 from raysvq.storage import read_bytes
-from raysvq.training.jitter import with_copies
-from raysvq.training.loader import in_memory, join
-from raysvq.training.samples import Samples, training_samples
-from raysvq.training.stemmed import stemmed
+from raysvq.training.augmentation import with_copies
+from raysvq.training.frozen_features import frozen_features
+from raysvq.training.shuffling import in_memory, join
+from raysvq.training.tile_stream import Samples, training_samples
 from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.tuning.judging import SYNTHETIC_AUROC, Judged
 
@@ -85,12 +85,12 @@ def data_key(settings: Settings) -> str:
     return digest(relevant)
 
 
-def prepare(manifest: str, settings: Settings, metric: str, voice: Voice) -> Prepared:
+def prepare(manifest: str, settings: Settings, metric: str, progress: Progress) -> Prepared:
     """Read what trials with these settings train and validate on."""
-    samples = training_samples(manifest, settings, voice)
+    samples = training_samples(manifest, settings, progress)
     images = validation_images(manifest, settings.training.validation_images)
     drawn_on = settings.training.seed if metric == SYNTHETIC_AUROC else None
-    shots = list(_readable(images, settings, drawn_on, voice))
+    shots = list(_readable(images, settings, drawn_on, progress))
     outlier_tiles = 0 if samples.outlier is None else len(samples.outlier["tile"])
     if settings.model.encoder != "features":
         return Prepared(samples, outlier_tiles, shots)
@@ -103,7 +103,7 @@ def prepare(manifest: str, settings: Settings, metric: str, voice: Voice) -> Pre
 
 
 def _readable(
-    images: list[ValidationImage], settings: Settings, drawn_on: int | None, voice: Voice
+    images: list[ValidationImage], settings: Settings, drawn_on: int | None, progress: Progress
 ) -> Iterator[Shot]:
     """The images that can be read; with a seed the normal ones, each also with a defect drawn on."""
     for number, image in enumerate(images):
@@ -115,7 +115,7 @@ def _readable(
             if drawn_on is not None:
                 yield Shot(ValidationImage(image.uri, True), (drawn_on, number))
         except (DecodeError, OSError) as error:
-            voice.say(f"left out of validation: {image.uri} ({error})")
+            progress(f"left out of validation: {image.uri} ({error})")
 
 
 def _with_features(shot: Shot, model: SSVQVAE, settings: Settings) -> Shot:
@@ -128,8 +128,8 @@ def _with_features(shot: Shot, model: SSVQVAE, settings: Settings) -> Shot:
 
 def _stemmed(samples: Samples, model: SSVQVAE, training: TrainingSettings) -> Samples:
     """What the stem gives for tiles, in their place, and for copies of the labelled ones."""
-    normal = join(list(stemmed(in_memory(samples.normal), model)()))
+    normal = join(list(frozen_features(in_memory(samples.normal), model)()))
     if samples.outlier is None:
         return Samples(normal, None)
     copied = with_copies(in_memory(samples.outlier), training.outlier_copies, training.seed)
-    return Samples(normal, join(list(stemmed(copied, model)())))
+    return Samples(normal, join(list(frozen_features(copied, model)())))

@@ -17,7 +17,7 @@ from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from raysvq.errors import StorageError
-from raysvq.runtime.stall import watchdog
+from raysvq.runtime.stall import stall_reporter
 from raysvq.settings import Settings
 from raysvq.tuning.course import all_looks, told_within
 from raysvq.tuning.leaderboard import Trial, ranked, short, trial_of
@@ -61,7 +61,7 @@ def run_trials(
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, common=common, prepared=prepared), resources
     )
-    with tempfile.TemporaryDirectory() as folder, watchdog("word from a trial", _QUIET_S) as alive:
+    with tempfile.TemporaryDirectory() as folder, stall_reporter("word from a trial", _QUIET_S) as alive:
         watch = _Watch(points, common, known, alive)
         Tuner(
             trainable,

@@ -11,7 +11,7 @@ import torch
 from raysvq.errors import RaysvqError, TrainingMemoryError
 from raysvq.model.memory import is_out_of_memory
 from raysvq.runtime.cluster import Capacity
-from raysvq.runtime.progress import Voice
+from raysvq.runtime.progress import Progress
 from raysvq.settings import Settings
 from raysvq.storage import configure
 from raysvq.tuning.prepared import Prepared, prepare
@@ -21,7 +21,7 @@ _LOST = 10  # times that a node may be lost while it makes one
 
 
 def share(
-    common: Common, plans: Sequence[Plan], capacity: Capacity, voice: Voice
+    common: Common, plans: Sequence[Plan], capacity: Capacity, progress: Progress
 ) -> dict[str, list[ray.ObjectRef[Any]]]:
     """What trials train on, by key, a reference each; made in the trials' order, one at a time a machine."""
     # Without a CPU of its own: trials wait for it on theirs, also when a lost node takes it along.
@@ -38,20 +38,26 @@ def share(
                 turn = len(made) % at_once
                 wanted = (common.manifests[number], plan.settings, common.metric, common.storage)
                 alone = len(made) < at_once  # trials that have a CPU wait for these
-                references: Any = load.remote(*wanted, threads if alone else 1, voice, turns[turn])
+                references: Any = load.remote(*wanted, threads if alone else 1, progress, turns[turn])
                 data, turns[turn] = references
                 made[key] = [data]
     return made
 
 
 def _load(
-    manifest: str, settings: Settings, metric: str, storage: Any, threads: int, voice: Voice, _turn: None
+    manifest: str,
+    settings: Settings,
+    metric: str,
+    storage: Any,
+    threads: int,
+    progress: Progress,
+    _turn: None,
 ) -> tuple[Prepared | Exception, None]:
     """What cannot be read is told to the trials, and does not keep the next from being made."""
     torch.set_num_threads(threads)
     configure(storage)
     try:
-        return prepare(manifest, settings, metric, voice), None
+        return prepare(manifest, settings, metric, progress), None
     except (RaysvqError, OSError) as error:
         return error, None
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError

@@ -15,7 +15,7 @@ from raysvq.model.bundle import Bundle
 from raysvq.report.sweep import write_report
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.lease import lease
-from raysvq.runtime.progress import Voice, relay
+from raysvq.runtime.progress import Progress, forwarded_progress
 from raysvq.settings import Settings
 from raysvq.storage import (
     canonical,
@@ -25,7 +25,7 @@ from raysvq.storage import (
     remove_folder,
     require_writable,
 )
-from raysvq.training.launch import require_trainable, run_name
+from raysvq.training.plan import require_trainable, run_name
 from raysvq.training.validation import validation_images
 from raysvq.tuning.choice import choose
 from raysvq.tuning.crown import CHAMPION, MODEL, crown
@@ -99,8 +99,8 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
         final = _final_manifest(manifest, state, settings)
         for one in {(data_key(one), one.training.patience): one for one in chosen}.values():
             require_trainable(final, one)
-        with relay() as voice:
-            trials = _run(manifest, state, chosen, points, metric, slots, resources, capacity, voice)
+        with forwarded_progress() as progress:
+            trials = _run(manifest, state, chosen, points, metric, slots, resources, capacity, progress)
         names = tuple(parameter.name for parameter in space.parameters)
         board = Leaderboard(metric, names, settings, tuple(ranked(trials)))
         require_held()
@@ -148,7 +148,7 @@ def _run(
     slots: int,
     resources: dict[str, float],
     capacity: Capacity,
-    voice: Voice,
+    progress: Progress,
 ) -> list[Trial]:
     base = chosen[0]
     repeats = range(base.tuning.repeats)
@@ -158,14 +158,14 @@ def _run(
     known = records.known(range(len(plans)))
     missing = [plan for number, plan in enumerate(plans) if number not in known]
     if known:
-        voice.say(f"going on with a sweep, {len(known)} of its trials have ended")
+        progress(f"going on with a sweep, {len(known)} of its trials have ended")
     common = Common(plans, metric, manifests, records, Kept(state), base.storage)
-    prepared = share(common, missing, capacity, voice)
-    voice.say(_announce(points, metric, slots, len(prepared), base))
+    prepared = share(common, missing, capacity, progress)
+    progress(_announce(points, metric, slots, len(prepared), base))
     started = time.monotonic()
     failed = run_trials(common, prepared, points, known, resources, slots)
     known |= records.known(number for number in range(len(plans)) if number not in known)
-    voice.say(f"searched in {time.monotonic() - started:.0f} s")
+    progress(f"searched in {time.monotonic() - started:.0f} s")
     return [
         trial_of(number, point, chosen[number].tuning, known.get(number), failed.get(number, ""))
         for number, point in enumerate(points)

@@ -18,8 +18,8 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, StorageSettings
 from raysvq.storage import configure, exists, join, remove_folder
 from raysvq.training.checkpoint import Progress
-from raysvq.training.launch import train
-from raysvq.training.local import train_in_process
+from raysvq.training.in_process import train_in_process
+from raysvq.training.ray_trainer import train
 from raysvq.training.validation import validation_images
 from raysvq.tuning.course import Course
 from raysvq.tuning.judging import figure, image_milliseconds, judged_by, model_mib, selection

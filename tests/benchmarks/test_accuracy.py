@@ -28,7 +28,7 @@ from raysvq.schema import ANOMALOUS
 from raysvq.scoring.rows import map_row, provenance, score_row
 from raysvq.settings import EvaluationSettings, Settings
 from raysvq.storage import read_bytes
-from raysvq.training.start import START_PIXELS
+from raysvq.training.initialize import INITIAL_PIXELS
 from tests.commits import commit_run
 
 TINY = [
@@ -52,7 +52,7 @@ def _command(monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, methods: li
 def test_every_method_is_run_and_measured_once(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(START_PIXELS, "features", 2**15)
+    monkeypatch.setitem(INITIAL_PIXELS, "features", 2**15)
     methods = [*PIXELS, *FEATURES]
     _command(monkeypatch, data, tmp_path, methods)
     runs = json.loads((tmp_path / "runs.json").read_text())["runs"]

@@ -17,7 +17,7 @@ from benchmarks.methods.samples import read_samples
 from raysvq.data.manifest import select
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
-from raysvq.training.samples import Samples
+from raysvq.training.tile_stream import Samples
 
 Build = Callable[..., Settings]
 

@@ -9,9 +9,9 @@ import pytest
 
 from raysvq.data.index import IndexSummary, build_index
 from raysvq.data.manifest import open_manifest, select
-from raysvq.data.probe import require_readable
-from raysvq.data.trees.names import HIDDEN, RESULTS, SYSTEM
-from raysvq.data.trees.skipped import BESIDE
+from raysvq.data.preflight import require_readable
+from raysvq.data.sources.folder_scan import BESIDE
+from raysvq.data.sources.names import HIDDEN, RESULTS, SYSTEM
 from raysvq.errors import DataError, StorageError
 from raysvq.schema import MANIFEST
 from raysvq.settings import SplitSettings

@@ -12,8 +12,8 @@ from PIL import Image
 
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
-from raysvq.data.masks.pairing import SUFFIXES
-from raysvq.data.masks.summary import MaskSummary
+from raysvq.data.mask_check import MaskSummary
+from raysvq.data.mask_pairing import SUFFIXES
 from raysvq.errors import DataError
 from raysvq.evaluation.masks import MaskReader
 from raysvq.settings import SplitSettings

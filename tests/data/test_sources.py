@@ -9,8 +9,8 @@ import pytest
 
 from raysvq.data.manifest import Row
 from raysvq.data.sources import rows_of
-from raysvq.data.trees.names import NOT_UTF8
-from raysvq.data.trees.skipped import Skips
+from raysvq.data.sources.folder_scan import Skips
+from raysvq.data.sources.names import NOT_UTF8
 from raysvq.errors import DataError, StorageError
 from raysvq.schema import MANIFEST
 from raysvq.storage import canonical, image_id, join

@@ -25,8 +25,9 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback, Worker
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from raysvq import cli
-from raysvq.errors import DataError, TrainingMemoryError
-from raysvq.runtime.failures import in_a_sentence, root_cause
+from raysvq.errors import DataError, RaysvqError, StorageError, TrainingMemoryError
+from raysvq.runtime.failures import Failure, in_a_sentence, require_success, returns_failures, root_cause
+from raysvq.storage.retry import TransientError
 
 PAGE = 'Traceback (most recent call last):\n  File "worker.py", line 1\n' * 3
 CUDA = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee documentation")
@@ -91,6 +92,41 @@ def test_an_error_of_ours_keeps_its_words() -> None:
 
 
 @pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (DataError("m.parquet is damaged"), DataError),
+        (TransientError("s3://b/a: slow down"), StorageError),
+        (PermissionError(13, "Permission denied"), StorageError),
+    ],
+)
+def test_an_error_of_ours_comes_back_from_a_worker_as_itself(
+    error: Exception, kind: type[RaysvqError]
+) -> None:
+    @returns_failures
+    def task(fails: bool) -> int:
+        if fails:
+            raise error
+        return 7
+
+    assert require_success(task(False)) == 7
+    outcome = task(True)
+    assert outcome == Failure(kind.__name__, str(error))
+    with pytest.raises(kind) as raised:
+        require_success(outcome)
+    assert type(raised.value) is kind
+    assert str(raised.value) == str(error)
+
+
+def test_a_mistake_of_the_program_is_no_failure_value() -> None:
+    @returns_failures
+    def task() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        task()
+
+
+@pytest.mark.parametrize(
     ("error", "code", "said"),
     [
         (_task(DataError("m.parquet is damaged")).make_dual_exception_instance(), 2, "m.parquet is damaged"),
@@ -111,7 +147,7 @@ def test_the_command_line_prints_no_page(
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("raysvq.judge.judge", fail)
+    monkeypatch.setattr("raysvq.evaluate_model.evaluate_model", fail)
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", "manifest.parquet"])
     printed = capsys.readouterr().err.strip()
@@ -125,7 +161,7 @@ def test_a_mistake_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("raysvq.judge.judge", fail)
+    monkeypatch.setattr("raysvq.evaluate_model.evaluate_model", fail)
     with pytest.raises(ZeroDivisionError):
         cli.main(["evaluate", "manifest.parquet"])
 

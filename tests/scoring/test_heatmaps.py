@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from raysvq.data.manifest import open_manifest
+from raysvq.data.manifest import Row, open_manifest
 from raysvq.scoring import heatmaps
-from raysvq.scoring.rows import Row
+from raysvq.scoring.session import SessionConfig
 from raysvq.settings import StorageSettings
 from tests.plates import make_plates, plate
 
@@ -20,6 +20,8 @@ def test_an_image_that_changed_since_it_was_scored_has_no_overlay(tmp_path: Path
     worst = [row | {"image_score": 1.0} for row in found]
     plates.put("plate-01.png", plate(50))
     Path(plates.uri("plate-02.png")).unlink()
-    names = _draw(worst, "run-1", plates.model, plates.settings().scoring, plates.out, StorageSettings())
+    version = plates.bundle.model_version
+    session = SessionConfig(plates.model, version, plates.settings().scoring, StorageSettings())
+    names = _draw(worst, "run-1", plates.out, session)
     assert names == [f"heatmaps/run-1/0001-{worst[0]['image_id']}.jpg"]
     assert [str(path.relative_to(plates.out)) for path in Path(plates.out).rglob("*.jpg")] == names

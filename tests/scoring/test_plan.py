@@ -8,27 +8,27 @@ from hypothesis import strategies as st
 
 from raysvq.errors import SettingsError
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import WorkPlan, plan_work, share_out, unit_images
+from raysvq.scoring.plan import Workers, plan_workers, share_out, unit_images
 
 
 @pytest.mark.parametrize(
     ("nodes", "tasks"), [([Node(2)], 2), ([Node(1)], 1), ([Node(2), Node(2)], 4), ([Node(0), Node(4)], 4)]
 )
 def test_a_task_for_each_cpu(nodes: list[Node], tasks: int) -> None:
-    assert plan_work(Capacity(tuple(nodes))) == WorkPlan(tasks, 1.0, False)
+    assert plan_workers(Capacity(tuple(nodes))) == Workers(tasks, 1.0, False)
 
 
 @pytest.mark.parametrize(
     ("nodes", "plan"),
     [
-        ([Node(0), Node(4, 1), Node(8, 2)], WorkPlan(3, 3, True)),
-        ([Node(4), Node(8, 1)], WorkPlan(1, 8, True)),
-        ([Node(8, 1)], WorkPlan(1, 7, True)),
-        ([Node(2, 2)], WorkPlan(2, 0.5, True)),
+        ([Node(0), Node(4, 1), Node(8, 2)], Workers(3, 3, True)),
+        ([Node(4), Node(8, 1)], Workers(1, 8, True)),
+        ([Node(8, 1)], Workers(1, 7, True)),
+        ([Node(2, 2)], Workers(2, 0.5, True)),
     ],
 )
-def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], plan: WorkPlan) -> None:
-    assert plan_work(Capacity(tuple(nodes))) == plan
+def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], plan: Workers) -> None:
+    assert plan_workers(Capacity(tuple(nodes))) == plan
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], plan: W
 )
 def test_a_cluster_without_room_is_refused(nodes: tuple[Node, ...]) -> None:
     with pytest.raises(SettingsError, match=r"the cluster has [\d.]+ CPUs and \d GPUs on \d node"):
-        plan_work(Capacity(nodes))
+        plan_workers(Capacity(nodes))
 
 
 @given(images=st.integers(1, 10**9))

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from raysvq.runtime.stall import watchdog
+from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.progress import REPORT_EVERY_S, Progress, duration
 
 WAIT_S = 60
@@ -67,7 +67,7 @@ def test_a_run_that_waits_says_for_how_long_and_what_the_cluster_has(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     said, until = "", time.monotonic() + WAIT_S
-    with watchdog("work unit finished", quiet_s=1.0):
+    with stall_reporter("work unit finished", quiet_s=1.0):
         while said.count("\n") < 2 and time.monotonic() < until:
             time.sleep(0.05)
             said += capsys.readouterr().out
@@ -78,6 +78,6 @@ def test_a_run_that_waits_says_for_how_long_and_what_the_cluster_has(
 
 
 def test_a_run_that_ends_within_the_quiet_time_is_not_held_up(capsys: pytest.CaptureFixture[str]) -> None:
-    with watchdog("work unit finished", quiet_s=3600.0) as alive:
+    with stall_reporter("work unit finished", quiet_s=3600.0) as alive:
         alive.set()
     assert capsys.readouterr().out == ""

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysvq.data.manifest import open_manifest
-from raysvq.results import read_snapshot
+from raysvq.data.manifest import Row
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
-from raysvq.scoring.budget import Budget
-from raysvq.scoring.job import ScoreSummary, digests_of
-from raysvq.scoring.pending import Pending, find_pending
-from raysvq.scoring.rows import Row, provenance
+from raysvq.scoring.job import ScoreSummary
+from raysvq.scoring.pending import Pending
+from raysvq.scoring.plan import open_request
+from raysvq.scoring.rows import provenance
+from raysvq.scoring.session import SessionConfig
 from raysvq.scoring.takeover import (
     CHANGED,
     CUT_OFF,
@@ -30,11 +28,11 @@ from raysvq.scoring.takeover import (
     Leftovers,
     Takeover,
     find_leftovers,
-    spent_folders,
+    finished_folders,
     take_over,
 )
-from raysvq.scoring.work import Run, new_run, remove_work, work_folders
-from raysvq.scoring.worker import Actor, Job
+from raysvq.scoring.work import RejectBudget, Run, UnitReport, new_run, remove_work, work_folders
+from raysvq.scoring.worker import Job, UnitScorer
 from raysvq.settings import StorageSettings
 from tests.commits import commit_run
 from tests.plates import Plates, make_plates, plate
@@ -52,30 +50,22 @@ class Start:
     pending: Pending
     leftovers: Leftovers
     found: Takeover
-    budget: Budget
+    budget: RejectBudget
     scoring: dict[str, Any]
 
     @property
     def size(self) -> int:
         return int(self.scoring.get("batch_images", UNIT))
 
-    def work(self, *units: int) -> list[Row]:
+    def work(self, *units: int) -> list[UnitReport]:
         """Score some units, and stop."""
         settings = self.plates.settings(**self.scoring)
-        job = Job(
-            model=self.plates.model,
-            out=self.plates.out,
-            work=self.run.begin(self.plates.out, self.found.rest.path, self.size),
-            origin=tuple(self.origin.items()),
-            scoring=settings.scoring,
-            storage=StorageSettings(),
-            unit_images=self.size,
-            device="cpu",
-            precision="float32",
-            budget=Budget(100, 1.0),
-            decoders=0,
-        )
-        return [json.loads(text) for text in Actor(job)({"id": np.array(units)})["report"]]
+        version = self.plates.bundle.model_version
+        session = SessionConfig(self.plates.model, version, settings.scoring, StorageSettings())
+        work = self.run.begin(self.plates.out, self.found.rest.path, self.size)
+        origin = tuple(self.origin.items())
+        scorer = UnitScorer(Job(session, self.plates.out, work, origin, self.size, RejectBudget(100, 1.0)))
+        return [scorer.score(unit) for unit in units]
 
     def finish(self) -> None:
         """Score the rest, account for all, and commit."""
@@ -85,7 +75,7 @@ class Start:
             summary.add(report)
         require_complete(self.plates.out, summary.files, self.pending.path, self.leftovers.folder)
         commit_run(self.plates.out, self.origin, summary.files)
-        remove_work([*spent_folders(self.leftovers), self.run.folder(self.plates.out)])
+        remove_work([*finished_folders(self.leftovers), self.run.folder(self.plates.out)])
 
 
 Begin = Callable[..., Start]
@@ -99,16 +89,15 @@ def begin(tmp_path: Path) -> Begin:
     def build(origin: Row | None = None, manifest: str | None = None, **scoring: Any) -> Start:
         folder = tmp_path / uuid.uuid4().hex
         folder.mkdir()
-        settings = plates.settings(**scoring).scoring
-        digests = digests_of(plates.bundle, settings)
+        settings = plates.settings(**scoring)
+        request = open_request(manifest or plates.manifest, plates.model, plates.out, settings)
+        settings_digest = request.digests()["settings_digest"]
         run_id = f"run-{len(work_folders(plates.out))}-{uuid.uuid4().hex[:4]}"
-        rows = open_manifest(manifest or plates.manifest)
-        columns = provenance(plates.bundle, run_id, digests["settings_digest"], "float32") | (origin or {})
-        snapshot = read_snapshot(plates.out)
+        columns = provenance(plates.bundle, run_id, settings_digest, "float32") | (origin or {})
         leftovers = find_leftovers(plates.out, folder)
-        pending = find_pending(rows, snapshot, digests, settings, folder, also=leftovers.paths)
-        budget = Budget(pending.rows.count, settings.max_rejected)
-        run = new_run(columns, settings, snapshot.version)
+        pending = request.find_pending(folder, leftovers.paths)
+        budget = RejectBudget(pending.rows.count, settings.scoring.max_rejected)
+        run = new_run(columns, settings.scoring, pending.version)
         found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
 
@@ -117,7 +106,7 @@ def begin(tmp_path: Path) -> Begin:
 
 def _counts(start: Start) -> tuple[int, int, dict[str, int]]:
     """Images taken over, left to score, and finished but scored again, by why."""
-    return start.found.images, start.found.rest.rows.count, dict(start.found.again)
+    return start.found.images, start.found.rest.rows.count, dict(start.found.rescored)
 
 
 def test_nothing_is_taken_over_where_nothing_was_left(begin: Begin) -> None:
@@ -254,7 +243,7 @@ def test_rejections_are_tried_again_once_when_asked(begin: Begin) -> None:
     assert _counts(begin(max_rejected=1, retry_rejected=True))[0] == 8
 
 
-@pytest.mark.parametrize("left", [b"", b'{"by": "a", "sco'], ids=["empty", "half"])
+@pytest.mark.parametrize("left", [b"", b'{"token": "a", "sco'], ids=["empty", "half"])
 def test_a_receipt_that_was_cut_off_is_none(begin: Begin, left: bytes) -> None:
     first = begin()
     first.work(0, 1)

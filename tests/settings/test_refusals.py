@@ -8,7 +8,8 @@ import pytest
 
 from raysvq import cli
 from raysvq.errors import SettingsError
-from raysvq.settings import Settings, StorageSettings, load_settings
+from raysvq.settings import Settings, StorageSettings, describe, load_settings
+from raysvq.settings.refusals import RENAMED
 
 SECRET = "S3CR3Tkey"
 
@@ -124,3 +125,10 @@ def test_pydantic_repeats_no_value() -> None:
     with pytest.raises(ValueError, match="region") as failure:
         StorageSettings.model_validate({"region": [SECRET]})
     assert SECRET not in str(failure.value) + repr(failure.value)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(SettingsError, match=f"^setting `{old}` is now called `{new}`$"):
+        load_settings(None, [f"{old}=1"])
+    assert new in {name for name, _, _ in describe()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from raysvq.settings import Settings
-from raysvq.training.batches import Batch
+from raysvq.training.data_loading import Batch
+from tests.data.conftest import Folder
 
 
 @pytest.fixture
@@ -35,3 +37,9 @@ def batches() -> Callable[..., Iterator[Batch]]:
             yield Batch(pixels, outliers, weight)
 
     return build
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Folder:
+    """A folder on local disk, to fill with images."""
+    return Folder(str(tmp_path / "disk"))

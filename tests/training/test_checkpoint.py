@@ -12,10 +12,10 @@ import torch
 
 from raysvq.model.network import SSVQVAE
 from raysvq.settings import Settings
-from raysvq.training.batches import Batch, DataPosition
 from raysvq.training.checkpoint import Progress, load_model, load_optimiser, load_progress, save_checkpoint
-from raysvq.training.fit import Trainer, make_optimiser
-from raysvq.training.loader import Position
+from raysvq.training.data_loading import Batch, DataPosition
+from raysvq.training.shuffling import Position
+from raysvq.training.trainer import Trainer, make_optimiser
 
 Batches = Callable[..., Iterator[Batch]]
 Build = Callable[..., Settings]

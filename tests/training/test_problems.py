@@ -20,9 +20,9 @@ from raysvq.errors import DataError, TrainingError, TrainingMemoryError, Workers
 from raysvq.model.network import SSVQVAE
 from raysvq.runtime.lease import lease
 from raysvq.settings import Settings, SplitSettings
-from raysvq.training import launch, worker
-from raysvq.training.fit import Trainer, fit, make_optimiser
-from raysvq.training.start import Progress
+from raysvq.training import ray_trainer
+from raysvq.training.initialize import Progress
+from raysvq.training.trainer import Trainer, fit, make_optimiser
 
 Build = Callable[..., Settings]
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nSee documentation")
@@ -48,16 +48,16 @@ def _no_cluster(*_: object) -> None:
 def test_a_folder_that_another_training_holds_is_refused_before_any_work(
     small: Build, manifest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch, "connect", _no_cluster)
+    monkeypatch.setattr(ray_trainer, "connect", _no_cluster)
     monkeypatch.setattr("raysvq.runtime.lease.RENEW_S", 0.2)
     out = str(tmp_path / "model")
     with (
         lease(out, "another"),
         pytest.raises(DataError, match=rf"{out} is being written by run another .*\(process {os.getpid()}\)"),
     ):
-        launch.train(manifest, out, small())
+        ray_trainer.train(manifest, out, small())
     with pytest.raises(AssertionError, match="work has begun"):
-        launch.train(manifest, out, small())
+        ray_trainer.train(manifest, out, small())
 
 
 def test_a_training_that_was_taken_over_saves_nothing(
@@ -70,12 +70,12 @@ def test_a_training_that_was_taken_over_saves_nothing(
         (out / "_leases" / "00000007.json").write_bytes(mine.read_bytes().replace(b"run_id", b"run_id_"))
         return None, None, [], 0
 
-    monkeypatch.setattr(launch, "connect", lambda _: None)
-    monkeypatch.setattr(launch, "plan_workers", lambda *_: SimpleNamespace(use_gpu=False))
-    monkeypatch.setattr(launch, "_run", taken_over)
-    monkeypatch.setattr(launch, "finish", lambda *_: None)
+    monkeypatch.setattr(ray_trainer, "connect", lambda _: None)
+    monkeypatch.setattr(ray_trainer, "plan_workers", lambda *_: SimpleNamespace(use_gpu=False))
+    monkeypatch.setattr(ray_trainer, "_run", taken_over)
+    monkeypatch.setattr(ray_trainer, "export_bundle", lambda *_: None)
     with pytest.raises(DataError, match="taken over by another run"):
-        launch.train(manifest, str(out), small())
+        ray_trainer.train(manifest, str(out), small())
     assert not (out / "bundle.json").exists()
 
 
@@ -127,25 +127,25 @@ def test_what_cannot_succeed_is_not_tried_again(
         raise error
 
     workers = SimpleNamespace(get_world_size=lambda: 1)
-    monkeypatch.setattr(worker, "_train", train)
-    monkeypatch.setattr(worker.ray.train, "get_context", lambda: workers)
-    outcome = worker.train_on_worker({"settings": small().model_dump(mode="json")})
+    monkeypatch.setattr(ray_trainer, "_train_rank", train)
+    monkeypatch.setattr(ray_trainer.ray.train, "get_context", lambda: workers)
+    outcome = ray_trainer.train_on_worker({"settings": small().model_dump(mode="json")})
     said = str(error) if error is not FULL else "out of memory with training.batch_size=8"
     assert outcome["problem"].startswith(said)
     finished = SimpleNamespace(fit=lambda: SimpleNamespace(return_value=outcome))
     with pytest.raises(TrainingError, match=said):
-        launch._fit(finished)  # type: ignore[arg-type]
+        ray_trainer._fit(finished)  # type: ignore[arg-type]
 
 
 def test_one_rank_without_memory_ends_the_others(small: Build, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(_: object) -> None:
         raise FULL
 
-    monkeypatch.setattr(worker, "_train", train)
+    monkeypatch.setattr(ray_trainer, "_train_rank", train)
     workers = SimpleNamespace(get_world_size=lambda: 2)
-    monkeypatch.setattr(worker.ray.train, "get_context", lambda: workers)
+    monkeypatch.setattr(ray_trainer.ray.train, "get_context", lambda: workers)
     with pytest.raises(TrainingMemoryError, match=r"training\.batch_size=8"):
-        worker.train_on_worker({"settings": small().model_dump(mode="json")})
+        ray_trainer.train_on_worker({"settings": small().model_dump(mode="json")})
 
 
 def test_workers_that_fail_too_often_are_one_sentence() -> None:
@@ -153,7 +153,7 @@ def test_workers_that_fail_too_often_are_one_sentence() -> None:
         raise WorkerGroupError("page\n" * 50, {0: ValueError("no such tile")})
 
     with pytest.raises(WorkersError) as failure:
-        launch._fit(SimpleNamespace(fit=give_up))  # type: ignore[arg-type]
+        ray_trainer._fit(SimpleNamespace(fit=give_up))  # type: ignore[arg-type]
     assert str(failure.value).startswith("training gave up: ValueError: no such tile; Ray's own report is /")
 
 
@@ -164,5 +164,5 @@ def test_an_interrupted_training_is_no_success() -> None:
 
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        launch._fit(SimpleNamespace(fit=leave))  # type: ignore[arg-type]
+        ray_trainer._fit(SimpleNamespace(fit=leave))  # type: ignore[arg-type]
     assert signal.getsignal(signal.SIGINT) is before

@@ -18,17 +18,16 @@ from raysvq.sample import write_sample
 from raysvq.settings import Settings
 from raysvq.storage import exists, remove_file
 from raysvq.training.checkpoint import Progress
-from raysvq.training.local import train_in_process
-from raysvq.training.samples import training_samples
+from raysvq.training.in_process import train_in_process
+from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import ValidationImage, validate, validation_images
 from raysvq.tuning.kept import Kept
 
 Build = Callable[..., Settings]
 
 
-class _Silent:
-    def say(self, line: str) -> None:
-        """Nobody listens."""
+def _ignore(line: str) -> None:
+    """Nobody reads it."""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def settings(small: Build) -> Settings:
 
 @pytest.fixture
 def trained(manifest: str, settings: Settings) -> tuple[SSVQVAE, Progress]:
-    samples = training_samples(manifest, settings, _Silent())
+    samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, 20))
     return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
 

@@ -11,9 +11,8 @@ from raysvq.settings import Settings, StorageSettings
 from raysvq.tuning import sharing
 
 
-class _Quiet:
-    def say(self, line: str) -> None:
-        """Nothing."""
+def _ignore(line: str) -> None:
+    """Nobody reads it."""
 
 
 @pytest.mark.parametrize(
@@ -26,6 +25,6 @@ def test_a_reason_is_handed_to_the_trials(
         raise error
 
     monkeypatch.setattr(sharing, "prepare", prepare)
-    told, _ = sharing._load("m", small(), "image_auroc", StorageSettings(), 1, _Quiet(), None)
+    told, _ = sharing._load("m", small(), "image_auroc", StorageSettings(), 1, _ignore, None)
     assert isinstance(told, kind)
     assert str(error) in str(told)

@@ -13,9 +13,9 @@ from raysvq import storage
 from raysvq.evaluation.result import Evaluation
 from raysvq.evaluation.tables import free_name
 from raysvq.report.evaluation import charts
-from raysvq.report.evaluation.page import environment
-from raysvq.report.evaluation.pictures import draw_pictures
-from raysvq.report.evaluation.svg import Chart
+from raysvq.report.evaluation.thumbnails import draw_pictures
+from raysvq.report.page import environment
+from raysvq.report.svg import Chart
 
 
 def render(
@@ -24,13 +24,13 @@ def render(
     """Write the report: one HTML file that needs nothing beside it.
 
     Args:
-        evaluation: what it reports. Pictures are drawn from the images, masks and maps it names.
+        evaluation: what to report. Thumbnails are drawn from the images, masks and maps that it names.
         history: of the training, `{"history": [...], "codebook_usage": [...]}`; None without a model.
         summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
-        out_uri: of the file, `…/report.html`.
+        out_uri: the URI of the file, `…/report.html`.
 
     Raises:
-        StorageError: the place may not be written.
+        StorageError: the file cannot be written.
     """
     galleries = (evaluation.worst, evaluation.lowest_anomalous, evaluation.highest_normal)
     examples = [example for gallery in galleries for example in gallery]
@@ -68,4 +68,4 @@ def _training_charts(history: Mapping[str, Any] | None) -> dict[str, Chart]:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    return environment(Path(__file__).parent).get_template("template.html")
+    return environment(Path(__file__).parent).get_template("evaluation.html")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
-from raysvq.report.evaluation.svg import Axis, Chart, dot, figure, line, linear_axis, place
+from raysvq.report.svg import Axis, Chart, dot, figure, line, linear_axis, place
 from raysvq.report.sweep.scale import Scale, scale_of
 from raysvq.tuning.leaderboard import FAILED, STOPPED, Leaderboard, Trial, front
 

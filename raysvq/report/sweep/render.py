@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from raysvq.report.evaluation.page import environment
+from raysvq.report.page import environment
 from raysvq.report.sweep.charts import front_chart, heat_map, learning_curves, parallel_coordinates
 from raysvq.storage import write_bytes
 from raysvq.tuning.leaderboard import Leaderboard, Trial, front, number, remark, short

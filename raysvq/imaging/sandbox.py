@@ -1,0 +1,121 @@
+"""Decoding in a process that may crash or hang, for images that could be what ended a worker."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+
+from raysvq.errors import ScoringError
+from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.pixels import open_tiles
+from raysvq.settings import ScoringSettings, TileSettings
+
+START_TIMEOUT_S = 120.0  # within which the child must have started, on a busy machine
+
+Decode = Callable[[bytes], Iterable[object]]  # yields after every piece; can be sent to another process
+_READY, _PIECE_DONE, _DONE = "ready", "piece done", "done"
+
+
+def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Iterator[None]:
+    """All that is done with a file before the network sees it. Raises DecodeError."""
+    for _ in open_tiles(content, tiles, scoring).parts:
+        yield
+
+
+class Sandbox:
+    """Decodes images in a child process; a context manager, which ends the child."""
+
+    def __init__(self, decode: Decode, timeout_s: float) -> None:
+        """A decoder that finishes no piece for `timeout_s` seconds is taken to hang."""
+        self.decode = decode
+        self.timeout_s = timeout_s
+        self._child: tuple[BaseProcess, Connection] | None = None
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def require_decodable(self, content: bytes) -> None:
+        """Decode the image in the child, and drop the pixels.
+
+        Raises:
+            DecodeError: the image cannot be used; "crashed" where the child died of it or hung.
+            ScoringError: no child can be started.
+        """
+        fresh = self._child is None
+        connection = self._connection()
+        try:
+            connection.send_bytes(content)
+            problem = self._answer(connection)
+        except (EOFError, OSError):
+            self._end()
+            if not fresh:  # the image before this one may have broken the child
+                return self.require_decodable(content)
+            raise DecodeError("crashed", "the process that decoded it died") from None
+        if problem:
+            raise problem
+
+    def _answer(self, connection: Connection) -> DecodeError | None:
+        while connection.poll(self.timeout_s):
+            match connection.recv():
+                case DecodeError() as problem:
+                    return problem
+                case str(word) if word == _DONE:
+                    return None
+        self._end()
+        return DecodeError("crashed", f"decoding took more than {self.timeout_s:g} s")
+
+    def _connection(self) -> Connection:
+        if self._child is None:
+            spawn = multiprocessing.get_context("spawn")
+            ours, theirs = spawn.Pipe()
+            child = spawn.Process(target=_serve, args=(theirs, self.decode), daemon=True)
+            child.start()
+            theirs.close()
+            self._child = child, ours
+            self._require_started(ours)
+        return self._child[1]
+
+    def _require_started(self, connection: Connection) -> None:
+        """Wait for the child outside of an image's time limit."""
+        try:
+            started = connection.poll(START_TIMEOUT_S) and connection.recv() == _READY
+        except EOFError:
+            started = False
+        if not started:
+            self._end()
+            raise ScoringError(
+                f"a process to decode images in did not start within {START_TIMEOUT_S:.0f} s; see Ray's logs"
+                " for why (memory?), and start the run again"
+            )
+
+    def _end(self) -> None:
+        if self._child is not None:
+            process, connection = self._child
+            process.kill()
+            process.join()
+            connection.close()
+            self._child = None
+
+
+def _serve(connection: Connection, decode: Decode) -> None:
+    connection.send(_READY)
+    while True:
+        try:
+            content = connection.recv_bytes()
+        except EOFError:  # the worker is gone
+            return
+        try:
+            for _ in decode(content):
+                connection.send(_PIECE_DONE)
+        except DecodeError as error:
+            connection.send(error)
+        else:
+            connection.send(_DONE)

@@ -1,0 +1,45 @@
+"""The templates of report pages. A page is one offline HTML file with the style sheet and inline SVG."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from raysvq.evaluation.result import MetricValue
+
+
+def environment(*folders: Path) -> Environment:
+    """A Jinja environment over these folders and the shared `style.css` and `macros.html`."""
+    made = Environment(
+        loader=FileSystemLoader([*folders, Path(__file__).parent]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(value=_value, interval=_interval, percent=_percent, when=_when, words=_words)
+    return made
+
+
+def _value(measure: MetricValue) -> str:
+    return "n/a" if measure.value is None else f"{measure.value:.3f}"
+
+
+def _interval(measure: MetricValue) -> str:
+    if measure.low is None or measure.high is None:
+        return ""
+    return f"{measure.low:.3f} to {measure.high:.3f}"
+
+
+def _percent(share: float | None) -> str:
+    return "n/a" if share is None else f"{100 * share:.1f} %"
+
+
+def _when(stamp: str) -> str:
+    return f"{datetime.fromisoformat(stamp).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

@@ -1,0 +1,80 @@
+"""`model`, `objective` and `anomaly`: the network, its loss, and how its distances become scores."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from raysvq.settings.section import Section
+
+
+class ModelSettings(Section):
+    """The ss-VQ-VAE network (paper, section IV-D)."""
+
+    encoder: Literal["pixels", "features"] = Field(
+        "pixels",
+        description="pixels: the paper's network, from scratch; features: small layers on a frozen pretrained"
+        " network, EfficientNet-Lite0.",
+    )
+    stem_weights: str | None = Field(
+        None,
+        description="features: safetensors file or URI of other weights; none: ImageNet's.",
+    )
+    hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
+    residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
+    residual_layers: int = Field(2, ge=0, description="pixels: residual blocks in encoder and decoder each.")
+    codebook_size: int = Field(512, ge=2, description="K, number of embeddings.")
+    embedding_dim: int = Field(
+        64, ge=2, description="d, size of an embedding; features: of its learned part, beside the features."
+    )
+    codebook: Literal["ema", "gradient"] = Field(
+        "ema", description="ema: moving averages of normal encodings; gradient: eq. 1's codebook loss."
+    )
+    decay: float = Field(0.99, gt=0, lt=1, description="Decay of the EMA codebook.")
+    revive_below: float = Field(
+        0.05, ge=0, lt=1, description="A code with less than this share of an even load is revived; 0 never."
+    )
+
+
+class ObjectiveSettings(Section):
+    """The semi-supervised loss (paper, eq. 2 to 4)."""
+
+    form: Literal["negation", "hinge", "inverse", "hypersphere", "deviation"] = Field(
+        "hinge",
+        description="Outlier term. negation: eq. 3, unbounded below; the others bounded, in the distance that"
+        " is learned: hinge, inverse (Deep SAD), hypersphere (HSC, FCDD), deviation (DevNet).",
+    )
+    labels: Literal["position", "tile"] = Field(
+        "position",
+        description="What of an outlier's tile is pushed away. position: what its mask marks; tile: all of"
+        " it, the paper's way.",
+    )
+    eta: float = Field(0.5, gt=0, le=1, description="Supervision coefficient: weight of the normal term.")
+    beta: float = Field(1.0, gt=0, description="Commitment coefficient.")
+    margin: float = Field(
+        16.0, gt=1, description="hinge: how many times the normal squared distance an outlier should reach."
+    )
+    trim: float = Field(
+        0.1,
+        ge=0,
+        lt=0.5,
+        description="Share of a step's unlabelled tiles, those with the largest loss, that is left out; they"
+        " take part with training.unlabelled.",
+    )
+
+
+class AnomalySettings(Section):
+    """From distance maps to image scores and thresholds. Stored with the model."""
+
+    pooling: Literal["tile_max", "map_max", "top_k"] = Field(
+        "top_k",
+        description="Image score: largest tile score (eq. 5), largest map value, or mean of top_k largest.",
+    )
+    top_k: int = Field(16, ge=1, description="top_k: number of map cells averaged.")
+    threshold_quantile: float = Field(
+        0.99, gt=0, lt=1, description="Image threshold without validation outliers: quantile of the normals."
+    )
+    pixel_quantile: float = Field(
+        0.999, gt=0, lt=1, description="Map threshold for regions: quantile over normal validation maps."
+    )

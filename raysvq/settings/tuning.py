@@ -1,0 +1,49 @@
+"""`tuning`: how `raysvq tune` searches."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from raysvq.settings.section import Section
+
+
+class TuningSettings(Section):
+    """How `raysvq tune` searches. Never stored with a run."""
+
+    trials: int = Field(16, ge=2, description="Trials of a sweep; the first has the settings as they are.")
+    sampler: Literal["qmc", "random", "grid"] = Field(
+        "qmc",
+        description="Of the trials' settings. qmc: Optuna's Sobol sequence, evenly over the space; random;"
+        " grid: all combinations.",
+    )
+    seed: int = Field(0, ge=0, description="Of the sampler: the same trials in the same order.")
+    known: tuple[dict[str, Any], ...] = Field(
+        (), description="Points to try right after the defaults, such as [{objective.eta: 0.9}]."
+    )
+    metric: Literal["auto", "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"] = Field(
+        "auto",
+        description="What trials are judged by, on validation. auto: image_auroc; without labelled outliers"
+        " synthetic_auroc, the image AUROC of normal images against the same with drawn-on defects.",
+    )
+    repeats: int = Field(
+        1, ge=1, description="Trainings of a trial, each on another draw of training and validation images."
+    )
+    stop_early: bool = Field(
+        True, description="Stop trials that fall behind the others (ASHA); the first one never."
+    )
+    most_train_s: float | None = Field(
+        None, gt=0, description="A training that takes longer is not chosen; seconds."
+    )
+    most_image_ms: float | None = Field(
+        None, gt=0, description="A model that takes longer is not chosen; CPU milliseconds an image."
+    )
+    most_model_mib: float | None = Field(
+        None, gt=0, description="A model whose weights are larger is not chosen."
+    )
+    refit: bool = Field(
+        False,
+        description="Train the best settings on the labelled outliers of validation too; the threshold is"
+        " then a quantile of the normal ones.",
+    )

@@ -1,0 +1,155 @@
+"""A rank's part of every step: normal tiles, then labelled outliers, mirrored and thinned at random."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysvq.model.network import at
+from raysvq.model.scorer import to_model_input
+from raysvq.settings import TrainingSettings
+from raysvq.training.augmentation import mirrored
+from raysvq.training.frozen_features import draw_positions
+from raysvq.training.shuffling import Columns, EndlessBatches, Position, Source
+
+_NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # seeds of their own
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's tiles on one rank: normal first, labelled outliers last.
+
+    With `positions`, what the step learns from on grids of features, all that is by position is of these
+    alone, as a grid (P, 1).
+    """
+
+    pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them, (B, S, h, w) or (B, S, P, 1)
+    outliers: int
+    weight: Tensor | None  # (outliers, h, w) marked share of each grid position
+    unknown: Tensor | None = None  # (B - outliers,) bool, unlabelled; None: none is
+    positions: Tensor | None = None  # (B, P) int64, row by row; None: all
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process stands among the data-parallel ones, and what it computes on."""
+
+    device: torch.device
+    rank: int = 0
+    workers: int = 1
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """What a rank trains on.
+
+    `normal` gives `tile` (T, S, S, C) uint16 over the full scale and, where unlabelled ones take part,
+    `unknown` (T,) bool; `outlier` gives `tile` and `weight` (T, h, w) float32, the marked share of each
+    grid position.
+    """
+
+    normal: Source
+    outlier: Source | None = None
+    frozen_features: bool = False  # `tile` is `features` of the stem already; outliers with their copies
+
+
+@dataclass(frozen=True)
+class DataPosition:
+    """What a rank has drawn so far: all ranks the same."""
+
+    batches: int = 0
+    normal: Position = field(default_factory=Position)
+    outlier: Position = field(default_factory=Position)
+
+    def shared_out(self, before: int, now: int) -> DataPosition:
+        """The position where `now` workers go on with what `before` had begun.
+
+        Normal tiles are split among the workers, so each goes on at the same share of its new part of the
+        epoch: some tiles of this epoch come twice, as many not at all. Outliers are each worker's whole.
+        """
+        if before == now:
+            return self
+        return replace(self, normal=replace(self.normal, row=self.normal.row * before // now))
+
+
+class Batches:
+    """Endless batches at a fixed ratio of normal to outlier tiles."""
+
+    def __init__(
+        self, settings: TrainingSettings, tiles: Tiles, place: Place, start: DataPosition = DataPosition()
+    ) -> None:
+        """Read nothing yet; `start` goes on from there."""
+        share = settings.batch_size // place.workers
+        cache = settings.cache_mib * 2**20
+        self._device = place.device
+        self._flips = settings.flips
+        self._positions = settings.positions_per_tile
+        self._seeds = [settings.seed, place.rank]
+        self._drawn = start.batches
+        self._outliers = outliers_per_step(share, settings.outlier_fraction) if tiles.outlier else 0
+        self._normal = EndlessBatches(
+            tiles.normal, share - self._outliers, cache, [*self._seeds, _NORMAL], "normal", start.normal
+        )
+        self._outlier: EndlessBatches | None = None
+        if tiles.outlier and self._outliers:
+            seeds = [*self._seeds, _OUTLIER]
+            self._outlier = EndlessBatches(
+                tiles.outlier, self._outliers, cache, seeds, "outlier", start.outlier
+            )
+
+    @property
+    def position(self) -> DataPosition:
+        """After the batch given last."""
+        outlier = self._outlier.position if self._outlier else Position()
+        return DataPosition(self._drawn, self._normal.position, outlier)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        return self._next(self._positions)
+
+    def whole(self) -> Batch:
+        """The next batch, with all positions of its grids."""
+        return self._next(None)
+
+    def _next(self, most: int | None) -> Batch:
+        normal = next(self._normal)
+        outlier: Columns | None = next(self._outlier) if self._outlier else None
+        parts = [self._inputs(part) for part in (normal, outlier) if part is not None]
+        weight = None if outlier is None else torch.from_numpy(outlier["weight"].copy())
+        if self._flips:
+            grids = mirrored([*parts, weight] if weight is not None else parts, self._rng(_FLIPS))
+            parts, weight = grids[: len(parts)], grids[-1] if weight is not None else None
+        positions = None
+        if "features" in normal and most is not None and most < parts[0][0, 0].numel():
+            drawn = draw_positions(parts, most, weight, self._rng(_POSITIONS))
+            parts = [at(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
+            weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
+            positions = torch.cat(drawn).to(self._device)
+        self._drawn += 1
+        return Batch(
+            torch.cat(parts).to(self._device).float(),
+            self._outliers,
+            None if weight is None else weight.to(self._device),
+            torch.from_numpy(normal["unknown"]).to(self._device) if "unknown" in normal else None,
+            positions,
+        )
+
+    def _rng(self, use: int) -> np.random.Generator:
+        return np.random.default_rng([*self._seeds, use, self._drawn])
+
+    def _inputs(self, columns: Columns) -> Tensor:
+        """(B, C, H, W), or (B, S, h, w) still in float16."""
+        if "features" in columns:
+            return torch.from_numpy(columns["features"]).movedim(-1, 1)
+        return to_model_input(columns["tile"], self._device)
+
+
+def outliers_per_step(tiles: int, fraction: float) -> int:
+    """None for a fraction of 0; else at least one, and a normal tile is always left."""
+    return min(tiles - 1, max(1, round(tiles * fraction))) if fraction else 0

@@ -1,0 +1,77 @@
+"""From a training that has ended to a model bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from raysvq.errors import TrainingError
+from raysvq.evaluation.threshold import fit_threshold
+from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+from raysvq.training.checkpoint import Progress
+from raysvq.training.metrics import summarise
+
+_QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+def export_bundle(
+    model: SSVQVAE,
+    settings: Settings,
+    progress: Progress,
+    history: list[dict[str, Any]],
+    summary: dict[str, Any],
+) -> Bundle:
+    """Make the model kept a bundle, with thresholds from its validation.
+
+    Args:
+        progress: as it was when this model was validated.
+        history: of all steps, the best one being seldom the last.
+        summary: what else the bundle is to tell of the training.
+    """
+    summary = summary | {
+        "steps": history[-1]["step"],
+        "best_step": progress.step,
+        "workers": progress.workers,
+        "precision": progress.precision,
+        **summarise(history, settings.training.batch_size),
+    }
+    curves = {"history": history, "codebook_usage": progress.codebook_usage}
+    return make_bundle(model, settings, _reference(progress, settings), summary, curves)
+
+
+def require_normals(outcome: dict[str, Any]) -> None:
+    """Refuse a validation that found no normal image.
+
+    Raises:
+        TrainingError: none could be read.
+    """
+    if all(outcome["anomalous"]):
+        raise TrainingError(
+            "no normal validation image could be read, and the threshold is fitted on them;"
+            f" {len(outcome['unreadable'])} failed, such as {outcome['unreadable'][:1]}"
+        )
+
+
+def _reference(progress: Progress, settings: Settings) -> Reference:
+    """Thresholds and normal scores, from validation alone."""
+    outcome = progress.validation
+    scores = np.array(outcome["image_scores"], np.float32)
+    anomalous = np.array(outcome["anomalous"], bool)
+    threshold = fit_threshold(scores, anomalous, settings.anomaly.threshold_quantile)
+    normals = scores[~anomalous]
+    return Reference(
+        image_threshold=threshold.value,
+        threshold_rule=threshold.rule,
+        pixel_threshold=outcome["pixel_threshold"],
+        normal_scores={str(level): float(np.quantile(normals, level)) for level in _QUANTILES},
+        validation={
+            "normal": int((~anomalous).sum()),
+            "anomalous": int(anomalous.sum()),
+            "auroc": outcome["auroc"],
+            "unreadable": outcome["unreadable"],
+        },
+        bfloat16_deviation=outcome["bfloat16_deviation"],
+    )

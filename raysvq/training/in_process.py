@@ -1,0 +1,89 @@
+"""Training in this process, without Ray: the same batches, steps and choice of model."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+from raysvq.training.checkpoint import Progress, load_model, load_progress
+from raysvq.training.data_loading import Batches, Place, Tiles
+from raysvq.training.initialize import initialize, save
+from raysvq.training.shuffling import Columns, in_memory
+from raysvq.training.trainer import Say, Trainer, Validate, best_step, fit
+
+_CHECKPOINTS = "step-" + 9 * "[0-9]"
+
+
+def train_in_process(
+    settings: Settings,
+    normal: Columns,
+    outlier: Columns | None,
+    validate: Validate,
+    say: Say | None = print,
+    folder: Path | None = None,
+) -> tuple[SSVQVAE, Progress]:
+    """Train on tiles held in memory, as `raysvq.training.ray_trainer.train` does with one worker.
+
+    Args:
+        normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, h, w, S)
+            float16, what the stem gives for them.
+        outlier: the same, features with those of copies, and `weight` (T, h, w) float32, the marked
+            share of each grid position.
+        validate: says how good the model is, such as
+            `partial(raysvq.training.validation.validate, images=images)`.
+        say: takes lines of progress.
+        folder: for checkpoints; a run that finds some there goes on from the last one. None: a
+            temporary one.
+
+    Returns:
+        The model of the best validation AUROC, the later of equals, in evaluation mode; and how the
+        run stood then, with the history of all of it.
+
+    Raises:
+        TrainingError: there is no tile of a kind, the loss ran away, or no normal validation image
+            could be read.
+    """
+    tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None, "features" in normal)
+    place = Place(local_device(settings))
+    with contextlib.ExitStack() as stack:
+        folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        found = sorted(folder.glob(_CHECKPOINTS))
+        trainer, batches = initialize(settings, tiles, place, found[-1] if found else None, say)
+        kept = folder
+        fit(trainer, batches, validate, lambda: _keep(kept, trainer, batches, place))
+        history = trainer.progress.history
+        best = _checkpoint(folder, best_step(history))
+        load_model(best, trainer.model)
+        return trainer.model.eval(), replace(load_progress(best), history=history)
+
+
+def _keep(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
+    """Write a checkpoint; of the others only the best stays."""
+    progress = trainer.progress
+    new = _checkpoint(folder, progress.step)
+    unfinished = folder / "unfinished"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    save(unfinished, trainer, batches, place)
+    unfinished.rename(new)
+    for path in set(folder.glob(_CHECKPOINTS)) - {new, _checkpoint(folder, best_step(progress.history))}:
+        shutil.rmtree(path)
+
+
+def _checkpoint(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:09d}"
+
+
+def local_device(settings: Settings) -> torch.device:
+    """What this process trains on, by `training.device`."""
+    wanted = settings.training.device
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)

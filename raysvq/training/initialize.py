@@ -1,0 +1,131 @@
+"""A rank's trainer and data, fresh or as a checkpoint left them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raysvq.model.collective import take_from_first
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+from raysvq.training.augmentation import with_copies
+from raysvq.training.checkpoint import (
+    Progress,
+    load_model,
+    load_optimiser,
+    load_progress,
+    load_random,
+    save_checkpoint,
+    save_random,
+)
+from raysvq.training.data_loading import Batch, Batches, Place, Tiles
+from raysvq.training.frozen_features import frozen_features
+from raysvq.training.shuffling import Columns, Source
+from raysvq.training.trainer import Say, Trainer, make_optimiser
+
+# Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
+INITIAL_PIXELS = {"pixels": 2**21, "features": 2**24}
+INITIAL_POSITIONS = 50_000
+
+
+def initialize(
+    settings: Settings,
+    tiles: Tiles,
+    place: Place,
+    checkpoint: Path | None = None,
+    say: Say | None = None,
+    wrap: Callable[[SSVQVAE], nn.Module] = lambda model: model,
+) -> tuple[Trainer, Batches]:
+    """Make a model ready to be trained.
+
+    Args:
+        checkpoint: goes on from it: as if the run had not stopped, where there are as many workers as
+            before, else with the data shared out anew.
+        say: takes lines of progress.
+        wrap: makes the model data-parallel.
+    """
+    torch.manual_seed(settings.training.seed)
+    model = SSVQVAE(settings).to(place.device)
+    optimiser = make_optimiser(model, settings)
+    progress = Progress()
+    if checkpoint:
+        load_model(checkpoint, model)
+        load_optimiser(checkpoint, optimiser)
+        progress = load_progress(checkpoint)
+    else:
+        model.load_stem()
+    before, progress.workers = progress.workers, place.workers
+    position = progress.position.shared_out(before, place.workers)
+    batches = Batches(settings.training, _network_inputs(tiles, model, settings), place, position)
+    if not checkpoint:
+        initialize_from_data(model, _an_epoch(batches), settings)
+    trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
+    if checkpoint and before == place.workers:
+        load_random(checkpoint, place.rank, place.device)
+    else:
+        torch.manual_seed(settings.training.seed + 1 + place.rank + progress.step)
+    return trainer, batches
+
+
+def _network_inputs(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
+    """Tiles as the network takes them, with copies of the labelled ones."""
+    normal, outlier = tiles.normal, tiles.outlier
+    if outlier and settings.objective.labels == "tile":
+        outlier = _marked_all_over(outlier)
+    if tiles.frozen_features:
+        return replace(tiles, outlier=outlier)
+    if outlier and settings.training.outlier_copies:
+        outlier = with_copies(outlier, settings.training.outlier_copies, settings.training.seed)
+    if settings.model.encoder == "features":
+        return Tiles(frozen_features(normal, model), frozen_features(outlier, model) if outlier else None)
+    return Tiles(normal, outlier)
+
+
+def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
+    """Write this rank's part of a checkpoint: the first one's holds what all share."""
+    trainer.progress.position = batches.position
+    if place.rank == 0:
+        save_checkpoint(folder, trainer.model, trainer.optimiser, trainer.progress)
+    save_random(folder, place.rank, place.device)
+
+
+def _marked_all_over(outlier: Source) -> Source:
+    def read() -> Iterator[Columns]:
+        for columns in outlier():
+            yield columns | {"weight": np.ones_like(columns["weight"])}
+
+    return read
+
+
+def initialize_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
+    """Fix mean and deviation, and place the codebook, from the first normal tiles."""
+    taken: list[Tensor] = []
+    wanted = INITIAL_PIXELS[settings.model.encoder] / settings.tiles.size**2
+    with torch.no_grad():
+        for batch in batches:
+            taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
+            if sum(map(len, taken)) >= wanted:
+                break
+        model.learn_statistics(torch.cat(taken))
+        take_from_first(model.mean)
+        take_from_first(model.std)
+        share = -(-INITIAL_POSITIONS // len(taken))
+        chosen = torch.cat([_some(model.chosen_by(part), share) for part in taken])
+    model.quantizer.start_from(chosen, settings.training.seed)
+
+
+def _an_epoch(batches: Batches) -> Iterator[Batch]:
+    yield batches.whole()
+    while batches.position.normal.epoch == 0:
+        yield batches.whole()
+
+
+def _some(encoded: Tensor, count: int) -> Tensor:
+    """At most `count` positions of (N, d, h, w), at random. (P, d)"""
+    positions = encoded.movedim(1, -1).flatten(0, 2)
+    return positions[torch.randperm(len(positions), device=positions.device)[:count]]

@@ -1,0 +1,246 @@
+"""The training itself, on one rank: steps, validations, checkpoints. Knows no Ray."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raysvq.errors import TrainingError, TrainingMemoryError
+from raysvq.model.collective import mean_over_ranks
+from raysvq.model.memory import is_out_of_memory
+from raysvq.model.network import SSVQVAE
+from raysvq.model.objective import Loss, objective
+from raysvq.model.precision import Precision, has_fast_bfloat16
+from raysvq.model.quantizer import perplexity
+from raysvq.model.scorer import ImageScorer
+from raysvq.settings import Settings, TrainingSettings
+from raysvq.training.checkpoint import Progress
+from raysvq.training.data_loading import Batch
+from raysvq.training.export import require_normals
+from raysvq.training.metrics import Pace, pace_line, validation_line
+
+IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
+REPORT_EVERY_S = 10.0
+
+Say = Callable[[str], None]
+Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
+
+
+def fit(
+    trainer: Trainer,
+    batches: Iterator[Batch],
+    validate: Validate,
+    report: Callable[[], None],
+    deadline: AbstractContextManager[Any] | None = None,
+) -> None:
+    """Train to `training.steps`, or until patience ends; `report` is called after each validation.
+
+    Every rank takes part and comes to the same decisions.
+
+    Args:
+        deadline: entered for every piece of a validation image that is decoded.
+
+    Raises:
+        TrainingError: the loss ran away, or no normal validation image could be read.
+        TrainingMemoryError: memory is used up; unlike the others, perhaps on this rank alone.
+    """
+    settings, progress = trainer.settings, trainer.progress
+    scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device, deadline=deadline)
+    patience = settings.training.patience
+    while progress.step < settings.training.steps and not out_of_patience(progress.history, patience):
+        with naming_memory(f"training.batch_size={settings.training.batch_size}"):
+            trainer.run(batches, next_stop(progress.step, settings.training))
+        trainer.model.eval()
+        with naming_memory(f"scoring.tile_batch={settings.scoring.tile_batch}"):
+            outcome = validate(scorer)
+        require_normals(outcome)
+        trainer.close_interval(outcome)
+        report()
+
+
+@contextmanager
+def naming_memory(setting: str) -> Iterator[None]:
+    """Raise TrainingMemoryError, naming the setting to lower, where memory is used up."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingMemoryError(
+            f"out of memory with {setting}: set it lower ({str(error).partition(chr(10))[0]})"
+        ) from None
+
+
+def training_precision(settings: TrainingSettings, device: torch.device) -> Precision:
+    """What encoder and decoder compute in: with `auto`, bfloat16 on GPUs that have it."""
+    if settings.precision != "auto":
+        return settings.precision
+    return "bfloat16" if device.type == "cuda" and has_fast_bfloat16(device) else "float32"
+
+
+def make_optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+    """Adam over what learns."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.Adam(learning, settings.training.learning_rate)
+
+
+class Trainer:
+    """Steps from one validation to the next, and keeps the record of them."""
+
+    def __init__(
+        self,
+        model: SSVQVAE,
+        optimiser: torch.optim.Optimizer,
+        settings: Settings,
+        progress: Progress,
+        say: Say | None = None,
+        network: nn.Module | None = None,
+    ) -> None:
+        """Make a trainer.
+
+        Args:
+            progress: is kept up to date.
+            say: takes lines of progress; None on ranks that keep quiet.
+            network: the model as it is called, wrapped for data-parallel training; None: the model.
+        """
+        self.model = model
+        self.optimiser = optimiser
+        self.settings = settings
+        self.progress = progress
+        self.say = say
+        self.network = model if network is None else network
+        self.device = model.mean.device
+        self.used = torch.zeros_like(model.quantizer.counts)
+        self.losses: dict[str, float | None] = {}
+        self.pace = Pace(progress.step)
+        self.limit = _limit(progress)
+        progress.precision = training_precision(settings.training, self.device)
+
+    def run(self, batches: Iterator[Batch], stop: int) -> None:
+        """Take steps until `stop`."""
+        self.model.train()
+        self.used.zero_()
+        self.pace = Pace(self.progress.step)
+        told = self.pace.started
+        while self.progress.step < stop:
+            loss, used = self._step(self.pace.wait_for(batches))
+            self.used += used
+            self.progress.step += 1
+            self._watch(loss)
+            self.pace.measure()
+            if self.say and self.pace.started + self.pace.seconds - told > REPORT_EVERY_S:
+                told = self.pace.started + self.pace.seconds
+                self.say(pace_line(self.pace, self.progress.step, self.settings.training))
+        self.losses = _values(loss)
+
+    def close_interval(self, outcome: dict[str, Any]) -> None:
+        """Put an interval's losses, codebook use and validation on record."""
+        progress, training = self.progress, self.settings.training
+        progress.validation = outcome
+        progress.codebook_usage = self.used.tolist()
+        row = {
+            "step": progress.step,
+            "workers": progress.workers,
+            **self.pace.row(progress.step, training.batch_size, self.device),
+            "learning_rate": self.optimiser.param_groups[0]["lr"],
+            **self.losses,
+            "perplexity": perplexity(self.used),
+            "codes_used": int((self.used > 0).sum()),
+            "validation_auroc": outcome["auroc"],
+        }
+        progress.history.append(row)
+        if self.say:
+            pace = pace_line(self.pace, progress.step, training)
+            self.say(f"{pace}  {validation_line(row, len(self.used))}")
+
+    def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.progress.step, self.settings.training)
+        # Codebook and losses stay in float32.
+        half = self.progress.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            output = self.network(batch.pixels, batch.positions)
+        loss = objective(output, batch.weight, self.settings.objective, batch.unknown)
+        self.optimiser.zero_grad()
+        loss.total.backward()
+        self.optimiser.step()
+        normals = len(batch.pixels) - batch.outliers
+        encoded = output.encoded[:normals][loss.kept].detach().movedim(1, -1).flatten(0, 2)
+        indices = output.quantized.indices[:normals][loss.kept]
+        used = self.model.quantizer.update(encoded, indices.flatten(), labelled=batch.outliers > 0)
+        return loss, used
+
+    def _watch(self, loss: Loss) -> None:
+        """Stop, on every rank alike, where the loss says that training has failed."""
+        value = float(mean_over_ranks(loss.total.detach()))
+        self.limit = self.limit or IMPLAUSIBLE * max(1.0, abs(value))
+        if not np.isfinite(value) or abs(value) > self.limit:
+            raise TrainingError(
+                f"the loss is {value:.3g} at step {self.progress.step}: training has run away with"
+                f" objective.form={self.settings.objective.form},"
+                f" training.learning_rate={self.settings.training.learning_rate:g},"
+                f" objective.eta={self.settings.objective.eta:g};"
+                " try objective.form=hinge, a smaller learning rate or a larger eta"
+            )
+
+
+def _limit(progress: Progress) -> float:
+    first = progress.history[0]["loss"] if progress.history else None
+    return IMPLAUSIBLE * max(1.0, abs(first)) if first is not None else 0.0
+
+
+def _values(loss: Loss) -> dict[str, float | None]:
+    """A step's terms as plain numbers, averaged over ranks."""
+    terms = {
+        "loss": loss.total,
+        "normal": loss.normal,
+        "outlier": loss.outlier,
+        "reconstruction": loss.reconstruction,
+        "commitment": loss.commitment,
+    }
+    return {
+        name: None if term is None else float(mean_over_ranks(term.detach())) for name, term in terms.items()
+    }
+
+
+def learning_rate(step: int, settings: TrainingSettings) -> float:
+    """Linear over the first 2 % of the steps, then half a cosine down to a twentieth of the peak."""
+    warm_up = max(1, settings.steps // 50)
+    if step < warm_up:
+        return settings.learning_rate * (step + 1) / warm_up
+    done = (step - warm_up) / max(1, settings.steps - warm_up)
+    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def next_stop(step: int, settings: TrainingSettings) -> int:
+    """The step of the next validation."""
+    return min((step // settings.validate_every + 1) * settings.validate_every, settings.steps)
+
+
+def selection(row: dict[str, Any]) -> float:
+    """What the model kept has most of: validation AUROC, the later of equals; without one, the latest.
+
+    Args:
+        row: of the history.
+    """
+    return (row["validation_auroc"] or 0.0) + 1e-9 * row["step"]
+
+
+def best_step(history: list[dict[str, Any]]) -> int:
+    """The step of the model kept."""
+    step: int = max(history, key=selection)["step"]
+    return step
+
+
+def out_of_patience(history: list[dict[str, Any]], patience: int | None) -> bool:
+    """Whether the last `patience` validations with an AUROC brought no better one than those before."""
+    aurocs = [row["validation_auroc"] for row in history if row["validation_auroc"] is not None]
+    if patience is None or not aurocs:
+        return False
+    return len(aurocs) - 1 - aurocs.index(max(aurocs)) >= patience

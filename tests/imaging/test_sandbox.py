@@ -1,0 +1,98 @@
+"""Images that crash or hang the decoder are told from those that do not, in a process of their own."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+
+from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.sandbox import Sandbox, decode
+from raysvq.settings import Settings
+
+PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))[1].tobytes()
+
+TIMEOUT_S = 60.0
+
+
+def _decode(content: bytes) -> Iterator[None]:
+    """Does what the image says."""
+    match content:
+        case b"corrupt":
+            raise DecodeError("corrupt", "as it says")
+        case b"crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case b"hang":
+            time.sleep(1000)
+        case b"poison":
+            threading.Timer(0.2, os._exit, [1]).start()
+        case b"slow":
+            time.sleep(1)
+        case b"hang with the lock":
+            ctypes.PyDLL(None).sleep(1000)
+        case b"long":
+            for _ in range(8):
+                time.sleep(0.1)
+                yield
+    yield
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left_behind() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+def _outcome(sandbox: Sandbox, content: bytes) -> str:
+    try:
+        sandbox.require_decodable(content)
+    except DecodeError as error:
+        return error.reason
+    return "fine"
+
+
+def test_images_are_decoded_as_the_job_decodes_them(small: Callable[..., Settings]) -> None:
+    settings = small()
+    with Sandbox(partial(decode, tiles=settings.tiles, scoring=settings.scoring), TIMEOUT_S) as sandbox:
+        outcomes = [_outcome(sandbox, content) for content in (PNG, PNG[:-20], b"", b"text", PNG)]
+    assert outcomes == ["fine", "corrupt", "empty", "not_an_image", "fine"]
+
+
+def test_the_decoder_s_own_words_come_through() -> None:
+    with Sandbox(_decode, TIMEOUT_S) as sandbox, pytest.raises(DecodeError, match="corrupt: as it says"):
+        sandbox.require_decodable(b"corrupt")
+
+
+def test_a_crash_is_the_image_s_own_and_the_next_one_has_a_fresh_process() -> None:
+    with Sandbox(_decode, TIMEOUT_S) as sandbox:
+        contents = [b"crash", b"fine", b"crash", b"corrupt", b"fine"]
+        outcomes = [_outcome(sandbox, content) for content in contents]
+    assert outcomes == ["crashed", "fine", "crashed", "corrupt", "fine"]
+
+
+@pytest.mark.parametrize("content", [b"hang", b"hang with the lock"])
+def test_a_decoder_that_hangs_is_ended_and_the_next_image_has_a_fresh_process(content: bytes) -> None:
+    with Sandbox(_decode, timeout_s=0.3) as sandbox:
+        for _ in range(2):
+            with pytest.raises(DecodeError, match=r"crashed: decoding took more than 0\.3 s"):
+                sandbox.require_decodable(content)
+        sandbox.require_decodable(b"fine")
+
+
+def test_an_image_that_goes_on_may_take_longer_than_the_limit() -> None:
+    with Sandbox(_decode, timeout_s=0.6) as sandbox:
+        sandbox.require_decodable(b"long")
+
+
+def test_an_image_does_not_answer_for_the_one_before() -> None:
+    with Sandbox(_decode, TIMEOUT_S) as sandbox:
+        assert [_outcome(sandbox, content) for content in (b"poison", b"slow")] == ["fine", "fine"]

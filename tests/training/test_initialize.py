@@ -1,0 +1,59 @@
+"""Where training starts from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from raysvq.model.network import SSVQVAE
+from raysvq.settings import Settings
+from raysvq.training.data_loading import Batch, Place, Tiles
+from raysvq.training.initialize import initialize, initialize_from_data
+from raysvq.training.shuffling import in_memory
+
+Build = Callable[..., Settings]
+
+
+def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Build) -> None:
+    settings = small()
+    model = SSVQVAE(settings)
+
+    def tiles() -> Iterator[Batch]:
+        while True:
+            pixels = torch.rand(64, 3, 16, 16) * torch.tensor([0.5, 0.2, 0.1])[:, None, None] + 0.3
+            pixels[-16:] = 1.0  # outliers
+            yield Batch(pixels, 16, torch.ones(16, 4, 4))
+
+    stream = tiles()
+    before = model.quantizer.codebook.clone()
+    initialize_from_data(model, stream, settings)
+    torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.55, 0.4, 0.35]), atol=0.01, rtol=0)
+    torch.testing.assert_close(
+        model.std.flatten(), torch.tensor([0.5, 0.2, 0.1]) / 12**0.5, atol=0.01, rtol=0
+    )
+    normal = next(stream).pixels[:48]
+    with torch.no_grad():
+        placed = float(model.distance_map(normal).mean())
+        model.quantizer.codebook.copy_(before)
+        assert placed < float(model.distance_map(normal).mean()) / 2
+
+
+def test_start_survives_images_of_one_shade(small: Build) -> None:
+    model = SSVQVAE(small())
+    initialize_from_data(model, iter(lambda: Batch(torch.full((64, 3, 16, 16), 0.5), 0, None), None), small())
+    assert bool(torch.isfinite(model.quantizer.codebook).all())
+    assert bool(torch.isfinite(model.distance_map(torch.rand(2, 3, 16, 16))).all())
+
+
+def test_copies_of_labelled_tiles_take_part(small: Build) -> None:
+    settings = small(training={"outlier_copies": 3, "flips": False})
+    rng = np.random.default_rng(0)
+    normal = {"tile": rng.integers(0, 65536, (40, 16, 16, 3)).astype(np.uint16)}
+    outlier = {"tile": normal["tile"][:1], "weight": np.ones((1, 4, 4), np.float32)}
+    tiles = Tiles(in_memory(normal), in_memory(outlier))
+    _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
+    drawn = torch.cat([batch.pixels[-batch.outliers :] for batch in itertools.islice(batches, 8)])
+    assert len(torch.unique(drawn, dim=0)) == 1 + 3
