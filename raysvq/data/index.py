@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from raysvq.data.database import database
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.mask_check import MaskSummary, MaskTally, check_masks
 from raysvq.data.mask_pairing import masks_among_images, without
@@ -26,6 +25,7 @@ from raysvq.errors import DataError
 from raysvq.log import ProgressMeter
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder
+from raysvq.tables import database
 
 NAMED = 3  # missing files that the summary names
 

@@ -19,20 +19,20 @@ from raysvq import log
 from raysvq.data.manifest import Row
 from raysvq.data.preflight import require_readable
 from raysvq.errors import AccountingError
-from raysvq.results import SCHEMAS
+from raysvq.results import Commit, Files, RunRecord, publish
+from raysvq.results.format import no_files
+from raysvq.results.reconcile import require_complete, write_run_ids
+from raysvq.results.rewrite import rewrite_without
 from raysvq.runtime.lease import lease
 from raysvq.runtime.stall import stall_reporter
-from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import Request, RunPlan, Workers, open_request, plan_run, share_out
-from raysvq.scoring.replace import without_images
-from raysvq.scoring.sink import Commit, Files, write_commit
 from raysvq.scoring.takeover import find_leftovers, finished_folders
 from raysvq.scoring.work import UnitReport, remove_work, work_folders
 from raysvq.scoring.worker import Job, ScoringActor, report_of, score_units
 from raysvq.settings import Settings
-from raysvq.storage import join
+from raysvq.storage import join, require_put_if_absent
 
 PROBED_IMAGES = 8  # read before a run starts
 
@@ -53,7 +53,7 @@ class ScoreSummary:
     seconds: float = 0.0
     spent: Counter[str] = field(default_factory=Counter)  # seconds of all workers: read, score, rows, write
     heatmaps: list[str] = field(default_factory=list)  # of the worst
-    files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    files: Files = field(default_factory=no_files)
 
     @property
     def done(self) -> int:
@@ -91,8 +91,10 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     require_readable(request.manifest.head(PROBED_IMAGES, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as name:
-        pending = request.find_pending(Path(name))
-        leftovers = find_leftovers(out, Path(name))
+        folder = Path(name)
+        require_put_if_absent(out)
+        leftovers = find_leftovers(out, folder)
+        pending = request.find_pending(folder, leftovers.paths, mend=True)
         if not pending.rows.count:
             remove_work(finished_folders(leftovers))
             return ScoreSummary(out, run_id, 0, pending.done)
@@ -105,33 +107,45 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         log.info(_announce(summary, request, plan), "start", images=summary.images)
         if plan.units:
             _score_units(plan, summary)
-        _require_complete(out, summary, pending)
+        _require_complete(out, summary, pending, folder)
         worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
         drawn = write_worst(worst, run_id, out, plan.session)
         summary.heatmaps = [join(out, name) for name in drawn]
-        kept, replaced = without_images(out, pending.rescored_ids(), run_id)
+        kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
+        version = pending.version + 1
         commit = Commit(
-            origin=plan.origin,
-            settings=_resolved(request),
-            images=summary.images,
+            version=version,
+            runs=(_record(summary, plan, drawn),),
+            partition_by=settings.scoring.partition_by,
             files=summary.files,
             kept=kept,
             replaced=replaced,
-            partition_by=settings.scoring.partition_by,
-            run_ids=tuple(before.run_ids),
-            heatmaps=tuple(drawn),
+            ids=write_run_ids(out, version, pending.path, folder, request.digests()),
+            settings=_resolved(request),
         )
         require_held()
-        write_commit(out, commit)
+        publish(out, commit)
         remove_work([*finished_folders(leftovers), plan.run.folder(out)])
         summary.seconds = time.monotonic() - started
     return summary
 
 
-def _require_complete(out: str, summary: ScoreSummary, pending: Pending) -> None:
+def _record(summary: ScoreSummary, plan: RunPlan, heatmaps: list[str]) -> RunRecord:
+    return RunRecord(
+        **plan.origin,
+        created_at=datetime.now(UTC).isoformat(),
+        images=summary.images,
+        scored=summary.scored,
+        rejected=summary.rejects.total(),
+        run_ids=tuple(sorted({summary.run_id, *plan.takeover.run_ids})),
+        heatmaps=tuple(heatmaps),
+    )
+
+
+def _require_complete(out: str, summary: ScoreSummary, pending: Pending, folder: Path) -> None:
     """Raise AccountingError, and let no run build on what this one has done, where images do not add up."""
     try:
-        require_complete(out, summary.files, pending)
+        require_complete(out, summary.files, pending.path, folder)
     except AccountingError:
         remove_work(list(work_folders(out)))
         raise

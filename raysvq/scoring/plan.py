@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -122,9 +123,13 @@ class Request:
         settings = self.bundle.settings.model_copy(update={"scoring": scoring})
         return {"model_digest": self.bundle.model_digest, "settings_digest": digest(settings)}
 
-    def find_pending(self, folder: Path) -> Pending:
-        """The images to score; `folder` is a local one for what does not fit into memory."""
-        return find_pending(self.manifest, self.out, self.digests(), self.settings.scoring, folder)
+    def find_pending(self, folder: Path, also: Sequence[Path] = (), mend: bool = False) -> Pending:
+        """The images to score; `folder` is a local one for what does not fit into memory.
+
+        For `also` and `mend` see `raysvq.scoring.pending.find_pending`.
+        """
+        scoring = self.settings.scoring
+        return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend)
 
 
 def open_request(manifest: str, model: str, out: str, settings: Settings) -> Request:
@@ -162,9 +167,9 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     workers = plan_workers(connect(settings.ray))
     precision = _resolve_precision(request, workers)
     origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
-    run = new_run(origin, scoring)
+    run = new_run(origin, scoring, pending.version)
     budget = RejectBudget(pending.rows.count, scoring.max_rejected, pending.retried)
-    takeover = take_over(request.out, leftovers, run, pending, budget)
+    takeover = take_over(leftovers, run, pending, budget)
     return RunPlan(
         workers=workers,
         session=SessionConfig(

@@ -22,7 +22,7 @@ import ray
 import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raysvq.data.manifest import chunks, open_manifest, select, stream
+from raysvq.data.manifest import chunks, open_manifest, select
 from raysvq.errors import RaysvqError, TrainingMemoryError
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
@@ -36,6 +36,7 @@ from raysvq.runtime.progress import Progress
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN
 from raysvq.settings import ModelSettings, Settings, StorageSettings, digest
 from raysvq.storage import configure
+from raysvq.tables import stream
 from raysvq.training.augmentation import with_copies
 from raysvq.training.data_loading import Tiles
 from raysvq.training.decoding import guarded

@@ -20,11 +20,12 @@ from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
+from raysvq.results.writer import write_unit
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import PendingRows, find_pending
 from raysvq.scoring.rows import Row, provenance, reject_row, score_row
-from raysvq.scoring.sink import Commit, write_commit, write_unit
 from raysvq.settings import ScoringSettings
+from tests.commits import commit_run
 
 Source = Callable[..., Row]
 CommitRun = Callable[[list[Row], list[Row]], Row]
@@ -40,9 +41,7 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
         rejects = [reject_row(row, DecodeError("empty", "0 bytes"), origin) for row in rejected]
         tables = {"scores": scores, "rejects": rejects, "maps": []}
         files = write_unit(str(tmp_path / "out"), origin["run_id"], tables, {})
-        none: dict[str, list[Any]] = {kind: [] for kind in tables}
-        record = Commit(origin, {}, len(scores) + len(rejects), files, none, none, ())
-        write_commit(str(tmp_path / "out"), record)
+        commit_run(str(tmp_path / "out"), origin, files)
         return origin
 
     return build
@@ -161,8 +160,7 @@ def test_partitions_are_judged_on_the_whole_manifest(
     rows = [source(0, meta=[("site", "north")]), source(1)]
     scores = {"scores": [score_row(rows[0], result, bundle.reference, origin)], "rejects": [], "maps": []}
     files = write_unit(str(tmp_path / "out"), "u", scores, {rows[0]["image_id"]: "site=north"})
-    none: dict[str, list[Any]] = {kind: [] for kind in scores}
-    write_commit(str(tmp_path / "out"), Commit(origin, {}, 1, files, none, none, ("site",)))
+    commit_run(str(tmp_path / "out"), origin, files, partition_by=("site",))
     left = _left(_manifest(tmp_path, rows), origin, tmp_path, partition_by=("site",))
     assert left == [source(1)["image_id"]]
     assert _left(_manifest(tmp_path, rows[:1]), origin, tmp_path, partition_by=("site",)) == []
@@ -223,9 +221,8 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     errors = {1: FileNotFoundError("gone"), 2: DecodeError("corrupt", "cut off"), 3: OSError("reset by peer")}
     rejects = [reject_row(source(number), error, origin) for number, error in errors.items()]
     tables: dict[str, list[Row]] = {"scores": [], "rejects": rejects, "maps": []}
-    none: dict[str, list[Any]] = {kind: [] for kind in tables}
     files = write_unit(str(tmp_path / "out"), "u", tables, {})
-    write_commit(str(tmp_path / "out"), Commit(origin, {}, 3, files, none, none, ()))
+    commit_run(str(tmp_path / "out"), origin, files)
     manifest = _manifest(tmp_path, [source(number) for number in (1, 2, 3)])
     assert _left(manifest, origin, tmp_path) == []
     again = _left(manifest, origin, tmp_path, retry_rejected=True)
