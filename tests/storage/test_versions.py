@@ -21,7 +21,7 @@ from raysvq.storage import (
     read_version,
     write_bytes,
 )
-from raysvq.storage.versions import difference, from_nanoseconds, plain_etag
+from raysvq.storage.objects import difference, from_nanoseconds, plain_etag
 
 URI = f"s3://{BUCKET}/images/a.png"
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -124,7 +124,7 @@ def _read_while(
 ) -> bytes:
     opened = _Meanwhile(path, happens)
     monkeypatch.setattr(local.Path, "open", lambda *_: opened)
-    return local.read(path, info)
+    return local.read(str(path), info)
 
 
 def test_a_file_written_to_while_it_is_read_has_changed(
