@@ -136,7 +136,7 @@ class Bucket:
         """What is below a key, in the order of the keys and a page in memory; `skip` is not asked."""
         for page in self.pages(path):
             for info in page:
-                if not info.uri.endswith("/"):
+                if not info.uri.endswith("/"):  # obstore gives no such names
                     yield info
                 elif info.size_bytes:  # else a folder marker
                     problem(info.uri, f"its name ends with `/`, but it holds {info.size_bytes} bytes")

@@ -27,7 +27,7 @@ from raysvq.storage.s3 import S3Bucket
 
 CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
 _S3, _GOOGLE, _AZURE = ("s3",), ("gs", "gcs"), ("az", "abfs", "abfss")
-_GENERIC = dict.fromkeys(_GOOGLE, "gs") | dict.fromkeys(_AZURE, "abfs")  # as obstore names them
+_GENERIC: Any = dict.fromkeys(_GOOGLE, "gs") | dict.fromkeys(_AZURE, "abfs")  # as obstore names them
 _RENEWED = timedelta(minutes=10)  # botocore renews keys that last no longer
 _ARROW_PAUSE_S = 20  # longest that Arrow's client makes between attempts; the first are 1, 2, 4, …
 
@@ -122,15 +122,15 @@ def _fsspec_filesystem(scheme: str) -> Any:
     if scheme in (*_GOOGLE, *_AZURE):
         from obstore.fsspec import FsspecStore as ObstoreFilesystem
 
-        protocol: Any = _GENERIC[scheme]
-        retry: Any = {"retry_timeout": timedelta(seconds=_settings.retry_s)}
-        return ObstoreFilesystem(protocol, client_options=_client_options(None), retry_config=retry)
-    options: dict[str, Any] = {}
+        options: Any = {"client_options": _client_options(None), "skip_instance_cache": True}
+        options["retry_config"] = {"retry_timeout": timedelta(seconds=_settings.retry_s)}
+        return ObstoreFilesystem(_GENERIC[scheme], **options)
+    options = {"use_listings_cache": False, "skip_instance_cache": True}  # what it read of the environment
     if scheme in _S3:
         verify = environment.ca_bundle(_settings)
         options["client_kwargs"] = _given(endpoint_url=environment.endpoint(_settings), verify=verify)
     try:
-        return fsspec.filesystem(scheme, use_listings_cache=False, **options)
+        return fsspec.filesystem(scheme, **options)
     except (ImportError, ValueError) as error:
         raise StorageError(f"no storage client for {scheme}://: {error}") from None
 
