@@ -174,8 +174,9 @@ def _bucket(scheme: str, name: str, within_s: float | None) -> Bucket:
         if scheme in _GOOGLE:
             return Bucket(uri, GCSStore(name, **options), _contact(), retry_s)
         if scheme in _AZURE:
-            container, _, account = name.partition("@")  # as abfss:// has it: account.dfs.core.windows.net
-            config = _given(account_name=account.partition(".")[0])
+            container, _, host = name.partition("@")  # as abfss:// has it: account.dfs.core.windows.net
+            account = host.partition(".")[0] or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+            config = _given(account_name=account)  # a store that reads it by itself cannot be printed
             return Bucket(uri, AzureStore(container, config=config, **options), _contact(), retry_s)
         endpoint, region = environment.endpoint(_settings), environment.region(_settings)
         keys, provider = environment.keys(_settings), None
