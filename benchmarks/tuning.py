@@ -175,7 +175,7 @@ def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[floa
     prepared = prepare(manifest, settings, SYNTHETIC_AUROC, print_line)
     labels = read_manifest(manifest).images
     trained = train_in_process(
-        settings, prepared.samples.normal, None, partial(validate, images=_normal(prepared)), say=None
+        settings, prepared.samples.normal, None, partial(validate, images=_normal(prepared)), progress=None
     )
     for top_k in TOP_K:
         anomaly = settings.anomaly.model_copy(update={"top_k": top_k})

@@ -17,7 +17,7 @@ from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, StorageSettings
 from raysvq.storage import configure, exists, join, remove_folder
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.in_process import train_in_process
 from raysvq.training.ray_trainer import train
 from raysvq.training.validation import validation_images
@@ -55,7 +55,7 @@ class _Trained:
     scorer: ImageScorer
     seconds: float
     validated: tuple[int, int]  # normal and anomalous images that it was judged by
-    progress: Progress | None = None  # None: the model lies where it is kept
+    progress: TrainingState | None = None  # None: the model lies where it is kept
     outlier_tiles: int = 0
 
 
@@ -136,7 +136,7 @@ def _in_process(
         data.samples.normal,
         data.samples.outlier,
         judge,
-        say=None,
+        progress=None,
     )
     seconds = time.monotonic() - started
     scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)
