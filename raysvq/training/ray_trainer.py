@@ -20,6 +20,7 @@ import torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from torch import nn
 
+from raysvq import log
 from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
 from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import Network, build_network, cell_size
@@ -108,7 +109,8 @@ def _run(
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
             require_marked(outliers, training_set["outliers"], settings.tiles)
-        progress(_announce(training_set, outliers, images, plan, settings))
+        start = _announce(training_set, outliers, images, plan, settings)
+        progress(log.Line(start, "start", images=training_set["normals"], tiles=outliers))
         loop = {
             "settings": settings.model_dump(mode="json"),
             "storage": settings.storage,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.errors import TrainingError, TrainingMemoryError
+from raysvq.log import Line
 from raysvq.model.collective import mean_over_ranks
 from raysvq.model.device import Precision, has_fast_bfloat16, is_out_of_memory
 from raysvq.model.network import Network
@@ -25,7 +26,7 @@ from raysvq.training.export import require_normals
 from raysvq.training.metrics import Pace, pace_line, validation_line
 
 IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
-REPORT_EVERY_S = 10.0
+REPORT_EVERY_S = 1.0
 
 Say = Callable[[str], None]
 Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
@@ -156,7 +157,10 @@ class Trainer:
         progress.history.append(row)
         if self.say:
             pace = pace_line(self.pace, progress.step, training)
-            self.say(f"{pace}  {validation_line(row, len(self.used))}")
+            text = f"{pace}  {validation_line(row, len(self.used))}"
+            self.say(
+                Line(text, "validation", validation_auroc=outcome["auroc"], loss=row["loss"], **pace.fields)
+            )
 
     def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
         for group in self.optimiser.param_groups:
