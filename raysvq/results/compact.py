@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from raysvq.results import ids
 from raysvq.results.done import NEWEST, rebuilt_ids
-from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired
+from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
 from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
 from raysvq.results.log import Snapshot, publish
 from raysvq.results.reader import read_results
@@ -78,15 +78,21 @@ class Compaction:
         )
 
 
-def plan_compaction(scores: str, grace: timedelta, target: int = TARGET_BYTES) -> Compaction:
+def plan_compaction(
+    scores: str, grace: timedelta, target: int = TARGET_BYTES, now: datetime | None = None
+) -> Compaction:
     """Look at what `compact` would do; changes nothing.
+
+    Args:
+        now: by the store's clock; None takes this machine's.
 
     Raises:
         DataError: no scoring run has finished there.
         StorageError: the store does not answer.
     """
     snapshot = read_results(scores)
-    return Compaction(snapshot, tuple(_groups(snapshot, target)), find_expired(snapshot, grace), grace)
+    expired = find_expired(snapshot, grace, now or datetime.now(UTC))
+    return Compaction(snapshot, tuple(_groups(snapshot, target)), expired, grace)
 
 
 def compact(
@@ -104,7 +110,7 @@ def compact(
         DataError: no scoring run has finished there, or one has committed meanwhile.
         StorageError: the store does not answer, or may not be written.
     """
-    plan = plan_compaction(scores, grace, target)
+    plan = plan_compaction(scores, grace, target, store_time(scores))
     if not plan.needs_record:
         remove_expired(scores, plan.expired)
         return plan
@@ -132,7 +138,7 @@ def compact(
     )
     require_held()
     publish(scores, commit)
-    expired = find_expired(read_results(scores), grace)
+    expired = find_expired(read_results(scores), grace, store_time(scores))
     remove_expired(scores, expired)
     return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
 

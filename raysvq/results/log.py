@@ -20,6 +20,7 @@ from raysvq.results.format import COMMITS, Commit, File, RunRecord
 from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
 READERS = 16  # records read at once
+ATTEMPTS = 3  # to read the log, while compactions remove records
 
 _NUMBERED = re.compile(r"(\d{20})\.json")
 
@@ -77,6 +78,18 @@ def read_snapshot(scores: str) -> Snapshot:
     Raises:
         DataError: a record is missing or damaged, or a later version of raysvq has written it.
     """
+    for attempt in range(ATTEMPTS):
+        try:
+            return _read_snapshot(scores)
+        except (
+            FileNotFoundError
+        ):  # a compaction has removed a record since it was listed; another is complete
+            if attempt == ATTEMPTS - 1:
+                raise
+    raise AssertionError
+
+
+def _read_snapshot(scores: str) -> Snapshot:
     numbers, unnumbered = record_names(scores)
     commits: list[Commit] = []
     for commit in _newest_first(scores, numbers):
