@@ -120,7 +120,7 @@ def decide(manifest: str, out: str) -> None:
         pending = find_pending(open_manifest(manifest), out, ORIGIN, ScoringSettings(), Path(name))
     seconds = time.monotonic() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
-    found = {"new": pending.rows.count, "done": pending.done, "seconds": round(seconds, 1)}
+    found = {"new": pending.images, "done": pending.done, "seconds": round(seconds, 1)}
     found |= {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mb": round(used.ru_maxrss * 1024 / 1e6)}
     print(json.dumps(found), flush=True)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from raysvq import log
 from raysvq.results import ids
 from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
@@ -209,7 +210,7 @@ def _merged_ids(snapshot: Snapshot, current: Files, merged: dict[str, str]) -> t
         found = (*(file for file, _ in kept), *written)
         if sum(file.rows for file in found) == count_rows(current):
             return found
-        print(f"{scores}: its ids are not those of its rows; made again from the result files", flush=True)
+        log.warning(f"{scores}: its ids are not those of its rows; made again from the result files")
         return rebuild_ids(scores, current, snapshot.version + 1, folder, scores, f"{stem}-all")
 
 

@@ -20,7 +20,6 @@ from raysvq.results.format import COMMITS, Commit, File, RunRecord
 from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
 READERS = 16  # records read at once
-ATTEMPTS = 3  # to read the log, while compactions remove records
 
 _NUMBERED = re.compile(r"(\d{20})\.json")
 
@@ -78,15 +77,10 @@ def read_snapshot(scores: str) -> Snapshot:
     Raises:
         DataError: a record is missing or damaged, or a later version of raysvq has written it.
     """
-    for attempt in range(ATTEMPTS):
-        try:
-            return _read_snapshot(scores)
-        except (
-            FileNotFoundError
-        ):  # a compaction has removed a record since it was listed; another is complete
-            if attempt == ATTEMPTS - 1:
-                raise
-    raise AssertionError
+    try:
+        return _read_snapshot(scores)
+    except FileNotFoundError:  # a compaction removed a record after it was listed; its own is there by now
+        return _read_snapshot(scores)
 
 
 def _read_snapshot(scores: str) -> Snapshot:

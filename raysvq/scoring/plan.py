@@ -16,7 +16,7 @@ from raysvq.data.manifest import Row, open_manifest
 from raysvq.errors import SettingsError
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
+from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
@@ -154,7 +154,7 @@ class RunPlan:
     @property
     def units(self) -> int:
         """Work units left, once finished ones of interrupted runs are taken over."""
-        return -(-self.takeover.rest.rows.count // self.unit_images)
+        return -(-self.takeover.rest.images // self.unit_images)
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers) -> RunPlan:
@@ -168,7 +168,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     precision = _resolve_precision(request, workers)
     origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
     run = new_run(origin, scoring, pending.version)
-    budget = RejectBudget(pending.rows.count, scoring.max_rejected, pending.retried)
+    budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
     takeover = take_over(leftovers, run, pending, budget)
     return RunPlan(
         workers=workers,
@@ -185,19 +185,19 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
         run=run,
         budget=budget,
         takeover=takeover,
-        unit_images=unit_images(takeover.rest.rows.count, scoring.batch_images),
+        unit_images=unit_images(takeover.rest.images, scoring.batch_images),
     )
 
 
 def _resolve_precision(request: Request, workers: Workers) -> Precision:
     """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
-    reference, setting = request.bundle.reference, request.settings.scoring.precision
-    safe = choose_precision(setting, reference, fast=True)
+    measured, setting = request.bundle.reference.bfloat16_deviation, request.settings.scoring.precision
+    safe = choose_precision(setting, measured, fast=True)
     if setting != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**workers.resources)
     with stall_reporter("work unit finished"):
-        return choose_precision("auto", reference, fast=result_of(task.remote(workers.device)))
+        return choose_precision("auto", measured, fast=result_of(task.remote(workers.device)))
 
 
 @ray.remote
