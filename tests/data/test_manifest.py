@@ -130,7 +130,6 @@ def test_a_parquet_file_of_another_kind_names_what_it_lacks(place: str) -> None:
     write_bytes(join(place, "m.parquet"), sink.getvalue())
     with pytest.raises(DataError, match=r"lacks the columns size_bytes, etag, mtime, mask_uri, split"):
         open_manifest(join(place, "m.parquet"))
-    assert expected.count == 1000
 
 
 @given(st.lists(st.integers()), st.integers(1, 10))
