@@ -6,18 +6,17 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from raysvq import log
 from raysvq.errors import RaysvqError
 from raysvq.settings import Settings, describe, load_settings, shipped_configs
-
-if TYPE_CHECKING:
-    from raysvq.scoring.job import ScoreSummary
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
 
@@ -222,7 +221,7 @@ def score(
 
     summary = run(manifest, model, out, settings)
     log.info(
-        "\n".join(_scored(summary)),
+        "\n".join(summary.lines()),
         "result",
         run_id=summary.run_id,
         images=summary.images,
@@ -236,26 +235,6 @@ def score(
     )
 
 
-def _scored(summary: ScoreSummary) -> Iterator[str]:
-    """What a scoring run did, as lines of text."""
-    if not summary.images:
-        done = f"all {summary.done_before} images of the manifest are done in {summary.out}"
-        yield f"nothing to do: {done if summary.done_before else 'the manifest holds no image'}"
-        return
-    yield (
-        f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
-        f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"
-    )
-    if total := summary.spent.total():
-        shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in summary.spent.most_common())
-        yield f"workers' time: {shares}"
-    for reason, images in summary.rejects.most_common():
-        yield f"  rejected as {reason}: {images}"
-    if summary.heatmaps:
-        yield f"{len(summary.heatmaps)} heat maps, the first is {summary.heatmaps[0]}"
-    yield f"run {summary.run_id} committed in {summary.out}"
-
-
 @app.command(short_help="Merge small result files, remove what was replaced.")
 def compact(
     scores: Annotated[str, typer.Argument(help="Folder made by `raysvq score`.")],
@@ -265,29 +244,25 @@ def compact(
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and change nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Merge the small files of each partition, and remove those that were replaced longer than --grace ago.
 
     Rows stay as they are, and readers see all of them at any time. For folders that many runs scored into:
     afterwards queries open few files, and runs start as fast as after the first one.
     """
-    from datetime import timedelta
-    from uuid import uuid4
-
-    from raysvq.results.compact import compact as run
-    from raysvq.results.compact import plan_compaction
+    from raysvq.results import compact as compaction
     from raysvq.runtime.lease import lease
     from raysvq.storage import canonical
 
     _settings(config, overrides)
     out, hours = canonical(scores), timedelta(hours=grace)
     if plan:
-        found = plan_compaction(out, hours)
+        found = compaction.plan_compaction(out, hours)
     else:
-        with lease(out, f"compact-{uuid4().hex[:8]}") as require_held:
-            found = run(out, hours, require_held)
-    for line in found.lines():
-        typer.echo(line)
+        with lease(out, "compact") as require_held:
+            found = compaction.compact(out, hours, require_held)
+    log.info("\n".join(found.lines()), "result", version=found.version)
 
 
 @app.command(short_help="Compare scores with labels and masks: the report.")
@@ -340,7 +315,7 @@ def settings(
     """List every setting: its value with --config and --set applied, and what it does."""
     resolved = load_settings(config, overrides or ())
     for key, default, text in describe():
-        value = _value(resolved, key)
+        value = attrgetter(key)(resolved)
         changed = "" if value == default else f"  (default {default})"
         log.info(f"{key} = {value}{changed}\n    {text}", "setting", key=key, value=value, default=default)
 
@@ -352,11 +327,6 @@ def _settings(config: str | Path | None, overrides: list[str] | None) -> Setting
     resolved = load_settings(config, overrides or ())
     configure(resolved.storage)
     return resolved
-
-
-def _value(resolved: Settings, key: str) -> object:
-    section, name = key.split(".")
-    return getattr(getattr(resolved, section), name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
