@@ -1,6 +1,6 @@
 """The training step in plain PyTorch over tiles in memory; what benchmarks/training.py compares with.
 
-Run: python -m benchmarks.bare_training TILES SETTINGS, or the same under torchrun, one process a worker.
+Run: python -m benchmarks.bare_training TILES SETTINGS, or the same under torchrun, one process per worker.
 TILES is an npz file of `normal` and `outlier` tiles (T, S, S, C) uint16 and `weight` (T, h, w) float32,
 SETTINGS a JSON file. Prints tiles/s over the second half of the steps.
 """

@@ -40,7 +40,7 @@ from benchmarks.roofline import Call, Ceilings, busy_s, flops_of, layer_bytes, m
 from benchmarks.scoring import make_images
 from raysvq.imaging.pixels import open_tiles
 from raysvq.model.device import Precision, relative_deviation
-from raysvq.model.network import Network, at, build_network, cell_size
+from raysvq.model.network import Network, build_network, cell_size, gather_positions
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.scoring.worker import WHOLE_TOGETHER
 from raysvq.settings import Settings, load_settings
@@ -212,7 +212,7 @@ def _batch(case: Case, size: int) -> Batch:
     keys = torch.rand(size, side * side, device=case.device)
     positions = keys.argsort(dim=1)[:, : training.positions_per_tile].sort(dim=1).values
     weight = torch.ones(outliers, positions.shape[1], 1, device=case.device)
-    return Batch(at(pixels, positions), outliers, weight, positions=positions)
+    return Batch(gather_positions(pixels, positions), outliers, weight, positions=positions)
 
 
 def files(case: Case) -> Iterator[Row]:

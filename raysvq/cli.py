@@ -273,8 +273,8 @@ def evaluate(
 
     settings = _settings(config, overrides).evaluation
     evaluation, report = evaluate_model(manifest, scores, model, out, settings)
-    metrics = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
-    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
+    values = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
+    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **values)
 
 
 @app.command(short_help="All four in a row, on sample images or your own.")

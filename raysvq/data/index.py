@@ -16,7 +16,7 @@ import duckdb
 from raysvq.data.database import database
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.mask_check import MaskSummary, MaskTally, check_masks
-from raysvq.data.mask_pairing import masks_beside, without
+from raysvq.data.mask_pairing import masks_among_images, without
 from raysvq.data.sources import rows_of
 from raysvq.data.sources.folder_scan import Skipped, Skips, skipped_lines
 from raysvq.data.sources.listing_file import LISTINGS
@@ -114,32 +114,25 @@ def build_index(
         spool(ProgressMeter(None, task="listing").watched(rows), path, UNSPLIT)
         seen.require_some(source)
         if not seen.images and not (allow_empty and skips.pictures == 0):
-            raise DataError(
-                "; ".join(
-                    [
-                        f"no images found in {source}",
-                        f"looked for {' '.join(sorted(EXTENSIONS))}",
-                        *skips.lines(),
-                    ]
-                )
-            )
+            looked_for = f"looked for {' '.join(sorted(EXTENSIONS))}"
+            raise DataError("; ".join([f"no images found in {source}", looked_for, *skips.lines()]))
         with database(path.parent, spooled=[path]) as connection:
             _require_unique(connection)
-            beside = masks_beside(connection, source) if seen.images else ()
-        if beside and len(beside) == seen.images:
-            raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(beside[0])}")
-        split = _split(path, source, settings, beside, counts) if seen.images else []
-        meter = ProgressMeter(seen.images - len(beside), task="writing the manifest")
+            among = masks_among_images(connection, source) if seen.images else ()
+        if among and len(among) == seen.images:
+            raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(among[0])}")
+        split = _split(path, source, settings, among, counts) if seen.images else []
+        meter = ProgressMeter(seen.images - len(among), task="writing the manifest")
         write_manifest(meter.watched(split), manifest)
     return IndexSummary(
-        source,
-        manifest,
-        counts.total(),
-        seen.missing,
-        seen.first,
-        dict(counts),
-        skips.counts,
-        masks.summary(beside),
+        source=source,
+        manifest=manifest,
+        images=counts.total(),
+        missing=seen.missing,
+        first_missing=seen.first,
+        counts=dict(counts),
+        skipped=skips.counts,
+        masks=masks.summary(among),
     )
 
 

@@ -12,9 +12,10 @@ from scipy import ndimage
 
 from raysvq import schema
 from raysvq.errors import DataError
+from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import BoolArray
-from raysvq.evaluation.tables import TestImage, committed_rows
+from raysvq.evaluation.score_rows import committed_rows
 from raysvq.imaging.overlay import upsample
 from raysvq.log import ProgressMeter
 

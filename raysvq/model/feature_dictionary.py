@@ -1,9 +1,9 @@
 """A dictionary of frozen ImageNet features, with a semi-supervised head beside them.
 
-Of the paper it keeps the codebook of normal appearance and its moving averages, the semi-supervised
-objective, the distance as the score and its root of summed squares per tile. It has neither the paper's
-encoder nor its decoder: the features f are those of a pretrained network that no training moves, and
-D(Q(U)) is the code's own features q_f. What learns is the head g and the codes.
+Of the paper it keeps the dictionary of normal appearance, the semi-supervised objective, the distance to
+the dictionary as the score, and its root of summed squares per tile. It has neither the paper's encoder
+nor its decoder: a pretrained network that no training moves gives the features f, and D(Q(U)) is q_f,
+the features of the nearest code. Only the codes and the head g learn.
 
 Shapes: B batch, C channels of the stem, d learned dimensions, h and w grid, P positions.
 """
@@ -23,9 +23,9 @@ from raysvq.model.quantizer import Quantized, square_norms
 from raysvq.model.stem import CELL, Stem
 from raysvq.settings import Settings
 
-_FLOOR = 0.3  # of a feature's deviation over all positions, added to the one at a position
+_FLOOR = 0.3  # share of a channel's deviation over all positions that is added to the one at each position
 _LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the features weigh 1
-_LEAST_SQUARE = 1e-10  # of learned dimensions, that their weight stays finite
+_LEAST_SQUARE = 1e-10  # of learned dimensions, so that their weight stays finite
 
 
 class FeatureDictionary(Network):
@@ -67,18 +67,16 @@ class FeatureDictionary(Network):
         features: Tensor = self.stem(pixels)
         return features
 
-    def fit_statistics(self, features: Tensor) -> None:
-        """Set `mean` and `std` of each channel and grid position from (N, C, h, w) normal features."""
-        mean, std = position_statistics(features)
-        self.mean.copy_(mean)
-        self.std.copy_(std)
+    def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of (N, C, h, w) normal features, for each channel and grid position."""
+        return position_statistics(features)
 
     def encode(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features -> the same, standardised: they alone choose the code."""
         return self.standardise(features)
 
     def losses(self, output: Output, beta: float) -> TileLosses:
-        """L(U) = ‖q_f − f‖² + ‖sg[E(U)] − Q(U)‖² + β‖g − sg[q_g]‖², every square averaged.
+        """L(U), with every square averaged over its elements.
 
         The commitment is over the learned dimensions, as nothing else of E(U) can move.
         """
@@ -88,6 +86,7 @@ class FeatureDictionary(Network):
             codebook = (encoded.detach() - nearest).square().mean(1)
         commitment = (encoded[:, Stem.channels :] - nearest.detach()[:, Stem.channels :]).square().mean(1)
         reconstruction = (output.reconstruction.float() - output.target.float()).square().mean(1)
+        # L(U) = ‖q_f − f‖² + ‖sg[E(U)] − Q(U)‖² + β‖g − sg[q_g]‖²
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
 
     @torch.no_grad()

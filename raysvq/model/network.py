@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raysvq.model.feature_dictionary import FeatureDictionary
     from raysvq.model.pixel_network import PixelNetwork
 
-_LEAST = 1e-3  # deviation of a channel that hardly varies
+_LEAST = 1e-3  # deviation of a channel that hardly varies, so that nothing is divided by 0
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,16 @@ class Network(nn.Module, ABC):
         self.register_buffer("mean", torch.zeros(statistics))
         self.register_buffer("std", torch.ones(statistics))
 
-    @abstractmethod
     def load_pretrained(self) -> None:
         """Give frozen layers their pretrained weights, where there are any. Raises SettingsError."""
 
-    @abstractmethod
     def extract_features(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) what no training changes.
-
-        That is what frozen layers give for pixels; without any, the pixels.
-        """
+        """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) what frozen layers give; without any, the pixels."""
+        return pixels
 
     @abstractmethod
-    def fit_statistics(self, features: Tensor) -> None:
-        """Set `mean` and `std` from the (N, S, h, w) features of normal tiles."""
+    def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation to standardise by, of (N, S, h, w) features of normal tiles."""
 
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
@@ -76,9 +72,8 @@ class Network(nn.Module, ABC):
     def losses(self, output: Output, beta: float) -> TileLosses:
         """L(U) of every tile of a batch, by grid position, in float32."""
 
-    @abstractmethod
     def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
-        """Follow one step's normal encodings (P, d) with their codes (P,).
+        """Follow one step's normal encodings (P, d) with their codes (P,). Outliers have no part in it.
 
         Args:
             labelled: whether the step had labelled outliers.
@@ -86,6 +81,7 @@ class Network(nn.Module, ABC):
         Returns:
             (K,) how often each code was used, over all ranks.
         """
+        return self.quantizer.update(encoded, indices)
 
     @abstractmethod
     def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
@@ -102,15 +98,22 @@ class Network(nn.Module, ABC):
     def _reconstruct(self, quantize: Tensor) -> Tensor:
         """D(Q(U)), shaped like the standardised features."""
 
+    def fit_statistics(self, features: Tensor) -> None:
+        """Set `mean` and `std` from the (N, S, h, w) features of normal tiles."""
+        mean, std = self.statistics(features)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
     def standardise(self, features: Tensor, positions: Tensor | None = None) -> Tensor:
         """Features with zero mean and unit deviation on normal training tiles.
 
         Args:
-            positions: (B, P) that features (B, S, P, 1) were taken from, as by `at`. None: all of a grid.
+            positions: (B, P) that `gather_positions` took the features from, (B, S, P, 1). None: all of a
+                grid.
         """
         if positions is None:
             return (features - self.mean) / self.std
-        mean, std = (at(value[None], positions) for value in (self.mean, self.std))
+        mean, std = (gather_positions(value[None], positions) for value in (self.mean, self.std))
         return (features - mean) / std
 
     def forward(self, features: Tensor, positions: Tensor | None = None) -> Output:
@@ -163,10 +166,17 @@ def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     return features.mean(dim=(0, 2, 3))[:, None, None], deviation[:, None, None]
 
 
-def at(grid: Tensor, positions: Tensor) -> Tensor:
-    """(B, S, h, w) and (B, P) of its positions, row by row -> (B, S, P, 1); a grid of one serves all.
+def gather_positions(grid: Tensor, positions: Tensor) -> Tensor:
+    """Values of a grid at some of its positions.
 
     Fast where the grid is channels last, as the result is.
+
+    Args:
+        grid: (B, S, h, w), or (1, S, h, w) for all tiles alike.
+        positions: (B, P), counted row by row.
+
+    Returns:
+        (B, S, P, 1).
     """
     rows = grid.movedim(1, -1).flatten(1, 2)
     first = torch.arange(len(grid), device=grid.device)[:, None] * rows.shape[1]

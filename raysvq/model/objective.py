@@ -89,6 +89,7 @@ def objective(
         kept = untrimmed(normal.total.flatten(1).mean(1), unknown, settings.trim)
         normal = normal[kept]
         size = mean_over_ranks(kept.sum())
+    # Eq. 2: L_normal = mean L(X)
     loss, reconstruction, commitment = (
         part.flatten(1).mean(1).sum() / size
         for part in (normal.total, normal.reconstruction, normal.commitment)
@@ -100,10 +101,12 @@ def objective(
             outlier_loss = negation(outlier.total, weight)
         else:
             outlier_loss = bounded_term(outlier.commitment, weight, normal.commitment, settings)
+        # Eq. 4: η L_normal + (1 − η) L_anomalous
         total = settings.eta * loss + (1 - settings.eta) * outlier_loss
     return Loss(total, loss, outlier_loss, reconstruction, commitment, kept)
 
 
 def negation(losses: Tensor, weight: Tensor) -> Tensor:
-    """Eq. 3: −mean L(Y), over what is labelled. Unbounded below."""
+    """L_anomalous over what is labelled. Unbounded below."""
+    # Eq. 3: L_anomalous = −mean L(Y)
     return mean_of_marked(-marked_mean(losses, weight), weight)

@@ -33,18 +33,9 @@ class PixelNetwork(Network):
         self.decoder = pixel_decoder(channels, model)
         self.quantizer = make_quantizer(model.embedding_dim, model)
 
-    def load_pretrained(self) -> None:
-        """All layers learn from scratch."""
-
-    def extract_features(self, pixels: Tensor) -> Tensor:
-        """The pixels themselves, as no layer is frozen."""
-        return pixels
-
-    def fit_statistics(self, features: Tensor) -> None:
-        """Set `mean` and `std` of each channel from (N, C, H, W) pixels of normal tiles."""
-        mean, std = channel_statistics(features)
-        self.mean.copy_(mean)
-        self.std.copy_(std)
+    def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each channel of (N, C, H, W) normal pixels."""
+        return channel_statistics(features)
 
     def encode(self, features: Tensor) -> Tensor:
         """(B, C, H, W) pixels -> (B, d, h, w) E(U)."""
@@ -52,7 +43,7 @@ class PixelNetwork(Network):
         return encoded
 
     def losses(self, output: Output, beta: float) -> TileLosses:
-        """L(U) = ‖D(Q(U)) − U‖² + ‖sg[E(U)] − Q(U)‖² + β‖E(U) − sg[Q(U)]‖², every square averaged."""
+        """L(U), with every square averaged over its elements."""
         nearest, encoded = output.quantized.nearest, output.encoded.float()
         codebook = output.quantized.squares / encoded.shape[1]
         if nearest.requires_grad:
@@ -60,11 +51,8 @@ class PixelNetwork(Network):
         commitment = (encoded - nearest.detach()).square().mean(1)
         errors = (output.reconstruction.float() - output.target.float()).square().mean(1)
         reconstruction = nn.functional.avg_pool2d(errors[:, None], CELL)[:, 0]
+        # L(U) = ‖D(Q(U)) − U‖² + ‖sg[E(U)] − Q(U)‖² + β‖E(U) − sg[Q(U)]‖²
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
-
-    def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
-        """Follow one step's normal encodings; outliers act through the encoder alone."""
-        return self.quantizer.update(encoded, indices)
 
     def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
         """`distance_map` with all but the first and last layer of the encoder in bfloat16."""

@@ -163,11 +163,12 @@ def square_norms(vectors: Tensor) -> Tensor:
 
 
 def nearest_indices(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
-    """Eq. 1: Q(U)_i = e_k, k = argmin_j ‖E(U)_i − e_j‖. (P, d) positions and (K, d) codes -> (P,)"""
+    """Index of the nearest of (K, d) codes for each of (P, d) positions. (P,)"""
     # Around the codebook's mean, since far from the origin ‖e‖² would swallow the differences.
     centre = codebook.mean(dim=0)
     codebook = codebook - centre
     offset = 0.5 * codebook.square().sum(dim=1)
+    # Eq. 1: Q(U)_i = e_k, k = argmin_j ‖E(U)_i − e_j‖
     parts = [
         torch.addmm(offset, part - centre, codebook.T, alpha=-1).argmin(1)
         for part in torch.split(positions, chunk)

@@ -186,15 +186,13 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
 
 def _resolve_precision(request: Request, workers: Workers) -> Precision:
     """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
-    reference, setting = request.bundle.reference, request.settings.scoring.precision
-    safe = choose_precision(setting, reference.bfloat16_deviation, fast=True)
+    measured, setting = request.bundle.reference.bfloat16_deviation, request.settings.scoring.precision
+    safe = choose_precision(setting, measured, fast=True)
     if setting != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**workers.resources)
     with stall_reporter("work unit finished"):
-        return choose_precision(
-            "auto", reference.bfloat16_deviation, fast=result_of(task.remote(workers.device))
-        )
+        return choose_precision("auto", measured, fast=result_of(task.remote(workers.device)))
 
 
 @ray.remote

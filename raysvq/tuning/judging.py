@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysvq.errors import DataError
+from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.evaluation.pixel_metrics import AnomalyMap, PixelCurves
-from raysvq.evaluation.tables import TestImage
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageResult, ImageScorer

@@ -10,7 +10,7 @@ import torch
 
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.feature_dictionary import FeatureDictionary, position_statistics
-from raysvq.model.network import at
+from raysvq.model.network import gather_positions
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
 
@@ -36,11 +36,11 @@ def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> Featur
     model = make_model(settings)
     model.load_pretrained()
     with torch.no_grad():
-        stemmed = model.extract_features(normals)
-        model.fit_statistics(stemmed)
-        model.quantizer.initialize(_positions(model.encode(stemmed)), seed=0)
+        features = model.extract_features(normals)
+        model.fit_statistics(features)
+        model.quantizer.initialize(_positions(model.encode(features)), seed=0)
         for _ in range(40):
-            output = model(stemmed)
+            output = model(features)
             model.update_codebook(
                 _positions(output.encoded), output.quantized.indices.flatten(), labelled=True
             )
@@ -124,8 +124,8 @@ def test_a_pass_over_some_positions_finds_there_what_one_over_all_finds(
 ) -> None:
     positions = torch.stack([torch.randperm(64)[:10] for _ in normals])
     with torch.no_grad():
-        stemmed = model.extract_features(normals)
-        every, some = model(stemmed), model(at(stemmed, positions), positions)
+        features = model.extract_features(normals)
+        every, some = model(features), model(gather_positions(features, positions), positions)
     for found, of in (
         (some.encoded, every.encoded),
         (some.quantized.nearest, every.quantized.nearest),
@@ -150,10 +150,10 @@ def test_the_objective_moves_learned_dimensions_alone(
 
 
 def test_a_mean_is_shared_with_the_positions_around() -> None:
-    stemmed = torch.zeros(3, S, 6, 7)
-    stemmed[:, :, 2, 3] = 1
-    stemmed[:, 0, 5, 6] = torch.tensor([0.0, 6.0, 3.0])
-    mean, _ = position_statistics(stemmed)
+    features = torch.zeros(3, S, 6, 7)
+    features[:, :, 2, 3] = 1
+    features[:, 0, 5, 6] = torch.tensor([0.0, 6.0, 3.0])
+    mean, _ = position_statistics(features)
     around = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
     torch.testing.assert_close(mean[:, 1:4, 2:5], around.expand(S, 3, 3))
     assert mean[0, 5, 6] == pytest.approx(3 * 9 / 16)  # beyond the border as at it
@@ -161,11 +161,11 @@ def test_a_mean_is_shared_with_the_positions_around() -> None:
 
 
 def test_a_position_that_never_varies_has_the_least_deviation_and_others_more() -> None:
-    stemmed = torch.randn(1, S, 8, 8).repeat(40, 1, 1, 1)
-    stemmed[:, :, :, :4] = torch.randn(40, S, 8, 4)
-    _, std = position_statistics(stemmed)
+    features = torch.randn(1, S, 8, 8).repeat(40, 1, 1, 1)
+    features[:, :, :, :4] = torch.randn(40, S, 8, 4)
+    _, std = position_statistics(features)
     weighted = std * Stem.weights()[:, None, None]
-    spread = stemmed.std(dim=(0, 2, 3))
+    spread = features.std(dim=(0, 2, 3))
     floor = (0.3 * spread)[:, None, None].expand(S, 8, 3)
     torch.testing.assert_close(weighted[:, :, 5:], floor)
     assert (weighted[:, :, :3] > 2 * floor).all()
