@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from raysvq.data.index import build_index
+from raysvq.evaluation.leaderboard import FINISHED
 from raysvq.imaging.pixels import load_tiles
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
@@ -32,7 +33,6 @@ from raysvq.training.in_process import train_in_process
 from raysvq.training.ray_trainer import train
 from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
-from raysvq.tuning.leaderboard import FINISHED
 from raysvq.tuning.sweep import sweep
 from tests.plates import plate
 from tests.sweeps import CONFIG
@@ -277,6 +277,6 @@ def test_trials_of_a_sweep_take_the_gpu_in_turn(
     settings, search = load_sweep(config, ["tuning.trials=2", "scoring.precision=float32"])
     found = sweep(manifest, str(tmp_path), settings, search)
     assert [trial.status for trial in found.board.trials] == [FINISHED, FINISHED]
-    assert all(0 <= (trial.figure or 0) <= 1 for trial in found.board.trials)
+    assert all(0 <= (trial.value or 0) <= 1 for trial in found.board.trials)
     assert found.bundle.training["device"] == DEVICE
     assert f"2 trials, {int(cluster.gpus)} at once" in capsys.readouterr().out

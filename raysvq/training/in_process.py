@@ -24,17 +24,17 @@ _CHECKPOINTS = "step-" + 9 * "[0-9]"
 
 def train_in_process(
     settings: Settings,
-    normal: Columns,
+    normal: Columns | Tiles,
     outlier: Columns | None,
     validate: Validate,
     say: Say | None = log.emit,
     folder: Path | None = None,
 ) -> tuple[Network, Progress]:
-    """Train on tiles held in memory, as `raysvq.training.ray_trainer.train` does with one worker.
+    """Train on tiles in memory or streamed, as `raysvq.training.ray_trainer.train` does with one worker.
 
     Args:
         normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, h, w, S)
-            float16, what the stem gives for them.
+            float16, what the stem gives for them. Or sources of all tiles, `outlier` then being None.
         outlier: the same, features with those of copies, and `weight` (T, h, w) float32, the marked
             share of each grid position.
         validate: says how good the model is, such as
@@ -51,7 +51,9 @@ def train_in_process(
         TrainingError: there is no tile of a kind, the loss ran away, or no normal validation image
             could be read.
     """
-    tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None, "features" in normal)
+    tiles = normal
+    if not isinstance(tiles, Tiles):
+        tiles = Tiles(in_memory(tiles), in_memory(outlier) if outlier else None, "features" in tiles)
     place = Place(local_device(settings))
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
