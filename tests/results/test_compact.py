@@ -15,10 +15,10 @@ from raysvq import cli
 from raysvq.errors import DataError
 from raysvq.results import (
     SCHEMAS,
+    commit_log,
     compact,
     expire,
     ids,
-    log,
     open_results,
     read_results,
     read_snapshot,
@@ -279,7 +279,7 @@ def _dying_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], i
 
     for module, names in (
         (writer, ("put_file", "write_bytes")),
-        (log, ("create_file", "write_bytes", "remove_file")),
+        (commit_log, ("create_file", "write_bytes", "remove_file")),
         (expire, ("remove_file", "write_bytes")),
     ):
         for name in names:
