@@ -184,7 +184,7 @@ def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[floa
     data = prepare(manifest, settings, SYNTHETIC_AUROC, print_line, lambda part: part())
     normal = [item.image for item in data.items() if not item.image.anomalous]
     labels = read_manifest(manifest).images
-    trained = train_in_process(settings, data.tiles(), None, partial(validate, images=normal), say=None)
+    trained = train_in_process(settings, data.tiles(), None, partial(validate, images=normal), progress=None)
     for top_k in TOP_K:
         anomaly = settings.anomaly.model_copy(update={"top_k": top_k})
         changed = settings.model_copy(update={"anomaly": anomaly})

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from raysvq.errors import DataError
-from raysvq.results import log, read_results, writer
+from raysvq.results import commit_log, read_results, writer
 from raysvq.scoring import job, work
 from tests.plates import make_plates, plate
 
@@ -36,7 +36,7 @@ def _dying_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return write
 
-    for module, name in ((writer, "put_file"), (log, "create_file"), (work, "remove_folder")):
+    for module, name in ((writer, "put_file"), (commit_log, "create_file"), (work, "remove_folder")):
         monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
     return done
 

@@ -20,10 +20,10 @@ import pyarrow as pa
 
 from raysvq import log
 from raysvq.results import ids
+from raysvq.results.commit_log import Snapshot, publish
 from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
 from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
-from raysvq.results.log import Snapshot, publish
 from raysvq.results.reader import read_results
 from raysvq.results.reconcile import rebuild_ids
 from raysvq.results.writer import file_batches, spooled

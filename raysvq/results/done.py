@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysvq import log
+from raysvq.results.commit_log import Snapshot
 from raysvq.results.format import IDS, SCHEMAS, Commit, File, Files
 from raysvq.results.ids import SCHEMA, DamagedError, Hashes, fetch, folder_sql, may_hold
-from raysvq.results.log import Snapshot
 from raysvq.results.reconcile import rebuild_ids
 from raysvq.storage import join, read_bytes, write_bytes
 from raysvq.tables import database

@@ -22,7 +22,7 @@ from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 from raysvq.storage import exists, join, list_objects, read_bytes, remove_folder, write_bytes
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.export import export_bundle, require_normals
 from raysvq.training.in_process import local_device
 from raysvq.training.metrics import write_events
@@ -87,7 +87,9 @@ class SweepState:
         """Whether the model of a trial is there, and whole."""
         return any(exists(join(self.model_folder(number), name)) for name in ("bundle.json", _STATE))
 
-    def save_model(self, number: int, model: Network, progress: Progress, summary: dict[str, Any]) -> None:
+    def save_model(
+        self, number: int, model: Network, progress: TrainingState, summary: dict[str, Any]
+    ) -> None:
         """Write a trial's model.
 
         Args:
@@ -125,7 +127,7 @@ class SweepState:
             scorer = ImageScorer(model, settings, settings.scoring, local_device(settings))
             outcome = validate(scorer, images)
             require_normals(outcome)
-            progress = replace(Progress.parse(state["progress"]), validation=outcome)
+            progress = replace(TrainingState.parse(state["progress"]), validation=outcome)
             bundle = export_bundle(model, settings, progress, progress.history, summary | state["summary"])
         write_events(bundle.history["history"], out)
         save_bundle(bundle, out)

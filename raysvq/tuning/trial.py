@@ -17,7 +17,7 @@ from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 from raysvq.storage import configure, exists, join, remove_folder
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.in_process import train_in_process
 from raysvq.training.ray_trainer import train
 from raysvq.training.validation import validation_images
@@ -51,7 +51,7 @@ class _Trained:
     scorer: ImageScorer
     seconds: float
     images: tuple[int, int]  # normal and anomalous ones that the metric is taken over
-    progress: Progress | None = None  # None: the model is in its folder already
+    progress: TrainingState | None = None  # None: the model is in its folder already
     outlier_tiles: int = 0
 
 
@@ -139,7 +139,7 @@ def _in_process(settings: Settings, metric: str, curve: LearningCurve, data: Tri
         tiles,
         None,
         partial(_validate, data=data, metric=metric, curve=curve),
-        say=None,
+        progress=None,
     )
     seconds = time.monotonic() - started
     scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)

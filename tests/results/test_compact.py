@@ -10,25 +10,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.results.test_log import to_format_1
 
 from raysvq import cli
 from raysvq.errors import DataError
 from raysvq.results import (
     SCHEMAS,
+    commit_log,
     compact,
     expire,
     ids,
-    log,
     open_results,
     read_results,
     read_snapshot,
     writer,
 )
+from raysvq.results.commit_log import record_uri
 from raysvq.results.compact import Compaction, plan_compaction
-from raysvq.results.log import record_uri
 from raysvq.runtime.lease import lease
 from tests.results.history import History
-from tests.results.test_log import to_format_1
 
 NIGHTS = [[f"/cam/2026-05-0{night}/{number}.png" for number in range(4)] for night in range(1, 5)]
 IMAGES = [uri for night in NIGHTS for uri in night]
@@ -279,7 +279,7 @@ def _dying_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], i
 
     for module, names in (
         (writer, ("put_file", "write_bytes")),
-        (log, ("create_file", "write_bytes", "remove_file")),
+        (commit_log, ("create_file", "write_bytes", "remove_file")),
         (expire, ("remove_file", "write_bytes")),
     ):
         for name in names:

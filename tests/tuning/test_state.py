@@ -17,7 +17,7 @@ from raysvq.model.network import Network
 from raysvq.sample import write_sample
 from raysvq.settings import Settings
 from raysvq.storage import exists, remove_file, write_bytes
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.in_process import train_in_process
 from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import ValidationImage, validate, validation_images
@@ -48,14 +48,14 @@ def settings(small: Build) -> Settings:
 
 
 @pytest.fixture
-def trained(manifest: str, settings: Settings) -> tuple[Network, Progress]:
+def trained(manifest: str, settings: Settings) -> tuple[Network, TrainingState]:
     samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, 20))
-    return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
+    return train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
 
 
 def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
-    manifest: str, settings: Settings, trained: tuple[Network, Progress], place: str
+    manifest: str, settings: Settings, trained: tuple[Network, TrainingState], place: str
 ) -> None:
     model, progress = trained
     state = SweepState(f"{place}/state")
@@ -78,7 +78,7 @@ def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
 
 
 def test_only_whole_models_count_and_what_is_not_there_can_be_forgotten(
-    trained: tuple[Network, Progress], place: str
+    trained: tuple[Network, TrainingState], place: str
 ) -> None:
     state = SweepState(place)
     state.remove_model(1)
@@ -95,7 +95,7 @@ def test_only_whole_models_count_and_what_is_not_there_can_be_forgotten(
 def test_a_model_that_no_normal_image_can_validate_is_no_bundle(
     manifest: str,
     settings: Settings,
-    trained: tuple[Network, Progress],
+    trained: tuple[Network, TrainingState],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
