@@ -121,8 +121,16 @@ def decide(manifest: str, out: str) -> None:
     seconds = time.monotonic() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {"new": pending.images, "done": pending.done, "seconds": round(seconds, 1)}
-    found |= {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mb": round(used.ru_maxrss * 1024 / 1e6)}
+    found |= {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mb": round(_peak_bytes() / 1e6)}
     print(json.dumps(found), flush=True)
+
+
+def _peak_bytes() -> int:
+    """Of this process's memory; `getrusage` would count that of the process it was started by."""
+    (line,) = (
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+    )
+    return int(line.split()[1]) * 1024
 
 
 def measure(layout: str, images: int, nights: tuple[int, ...], folder: Path) -> Iterator[dict[str, Any]]:
