@@ -25,11 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from devtools.untrained import untrained_bundle
-from raysvq.data.manifest import ROW_GROUP
 from raysvq.model.bundle import save_bundle
 from raysvq.schema import MANIFEST
 from raysvq.settings import load_settings
 from raysvq.storage import image_id
+from raysvq.tables import ROW_GROUP
 
 LINKS = 60  # of each folder to itself: 60^4 names for one picture
 

@@ -45,11 +45,11 @@ from raysvq.model.bundle import load_bundle, save_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16, relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
+from raysvq.results.writer import write_unit
 from raysvq.runtime.cluster import connect
 from raysvq.scoring.fetch import fetch, in_groups
 from raysvq.scoring.job import score
 from raysvq.scoring.rows import Row, provenance, score_row
-from raysvq.scoring.sink import write_unit
 from raysvq.settings import Settings, load_settings
 
 CASES = {

@@ -36,9 +36,9 @@ def _require_intact(plates: Plates) -> None:
     assert plates.rows().keys() | plates.rows("rejects").keys() == plates.contents.keys()
     assert not plates.rows().keys() & plates.rows("rejects").keys()
     for commit in read_commits(plates.out):
-        for file in (file for kind in SCHEMAS for file in commit["files"][kind]):
-            content = read_bytes(join(plates.out, file["name"]))
-            assert hashlib.sha256(content).hexdigest() == file["sha256"]
+        for file in (file for kind in SCHEMAS for file in commit.files[kind] + commit.kept[kind]):
+            content = read_bytes(join(plates.out, file.name))
+            assert hashlib.sha256(content).hexdigest() == file.sha256
 
 
 def test_changed_images_and_only_they_are_scored_again(place: str) -> None:
@@ -114,10 +114,10 @@ def test_readers_see_the_old_rows_until_the_commit(plates: Plates, monkeypatch: 
     plates.index()
     files = _files(plates)
     with monkeypatch.context() as patch:
-        patch.setattr(job, "write_commit", _die)
+        patch.setattr(job, "publish", _die)
         with pytest.raises(KeyboardInterrupt):
             plates.score()
-    assert len([name for name in _files(plates) - files if "/scores/part-" in name]) >= 2
+    assert len([name for name in _files(plates) - files if "/out/scores/" in name]) >= 2
     assert {kind: plates.rows(kind) for kind in before} == before
     assert plates.score().images == 2
     assert plates.rows("rejects").keys() == {"plate-05.png"}

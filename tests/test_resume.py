@@ -90,7 +90,7 @@ def test_a_run_started_again_keeps_what_was_finished(setup: Setup, tmp_path: Pat
     assert 3 <= len(kept) < len(setup.undisturbed) / 2
     with pytest.raises(DataError, match="no finished scoring run"):
         read_scores(str(out))
-    files = [out / file["name"] for text in kept.values() for file in json.loads(text)["files"]["scores"]]
+    files = [out / file.name for text in kept.values() for file in json.loads(text)["files"]["scores"]]
     written = {file: file.stat().st_mtime_ns for file in files}
 
     summary = setup.score(out)
@@ -99,8 +99,8 @@ def test_a_run_started_again_keeps_what_was_finished(setup: Setup, tmp_path: Pat
     assert (summary.images, summary.taken_over) == (len(setup.undisturbed), 2 * len(kept))
     assert {file: file.stat().st_mtime_ns for file in files} == written
     (commit,) = read_commits(str(out))
-    assert set(read_scores(str(out))["run_id"].to_pylist()) == set(commit["run_ids"])
-    assert len(commit["run_ids"]) == 2
+    assert set(read_scores(str(out))["run_id"].to_pylist()) == set(commit.runs[0].run_ids)
+    assert len(commit.runs[0].run_ids) == 2
     assert not list(out.glob("_work/*"))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from raysvq.cli import main
 from raysvq.errors import ScoringError
-from raysvq.results import SCHEMAS, committed_files, find_commits, read_commits, read_scores
+from raysvq.results import SCHEMAS, committed_files, read_commits, read_scores, read_snapshot
 from raysvq.scoring import job
 from raysvq.scoring.forecast import forecast
 from raysvq.storage import list_objects, remove_file
@@ -55,8 +55,8 @@ def test_partitions_are_read_by_arrow_and_duckdb_alike(plates: Plates) -> None:
 def test_each_file_of_a_partition_holds_its_rows_alone(plates: Plates) -> None:
     plates.score(partition_by=("label",))
     (commit,) = read_commits(plates.out)
-    folders = {file["name"].split("/")[1]: file["rows"] for file in commit["files"]["scores"]}
-    assert commit["partition_by"] == ["label"]
+    folders = {file.name.split("/")[1]: file.rows for file in commit.files["scores"]}
+    assert commit.partition_by == ("label",)
     assert set(folders) == {"label=normal", "label=anomalous"}
     labels = read_scores(plates.out, ["uri", "label"]).to_pylist()
     assert {Path(row["uri"]).name: row["label"] for row in labels} == {
@@ -72,13 +72,15 @@ def test_the_commit_record_describes_every_file_that_is_there(
     plates.index()
     plates.score(partition_by=partition_by)
     (commit,) = read_commits(plates.out)
-    listed = {file["name"]: file["sha256"] for kind in SCHEMAS for file in commit["files"][kind]}
+    listed = {file.name: file.sha256 for kind in SCHEMAS for file in commit.files[kind] + commit.kept[kind]}
     found = {
         str(path.relative_to(plates.out)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in Path(plates.out).rglob("*.parquet")
     }
+    listed |= {file.name: file.sha256 for file in commit.ids}
     assert listed == found
-    assert (commit["images"], commit["scored"], commit["rejected"]) == (12, 11, 1)
+    assert sum(file.rows for file in commit.ids) == 12
+    assert (commit.runs[0].images, commit.runs[0].scored, commit.runs[0].rejected) == (12, 11, 1)
 
 
 def test_anomalous_images_and_only_they_have_a_heat_map(plates: Plates) -> None:
@@ -149,7 +151,7 @@ def test_a_run_that_the_store_refuses_stops_and_goes_on_when_it_is_back(plates: 
         remove_file(plates.uri(name))
     with pytest.raises(ScoringError, match=r"3 of the run's 12 .*not_found 3.*: 0.1 allows 2"):
         plates.score(max_rejected=0.1)
-    assert find_commits(plates.out) == []
+    assert read_snapshot(plates.out).commits == ()
     for name in gone:
         plates.put(name, plates.contents[name])
     plates.index()
@@ -172,7 +174,7 @@ def test_heat_maps_of_the_worst_are_of_their_run_and_named_in_its_record(plates:
             f"heatmaps/{summary.run_id}/{rank:04d}-{row['image_id']}.jpg"
             for rank, row in enumerate(worst, start=1)
         ]
-        assert commit["heatmaps"] == names
+        assert list(commit.runs[0].heatmaps) == names
         assert summary.heatmaps == [f"{plates.out}/{name}" for name in names]
     assert len(_files(plates.out, "heatmaps")) == 4
 
@@ -181,7 +183,7 @@ def test_a_run_that_dies_at_its_commit_is_foreseen_and_taken_over(
     plates: Plates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(job, "write_commit", _die)
+        patch.setattr(job, "publish", _die)
         with pytest.raises(KeyboardInterrupt):
             plates.score(worst=1)
     plates.put("plate-12.png", plate(12))
@@ -193,9 +195,9 @@ def test_a_run_that_dies_at_its_commit_is_foreseen_and_taken_over(
     summary = plates.score(tile_batch=8, worst=1)
     assert (summary.images, summary.taken_over) == (13, 12)
     (commit,) = read_commits(plates.out)
-    (name,) = commit["heatmaps"]
+    (name,) = commit.runs[0].heatmaps
     assert Path(plates.out, name).read_bytes().startswith(b"\xff\xd8")
-    assert set(commit["run_ids"]) == {row["run_id"] for row in plates.rows().values()}
+    assert set(commit.runs[0].run_ids) == {row["run_id"] for row in plates.rows().values()}
     assert plates.rows().keys() == plates.contents.keys()
 
 

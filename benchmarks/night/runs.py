@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from raysvq.results import find_commits, open_results
+from raysvq.results import open_results, read_snapshot
 
 WAIT_S = 600
 
@@ -42,7 +42,7 @@ class Runs:
 
 def committed(out: str) -> tuple[Rows, int]:
     """What readers see of a folder, and how many of its rows are of an image that has one already."""
-    if not find_commits(out):
+    if not read_snapshot(out).commits:
         return {}, 0
     scored = open_results(out, "scores").to_table(columns=["image_id", "image_score"]).to_pylist()
     rejected = open_results(out, "rejects").to_table(columns=["image_id", "reason"]).to_pylist()

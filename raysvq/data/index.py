@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 import duckdb
 
-from raysvq.data.database import database
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.mask_check import MaskSummary, MaskTally, check_masks
 from raysvq.data.mask_pairing import masks_beside, without
@@ -25,6 +24,7 @@ from raysvq.data.split import assign, draw_outliers, survey
 from raysvq.errors import DataError
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder
+from raysvq.tables import database
 
 NAMED = 3  # missing files that the summary names
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -17,11 +18,17 @@ import pyarrow.parquet as pq
 from raysvq.errors import DataError, first_line
 from raysvq.schema import MANIFEST, UNKNOWN
 from raysvq.storage import ObjectInfo, filesystem, image_id, put_file
-
-ROW_GROUP = 16_384  # rows
+from raysvq.tables import ROW_GROUP, database, spool_columns, stream
 
 # The schema of rows whose split is not drawn yet.
 UNSPLIT = MANIFEST.set(MANIFEST.get_field_index("split"), pa.field("split", pa.string()))
+
+_UNNAMED = "select count(*) from manifest where image_id is null or uri is null or size_bytes is null"
+_REPEATED = """
+select count(distinct image_id), arg_max(uri, times), max(times) from manifest join (
+    select image_id, count(*) as times from manifest group by image_id having times > 1
+) using (image_id)
+"""
 
 Row = dict[str, Any]
 Item = TypeVar("Item")
@@ -122,18 +129,37 @@ def tally(dataset: ds.Dataset) -> Tally:
     return result
 
 
-def stream(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of a dataset of Parquet files, ROW_GROUP rows in memory at a time.
-
-    Arrow's own scan is not used: it reads up to a gigabyte ahead of a slow consumer.
-    """
-    for fragment in dataset.get_fragments():
-        with pq.ParquetFile(fragment.path, filesystem=fragment.filesystem, pre_buffer=False) as file:
-            yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns, use_threads=False)
-
-
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     """Lists of `size` items, the last one shorter."""
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
+
+
+def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
+    """Check the view `manifest` of a database: a row that is repeated would count twice.
+
+    Raises:
+        DataError: an image stands in it more than once, or a row does not say which file it is of.
+    """
+    ((unnamed,),) = connection.execute(_UNNAMED).fetchall()
+    if unnamed:
+        raise DataError(
+            f"{unnamed} rows of the manifest have no image_id, uri or size_bytes; expected all three, as"
+            " `raysvq index` writes them"
+        )
+    ((images, uri, times),) = connection.execute(_REPEATED).fetchall()
+    if images:
+        raise DataError(
+            f"{images} images stand in the manifest more than once, such as {uri} ({times} times); expected"
+            " one row an image: are manifests concatenated, or in one folder, that overlap?"
+        )
+
+
+def require_distinct_rows(manifest: ds.Dataset) -> None:
+    """`require_distinct`, of a manifest that is no view yet. Raises DataError."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "manifest.parquet"
+        spool_columns(manifest, ["image_id", "uri", "size_bytes"], path)
+        with database(Path(name), manifest=[path]) as connection:
+            require_distinct(connection)

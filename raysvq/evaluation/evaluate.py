@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,7 +18,8 @@ from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Met
 from raysvq.evaluation.scored import ScoredImage, image_arrays, read_scored
 from raysvq.evaluation.tables import UNNAMED, ManifestView, free_name, read_manifest, read_rejects
 from raysvq.evaluation.threshold import confusion
-from raysvq.results import current_files, open_results, read_commits, scoring_runs
+from raysvq.results import RunRecord, Snapshot, read_results
+from raysvq.results.reader import open_snapshot
 from raysvq.settings import EvaluationSettings, TileSettings
 
 _BINS = 40
@@ -51,8 +51,8 @@ def evaluate(
         StorageError: a place may not be read.
     """
     view = read_manifest(manifest)
-    commits = read_commits(scores)
-    provenance = _provenance(manifest, scores, commits, model_digest or commits[-1]["model_digest"])
+    results = read_results(scores)
+    provenance = _provenance(manifest, scores, results.runs, model_digest or results.runs[-1].model_digest)
     rejected, refused = read_rejects(scores, view.images)
     masks = MaskReader()
     images = read_scored(scores, view.images, masks, tiles, provenance.model_digest)
@@ -64,7 +64,7 @@ def evaluate(
         provenance=provenance,
         settings=settings,
         tiles=tiles,
-        counts=_counts(commits, provenance, view, images, refused),
+        counts=_counts(results, provenance, view, images, refused),
         overall=measure_group(images, pixels.overall, settings),
         by_defect_type=dict(_by_defect_type(images, pixels, settings)),
         threshold=thresholds.pop() if len(thresholds) == 1 else None,
@@ -82,13 +82,11 @@ def evaluate(
     )
 
 
-def _provenance(
-    manifest: str, scores: str, commits: Sequence[dict[str, Any]], model_digest: str
-) -> Provenance:
+def _provenance(manifest: str, scores: str, runs: Sequence[RunRecord], model_digest: str) -> Provenance:
     """Of the runs of one model."""
-    own = [commit for commit in commits if commit["model_digest"] == model_digest]
+    own = [run for run in runs if run.model_digest == model_digest]
     if not own:
-        made_with = ", ".join(sorted({str(commit["model_version"]) for commit in commits}))
+        made_with = ", ".join(sorted({run.model_version for run in runs}))
         raise DataError(
             f"scores {scores} were made with model {made_with}, but the one to evaluate has the digest"
             f" {model_digest[:8]}…; name the model that made them with --model"
@@ -97,17 +95,17 @@ def _provenance(
     return Provenance(
         manifest=manifest,
         scores=scores,
-        run_ids=tuple(sorted({run_id for commit in own for run_id in scoring_runs(commit)})),
-        scored_at=last["created_at"],
-        model_version=last["model_version"],
-        model_digest=last["model_digest"],
-        settings_digest=last["settings_digest"],
-        code_version=last["code_version"],
+        run_ids=tuple(sorted({run_id for run in own for run_id in run.run_ids})),
+        scored_at=last.created_at,
+        model_version=last.model_version,
+        model_digest=last.model_digest,
+        settings_digest=last.settings_digest,
+        code_version=last.code_version,
     )
 
 
 def _counts(
-    commits: list[dict[str, Any]],
+    results: Snapshot,
     provenance: Provenance,
     view: ManifestView,
     images: Sequence[ScoredImage],
@@ -116,8 +114,8 @@ def _counts(
     of_model = pc.field("model_digest") == provenance.model_digest
     anomalous = sum(item.image.anomalous for item in images)
     return Counts(
-        scored=open_results(provenance.scores, "scores").count_rows(filter=of_model),
-        rejected=sum(file["rows"] for file in current_files(commits, "rejects")),
+        scored=open_snapshot(results, "scores").count_rows(filter=of_model),
+        rejected=sum(file.rows for file in results.files("rejects")),
         manifest=view.counts,
         test_scored={schema.NORMAL: len(images) - anomalous, schema.ANOMALOUS: anomalous},
         test_rejected=len(refused),

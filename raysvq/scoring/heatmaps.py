@@ -16,10 +16,11 @@ from raysvq.imaging.overlay import Rgb, encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.pixels import at_full_scale, open_tiles
 from raysvq.imaging.tiling import Tiling, resize
 from raysvq.model.scorer import ImageResult
+from raysvq.results.format import File
+from raysvq.results.writer import read_file
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import read_row
 from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
-from raysvq.scoring.sink import File, read_file
 from raysvq.settings import ScoringSettings, TileSettings
 from raysvq.storage import join, write_bytes
 

@@ -18,21 +18,20 @@ import ray.data
 from raysvq.data.manifest import Row
 from raysvq.data.preflight import require_readable
 from raysvq.errors import AccountingError
-from raysvq.results import SCHEMAS
+from raysvq.results import Commit, Files, RunRecord, publish
+from raysvq.results.format import no_files
+from raysvq.results.reconcile import require_complete, write_run_ids
+from raysvq.results.rewrite import rewrite_without
 from raysvq.runtime.lease import lease
 from raysvq.runtime.stall import stall_reporter
-from raysvq.scoring.account import require_complete
 from raysvq.scoring.heatmaps import find_worst, write_worst
-from raysvq.scoring.pending import Pending
-from raysvq.scoring.plan import Request, RunPlan, Workers, open_request, plan_run, share_out
+from raysvq.scoring.plan import Backlog, Request, RunPlan, Workers, open_request, plan_run, share_out
 from raysvq.scoring.progress import Progress
-from raysvq.scoring.replace import without_images
-from raysvq.scoring.sink import Commit, Files, write_commit
-from raysvq.scoring.takeover import find_leftovers, finished_folders
+from raysvq.scoring.takeover import finished_folders
 from raysvq.scoring.work import UnitReport, remove_work, work_folders
 from raysvq.scoring.worker import Job, ScoringActor, report_of, score_units
 from raysvq.settings import Settings
-from raysvq.storage import join
+from raysvq.storage import join, require_put_if_absent
 
 PROBED_IMAGES = 8  # read before a run starts
 
@@ -53,7 +52,7 @@ class ScoreSummary:
     seconds: float = 0.0
     spent: Counter[str] = field(default_factory=Counter)  # seconds of all workers: read, score, rows, write
     heatmaps: list[str] = field(default_factory=list)  # of the worst
-    files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    files: Files = field(default_factory=no_files)
 
     @property
     def done(self) -> int:
@@ -91,50 +90,70 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     require_readable(request.manifest.head(PROBED_IMAGES, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as name:
-        pending = request.find_pending(Path(name))
-        leftovers = find_leftovers(out, Path(name))
+        require_put_if_absent(out)
+        folder = Path(name)
+        backlog = request.find_backlog(folder, mend=True)
+        pending = backlog.pending
         if not pending.rows.count:
-            remove_work(finished_folders(leftovers))
+            remove_work(finished_folders(backlog.leftovers))
             return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
-        plan = plan_run(request, run_id, pending, leftovers)
-        before = plan.takeover
-        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
-        for report in before.reports:
+        plan = plan_run(request, run_id, backlog)
+        taken = plan.takeover.images
+        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, taken)
+        for report in plan.takeover.reports:
             summary.add(report)
         print(_announce(summary, request, plan), flush=True)
         if plan.units:
             _score_units(plan, summary)
-        _require_complete(out, summary, pending)
-        worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
-        drawn = write_worst(worst, run_id, out, plan.session)
-        summary.heatmaps = [join(out, name) for name in drawn]
-        kept, replaced = without_images(out, pending.rescored_ids(), run_id)
-        commit = Commit(
-            origin=plan.origin,
-            settings=_resolved(request),
-            images=summary.images,
-            files=summary.files,
-            kept=kept,
-            replaced=replaced,
-            partition_by=settings.scoring.partition_by,
-            run_ids=tuple(before.run_ids),
-            heatmaps=tuple(drawn),
-        )
+        commit = _make_commit(request, backlog, plan, summary, folder)
         require_held()
-        write_commit(out, commit)
-        remove_work([*finished_folders(leftovers), plan.run.folder(out)])
+        publish(out, commit)
+        remove_work([*finished_folders(backlog.leftovers), plan.run.folder(out)])
         summary.seconds = time.monotonic() - started
     return summary
 
 
-def _require_complete(out: str, summary: ScoreSummary, pending: Pending) -> None:
-    """Raise AccountingError, and let no run build on what this one has done, where images do not add up."""
+def _make_commit(
+    request: Request, backlog: Backlog, plan: RunPlan, summary: ScoreSummary, folder: Path
+) -> Commit:
+    """Write all that the commit of a run names, beside its rows: heat maps, rewritten files and ids.
+
+    Raises:
+        AccountingError: scored and rejected rows do not add up to the images that were to be scored. The
+            work of all runs is removed, so that none builds on it.
+    """
+    out, pending, scoring = request.out, backlog.pending, request.settings.scoring
     try:
-        require_complete(out, summary.files, pending)
+        require_complete(out, summary.files, pending.path, folder)
     except AccountingError:
         remove_work(list(work_folders(out)))
         raise
+    drawn = write_worst(
+        find_worst(out, summary.files["scores"], scoring.worst), summary.run_id, out, plan.session
+    )
+    summary.heatmaps = [join(out, name) for name in drawn]
+    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
+    version = backlog.snapshot.version + 1
+    record = RunRecord(
+        **plan.origin,
+        created_at=datetime.now(UTC).isoformat(),
+        images=summary.images,
+        scored=summary.scored,
+        rejected=summary.rejects.total(),
+        run_ids=tuple(sorted({summary.run_id, *plan.takeover.run_ids})),
+        heatmaps=tuple(drawn),
+    )
+    return Commit(
+        version=version,
+        runs=(record,),
+        partition_by=scoring.partition_by,
+        files=summary.files,
+        kept=kept,
+        replaced=replaced,
+        ids=write_run_ids(out, version, pending.path, folder, request.digests()),
+        settings=_resolved(request),
+    )
 
 
 def _resolved(request: Request) -> Row:

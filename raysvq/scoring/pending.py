@@ -19,13 +19,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.database import database, require_distinct, spool_columns
-from raysvq.data.manifest import ROW_GROUP, Row, Tally, tally
+from raysvq.data.manifest import Row, Tally, require_distinct, tally
 from raysvq.errors import DataError, SettingsError
-from raysvq.results import SCHEMAS, find_commits, open_committed
-from raysvq.schema import MANIFEST, REJECTS, SOURCE_FIELDS, TEST, UNKNOWN
+from raysvq.results import SCHEMAS, Snapshot
+from raysvq.results.done import find_done
+from raysvq.schema import MANIFEST, SOURCE_FIELDS, TEST, UNKNOWN
 from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem, patiently
+from raysvq.tables import ROW_GROUP, database, spool_columns
 
 PENDING = "pending.parquet"  # below a run's work folder
 RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")
@@ -41,8 +42,10 @@ _SCHEMA = pa.schema(
         pa.field("folder", pa.string()),  # partition, such as site=north/date=2026-05-04
     ]
 )
-_DONE = [*_SOURCE, "model_digest", "settings_digest"]
 
+_UNUSUAL = (
+    "select any_value(uri), count(*) from manifest where not regexp_full_match(image_id, '[0-9a-f]{32}')"
+)
 _OTHERWISE_DONE = """
 select any_value(m.uri), count(*) from manifest m join done d on d.image_id = m.image_id
 where d.model_digest <> ? or d.settings_digest <> ?
@@ -53,6 +56,10 @@ coalesce(d.reason in {outside}, false) as retried
 from manifest m left join done d on d.image_id = m.image_id
 where d.image_id is null or {differs} or d.reason in {retried}
 order by parts, m.uri
+"""
+_REPLACED = """
+select distinct unnest([d.file, d.maps_file]) as name from done d semi join (from pending where rescored)
+using (image_id)
 """
 _KEEPS_MAP = {"all": "true", "none": "false", "labelled": f"m.label <> '{UNKNOWN}' and m.split = '{TEST}'"}
 
@@ -67,6 +74,7 @@ class Pending:
     rescored: int  # rows among them that replace committed ones
     done: int  # rows of the manifest that are committed already and stay
     retried: int = 0  # rows among the rescored that were rejected for reasons outside the image
+    replaces: tuple[str, ...] = ()  # names of the files with the committed rows that this run replaces
 
     def rescored_ids(self) -> pa.Array:
         """Image ids whose committed rows this run replaces."""
@@ -77,39 +85,56 @@ class Pending:
 
 
 def find_pending(
-    manifest: ds.Dataset, out: str, digests: Row, scoring: ScoringSettings, folder: Path
+    manifest: ds.Dataset,
+    snapshot: Snapshot,
+    digests: Row,
+    scoring: ScoringSettings,
+    folder: Path,
+    also: Sequence[Path] = (),
+    mend: bool = False,
 ) -> Pending:
-    """Write the rows of a manifest that are not yet scored into `out` to a local folder.
+    """Write the rows of a manifest that are not yet scored to a local folder.
 
     Those are the rows without a committed one, those whose image has another size or ETag than its
     committed row says, or without ETags another time, and with `scoring.retry_rejected` those that the
     store did not hand out. Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
+        snapshot: what is committed.
         digests: of this run's model and settings, as in its rows.
+        also: local files with the columns `image_id` and `uri` of other images that `done_path` is to tell
+            about.
+        mend: put what is lost of the id index back.
 
     Raises:
-        DataError: an image stands in the manifest twice, or images were scored into `out` by another
+        DataError: an image stands in the manifest twice, or images were scored before by another
             model, with other settings or in other partitions.
         SettingsError: `scoring.partition_by` names what no image of the manifest has, for the first run.
     """
+    out = snapshot.scores
     _require_usable(scoring.partition_by)
+    _require_partitions(snapshot, scoring.partition_by)
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
     patiently(out, lambda: spool_columns(manifest, _columns(scoring.partition_by), manifest_path(folder)))
-    begun = patiently(out, lambda: _spool_done(out, scoring.partition_by, folder))
-    with database(folder, manifest=[manifest_path(folder)], done=done_paths(folder)) as connection:
+    with database(folder, manifest=[manifest_path(folder)]) as connection:
         require_distinct(connection)
-        if not begun:  # else earlier images had them
+        _require_ids(connection)
+        if not snapshot.commits:  # else earlier images had them
             _require_parts(connection, scoring.partition_by)
+    find_done(snapshot, [manifest_path(folder), *also], folder, mend)
+    with database(folder, manifest=[manifest_path(folder)], done=[done_path(folder)]) as connection:
         _require_same(connection, out, digests)
         left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
             for batch in left:
                 writer.write_batch(totals.count(batch))
+    with database(folder, pending=[path], done=[done_path(folder)]) as connection:
+        names = {name for (name,) in connection.execute(_REPLACED).fetchall() if name}
+    replaces = sorted(name for name in map(snapshot.current_name, names) if name)
     rows = tally(ds.dataset(path))
     done = manifest.count_rows() - rows.count
-    return Pending(path, rows, totals.size_bytes, totals.rescored, done, totals.retried)
+    return Pending(path, rows, totals.size_bytes, totals.rescored, done, totals.retried, tuple(replaces))
 
 
 def manifest_path(folder: Path) -> Path:
@@ -117,9 +142,9 @@ def manifest_path(folder: Path) -> Path:
     return folder / "manifest.parquet"
 
 
-def done_paths(folder: Path) -> list[Path]:
-    """Where `find_pending` leaves the committed rows."""
-    return sorted(folder.glob("done-*.parquet"))
+def done_path(folder: Path) -> Path:
+    """Where `find_pending` leaves the committed rows of the manifest's images."""
+    return folder / "done.parquet"
 
 
 class PendingRows:
@@ -243,23 +268,23 @@ def _part(name: str) -> str:
     return "list_extract(map_extract(m.meta, '{}'), 1)".format(name.replace("'", "''"))
 
 
-def _spool_done(out: str, partition_by: tuple[str, ...], folder: Path) -> bool:
-    """All committed rows, scored and rejected, as local files; returns whether any run has finished."""
-    commits = find_commits(out)
-    nothing = pa.schema([*(REJECTS.field(name) for name in _DONE), REJECTS.field("reason")]).empty_table()
-    pq.write_table(nothing, folder / "done-nothing.parquet")
-    if not commits:
-        return False
-    before = tuple(commits[-1]["partition_by"])
-    if before != partition_by:
+def _require_partitions(snapshot: Snapshot, partition_by: tuple[str, ...]) -> None:
+    """Raise DataError where results have other partitions already."""
+    if snapshot.commits and snapshot.partition_by != partition_by:
         raise DataError(
-            f"{out} is partitioned by {_listed(before)}, setting `scoring.partition_by` says"
-            f" {_listed(partition_by)}; choose another folder"
+            f"{snapshot.scores} is partitioned by {_listed(snapshot.partition_by)}, setting"
+            f" `scoring.partition_by` says {_listed(partition_by)}; choose another folder"
         )
-    spool_columns(open_committed(out, commits, "scores"), _DONE, folder / "done-scores.parquet")
-    rejects = open_committed(out, commits, "rejects")
-    spool_columns(rejects, [*_DONE, "reason"], folder / "done-rejects.parquet")
-    return True
+
+
+def _require_ids(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise DataError where an image id of the manifest is none."""
+    ((uri, images),) = connection.execute(_UNUSUAL).fetchall()
+    if images:
+        raise DataError(
+            f"the image_id of {images} rows of the manifest, such as that of {uri}, is not of 32 hexadecimal"
+            " digits in lower case; expected as `raysvq index` writes them"
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,10 +17,10 @@ from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle, Reference
 from raysvq.model.precision import Precision
 from raysvq.model.scorer import ImageResult
-from raysvq.results import SCHEMAS
+from raysvq.results.format import SCHEMAS, Files, no_files
+from raysvq.results.writer import write_unit
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.scoring.pending import OUTSIDE
-from raysvq.scoring.sink import Files, write_unit
 
 BUFFER_BYTES = 64 * 2**20  # of rows in memory, about, after which they are written
 _TILE_BYTES, _ROW_BYTES = 400, 2000  # of a tile, and of the rest of a row, as Python objects
@@ -119,7 +119,7 @@ class RowBuffer:
     out: str
     name: str  # of the unit's files
     folders: dict[str, str]  # image id -> partition
-    files: Files = field(default_factory=lambda: {kind: [] for kind in SCHEMAS})
+    files: Files = field(default_factory=no_files)
     scored: int = 0
     anomalous: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # of rejected images

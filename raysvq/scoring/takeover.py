@@ -20,10 +20,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.database import database
-from raysvq.data.manifest import ROW_GROUP, stream, tally
-from raysvq.results import SCHEMAS, find_commits
-from raysvq.scoring.pending import PENDING, Pending, differs, done_paths, manifest_path
+from raysvq.data.manifest import tally
+from raysvq.scoring.pending import PENDING, Pending, differs, done_path, manifest_path
 from raysvq.scoring.work import (
     RejectBudget,
     Run,
@@ -34,6 +32,7 @@ from raysvq.scoring.work import (
     work_folders,
 )
 from raysvq.storage import filesystem, join, patiently
+from raysvq.tables import ROW_GROUP, database, stream
 
 _READERS = 16  # receipts read at once
 
@@ -43,11 +42,12 @@ CHANGED = "changed since, or in units with such"
 CUT_OFF = "in units whose receipts were cut off"
 REFUSED = "rejected for reasons outside them"
 
-_COLUMNS = ["image_id", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
+_COLUMNS = ["image_id", "uri", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
 _UNITS = f"""
 select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and not {differs("l", "b")}
-and l.keeps_map = b.keeps_map and l.folder = b.folder) as unchanged
-from before b left join pending l on l.image_id = b.image_id group by b.unit order by b.unit
+and l.keeps_map = b.keeps_map and l.folder = b.folder) as unchanged, coalesce(max(d.version), 0) as committed
+from before b left join pending l on l.image_id = b.image_id left join done d on d.image_id = b.image_id
+group by b.unit order by b.unit
 """
 _TWICE = """
 select distinct b.unit from before b join (
@@ -118,7 +118,7 @@ def find_leftovers(out: str, folder: Path) -> Leftovers:
     return Leftovers(runs, folder)
 
 
-def take_over(out: str, leftovers: Leftovers, this: Run, pending: Pending, budget: RejectBudget) -> Takeover:
+def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectBudget) -> Takeover:
     """Choose the finished units that count for this run, none with an image of another.
 
     Units with rejections for reasons outside their images are scored again where the run may not have that
@@ -128,17 +128,18 @@ def take_over(out: str, leftovers: Leftovers, this: Run, pending: Pending, budge
         return Takeover(pending)
     owners = {unit: left for left in leftovers.runs for unit in left.units}
     rescored: Counter[str] = Counter()
-    views = {"pending": [pending.path], "before": leftovers.paths}
+    views = {"pending": [pending.path], "before": leftovers.paths, "done": [done_path(leftovers.folder)]}
     with database(leftovers.folder, **views) as connection:
         found = connection.execute(_UNITS).fetchall()
-        images = {unit: count for unit, count, _ in found}
+        images = {unit: count for unit, count, _, _ in found}
         same = {unit for unit in images if (run := owners[unit].run) and run.depends_on == this.depends_on}
-        chosen = [unit for unit, _, unchanged in found if unchanged and unit in same]
+        # A commit since the unit's run began holds some of its images: the unit may be in it, or out of date.
+        older = {unit for unit, *_, last in found if (run := owners[unit].run) and last > run.version}
+        chosen = [unit for unit, _, unchanged, _ in found if unchanged and unit in same - older]
         rescored[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)
-        rescored[CHANGED] = sum(images[unit] for unit in same.difference(chosen))
-        readable = _read_reports(owners, chosen)
-        rescored[CUT_OFF] = sum(images[unit] for unit in set(chosen) - readable.keys())
-        reports = _uncommitted(out, readable)
+        rescored[CHANGED] = sum(images[unit] for unit in same.difference(chosen, older))
+        reports = _read_reports(owners, chosen)
+        rescored[CUT_OFF] = sum(images[unit] for unit in set(chosen) - reports.keys())
         refused = _refused(reports, owners, this, budget)
         rescored[REFUSED] = sum(images[unit] for unit in refused)
         taken = reports.keys() - refused
@@ -161,7 +162,7 @@ def finished_folders(leftovers: Leftovers) -> list[str]:
     useful: set[int] = set()
     if leftovers.paths:
         folder = leftovers.folder
-        views = {"before": leftovers.paths, "manifest": [manifest_path(folder)], "done": done_paths(folder)}
+        views = {"before": leftovers.paths, "manifest": [manifest_path(folder)], "done": [done_path(folder)]}
         with database(folder, **views) as connection:
             useful = {unit for (unit,) in connection.execute(_USEFUL).fetchall()}
     return [left.folder for left in leftovers.runs if useful.isdisjoint(left.units)]
@@ -196,20 +197,6 @@ def _read_reports(owners: dict[int, InterruptedRun], units: list[int]) -> dict[i
     with ThreadPoolExecutor(_READERS) as pool:
         reports = zip(units, pool.map(read, units), strict=True)
         return {unit: report for unit, report in reports if report}
-
-
-def _uncommitted(out: str, reports: dict[int, UnitReport]) -> dict[int, UnitReport]:
-    """The reports without those whose files are committed already."""
-    if not reports:
-        return {}
-    committed = {
-        file["name"] for commit in find_commits(out) for kind in SCHEMAS for file in commit["files"][kind]
-    }
-    return {
-        unit: report
-        for unit, report in reports.items()
-        if not any(file.name in committed for files in report.files.values() for file in files)
-    }
 
 
 def _refused(

@@ -19,8 +19,8 @@ from typing import Any
 
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError, StorageError
+from raysvq.results.format import Files, files_from_json
 from raysvq.scoring.pending import OUTSIDE, PENDING
-from raysvq.scoring.sink import File, Files
 from raysvq.settings import ScoringSettings
 from raysvq.storage import exists, join, list_objects, put_file, read_bytes, remove_folder, write_bytes
 
@@ -35,6 +35,7 @@ class Run:
     run_id: str
     retry_rejected: bool
     depends_on: Row  # all that its rows depend on, beside the images
+    version: int  # number of the newest commit when it began
     unit_images: int = 0  # once it has begun
 
     def folder(self, out: str) -> str:
@@ -50,11 +51,11 @@ class Run:
         return folder
 
 
-def new_run(origin: Row, scoring: ScoringSettings) -> Run:
+def new_run(origin: Row, scoring: ScoringSettings, version: int) -> Run:
     """A run that begins. `origin` has the provenance columns of its rows."""
     depends_on = {name: value for name, value in origin.items() if name != "run_id"}
     depends_on["heatmaps"] = scoring.heatmaps
-    return Run(origin["run_id"], scoring.retry_rejected, depends_on)
+    return Run(origin["run_id"], scoring.retry_rejected, depends_on, version)
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ class UnitReport:
         """Read what `to_json` wrote. Raises ValueError where it is damaged, or of another version."""
         try:
             values: dict[str, Any] = json.loads(text)
-            files = {kind: [File(**file) for file in some] for kind, some in values["files"].items()}
-            return cls(**values | {"files": files})
+            return cls(**values | {"files": files_from_json(values["files"])})
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no report of a work unit: {error}") from None
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from raysvq.data.database import require_distinct_rows
-from raysvq.data.manifest import open_manifest, select
+from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
 from raysvq.runtime.cluster import Capacity

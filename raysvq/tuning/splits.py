@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raysvq.data.manifest import Row, open_manifest, stream, write_manifest
+from raysvq.data.manifest import Row, open_manifest, write_manifest
 from raysvq.data.split import chance, unit_of
 from raysvq.schema import ANOMALOUS, MANIFEST, NORMAL, TRAIN, VALIDATION
 from raysvq.storage import exists
+from raysvq.tables import stream
 
 
 def redraw(manifest: str, out: str, repeat: int) -> str:

@@ -23,12 +23,13 @@ from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.tables import read_manifest
 from raysvq.model.scorer import ImageScorer
+from raysvq.results.writer import write_unit
 from raysvq.schema import ANOMALOUS
 from raysvq.scoring.rows import map_row, provenance, score_row
-from raysvq.scoring.sink import Commit, write_commit, write_unit
 from raysvq.settings import EvaluationSettings, Settings
 from raysvq.storage import read_bytes
 from raysvq.training.initialize import INITIAL_PIXELS
+from tests.commits import commit_run
 
 TINY = [
     *("training.steps=4", "training.validate_every=2", "training.batch_size=8"),
@@ -95,8 +96,7 @@ def test_figures_are_those_of_evaluate(manifests: Manifests, small: Build, tmp_p
     }
     out = str(tmp_path / "scores")
     files = write_unit(out, "unit", tables, {})
-    none = {kind: [] for kind in files}
-    write_commit(out, Commit(origin, {}, len(rows), files, none, none, ()))
+    commit_run(out, origin, files)
     expected = evaluate(manifest, out, EvaluationSettings(bootstrap=0), settings.tiles).overall
     found = measure(results, manifest)
     assert [found[name] for name in FIGURES] == [getattr(expected, name).value for name in FIGURES]

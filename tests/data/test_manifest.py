@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysvq.data.manifest import (
-    ROW_GROUP,
     UNSPLIT,
     Row,
     Tally,
@@ -28,6 +27,7 @@ from raysvq.data.manifest import (
 from raysvq.errors import DataError, StorageError
 from raysvq.schema import MANIFEST
 from raysvq.storage import join, list_objects, write_bytes
+from raysvq.tables import ROW_GROUP
 
 WHEN = datetime(2026, 5, 4, 10, tzinfo=UTC)
 

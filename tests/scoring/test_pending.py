@@ -20,11 +20,13 @@ from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
+from raysvq.results import read_snapshot
+from raysvq.results.writer import write_unit
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import PendingRows, find_pending
 from raysvq.scoring.rows import Row, provenance, reject_row, score_row
-from raysvq.scoring.sink import Commit, write_commit, write_unit
 from raysvq.settings import ScoringSettings
+from tests.commits import commit_run
 
 Source = Callable[..., Row]
 CommitRun = Callable[[list[Row], list[Row]], Row]
@@ -40,9 +42,7 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
         rejects = [reject_row(row, DecodeError("empty", "0 bytes"), origin) for row in rejected]
         tables = {"scores": scores, "rejects": rejects, "maps": []}
         files = write_unit(str(tmp_path / "out"), origin["run_id"], tables, {})
-        none: dict[str, list[Any]] = {kind: [] for kind in tables}
-        record = Commit(origin, {}, len(scores) + len(rejects), files, none, none, ())
-        write_commit(str(tmp_path / "out"), record)
+        commit_run(str(tmp_path / "out"), origin, files)
         return origin
 
     return build
@@ -58,7 +58,9 @@ def _manifest(folder: Path, rows: list[Row]) -> ds.Dataset:
 
 
 def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> list[str]:
-    pending = find_pending(manifest, str(folder / "out"), origin, ScoringSettings(**scoring), folder)
+    pending = find_pending(
+        manifest, read_snapshot(str(folder / "out")), origin, ScoringSettings(**scoring), folder
+    )
     ids: list[str] = pq.read_table(pending.path)["image_id"].to_pylist()
     assert pending.rows.count == len(ids)
     assert pending.done == manifest.count_rows() - len(ids)
@@ -86,7 +88,9 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
 ) -> None:
     origin = commit([source(0), source(1)], [])
     manifest = _manifest(tmp_path, [source(0), source(1, **change), source(2)])
-    pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
+    pending = find_pending(
+        manifest, read_snapshot(str(tmp_path / "out")), origin, ScoringSettings(), tmp_path
+    )
     assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
 
@@ -161,8 +165,7 @@ def test_partitions_are_judged_on_the_whole_manifest(
     rows = [source(0, meta=[("site", "north")]), source(1)]
     scores = {"scores": [score_row(rows[0], result, bundle.reference, origin)], "rejects": [], "maps": []}
     files = write_unit(str(tmp_path / "out"), "u", scores, {rows[0]["image_id"]: "site=north"})
-    none: dict[str, list[Any]] = {kind: [] for kind in scores}
-    write_commit(str(tmp_path / "out"), Commit(origin, {}, 1, files, none, none, ("site",)))
+    commit_run(str(tmp_path / "out"), origin, files, partition_by=("site",))
     left = _left(_manifest(tmp_path, rows), origin, tmp_path, partition_by=("site",))
     assert left == [source(1)["image_id"]]
     assert _left(_manifest(tmp_path, rows[:1]), origin, tmp_path, partition_by=("site",)) == []
@@ -178,7 +181,7 @@ def test_a_temporary_folder_may_have_any_name(
     folder = tmp_path / name
     folder.mkdir()
     manifest = _manifest(tmp_path, [source(0), source(1)])
-    pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), folder)
+    pending = find_pending(manifest, read_snapshot(str(tmp_path / "out")), origin, ScoringSettings(), folder)
     (row,) = pq.read_table(pending.path, partitioning=None).to_pylist()
     assert (row["image_id"], row["keeps_map"]) == (source(1)["image_id"], True)
 
@@ -223,16 +226,17 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     errors = {1: FileNotFoundError("gone"), 2: DecodeError("corrupt", "cut off"), 3: OSError("reset by peer")}
     rejects = [reject_row(source(number), error, origin) for number, error in errors.items()]
     tables: dict[str, list[Row]] = {"scores": [], "rejects": rejects, "maps": []}
-    none: dict[str, list[Any]] = {kind: [] for kind in tables}
     files = write_unit(str(tmp_path / "out"), "u", tables, {})
-    write_commit(str(tmp_path / "out"), Commit(origin, {}, 3, files, none, none, ()))
+    commit_run(str(tmp_path / "out"), origin, files)
     manifest = _manifest(tmp_path, [source(number) for number in (1, 2, 3)])
     assert _left(manifest, origin, tmp_path) == []
     again = _left(manifest, origin, tmp_path, retry_rejected=True)
     assert again == [source(1)["image_id"], source(3)["image_id"]]
     scoring = ScoringSettings(retry_rejected=True)
     rows = [source(1), source(2, size_bytes=1), source(3), source(4)]
-    pending = find_pending(_manifest(tmp_path, rows), str(tmp_path / "out"), origin, scoring, tmp_path)
+    pending = find_pending(
+        _manifest(tmp_path, rows), read_snapshot(str(tmp_path / "out")), origin, scoring, tmp_path
+    )
     assert (pending.rows.count, pending.rescored, pending.retried) == (4, 3, 2)
 
 
@@ -245,7 +249,9 @@ def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle:
         for number, (day, site) in enumerate(zip(days, sites, strict=True))
     ]
     scoring = ScoringSettings(partition_by=("site", "date"))
-    pending = find_pending(_manifest(tmp_path, rows), str(tmp_path / "out"), origin, scoring, tmp_path)
+    pending = find_pending(
+        _manifest(tmp_path, rows), read_snapshot(str(tmp_path / "out")), origin, scoring, tmp_path
+    )
     folders = dict(
         zip(*pq.read_table(pending.path, columns=["uri", "folder"]).to_pydict().values(), strict=True)
     )

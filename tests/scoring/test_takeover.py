@@ -13,14 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.data.manifest import Row
+from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
-from raysvq.scoring.account import require_complete
 from raysvq.scoring.job import ScoreSummary
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import open_request
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
-from raysvq.scoring.sink import Commit, write_commit
 from raysvq.scoring.takeover import (
     CHANGED,
     CUT_OFF,
@@ -28,13 +27,13 @@ from raysvq.scoring.takeover import (
     REFUSED,
     Leftovers,
     Takeover,
-    find_leftovers,
     finished_folders,
     take_over,
 )
 from raysvq.scoring.work import RejectBudget, Run, UnitReport, new_run, remove_work, work_folders
 from raysvq.scoring.worker import Job, UnitScorer
 from raysvq.settings import StorageSettings
+from tests.commits import commit_run
 from tests.plates import Plates, make_plates, plate
 
 UNIT = 4
@@ -73,10 +72,8 @@ class Start:
         units = range(-(-self.found.rest.rows.count // self.size))
         for report in [*self.found.reports, *(self.work(*units) if units else [])]:
             summary.add(report)
-        require_complete(self.plates.out, summary.files, self.pending)
-        none: dict[str, list[Any]] = {kind: [] for kind in summary.files}
-        commit = Commit(self.origin, {}, summary.images, summary.files, none, none, ())
-        write_commit(self.plates.out, commit)
+        require_complete(self.plates.out, summary.files, self.pending.path, self.leftovers.folder)
+        commit_run(self.plates.out, self.origin, summary.files)
         remove_work([*finished_folders(self.leftovers), self.run.folder(self.plates.out)])
 
 
@@ -96,11 +93,11 @@ def begin(tmp_path: Path) -> Begin:
         settings_digest = request.digests()["settings_digest"]
         run_id = f"run-{len(work_folders(plates.out))}-{uuid.uuid4().hex[:4]}"
         columns = provenance(plates.bundle, run_id, settings_digest, "float32") | (origin or {})
-        pending = request.find_pending(folder)
+        backlog = request.find_backlog(folder)
+        pending, leftovers = backlog.pending, backlog.leftovers
         budget = RejectBudget(pending.rows.count, settings.scoring.max_rejected)
-        leftovers = find_leftovers(plates.out, folder)
-        run = new_run(columns, settings.scoring)
-        found = take_over(plates.out, leftovers, run, pending, budget)
+        run = new_run(columns, settings.scoring, backlog.snapshot.version)
+        found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
 
     return build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,14 @@ import pytest
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
-from raysvq.results import SCHEMAS, committed_files, open_results
-from raysvq.scoring.replace import without_images
+from raysvq.results import SCHEMAS, Files, committed_files, open_results, read_snapshot
+from raysvq.results.done import find_done
+from raysvq.results.format import no_files
+from raysvq.results.rewrite import rewrite_without
+from raysvq.results.writer import write_unit
 from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
-from raysvq.scoring.sink import Commit, Files, write_commit, write_unit
 from raysvq.storage import join, list_objects, read_bytes
+from tests.commits import prepare
 
 Source = Callable[..., Row]
 SITES = ("site=north", "site=s%C3%BCd")
@@ -48,9 +52,24 @@ class Results:
     def commit(self, run: str, *units: Files, redone: tuple[int, ...] = ()) -> Callable[[], str]:
         """Take the images that were done again out of earlier files; returns what commits the run."""
         files: Files = {kind: [file for unit in units for file in unit[kind]] for kind in SCHEMAS}
-        kept, replaced = without_images(self.out, _ids(self.source, redone), run)
+        kept, replaced = self.without(redone)
         origin = provenance(self.bundle, run, "5e77", "float32")
-        return lambda: write_commit(self.out, Commit(origin, {}, 0, files, kept, replaced, self.partition_by))
+        return prepare(self.out, origin, files, kept, replaced, self.partition_by)
+
+    def without(self, numbers: tuple[int, ...]) -> tuple[Files, dict[str, str | None]]:
+        """Rewrite the files that the id index names for images."""
+        sources = [self.source(number) for number in numbers]
+        snapshot = read_snapshot(self.out)
+        with tempfile.TemporaryDirectory() as name:
+            wanted = Path(name) / "wanted.parquet"
+            columns = {
+                key: pa.array([row[key] for row in sources], pa.string()) for key in ("image_id", "uri")
+            }
+            pq.write_table(pa.table(columns), wanted)
+            done = pq.read_table(find_done(snapshot, [wanted], Path(name)))
+        held = {*done["file"].to_pylist(), *done["maps_file"].to_pylist()} - {None}
+        names = {snapshot.current_name(name) for name in held}
+        return rewrite_without(self.out, done["image_id"], sorted(name for name in names if name))
 
     def seen(self, kind: str = "scores") -> dict[int, str]:
         """Number -> run that its row is of; a map is of no run. No number is there twice."""
@@ -101,9 +120,9 @@ def test_an_image_can_be_done_again_and_again(results: Results) -> None:
 def test_only_files_with_such_images_are_written_anew(results: Results) -> None:
     results.commit("1", results.unit("1", "u1", [0, 1], []), results.unit("1", "u2", [2], [3]))()
     before = _digests(results.out)
-    kept, replaced = without_images(results.out, _ids(results.source, (1, 99)), "2")
-    stems = {kind: [name[: name.rindex("-")] for name in names] for kind, names in replaced.items()}
-    assert stems == {"scores": ["scores/part-u1"], "rejects": [], "maps": ["maps/part-u1"]}
+    kept, replaced = results.without((1, 99))
+    assert sorted(name[: name.rindex("-")] for name in replaced) == ["maps/part-u1", "scores/part-u1"]
+    assert sorted(replaced.values()) == [kept["maps"][0].name, kept["scores"][0].name]
     assert {kind: [file.rows for file in files] for kind, files in kept.items()} == {
         "scores": [1],
         "rejects": [],
@@ -118,9 +137,10 @@ def test_only_files_with_such_images_are_written_anew(results: Results) -> None:
 def test_a_file_left_without_rows_is_only_named_as_replaced(results: Results) -> None:
     results.commit("1", results.unit("1", "u1", [0, 1], [2]), results.unit("1", "u2", [3], []))()
     before = _digests(results.out)
-    kept, replaced = without_images(results.out, _ids(results.source, (0, 1, 2)), "2")
-    assert kept == {"scores": [], "rejects": [], "maps": []}
-    assert [len(names) for names in replaced.values()] == [1, 1, 1]
+    kept, replaced = results.without((0, 1, 2))
+    assert kept == no_files()
+    assert sorted(name.partition("/")[0] for name in replaced) == ["maps", "rejects", "scores"]
+    assert set(replaced.values()) == {None}
     assert _digests(results.out) == before
 
 
@@ -128,15 +148,13 @@ def test_nothing_to_replace_writes_nothing(results: Results) -> None:
     results.commit("1", results.unit("1", "u1", [0], []))()
     before = _digests(results.out)
     for numbers in ((), (7,)):
-        kept, replaced = without_images(results.out, _ids(results.source, numbers), "2")
-        assert not any(kept.values())
-        assert not any(replaced.values())
+        assert results.without(numbers) == (no_files(), {})
     assert _digests(results.out) == before
 
 
 def test_a_rewrite_that_is_repeated_gives_the_same_files(results: Results) -> None:
     results.commit("1", results.unit("1", "u1", [0, 1], []))()
-    one, again = (without_images(results.out, _ids(results.source, (1,)), "2") for _ in range(2))
+    one, again = (results.without((1,)) for _ in range(2))
     assert one == again
 
 
@@ -174,7 +192,7 @@ def test_partitions_are_kept(tmp_path: Path, source: Source, result: ImageResult
 
 def test_files_of_a_kind_hold_its_schema_alone(tmp_path: Path, results: Results) -> None:
     results.commit("1", results.unit("1", "u1", [0, 1], []))()
-    kept, _ = without_images(results.out, _ids(results.source, (1,)), "2")
+    kept, _ = results.without((1,))
     content = read_bytes(join(results.out, kept["scores"][0].name))
     (tmp_path / "file.parquet").write_bytes(content)
     assert pq.read_schema(tmp_path / "file.parquet").equals(SCHEMAS["scores"])

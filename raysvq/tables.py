@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +12,18 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.manifest import stream
-from raysvq.errors import DataError
+ROW_GROUP = 16_384
+MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
 
-MEMORY = "192MiB"  # that DuckDB may take; it spills the rest to disk
 
-_UNNAMED = "select count(*) from manifest where image_id is null or uri is null or size_bytes is null"
-_REPEATED = """
-select count(distinct image_id), arg_max(uri, times), max(times) from manifest join (
-    select image_id, count(*) as times from manifest group by image_id having times > 1
-) using (image_id)
-"""
+def stream(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of a dataset of Parquet files, ROW_GROUP rows in memory at a time.
+
+    Arrow's own scan reads up to a gigabyte ahead of a slow consumer.
+    """
+    for fragment in dataset.get_fragments():
+        with pq.ParquetFile(fragment.path, filesystem=fragment.filesystem, pre_buffer=False) as file:
+            yield from file.iter_batches(batch_size=ROW_GROUP, columns=columns, use_threads=False)
 
 
 def spool_columns(rows: ds.Dataset, columns: Sequence[str], path: Path) -> None:
@@ -53,35 +53,6 @@ def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyC
                 " hive_partitioning = false)"
             )
         yield connection
-
-
-def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
-    """Check the view `manifest` of a database: an image with two rows would count twice.
-
-    Raises:
-        DataError: an image has several rows, or a row lacks image_id, uri or size_bytes.
-    """
-    ((unnamed,),) = connection.execute(_UNNAMED).fetchall()
-    if unnamed:
-        raise DataError(
-            f"{unnamed} rows of the manifest have no image_id, uri or size_bytes; expected all three, as"
-            " `raysvq index` writes them"
-        )
-    ((images, uri, times),) = connection.execute(_REPEATED).fetchall()
-    if images:
-        raise DataError(
-            f"{images} images stand in the manifest more than once, such as {uri} ({times} times); expected"
-            " one row per image: are manifests concatenated, or in one folder, that overlap?"
-        )
-
-
-def require_distinct_rows(manifest: ds.Dataset) -> None:
-    """`require_distinct` for a manifest that is no view yet. Raises DataError."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "manifest.parquet"
-        spool_columns(manifest, ["image_id", "uri", "size_bytes"], path)
-        with database(Path(name), manifest=[path]) as connection:
-            require_distinct(connection)
 
 
 def _quoted(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,37 @@ import pytest
 
 from raysvq import schema
 from raysvq.errors import DataError
-from raysvq.results import committed_files, open_results, read_commits, read_scores
-from raysvq.scoring.sink import Commit, Files, write_commit, write_unit
+from raysvq.results import committed_files, open_results, read_commits, read_results, read_scores
+from raysvq.results.format import Files
+from raysvq.results.log import record_uri
+from raysvq.results.writer import write_unit
+from raysvq.storage import image_id
+from tests.commits import ORIGIN, commit_run
 
-ORIGIN = {
-    "run_id": "run-1",
-    "model_version": "m-1",
-    "model_digest": "d1",
-    "settings_digest": "5e77",
-    "code_version": "0.1.0",
-    "precision": "float32",
-}
 WHEN = datetime(2025, 3, 4, tzinfo=UTC)
 
 
 def _score(name: str) -> dict[str, Any]:
-    row = {"image_id": name, "uri": f"/{name}.png", "size_bytes": 1, "etag": None, "mtime": WHEN}
+    row = {
+        "image_id": image_id(f"/{name}.png"),
+        "uri": f"/{name}.png",
+        "size_bytes": 1,
+        "etag": None,
+        "mtime": WHEN,
+    }
     row |= {"width": 8, "height": 8, "image_score": 1.0, "map_max": 1.0, "map_mean": 1.0}
     row |= {"area_over_threshold": 0.0, "is_anomalous": False, "threshold": 2.0, "tiles": [], "regions": []}
     return row | ORIGIN | {"heatmap_uri": None, "scored_at": WHEN}
 
 
 def _reject(name: str) -> dict[str, Any]:
-    row = {"image_id": name, "uri": f"/{name}.png", "size_bytes": 0, "etag": None, "mtime": WHEN}
+    row = {
+        "image_id": image_id(f"/{name}.png"),
+        "uri": f"/{name}.png",
+        "size_bytes": 0,
+        "etag": None,
+        "mtime": WHEN,
+    }
     return row | ORIGIN | {"reason": "empty", "detail": "0 bytes", "scored_at": WHEN}
 
 
@@ -43,15 +50,12 @@ def _write(folder: Path, unit: str, scores: list[str], rejects: list[str]) -> Fi
 
 
 def _finish(folder: Path, run: str, files: Files) -> None:
-    rows = sum(file.rows for kind in files.values() for file in kind)
-    none: Files = {kind: [] for kind in files}
-    commit = Commit(ORIGIN | {"run_id": run}, {}, rows, files, none, {kind: [] for kind in files}, ())
-    write_commit(str(folder), commit)
+    commit_run(str(folder), ORIGIN | {"run_id": run}, files)
 
 
 def _ids(folder: Path) -> list[str]:
-    found: list[str] = read_scores(str(folder), ["image_id"])["image_id"].to_pylist()
-    return sorted(found)
+    found: list[str] = read_scores(str(folder), ["uri"])["uri"].to_pylist()
+    return sorted(uri.strip("/").removesuffix(".png") for uri in found)
 
 
 def test_a_finished_run_is_read_in_full(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_a_finished_run_is_read_in_full(tmp_path: Path) -> None:
     table = read_scores(str(tmp_path))
     assert table.schema.equals(schema.SCORES)
     assert _ids(tmp_path) == ["a", "b", "d"]
-    assert open_results(str(tmp_path), "rejects").to_table()["image_id"].to_pylist() == ["c"]
+    assert open_results(str(tmp_path), "rejects").to_table()["uri"].to_pylist() == ["/c.png"]
     assert committed_files(str(tmp_path), "scores") == [
         f"{tmp_path}/{files['scores'][0].name}" for files in (one, two)
     ]
@@ -93,15 +97,15 @@ def test_a_folder_without_a_finished_run_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_record_that_was_being_written_is_no_record(tmp_path: Path, whole: bool) -> None:
     _finish(tmp_path, "run-1", _write(tmp_path, "u1", ["a"], []))
-    record = tmp_path / "_commits/run-1.json"
+    record = Path(record_uri(str(tmp_path), 1))
     content = record.read_bytes()
     record.unlink()
-    partial = record.with_name(".run-1.json.0f0f.partial")
+    partial = record.with_name(f".{record.name}.0f0f.partial")
     partial.write_bytes(content if whole else content[:40])
     with pytest.raises(DataError, match="holds no finished scoring run"):
         read_commits(str(tmp_path))
     _finish(tmp_path, "run-2", _write(tmp_path, "u1", ["a"], []))
-    assert [commit["run_id"] for commit in read_commits(str(tmp_path))] == ["run-2"]
+    assert [run.run_id for commit in read_commits(str(tmp_path)) for run in commit.runs] == ["run-2"]
     assert _ids(tmp_path) == ["a"]
 
 
@@ -109,10 +113,7 @@ def test_runs_are_listed_oldest_first_and_a_file_in_two_of_them_counts_once(tmp_
     files = _write(tmp_path, "u1", ["a"], [])
     for run in ("run-b", "run-a"):
         _finish(tmp_path, run, files)
-    for run, when in (("run-a", "2025-03-04T00:00:00+00:00"), ("run-b", "2025-03-03T00:00:00+00:00")):
-        path = tmp_path / f"_commits/{run}.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"created_at": when}))
-    assert [commit["run_id"] for commit in read_commits(str(tmp_path))] == ["run-b", "run-a"]
+    assert [run.run_id for run in read_results(str(tmp_path)).runs] == ["run-b", "run-a"]
     assert _ids(tmp_path) == ["a"]
 
 

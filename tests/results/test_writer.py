@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +16,8 @@ from raysvq.errors import StorageError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
+from raysvq.results.writer import unit_name, write_unit
 from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
-from raysvq.scoring.sink import Commit, File, unit_name, write_commit, write_unit
 
 Source = Callable[..., Row]
 ORIGIN = {"run_id": "run", "model_digest": "model", "settings_digest": "settings"}
@@ -118,30 +117,3 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, tables: dict[st
     (tmp_path / "scores").write_text("a file, not a folder")
     with pytest.raises(StorageError, match=f"cannot write {tmp_path}/scores/part-abc"):
         write_unit(str(tmp_path), "abc", tables, {})
-
-
-def test_the_commit_record_names_files_and_counts_rows(tmp_path: Path, bundle: Bundle) -> None:
-    files = {
-        "scores": [File("scores/part-b.parquet", 5, "b5"), File("scores/part-a.parquet", 7, "a7")],
-        "rejects": [File("rejects/part-b.parquet", 2, "b2")],
-        "maps": [],
-    }
-    kept = {"scores": [File("scores/part-c.parquet", 9, "c9")], "rejects": [], "maps": []}
-    replaced = {"scores": ["scores/part-z.parquet"], "rejects": [], "maps": []}
-    origin = provenance(bundle, "run-1", "5e77", "float32")
-    uri = write_commit(
-        str(tmp_path), Commit(origin, {"tiles": {"size": 32}}, 14, files, kept, replaced, ("site",))
-    )
-    assert uri == str(tmp_path / "_commits/run-1.json")
-    record = json.loads(Path(uri).read_text())
-    assert (record["images"], record["scored"], record["rejected"]) == (14, 12, 2)
-    assert [file["name"] for file in record["files"]["scores"]] == [
-        "scores/part-a.parquet",
-        "scores/part-b.parquet",
-        "scores/part-c.parquet",
-    ]
-    assert record["replaced"] == replaced
-    assert record["partition_by"] == ["site"]
-    assert (record["run_ids"], record["heatmaps"]) == (["run-1"], [])
-    assert record["files"]["maps"] == []
-    assert {name: record[name] for name in origin} == origin

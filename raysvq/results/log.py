@@ -1,0 +1,164 @@
+"""The log of a score directory: numbered commit records, each created once.
+
+`_commits/<20 digits>.json` is created with put-if-absent. A run reads the log when it starts, up to version
+N, and publishes N + 1: where another one has published that meanwhile, it cannot, whatever its clock or its
+lease says. Records of format 1, `_commits/<run>.json`, come before the numbered ones.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+from raysvq.errors import DataError
+from raysvq.results.format import COMMITS, Commit, File, RunRecord
+from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
+
+READERS = 16  # records read at once
+
+_NUMBERED = re.compile(r"(\d{20})\.json")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A score directory as of a version: nothing that is committed later changes what it says."""
+
+    scores: str
+    commits: tuple[Commit, ...]  # oldest first; none before the newest complete one
+
+    @property
+    def version(self) -> int:
+        """Of the newest record; 0 where there is none, or none with a number."""
+        return self.commits[-1].version if self.commits else 0
+
+    @property
+    def partition_by(self) -> tuple[str, ...]:
+        """Folders of the results."""
+        return self.commits[-1].partition_by if self.commits else ()
+
+    @property
+    def runs(self) -> list[RunRecord]:
+        """All scoring runs that have finished, oldest first."""
+        return [run for commit in self.commits for run in commit.runs]
+
+    def files(self, kind: str) -> list[File]:
+        """The files of a kind that count, by name."""
+        written = {
+            file.name: file for commit in self.commits for file in (*commit.files[kind], *commit.kept[kind])
+        }
+        return [written[name] for name in sorted(written.keys() - self.replaced.keys())]
+
+    @cached_property
+    def replaced(self) -> dict[str, str | None]:
+        """Names of files that no longer count -> of those that hold their other rows."""
+        return {old: new for commit in self.commits for old, new in commit.replaced.items()}
+
+    def current_name(self, name: str) -> str | None:
+        """Of the file that holds the rows of a file now; None where none of its rows is left."""
+        found: str | None = name
+        while found in self.replaced:
+            found = self.replaced[found]
+        return found
+
+
+def record_uri(scores: str, version: int) -> str:
+    """Of the record of that number."""
+    return join(scores, COMMITS, f"{version:020d}.json")
+
+
+def read_snapshot(scores: str) -> Snapshot:
+    """The log as it is now; without a record where no run has finished.
+
+    Raises:
+        DataError: a record is missing or damaged, or a later version of raysvq has written it.
+    """
+    numbers, unnumbered = record_names(scores)
+    commits: list[Commit] = []
+    for commit in _newest_first(scores, numbers):
+        if commits and commit.version != commits[0].version - 1:
+            raise DataError(f"{record_uri(scores, commits[0].version - 1)} is missing; put it back")
+        commits.insert(0, commit)
+        if commit.complete:
+            return Snapshot(scores, tuple(commits))
+    if commits and commits[0].version != 1:
+        raise DataError(f"{record_uri(scores, commits[0].version - 1)} is missing; put it back")
+    with ThreadPoolExecutor(READERS) as pool:
+        earlier = [commit for commit in pool.map(_read, unnumbered) if commit]
+    return Snapshot(scores, (*sorted(earlier, key=lambda commit: commit.runs[0].created_at), *commits))
+
+
+def record_names(scores: str) -> tuple[list[int], list[str]]:
+    """Numbers of the records that have one, and URIs of those of format 1.
+
+    A record cut off while it was written has another ending; hidden files are network file systems' own.
+    """
+    numbers, unnumbered = [], []
+    for info in list_objects(join(scores, COMMITS), must_exist=False):
+        name = info.uri.rpartition("/")[2]
+        if numbered := _NUMBERED.fullmatch(name):
+            numbers.append(int(numbered[1]))
+        elif name.endswith(".json") and not name.startswith("."):
+            unnumbered.append(info.uri)
+    return sorted(numbers), unnumbered
+
+
+def publish(scores: str, commit: Commit) -> str:
+    """Make a commit count: create its record, which must be the next of the log.
+
+    Returns:
+        The URI of the record.
+
+    Raises:
+        DataError: another run has committed since this one read the log; nothing is committed.
+        StorageError: the record cannot be written.
+    """
+    uri, content = record_uri(scores, commit.version), commit.to_json()
+    if not create_file(uri, content) and _parsed(read_bytes(uri)) is None:
+        # Cut off: a kill can leave that where the file system has no hard links. The holder of the lease
+        # replaces it.
+        write_bytes(uri, content)
+    if read_bytes(uri) != content:
+        raise _late(scores, commit)
+    if record_names(scores)[0][-1] > commit.version:  # the record of this number was removed as an old one
+        remove_file(uri)
+        raise _late(scores, commit)
+    return uri
+
+
+def _late(scores: str, commit: Commit) -> DataError:
+    return DataError(
+        f"{scores}: another run has committed since this one read version {commit.version - 1}; nothing of"
+        " this one is committed. Start it again: it takes over the work units that are finished"
+    )
+
+
+def _newest_first(scores: str, numbers: list[int]) -> Iterator[Commit]:
+    """Records by falling number; the newest is none where it was cut off."""
+    falling = iter(reversed(numbers))
+    with ThreadPoolExecutor(READERS) as pool:
+        while some := list(itertools.islice(falling, READERS)):
+            for number, commit in zip(
+                some, pool.map(lambda number: _read(record_uri(scores, number)), some), strict=True
+            ):
+                if commit is not None:
+                    yield commit
+                elif number != numbers[-1]:
+                    raise DataError(f"{record_uri(scores, number)} is damaged: it is no whole JSON")
+
+
+def _read(uri: str) -> Commit | None:
+    values = _parsed(read_bytes(uri))
+    return None if values is None else Commit.from_json(values, uri)
+
+
+def _parsed(content: bytes) -> dict[str, object] | None:
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
