@@ -51,7 +51,7 @@ def index(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """List an image set, draw its splits, write the manifest: one row an image.
+    """List an image set, draw its splits, write the manifest: one row per image.
 
     A folder with train/, validation/, test/ or ground_truth/ is read as an image tree (train/good,
     test/<defect>, ground_truth/<defect>/<stem>_mask.png); any other folder as images of unknown label,
@@ -150,7 +150,7 @@ def score(
     config: Config = None,
     overrides: Overrides = None,
 ) -> None:
-    """Score every image of a manifest: one Parquet row an image, or a reject row with a reason.
+    """Score every image of a manifest: one Parquet row per image, or a reject row with a reason.
 
     Images that are scored in --out already are left alone; those that have changed since (size, ETag
     or time) are scored again, and their new rows take the place of the old ones. Stopped and started

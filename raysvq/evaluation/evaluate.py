@@ -1,4 +1,4 @@
-"""Join what a scoring job committed with what the manifest knows, and measure."""
+"""Join committed scores with the labels of the manifest, and compute metrics."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from raysvq.results import RunRecord, Snapshot, read_results
 from raysvq.results.reader import open_snapshot
 from raysvq.settings import EvaluationSettings, TileSettings
 
-_BINS = 40
-_WIDE = 10  # scores that span more than 1 : 10 are binned logarithmically
+_BINS = 40  # of the histogram of scores
+_WIDE = 10  # scores with a larger ratio of largest to smallest get logarithmic bins
 
 
 def evaluate(
@@ -33,22 +33,22 @@ def evaluate(
     tiles: TileSettings,
     model_digest: str | None = None,
 ) -> Evaluation:
-    """Measure a model on the labelled test split.
+    """Compute the metrics of a model on the labelled test split.
 
-    Score rows of those images stay in memory, their pixels and maps pass one at a time.
+    The score rows of these images are held in memory; their masks and maps are read one at a time.
 
     Args:
         manifest: URI of a manifest, a Parquet file or a folder of them.
         scores: URI of the folder that `raysvq score` wrote.
         settings: of metrics and report.
         tiles: as the model was trained with.
-        model_digest: of the model whose scores count, where the folder holds several's; None: of the last
-            run's.
+        model_digest: of the model whose scores count, where the folder holds scores of several models. None
+            takes the model of the last run.
 
     Raises:
-        DataError: no scoring run of that model has finished, test images were scored by another one, a
+        DataError: no scoring run of that model has finished, another model scored the test images, or a
             table is damaged.
-        StorageError: a place may not be read.
+        StorageError: a file cannot be read.
     """
     view = read_manifest(manifest)
     results = read_results(scores)
@@ -83,7 +83,7 @@ def evaluate(
 
 
 def _provenance(manifest: str, scores: str, runs: Sequence[RunRecord], model_digest: str) -> Provenance:
-    """Of the runs of one model."""
+    """The runs of one model, as the report names them."""
     own = [run for run in runs if run.model_digest == model_digest]
     if not own:
         made_with = ", ".join(sorted({run.model_version for run in runs}))
@@ -153,7 +153,7 @@ def _histogram(labels: BoolArray, values: FloatArray) -> Histogram:
 
 
 def _map_range(pixels: PixelResult) -> tuple[float, float] | None:
-    """From the 90 % point of anomaly-free pixels to the 75 % point of marked ones, if there are any."""
+    """From the 90 % quantile of anomaly-free pixels to the 75 % quantile of marked ones, if there are any."""
     if pixels.overall is None:
         return None
     low = pixels.overall.level(0.9, marked=False)
@@ -173,8 +173,8 @@ def _notes(images: Sequence[ScoredImage], pixels: PixelResult, masks: MaskReader
     if without_tiles:
         yield f"Anomalous images without a usable mask, left out of tile AUROC: {without_tiles}."
     if pixels.without_mask:
-        yield f"Anomalous images without a usable mask, left out of pixel figures: {pixels.without_mask}."
+        yield f"Anomalous images without a usable mask, left out of pixel metrics: {pixels.without_mask}."
     if pixels.overall is not None and pixels.without_map:
-        yield f"Images whose anomaly map was not kept, left out of pixel figures: {pixels.without_map}."
+        yield f"Images whose anomaly map was not kept, left out of pixel metrics: {pixels.without_map}."
     for uri, problem in sorted(masks.problems.items()):
         yield f"Mask {uri} {problem}."

@@ -1,4 +1,4 @@
-"""Ground-truth masks of anomalous images, and the tile labels that follow from them."""
+"""Ground-truth masks of anomalous images, and the tile labels that they give."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from raysvq.settings import TileSettings
 
 
 class MaskReader:
-    """Reads masks one at a time, and remembers which could not be used."""
+    """Reads masks one at a time, and remembers which ones could not be used."""
 
     def __init__(self) -> None:
-        """Start with no problem seen."""
+        """Start with no problem found."""
         self.problems: dict[str, str] = {}  # mask URI -> what is wrong with it
 
     def read(self, uri: str | None, height: int, width: int) -> BoolArray | None:
-        """The mask of a (height, width) image, or None where there is none or it cannot be used."""
+        """The mask of an image, (height, width); None where there is no mask, or none that can be used.
+
+        A mask that cannot be used is added to `problems`.
+        """
         if uri is None:
             return None
         try:
@@ -53,12 +56,14 @@ def tile_labels(
 ) -> BoolArray | None:
     """Which tiles of an image are anomalous.
 
-    A tile that is the whole image takes the image's label. Else a tile of a normal image is normal,
-    and one of an anomalous image follows its mask and `tiles.anomalous_fraction`.
+    A tile that is the whole image takes the label of the image. Tiles of a normal image are normal. A tile of
+    an anomalous image is anomalous where at least `tiles.anomalous_fraction` of it is marked.
 
     Args:
-        rects: (T, 4) x, y, w, h of the tiles, pixels.
-        size: (height, width) of the image.
+        rects: (T, 4) x, y, w, h of the tiles in pixels.
+        size: (height, width) of the image in pixels.
+        masks: reads the mask of an anomalous image.
+        tiles: as the model was trained with.
 
     Returns:
         (T,) labels, or None where an anomalous image has no usable mask.

@@ -1,7 +1,7 @@
-"""Ranking metrics of images and tiles, and how sure a test set of this size can be of them.
+"""Ranking metrics of images and tiles, with bootstrap intervals.
 
-A label is True where something is anomalous; a larger score means more anomalous. Scores are only
-ranked: raw distances of any size are fine.
+A label is True for anomalous. A larger score means more anomalous. Scores are only ranked, so raw distances
+of any size may be passed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ FloatArray = npt.NDArray[np.floating]
 Counts = npt.NDArray[np.int64]
 Statistic = Callable[[Counts, Counts], npt.NDArray[np.float64]]
 
-_CELLS_AT_ONCE = 2_000_000  # of the resample x image matrix
+_CELLS_AT_ONCE = 2_000_000  # of the (resample, image) matrix that are in memory together
 
 
 def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
     """Area under the ROC curve; None where a class is absent.
 
     Raises:
-        DataError: a score is not finite, and has no rank.
+        DataError: a score is not finite, so it has no rank.
     """
     if not np.isfinite(scores).all():
         raise DataError("scores: found values that are not finite; the model has diverged")
@@ -36,9 +36,9 @@ def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
 
 
 def average_precision(labels: BoolArray, scores: FloatArray) -> float | None:
-    """Area under the precision-recall steps, without interpolation; None where a class is absent.
+    """Area under the precision-recall curve, without interpolation; None where a class is absent.
 
-    Without a normal image it would be 1 for any scores, so that case says nothing either.
+    Without a normal image it would be 1 for any scores.
     """
     if not _both_classes(labels):
         return None
@@ -46,23 +46,27 @@ def average_precision(labels: BoolArray, scores: FloatArray) -> float | None:
 
 
 def roc_points(labels: BoolArray, scores: FloatArray, limit: int = 400) -> tuple[tuple[float, float], ...]:
-    """(false-positive rate, true-positive rate) of the ROC curve's corners, at most `limit` of them.
+    """Up to `limit` corners of the ROC curve: (false-positive rate, true-positive rate).
 
     Empty where a class is absent.
     """
     if not _both_classes(labels):
         return ()
     fpr, tpr, _ = roc_curve(labels, scores)
-    kept = np.unique(np.linspace(0, len(fpr) - 1, min(limit, len(fpr))).round().astype(int))
-    return tuple((float(fpr[i]), float(tpr[i])) for i in kept)
+    chosen = np.unique(np.linspace(0, len(fpr) - 1, min(limit, len(fpr))).round().astype(int))
+    return tuple((float(fpr[i]), float(tpr[i])) for i in chosen)
 
 
 def auroc_of_counts(positives: Counts, negatives: Counts) -> npt.NDArray[np.float64]:
-    """AUROC of each row of counts, by the Mann-Whitney statistic; a tie counts one half.
+    """AUROC of each resample, as the Mann-Whitney statistic; a tie counts one half.
 
     Args:
-        positives: (resamples, values) how often each distinct score was drawn, scores ascending.
-        negatives: likewise, of the normal images.
+        positives: (resamples, distinct scores) how often anomalous images with that score were drawn; scores
+            ascend.
+        negatives: likewise for normal images.
+
+    Returns:
+        (resamples,) areas.
     """
     below = np.cumsum(negatives, axis=1) - 0.5 * negatives
     pairs = positives.sum(axis=1) * negatives.sum(axis=1)
@@ -71,7 +75,7 @@ def auroc_of_counts(positives: Counts, negatives: Counts) -> npt.NDArray[np.floa
 
 
 def average_precision_of_counts(positives: Counts, negatives: Counts) -> npt.NDArray[np.float64]:
-    """Average precision of each row of counts; arguments as in `auroc_of_counts`."""
+    """Average precision of each resample; arguments and result as those of `auroc_of_counts`."""
     gained = positives[:, ::-1]
     hits = np.cumsum(gained, axis=1)
     flagged = hits + np.cumsum(negatives[:, ::-1], axis=1)
@@ -89,12 +93,13 @@ def bootstrap_interval(
     confidence: float,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Percentile interval over stratified resamples: as many normal and anomalous images each time.
+    """Percentile bootstrap interval; normal and anomalous images are resampled apart, each to its own number.
 
     Args:
         statistic: `auroc_of_counts` or `average_precision_of_counts`.
-        resamples: 0 asks for no interval.
-        confidence: coverage, 0.95 for the 2.5 % and 97.5 % points.
+        resamples: number of draws; 0 for no interval.
+        confidence: coverage; 0.95 takes the 2.5 % and 97.5 % points.
+        seed: of the draws.
 
     Returns:
         (low, high), or None where a class is absent or no resamples were asked for.

@@ -1,4 +1,4 @@
-"""What an evaluation found. Everything that could not be computed is None, with the reason beside it."""
+"""The result of an evaluation. A value that could not be computed is None, with the reason beside it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysvq.storage import ObjectInfo
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A figure in 0..1, its bootstrap interval where there is one, or why there is no figure."""
+    """A metric in 0..1 and its bootstrap interval, if it has one; or the reason why there is no value."""
 
     value: float | None
     low: float | None = None
@@ -27,7 +27,7 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The figures of one group of anomalous images against all normal ones."""
+    """The metrics of a group of anomalous images against all normal images."""
 
     normal_images: int
     anomalous_images: int
@@ -54,7 +54,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Counts:
-    """Images, as the commit records and the manifest have them."""
+    """Numbers of images in the commit records and the manifest."""
 
     scored: int  # by the model that is evaluated
     rejected: int
@@ -66,7 +66,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Rejected:
-    """Images refused for one reason."""
+    """Images that scoring rejected for one reason."""
 
     reason: str
     images: int
@@ -75,7 +75,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Example:
-    """An image worth looking at."""
+    """An image for the report's galleries."""
 
     image_id: str
     uri: str
@@ -86,12 +86,12 @@ class Example:
     anomalous: bool
     flagged: bool
     defect_type: str | None
-    version: ObjectInfo  # that was scored
+    version: ObjectInfo  # of the file that was scored
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Image scores by label, in bins of equal width, or of equal ratio where logarithmic."""
+    """Image scores by label, in bins of equal width; logarithmic bins have edges of equal ratio."""
 
     edges: tuple[float, ...]
     normal: tuple[int, ...]
@@ -113,16 +113,16 @@ class Evaluation:
     confusion: Confusion
     roc: tuple[tuple[float, float], ...]  # (false-positive rate, true-positive rate)
     histogram: Histogram
-    map_range: tuple[float, float] | None  # map values that pictures show as nothing and as most
+    map_range: tuple[float, float] | None  # map values that heat maps show as nothing, and as strongest
     worst: tuple[Example, ...]  # highest scores
-    lowest_anomalous: tuple[Example, ...]  # missed first
+    lowest_anomalous: tuple[Example, ...]  # missed images first
     highest_normal: tuple[Example, ...]  # false alarms first
     rejected: tuple[Rejected, ...]
-    notes: tuple[str, ...]  # what was left out of a figure, and why
+    notes: tuple[str, ...]  # what was left out of a metric, and why
 
 
 def to_json(evaluation: Evaluation) -> str:
-    """The evaluation as indented JSON; numbers are plain, what is missing is null."""
+    """The evaluation as indented JSON; missing values are null."""
     plain = dataclasses.asdict(evaluation)
     return json.dumps(plain, default=_plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 

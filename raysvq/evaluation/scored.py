@@ -37,7 +37,7 @@ class ScoredImage:
     version: ObjectInfo
 
     def example(self) -> Example:
-        """What the report needs to show it."""
+        """The image as the report shows it."""
         return Example(
             image_id=self.image.image_id,
             uri=self.image.uri,
@@ -57,12 +57,19 @@ def read_scored(
 ) -> list[ScoredImage]:
     """Join the committed score rows to the labelled test images, in order of image id.
 
+    Args:
+        scores: URI of the score folder.
+        images: image id -> labelled test image.
+        masks: reads the masks that give tiles their labels.
+        tiles: as the model was trained with.
+        model_digest: of the model whose rows count.
+
     Raises:
         DataError: an image was scored twice or by another model, or a score is not finite.
     """
     found: dict[str, ScoredImage] = {}
     runs: dict[str, str] = {}
-    others: dict[str, str] = {}  # image -> another model that scored it
+    others: dict[str, str] = {}  # URI of an image -> version of another model that scored it
     wanted = pa.array(list(images), pa.string())
     for batch in committed_rows(scores, "scores", _COLUMNS + _VERSION, wanted):
         plain = batch.drop_columns(["tiles"]).to_pylist()
@@ -104,7 +111,7 @@ def read_scored(
 
 
 def image_arrays(images: Sequence[ScoredImage]) -> tuple[BoolArray, npt.NDArray[np.float64]]:
-    """(labels, scores), one of each an image."""
+    """(labels, scores), one of each per image."""
     labels = np.array([scored.image.anomalous for scored in images], dtype=bool)
     return labels, np.array([scored.score for scored in images], dtype=np.float64)
 

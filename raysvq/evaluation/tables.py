@@ -65,9 +65,7 @@ def read_manifest(uri: str) -> ManifestView:
             chosen = pc.and_(pc.equal(batch["split"], schema.TEST), labelled)
             for row in batch.filter(chosen).to_pylist():
                 if row["image_id"] in images:
-                    raise DataError(
-                        f"manifest {uri}: {row['uri']} stands in it more than once; expected one row an image"
-                    )
+                    raise DataError(f"manifest {uri}: {row['uri']} has several rows; expected one per image")
                 images[row["image_id"]] = TestImage(
                     image_id=row["image_id"],
                     uri=row["uri"],

@@ -1,4 +1,4 @@
-"""The decision threshold rho, fitted on validation scores. An image is anomalous when score >= rho."""
+"""The decision threshold ρ, fitted on validation scores. An image is anomalous when its score is >= ρ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raysvq.evaluation.metrics import BoolArray, FloatArray
 
 @dataclass(frozen=True)
 class Threshold:
-    """A decision threshold, exact in float32, and how it was found."""
+    """A decision threshold, exact in float32, and the rule that gave it."""
 
     value: float
     rule: str
@@ -21,7 +21,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Images by label and decision; positive means anomalous."""
+    """Numbers of images by label and decision; positive means anomalous."""
 
     true_positives: int
     false_positives: int
@@ -45,12 +45,12 @@ class Confusion:
 
 
 def fit_threshold(scores: FloatArray, labels: BoolArray, quantile: float) -> Threshold:
-    """Choose rho on validation images: the paper's rule with outliers among them, else a quantile.
+    """Choose ρ on validation images: by the rule of the paper where there are outliers, else by a quantile.
 
     Args:
-        scores: (N,) image scores, taken as float32, the type of score rows.
-        labels: (N,) True where anomalous.
-        quantile: of the normal scores, used where no image is anomalous.
+        scores: (N,) image scores, converted to float32, the type of score rows.
+        labels: (N,) True for anomalous.
+        quantile: of the normal scores; used where no image is anomalous.
 
     Raises:
         DataError: no image is normal, or a score is not finite.
@@ -78,10 +78,10 @@ def fit_threshold(scores: FloatArray, labels: BoolArray, quantile: float) -> Thr
 
 
 def balanced_threshold(scores: npt.NDArray[np.float32], labels: BoolArray) -> float:
-    """The ROC point where |(1 - FPR) - TPR| is smallest (paper, section IV).
+    """The threshold at the ROC point where |(1 - FPR) - TPR| is smallest (paper, section IV).
 
-    Of equally balanced points the one with the larger TPR - FPR. Every value above the next lower
-    score gives that same point; the middle of the gap is taken, as it leaves both sides most room.
+    Of equally balanced points, the one with the larger TPR - FPR wins. All thresholds between two scores give
+    the same point. The middle between them is taken, as it is farthest from both.
     """
     distinct, ranks = np.unique(scores, return_inverse=True)
     flagged_outliers = np.bincount(ranks[labels], minlength=len(distinct))[::-1].cumsum()[::-1]
@@ -94,7 +94,7 @@ def balanced_threshold(scores: npt.NDArray[np.float32], labels: BoolArray) -> fl
 
 
 def quantile_threshold(scores: npt.NDArray[np.float32], quantile: float) -> float:
-    """The float32 just above a quantile, so that a score equal to it passes as normal."""
+    """The float32 just above a quantile, so that a score equal to the quantile passes as normal."""
     return float(np.nextafter(np.float32(np.quantile(scores, quantile)), np.float32(np.inf)))
 
 

@@ -1,4 +1,4 @@
-"""How pages are filled: one offline HTML file from templates, the style sheet and inline SVG."""
+"""The templates of report pages. A page is one offline HTML file with the style sheet and inline SVG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from raysvq.evaluation.result import MetricValue
 
 
 def environment(*folders: Path) -> Environment:
-    """Templates of these folders, and of this one: `style.css`, `macros.html`."""
+    """A Jinja environment over these folders and the shared `style.css` and `macros.html`."""
     made = Environment(
         loader=FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""Plot frames, lines and bars as inline SVG. Colours are CSS classes, so that charts follow the theme."""
+"""Charts as inline SVG: axes, frames, lines and bars. Colours are CSS classes, which follow the theme."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _SLACK = 1e-9  # of a step: rounding errors of floats
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values and where it is labelled."""
+    """A range of values and its labels."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
     label: str
     logarithmic: bool = False
-    names: tuple[str, ...] = ()  # of the ticks, in place of their values
+    names: tuple[str, ...] = ()  # of the ticks, instead of their values
 
     def share(self, value: float) -> float:
-        """Where on the axis a value stands, 0..1."""
+        """The position of a value on the axis, 0..1."""
         low, high = self.low, self.high
         if self.logarithmic:
             value, low, high = math.log10(value), math.log10(low), math.log10(high)
@@ -37,7 +37,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Chart:
-    """An SVG element, and the (CSS class, name) of each of its series."""
+    """An SVG element with its legend: (CSS class, name) of each series."""
 
     svg: Markup
     legend: tuple[tuple[str, str], ...] = ()
@@ -62,7 +62,7 @@ def round_ticks(low: float, high: float, *, whole: bool = False, max_steps: int 
 
 
 def linear_axis(low: float, high: float, label: str, *, whole: bool = False, exact: bool = False) -> Axis:
-    """An axis with round ticks; `exact` keeps its ends, else they move out to ticks."""
+    """An axis with round ticks. It ends at `low` and `high` where `exact`, else at the ticks around them."""
     if low == high:
         low, high = low - 0.5, high + 0.5
     ticks = round_ticks(low, high, whole=whole)
@@ -74,7 +74,7 @@ def linear_axis(low: float, high: float, label: str, *, whole: bool = False, exa
 
 
 def log_axis(low: float, high: float, label: str) -> Axis:
-    """A logarithmic axis over whole decades; values must be positive."""
+    """A logarithmic axis over whole decades; `low` and `high` must be positive."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     last = max(last, first + 1)
     step = max(1, (last - first) // 6)
@@ -134,14 +134,14 @@ def dot(x: Axis, y: Axis, point: tuple[float, float], css: str) -> str:
 
 
 def area(x: Axis, y: Axis, points: Points, css: str) -> str:
-    """The area between a curve and the bottom."""
+    """The area between a curve and the bottom of the plot."""
     corners = [(points[0][0], y.low), *points, (points[-1][0], y.low)]
     joined = " ".join(f"{across},{down}" for across, down in (place(x, y, corner) for corner in corners))
     return f'<polygon class="area {css}" points="{joined}"/>'
 
 
 def steps(x: Axis, y: Axis, heights: Sequence[float], css: str) -> str:
-    """Many bars of width 1 from 0 on, as one shape."""
+    """Many bars of width 1, starting at 0, as one shape."""
     corners = [(0.0, y.low)]
     for number, height in enumerate(heights):
         corners += [(float(number), height), (float(number + 1), height)]

@@ -1,4 +1,4 @@
-"""A procedural sample fleet: steel and painted panels with defects, so that a demo needs no downloads."""
+"""Generated sample images: steel plates and painted panels with defects, so that a demo needs no download."""
 
 from raysvq.sample.fleet import write_sample
 

@@ -1,4 +1,4 @@
-"""From light to files: lens blur, noise, tone curve, depth and format of each camera."""
+"""The cameras of the sample: lens blur, noise, tone curve, bit depth and file format."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ JPEG_QUALITY = 92
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera, one of its kind at each site.
+    """A kind of camera; each site has one.
 
     Attributes:
-        name: the start of its files' names.
-        surface: what stands before it.
-        suffix: of its files.
-        deep: 16-bit linear grey instead of 8-bit gamma RGB.
+        name: what its file names start with.
+        surface: what it photographs.
+        suffix: file extension.
+        deep: whether it writes 16-bit linear grey instead of 8-bit gamma RGB.
         wells: electrons of a white pixel; the fewer, the more shot noise.
-        defects: the types it comes across, in turns.
+        defects: the defect types that it photographs, in this order, repeated.
     """
 
     name: str
@@ -47,7 +47,7 @@ CAMERAS = (
 
 
 def expose(radiance: Plane, camera: Camera) -> Plane:
-    """What the lens puts on the sensor: (H, W, 3), or (H, W) on a grey one; linear, 1 is white."""
+    """The light on the sensor: (H, W, 3), or (H, W) of a grey camera; linear, 1 is white."""
     return np.maximum(blur(radiance @ LUMINANCE if camera.deep else radiance, 0.5), 0)
 
 

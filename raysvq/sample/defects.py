@@ -1,7 +1,7 @@
-"""Defects, painted into a surface's relief and reflectance before it is lit.
+"""Defects, painted into the relief and the reflectance of a surface before it is lit.
 
-Every painter takes the generator, the sound surface, a severity (1 is plain to see, 0.4 subtle) and
-a size factor, and returns the damaged surface.
+Every painter takes a random generator, the sound surface, a severity (1 is plain to see, 0.4 is subtle) and a
+factor of size, and returns the damaged surface.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BROWN_RUST = np.array([0.20, 0.075, 0.024], np.float32)
 ORANGE_RUST = np.array([0.45, 0.17, 0.040], np.float32)
 BARE_METAL = np.array([0.55, 0.54, 0.52], np.float32)
 SOOT = np.array([0.035, 0.033, 0.032], np.float32)
-STAINED = np.array([0.86, 0.55, 0.30], np.float32)  # what rust water leaves of the colour below
+STAINED = np.array([0.86, 0.55, 0.30], np.float32)  # factor of the colour below where rust water ran
 WARMER = np.array([0.05, -0.03, -0.12], np.float32)
 OIL_ABSORBS = np.array([1.25, 1.5, 1.9], np.float32)
 
@@ -163,7 +163,7 @@ def _spatter(rng: np.random.Generator, surface: Surface, severity: float, scale:
 
 
 def _places(rng: np.random.Generator, size: Size, count: int, margin: float) -> npt.NDArray[np.float64]:
-    """(count, 2) rows and columns, away from the border by a share of the sides."""
+    """(count, 2) random rows and columns; `margin` is the least distance from the border, in sides."""
     return rng.uniform(margin, 1 - margin, (count, 2)) * size
 
 
@@ -214,7 +214,7 @@ def _rust_colour(depth: Plane) -> Plane:
 
 
 def _runs(rng: np.random.Generator, bloom: Plane) -> Plane:
-    """What rain has washed down from a bloom: narrow vertical streaks that fade."""
+    """Rust that rain has washed down from a bloom: narrow vertical streaks that fade."""
     height, width = bloom.shape
     reach = rng.uniform(14, 55)
     columns = np.maximum(noise(rng, (1, width), 4.5), 0) * 0.7

@@ -1,4 +1,4 @@
-"""Who photographed what and when: sites, cameras, dates, the files and their listing."""
+"""The sample fleet: assets at sites, photographed on dates by cameras; the image files and their listing."""
 
 from __future__ import annotations
 
@@ -16,25 +16,15 @@ from raysvq.sample import defects, textures
 from raysvq.sample.camera import CAMERAS, Camera, Frame, digitise, encode, expose, tone
 from raysvq.sample.textures import PAINTED, Light, PaintStyle, SteelStyle, Surface
 
-COLUMNS = (
-    "uri",
-    "label",
-    "mask_uri",
-    "defect_type",
-    "group",
-    "captured_at",
-    "site",
-    "camera",
-    "surface",
-)
+COLUMNS = ("uri", "label", "mask_uri", "defect_type", "group", "captured_at", "site", "camera", "surface")
 SITES = ("harbour", "refinery")
 FIRST_DAY = datetime(2025, 3, 3, 6, 30, tzinfo=UTC)
 DAYS = (0, 3, 8, 11, 16, 20)
 WORKING_MINUTES = 10 * 60
 
-# A pixel counts as damaged once its noise-free value moves by this share of the full scale.
+# A pixel counts as damaged where its noise-free value changes by more than this share of the full scale.
 VISIBLE = 0.05
-LEAST_MARKED = 0.002
+MIN_MARKED = 0.002  # share of the pixels of a damaged image
 
 PAINTERS: dict[str, defects.Painter] = {
     "pitting": defects.pitting,
@@ -49,11 +39,14 @@ class Asset:
     """A plate or a panel on the day it was photographed.
 
     Attributes:
-        name: the group of its images.
+        name: the `group` of its images.
         seed: of everything that its images share.
-        defect: a key of PAINTERS; empty for a sound one.
-        images: how many there are of it.
-        start: when the first was taken.
+        camera: that photographs it.
+        site: index into SITES.
+        day: index into DAYS.
+        defect: a key of PAINTERS; empty for a sound asset.
+        images: number of images.
+        start: time of the first image.
     """
 
     name: str
@@ -68,14 +61,14 @@ class Asset:
 
 @dataclass(frozen=True)
 class View:
-    """One photograph: pixels as stored, and the (H, W) damage if there is any."""
+    """One image: its pixels as stored, and the (H, W) mask of the damage."""
 
     pixels: Frame
     mask: npt.NDArray[np.bool_]
 
 
 def write_sample(folder: str | Path, seed: int = 0, normal: int = 160, anomalous: int = 60) -> str:
-    """Write a fleet of procedural inspection images and the listing that names them.
+    """Write generated inspection images and the listing that names them.
 
     Two sites, six dates, three cameras: brushed plates in 8-bit RGB (PNG), painted panels in 8-bit
     RGB (JPEG) and ground plates in 16-bit grey (PNG), 200 to 290 pixels a side. An asset (`group`)
@@ -84,10 +77,10 @@ def write_sample(folder: str | Path, seed: int = 0, normal: int = 160, anomalous
     The same arguments give the same bytes on the same library versions.
 
     Args:
-        folder: created if missing; files of the same names are overwritten.
-        seed: of everything random.
-        normal: how many sound images.
-        anomalous: how many damaged images.
+        folder: created if missing; files with the same names are overwritten.
+        seed: of all random draws.
+        normal: number of sound images.
+        anomalous: number of damaged images.
 
     Returns:
         The path of `listing.csv`, whose `uri` and `mask_uri` are relative to it.
@@ -126,7 +119,7 @@ def photograph(asset: Asset, shot: int) -> View:
         exposed = expose(textures.render(damaged, light), asset.camera)
         change = np.abs(tone(exposed) - tone(clean))
         mask = (change if change.ndim == 2 else change.max(axis=2)) > VISIBLE
-        if mask.mean() >= LEAST_MARKED:
+        if mask.mean() >= MIN_MARKED:
             return View(digitise(rng, exposed, asset.camera), mask)
         severity, scale = 1.08 * severity, 1.15 * scale
 
@@ -186,7 +179,7 @@ def _surface(shared: np.random.Generator, rng: np.random.Generator, size: Size, 
 
 
 def _light(rng: np.random.Generator, size: Size, asset: Asset) -> Light:
-    """The lamp of a site, as it was on that day: brightness and colour drift from day to day."""
+    """The lamp of a site on one day: its brightness and colour drift from day to day."""
     daily = np.random.default_rng((asset.seed[0], asset.site, asset.day, CAMERAS.index(asset.camera), 7))
     gain = daily.normal(1, 0.04) * rng.normal(1, 0.01)
     tint = np.asarray(gain * (1 + daily.normal(0, 0.012, 3)), np.float32)
@@ -207,22 +200,13 @@ def _write_view(root: Path, asset: Asset, shot: int, number: int) -> dict[str, s
 
 
 def _row(uri: str, label: str, mask_uri: str, asset: Asset, taken_at: datetime) -> dict[str, str]:
-    values = (
-        uri,
-        label,
-        mask_uri,
-        asset.defect,
-        asset.name,
-        taken_at.isoformat(),
-        SITES[asset.site],
-        asset.camera.name,
-        asset.camera.surface,
-    )
+    about = asset.defect, asset.name, taken_at.isoformat()
+    values = (uri, label, mask_uri, *about, SITES[asset.site], asset.camera.name, asset.camera.surface)
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def _write_odd_files(root: Path, seed: int) -> list[dict[str, str]]:
-    """A PNG whose transfer broke off, and a note that was saved under the name of an image."""
+    """A PNG whose transfer broke off, and a text saved under the name of an image."""
     camera, day = CAMERAS[0], len(DAYS) - 1
     start = FIRST_DAY + timedelta(days=DAYS[day], hours=11)
     asset = Asset("plate-cut-off", (seed, 0), camera, 0, day, "", 1, start)

@@ -1,7 +1,7 @@
 """Sound surfaces: brushed and ground steel, painted panels, and the light that falls on them.
 
-A surface is a relief with reflectance; `render` lights it. Whatever changes the relief (rivets,
-welds, pits, gouges) is shaded by the same light, which is what makes it look solid.
+A surface is a relief with reflectance, which `render` lights. Everything that changes the relief (rivets,
+welds, pits, gouges) is shaded by the same light, so that it looks solid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BRUSHED, PAINTED = "brushed_steel", "painted_steel"
 
 @dataclass(frozen=True)
 class Surface:
-    """What a camera looks at.
+    """What a camera photographs.
 
     Attributes:
         albedo: (H, W, 3) linear reflectance, 0 to 1.
@@ -33,10 +33,10 @@ class Surface:
 
 @dataclass(frozen=True)
 class Light:
-    """One lamp, at infinity, and how its brightness varies over the image.
+    """One lamp at infinity, and how its brightness varies over the image.
 
     Attributes:
-        azimuth: radians, where the lamp stands; 0 is right, growing clockwise in the image.
+        azimuth: direction of the lamp in radians; 0 is right, and it grows clockwise in the image.
         elevation: radians above the surface.
         field: (H, W, 3) irradiance, about 1.
     """
@@ -56,7 +56,7 @@ class SteelStyle:
         angle: radians, direction of the brush strokes.
         bend: curvature of the strokes, 1/pixels.
         coarseness: pixels across a stroke.
-        contrast: deviation of the log reflectance between strokes.
+        contrast: standard deviation of the log reflectance between strokes.
     """
 
     tone: float
@@ -180,7 +180,7 @@ def _faint_scratches(rng: np.random.Generator, size: Size, angle: float) -> Plan
 
 
 def _dust(rng: np.random.Generator, size: Size) -> Plane:
-    """A few specks of a pixel or two, lighter or darker, as on any part that left its wrapping."""
+    """A few specks of one or two pixels, lighter or darker."""
     specks = np.zeros(size, np.float32)
     for sigma, strength in ((0.6, 0.9), (1.1, 2.6)):
         one = np.zeros(size, np.float32)
@@ -192,7 +192,7 @@ def _dust(rng: np.random.Generator, size: Size) -> Plane:
 
 
 def _oil_sheen(rng: np.random.Generator, albedo: Plane, strength: float) -> Plane:
-    """A thin oil film: darkens a little and colours by its thickness."""
+    """A thin oil film, which darkens a little and gives colours that depend on its thickness."""
     size = albedo.shape[:2]
     film = ramp(fractal(rng, size, 110, octaves=2), -0.2, 1.4) * np.float32(strength)
     thickness = 2.5 * noise(rng, size, 70)
@@ -201,7 +201,7 @@ def _oil_sheen(rng: np.random.Generator, albedo: Plane, strength: float) -> Plan
 
 
 def _rivets(rng: np.random.Generator, size: Size) -> tuple[Plane, Plane]:
-    """A row of domed heads along one edge. Returns relief, and the share of light lost around it."""
+    """A row of domed heads along one edge. Returns their relief, and the share of light lost around them."""
     rows, columns = coordinates(size)
     vertical = rng.random() < 0.5
     reach, depth = (size[0], size[1]) if vertical else (size[1], size[0])
@@ -219,7 +219,7 @@ def _rivets(rng: np.random.Generator, size: Size) -> tuple[Plane, Plane]:
 
 
 def _weld(rng: np.random.Generator, size: Size) -> tuple[Plane, Plane]:
-    """A painted-over seam with its ripples. Returns relief, and the share of light lost at its toes."""
+    """A painted weld seam with ripples. Returns its relief, and the share of light lost along its edges."""
     rows, columns = coordinates(size)
     vertical = rng.random() < 0.5
     along, across = (rows, columns) if vertical else (columns, rows)

@@ -17,6 +17,7 @@ from typing import Any
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.sandbox import Sandbox
 from raysvq.model.scorer import ImageResult
 from raysvq.results.writer import unit_name
 from raysvq.runtime.failures import Failure, require_success, returns_failures
@@ -24,7 +25,6 @@ from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import RowBuffer, map_row, reject_row, require_finite, score_row
-from raysvq.scoring.sandbox import Sandbox
 from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
 from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, read_receipt, receipt_uri
 from raysvq.storage import create_file, exists, join, read_bytes, write_bytes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,8 @@ def _boto_client() -> Any:
     session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     for files in ("credentials_file", "config_file"):
         session.set_config_variable(files, os.devnull)
+    # Its own, of dateutil, takes three quarters of a listing.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
     keys = environment.keys(_settings)
     return session.create_client(
         "s3",
@@ -213,6 +216,15 @@ def _given(**config: str | None) -> Any:
 def _fixed(keys: environment.Keys) -> Any:
     found = {"access_key_id": keys.access_key_id, "secret_access_key": keys.secret_access_key}
     return lambda: found | {"token": keys.session_token, "expires_at": None}
+
+
+def _moment(text: str) -> datetime:
+    """A time as S3 writes it: ISO 8601 in listings, as HTTP does in headers."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = parsedate_to_datetime(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _arrow_attempts() -> int:

@@ -176,9 +176,9 @@ def require_put_if_absent(folder: str) -> None:
         remove_file(probe)
     if created != (True, False):
         raise StorageError(
-            f"{folder}: the store replaces a file that was to be created only where there is none, so two runs"
-            " could both commit: it does not honour put-if-absent (S3: the header `If-None-Match: *`); expected"
-            " a store that does, such as AWS S3, MinIO, Ceph or a file system"
+            f"{folder}: the store replaces a file that exists where it was to create a new one, so two runs"
+            " could both commit. It does not honour put-if-absent (on S3: `If-None-Match: *`); expected a"
+            " store that does, such as AWS S3, MinIO, Ceph or a file system"
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import nn
 from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
 from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import SSVQVAE, cell_size
+from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
 from raysvq.runtime.failures import in_a_sentence
 from raysvq.runtime.lease import lease
@@ -32,6 +33,7 @@ from raysvq.settings import Settings, parse_settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.data_loading import Batches, Place, Tiles
+from raysvq.training.decoding import counted_attempts, guarded, process_deadline
 from raysvq.training.export import export_bundle
 from raysvq.training.initialize import initialize, save
 from raysvq.training.metrics import write_events
@@ -93,11 +95,15 @@ def _run(
     Args:
         folder: for checkpoints.
     """
-    with stall_reporter("progress") as alive, forwarded_progress(alive) as progress:
-        datasets = {"normal": normal_tiles(manifest, settings, progress)}
+    with (
+        stall_reporter("progress") as alive,
+        forwarded_progress(alive) as progress,
+        counted_attempts() as attempts,
+    ):
+        datasets = {"normal": normal_tiles(manifest, settings, progress, attempts)}
         outliers = 0
         if training_set["outliers"]:
-            marked = outlier_tiles(manifest, settings, cell_size(settings.model), progress)
+            marked = outlier_tiles(manifest, settings, cell_size(settings.model), progress, attempts)
             marked.context.execution_options.preserve_order = True
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
@@ -111,6 +117,7 @@ def _run(
             "threads": plan.threads,
             "out": out,
             "progress": progress,
+            "attempts": attempts,
         }
         name = run_name(manifest, settings)
         result, history = _fit(_trainer(loop, datasets, plan, settings, folder, name))
@@ -246,8 +253,14 @@ def _train_rank(config: dict[str, Any]) -> Progress:
     say = config["progress"] if place.rank == 0 else None
     with _restored_checkpoint() as folder:
         trainer, batches = initialize(settings, tiles, place, folder, say, _data_parallel)
-    score = partial(validate, images=config["validation"], rank=place.rank)
-    fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["out"]))
+
+    def score(scorer: ImageScorer) -> dict[str, Any]:
+        # Ray Train bounds the tries of a validation.
+        with guarded(f"validation {place.rank}", settings, config["attempts"], math.inf) as guard:
+            return validate(scorer, config["validation"], place.rank, guard.require_decodable)
+
+    deadline = process_deadline(settings.scoring.decode_timeout_s)
+    fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["out"]), deadline)
     return trainer.progress
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,17 +32,26 @@ Say = Callable[[str], None]
 Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
 
 
-def fit(trainer: Trainer, batches: Iterator[Batch], validate: Validate, report: Callable[[], None]) -> None:
+def fit(
+    trainer: Trainer,
+    batches: Iterator[Batch],
+    validate: Validate,
+    report: Callable[[], None],
+    deadline: AbstractContextManager[Any] | None = None,
+) -> None:
     """Train to `training.steps`, or until patience ends; `report` is called after each validation.
 
     Every rank takes part and comes to the same decisions.
+
+    Args:
+        deadline: entered for every piece of a validation image that is decoded.
 
     Raises:
         TrainingError: the loss ran away, or no normal validation image could be read.
         TrainingMemoryError: memory is used up; unlike the others, perhaps on this rank alone.
     """
     settings, progress = trainer.settings, trainer.progress
-    scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device)
+    scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device, deadline=deadline)
     patience = settings.training.patience
     while progress.step < settings.training.steps and not out_of_patience(progress.history, patience):
         with naming_memory(f"training.batch_size={settings.training.batch_size}"):

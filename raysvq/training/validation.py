@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from raysvq.model.collective import world_size
 from raysvq.model.precision import relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
-from raysvq.storage import read_bytes
+from raysvq.storage import ObjectInfo, read_bytes, read_version
 
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
 _COMPARED = 64  # images scored in bfloat16 too
@@ -30,6 +31,18 @@ class ValidationImage:
     uri: str
     anomalous: bool
     mask_uri: str | None = None
+    indexed: ObjectInfo | None = None  # its version; None: whichever there is now
+
+    def read(self) -> bytes:
+        """The file's content.
+
+        Raises:
+            OSError: it cannot be read, or is another version than the one indexed.
+        """
+        if self.indexed is None:
+            return read_bytes(self.uri)
+        indexed = self.indexed
+        return read_version(self.uri, indexed.size_bytes, indexed.etag, indexed.mtime)
 
 
 def validation_images(manifest: str, most: int) -> list[ValidationImage]:
@@ -43,18 +56,29 @@ def validation_images(manifest: str, most: int) -> list[ValidationImage]:
 
 def _first(manifest: str, label: str, most: int) -> list[ValidationImage]:
     wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
-    names = ["image_id", "uri", "mask_uri"]
+    names = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime"]
     rows = (
         row
         for batch in open_manifest(manifest).to_batches(columns=names, filter=wanted)
         for row in zip(*(batch[name].to_pylist() for name in names), strict=True)
     )
     chosen = heapq.nsmallest(most, rows, key=lambda row: row[:2])
-    return [ValidationImage(uri, label == ANOMALOUS, mask) for _, uri, mask in chosen]
+    return [
+        ValidationImage(uri, label == ANOMALOUS, mask, ObjectInfo(uri, *version))
+        for _, uri, mask, *version in chosen
+    ]
 
 
-def validate(scorer: ImageScorer, images: list[ValidationImage], rank: int = 0) -> dict[str, Any]:
+def validate(
+    scorer: ImageScorer,
+    images: list[ValidationImage],
+    rank: int = 0,
+    require_decodable: Callable[[str, bytes], None] = lambda uri, content: None,
+) -> dict[str, Any]:
     """Score every image, each on one rank; all ranks return the same.
+
+    Args:
+        require_decodable: raises DecodeError for an image that is not to be decoded in this process.
 
     Returns:
         `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (the
@@ -72,7 +96,8 @@ def validate(scorer: ImageScorer, images: list[ValidationImage], rank: int = 0) 
     for number in range(rank, len(images), world_size()):
         image = images[number]
         try:
-            content = read_bytes(image.uri)
+            content = image.read()
+            require_decodable(image.uri, content)
             result = scorer(content)
         except (DecodeError, OSError):
             unreadable.append(image.uri)

@@ -58,7 +58,7 @@ def _two_images(scored_set: ScoredSet, mask_uri: str | None) -> ScoredSet:
     return scored_set
 
 
-def test_image_figures_are_those_of_the_joined_rows(plates: Plates) -> None:
+def test_image_metrics_are_those_of_the_joined_rows(plates: Plates) -> None:
     scored_set = plates(normal=12, anomalous=12)
     found = _evaluate(scored_set, bootstrap=200)
     truth = {row["image_id"]: row["label"] == "anomalous" for row in scored_set.manifest_rows}
@@ -75,7 +75,7 @@ def test_image_figures_are_those_of_the_joined_rows(plates: Plates) -> None:
     assert sum(found.histogram.normal) == sum(found.histogram.anomalous) == 12
 
 
-def test_pixel_figures_are_those_of_full_size_maps(plates: Plates) -> None:
+def test_pixel_metrics_are_those_of_full_size_maps(plates: Plates) -> None:
     scored_set = plates(normal=3, anomalous=3)
     found = _evaluate(scored_set)
     truth, values = [], []
@@ -132,7 +132,7 @@ def test_without_a_mask_tiles_and_pixels_of_an_anomalous_image_are_left_out(scor
     assert found.overall.pixel_auroc.reason == "no pixel is marked"
     assert found.notes == (
         "Anomalous images without a usable mask, left out of tile AUROC: 1.",
-        "Anomalous images without a usable mask, left out of pixel figures: 1.",
+        "Anomalous images without a usable mask, left out of pixel metrics: 1.",
     )
 
 
@@ -166,7 +166,7 @@ def test_an_unusable_mask_is_named_and_left_out(
     assert any(str(path) in note and problem in note for note in found.notes)
 
 
-def test_without_maps_pixel_figures_say_why(scored_set: ScoredSet) -> None:
+def test_without_maps_pixel_metrics_say_why(scored_set: ScoredSet) -> None:
     mask_uri = _write_mask(scored_set, "mask.png", (slice(8), slice(16)))
     found = _evaluate(_two_images(scored_set, mask_uri))
     assert found.overall.au_pro.reason == "no anomaly map of these images was kept, or no mask is usable"
@@ -222,7 +222,7 @@ def test_decisions_are_those_made_when_scoring(scored_set: ScoredSet) -> None:
     assert "different thresholds" in again.notes[0]
 
 
-def test_only_normal_images_leave_reasons_instead_of_figures(scored_set: ScoredSet) -> None:
+def test_only_normal_images_leave_reasons_instead_of_metrics(scored_set: ScoredSet) -> None:
     scored_set.score(scored_set.list_image("a.png", "normal"), 1.0, SIZE, HALVES, [1.0, 2.0])
     found = _evaluate(scored_set)
     assert found.overall.image_auroc.reason == "no anomalous test image was scored"
@@ -237,7 +237,7 @@ def test_an_empty_run_can_be_reported(scored_set: ScoredSet) -> None:
     json.loads(to_json(found))
 
 
-def test_json_holds_every_figure(plates: Plates) -> None:
+def test_json_holds_every_metric(plates: Plates) -> None:
     found = _evaluate(plates())
     plain = json.loads(to_json(found))
     assert plain["overall"]["image_auroc"]["value"] == found.overall.image_auroc.value
@@ -300,7 +300,7 @@ def test_a_manifest_without_images_has_nothing_to_evaluate(scored_set: ScoredSet
 def test_a_test_image_that_is_listed_twice_is_named(scored_set: ScoredSet) -> None:
     _two_images(scored_set, None)
     scored_set.manifest_rows.append(scored_set.manifest_rows[1])
-    with pytest.raises(DataError, match=r"anomalous\.png stands in it more than once"):
+    with pytest.raises(DataError, match=r"anomalous\.png has several rows"):
         _evaluate(scored_set)
 
 
@@ -355,7 +355,7 @@ def _one_of_each(scored_set: ScoredSet) -> Evaluation:
     return _evaluate(scored_set)
 
 
-def test_defect_types_of_any_name_stand_beside_the_overall_figures(scored_set: ScoredSet) -> None:
+def test_defect_types_of_any_name_stand_beside_the_overall_metrics(scored_set: ScoredSet) -> None:
     found = _one_of_each(scored_set)
     sizes = {kind: metrics.anomalous_images for kind, metrics in found.by_defect_type.items()}
     assert sizes == dict.fromkeys(NAMES, 1) | {"(unnamed)": 2}

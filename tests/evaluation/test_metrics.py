@@ -46,7 +46,7 @@ def test_raw_distances_are_only_ranked() -> None:
 
 
 @pytest.mark.parametrize("labels", [[], [True, True], [False, False]])
-def test_without_both_classes_there_is_no_figure(labels: list[bool]) -> None:
+def test_without_both_classes_there_is_no_metric(labels: list[bool]) -> None:
     truth, scores = np.array(labels, dtype=bool), np.arange(len(labels), dtype=float)
     assert image_auroc(truth, scores) is None
     assert average_precision(truth, scores) is None

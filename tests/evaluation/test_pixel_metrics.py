@@ -68,7 +68,7 @@ def _curves(maps: list[np.ndarray], masks: list[np.ndarray]) -> PixelCurves:
     st.sampled_from([(1.0, 0.0), (1e-4, 0.0), (30.0, 1e6), (5.0, -2.0), (1e4, 7.0)]),
     st.sampled_from([0.05, 0.3, 1.0]),
 )
-def test_figures_agree_with_the_official_definition(
+def test_metrics_agree_with_the_official_definition(
     seed: int, levels: int | None, scale: tuple[float, float], limit: float
 ) -> None:
     maps, masks = _case(seed, levels, *scale)
@@ -139,7 +139,7 @@ def test_a_large_image_is_counted_in_strips(monkeypatch: pytest.MonkeyPatch) -> 
     assert strips.au_pro() == pytest.approx(whole.au_pro(), abs=1e-12)
 
 
-def test_without_marked_or_without_normal_pixels_there_is_no_figure() -> None:
+def test_without_marked_or_without_normal_pixels_there_is_no_metric() -> None:
     values = np.ones((4, 4), np.float32)
     for mask in (None, np.ones((4, 4), bool)):
         curves = PixelCurves(1.0)

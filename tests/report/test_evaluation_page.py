@@ -69,7 +69,7 @@ def _render(scored_set: ScoredSet, history: dict[str, Any] | None = None, galler
     return out.read_text()
 
 
-def test_the_page_shows_figures_pictures_and_provenance(plates: Plates) -> None:
+def test_the_page_shows_metrics_pictures_and_provenance(plates: Plates) -> None:
     html = _render(plates(), training_history())
     page = _Page(html)
     assert len(page.of("svg")) == 6
@@ -149,7 +149,7 @@ def test_a_browser_opens_it_without_complaint(plates: Plates, tmp_path: Path) ->
         check=True,
     )
     assert not [line for line in done.stderr.splitlines() if re.search(r":CONSOLE[:(]", line)]
-    assert "How to read the figures" in done.stdout
+    assert "How to read the metrics" in done.stdout
     assert len(_Page(done.stdout).of("svg")) == 6
 
 

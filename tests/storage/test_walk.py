@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from raysvq.errors import StorageError
-from raysvq.storage import file_infos, list_objects
+from raysvq.storage import file_infos, list_objects, walk
 from raysvq.storage.walk import NO_FILE, NOWHERE, TWICE
 
 
@@ -87,3 +88,40 @@ def test_a_listing_and_a_look_read_one_clock(root: Path, nanoseconds: int) -> No
     os.utime(root / "a/1.png", ns=(nanoseconds, nanoseconds))
     listed = next(list_objects(str(root)))
     assert file_infos([listed.uri]) == [listed] == list(list_objects(listed.uri))
+
+
+def test_a_large_folder_is_sorted_on_disk(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(walk, "RUN", 7)
+    monkeypatch.setattr(walk, "_BLOCK", 3)
+    names = [f"{number * 37 % 100:02d}.png" for number in range(100)]
+    names += ["new\nline.png", "größe.png", os.fsdecode(b"\xff.png"), '"quoted".png', "画像.png", " .png"]
+    for name in names:
+        (root / "b" / name).write_bytes(b"")
+    (root / "b" / "50").mkdir()
+    for name in names[:20]:
+        (root / "b" / "50" / name).write_bytes(b"")
+    files, problems = _walk(root)
+    assert not problems
+    inner = [f"b/50/{name}" for name in sorted(names[:20])]
+    outer = [f"b/{name}" for name in sorted(["50", "2.png", *names])]
+    outer[outer.index("b/50") : outer.index("b/50") + 1] = inner
+    assert files == ["a/1.png", *outer]
+
+
+def test_memory_does_not_grow_with_the_names_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the Python objects, which were two thirds of a kibibyte for each name."""
+    monkeypatch.setattr(walk, "RUN", 500)
+    monkeypatch.setattr(walk, "_BLOCK", 10)
+    peaks = []
+    for count in (2_000, 20_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            os.close(os.open(folder / f"{number:09d}.png", os.O_CREAT))
+        tracemalloc.start()
+        assert sum(1 for _ in list_objects(str(folder))) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < 18_000 * 64

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from raysvq.errors import DataError
 from raysvq.settings import Settings, parse_settings
+from raysvq.storage import ObjectInfo, file_infos
 from raysvq.training.tile_stream import Batch, normal_cutter, outlier_cutter, require_marked
 
 CELL = 4
@@ -29,15 +32,49 @@ def _settings(**tiles: Any) -> Settings:
     return parse_settings({"tiles": {"size": 16, "channels": 1} | tiles})
 
 
+class Attempts:
+    """Of tasks whose processes never died."""
+
+    def begin(self, task: str) -> tuple[int, bool, dict[str, str]]:
+        return 1, False, {}
+
+    def end(self, task: str, crashing: dict[str, str]) -> None:
+        assert not crashing
+
+
+FIRST: Any = Attempts()
+
+
+def _rows(*uris: str, masks: Sequence[str | None] = (), labels: Sequence[str] = ()) -> pa.Table:
+    """Rows of a manifest, of the images as they are now."""
+    found = [_info(uri) for uri in uris]
+    return pa.table(
+        {
+            "uri": uris,
+            "size_bytes": [info.size_bytes for info in found],
+            "etag": pa.array([info.etag for info in found], pa.string()),
+            "mtime": pa.array([info.mtime for info in found], pa.timestamp("us", "UTC")),
+            "mask_uri": pa.array(masks or [None] * len(uris), pa.string()),
+            "label": labels or ["normal"] * len(uris),
+        }
+    )
+
+
+def _info(uri: str) -> ObjectInfo:
+    (info,) = file_infos([uri])
+    assert info
+    return info
+
+
 def _outliers(settings: Settings, said: Said, *pairs: tuple[str, str | None]) -> list[Batch]:
-    columns = [np.array(column, object) for column in zip(*pairs, strict=True)]
-    return list(outlier_cutter(settings, CELL, said)({"uri": columns[0], "mask_uri": columns[1]}))
+    uris, masks = zip(*pairs, strict=True)
+    return list(outlier_cutter(settings, CELL, said, FIRST)(_rows(*uris, masks=masks)))
 
 
 def test_a_batch_an_image_and_none_for_one_that_cannot_be_read(disk: Any) -> None:
     said = Said()
     uris = [disk.image("a.png", (16, 32)), disk.file("b.png", b"no image"), disk.image("c.png", (48, 16))]
-    batches = list(normal_cutter(_settings(), said)({"uri": np.array(uris, object)}))
+    batches = list(normal_cutter(_settings(), said, FIRST)(_rows(*uris)))
     assert [batch["tile"].shape for batch in batches] == [(n, 16, 16, 1) for n in (0, 2, 3)]
     assert all(batch["tile"].dtype == np.uint16 for batch in batches)
     assert len(said.lines) == 1
@@ -87,13 +124,13 @@ def test_an_outlier_without_a_mask_counts_as_a_whole(disk: Any) -> None:
 
 
 def test_unlabelled_images_are_told_apart_where_they_take_part(disk: Any) -> None:
-    uris = np.array([disk.image("a.png", (16, 16)), disk.image("b.png", (16, 32))], object)
-    rows = {"uri": uris, "label": np.array(["normal", "unknown"], object)}
+    uris = [disk.image("a.png", (16, 16)), disk.image("b.png", (16, 32))]
+    rows = _rows(*uris, labels=["normal", "unknown"])
     values = _settings().model_dump()
     settings = parse_settings(values | {"training": {"unlabelled": True}})
-    batches = list(normal_cutter(settings, Said())(rows))
+    batches = list(normal_cutter(settings, Said(), FIRST)(rows))
     assert np.concatenate([batch["unknown"] for batch in batches]).tolist() == [False, True, True]
-    assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said())(rows))
+    assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said(), FIRST)(rows))
 
 
 def test_outliers_without_an_anomalous_tile_are_refused() -> None:
@@ -101,3 +138,14 @@ def test_outliers_without_an_anomalous_tile_are_refused() -> None:
     with pytest.raises(DataError, match=r"none of the 3 labelled outliers .* tiles\.anomalous_fraction=0\.5"):
         require_marked(0, 3, tiles)
     require_marked(1, 3, tiles)
+
+
+def test_an_image_that_changed_since_it_was_indexed_is_left_out_by_name(disk: Any) -> None:
+    kept, changed = disk.image("a.png", (16, 16)), disk.image("b.png", (16, 32))
+    rows = _rows(kept, changed)
+    disk.image("b.png", (32, 32))
+    said = Said()
+    batches = list(normal_cutter(_settings(), said, FIRST)(rows))
+    assert [len(batch["tile"]) for batch in batches] == [0, 1]
+    assert len(said.lines) == 1
+    assert "b.png (changed since it was indexed" in said.lines[0]

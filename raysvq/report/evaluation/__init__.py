@@ -1,4 +1,4 @@
-"""One offline HTML file that says how good a model is and where it fails."""
+"""The page of an evaluation: how good a model is, and where it fails."""
 
 from raysvq.report.evaluation.render import render
 

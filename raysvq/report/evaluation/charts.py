@@ -1,4 +1,4 @@
-"""The report's charts."""
+"""The charts of the evaluation's page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOSSES = {
 
 
 def roc_chart(evaluation: Evaluation) -> Chart | None:
-    """ROC curve of the images, with the operating point; None where a class is absent."""
+    """ROC curve of the test images, with the operating point; None where a class is absent."""
     if not evaluation.roc:
         return None
     x = linear_axis(0, 1, "false-positive rate (1 - specificity)", exact=True)
@@ -50,7 +50,7 @@ def roc_chart(evaluation: Evaluation) -> Chart | None:
 
 
 def score_chart(evaluation: Evaluation) -> Chart | None:
-    """Scores of normal and anomalous images and the threshold; None without images."""
+    """Histogram of the scores of normal and anomalous images, with the threshold; None without images."""
     shown = evaluation.histogram
     if not any(shown.normal) and not any(shown.anomalous):
         return None
@@ -71,24 +71,24 @@ def score_chart(evaluation: Evaluation) -> Chart | None:
 
 
 def loss_chart(history: Sequence[dict[str, Any]]) -> Chart | None:
-    """The loss and its terms over the training; logarithmic where they span more than 1 : 20."""
+    """The loss and its terms by training step; logarithmic where they span more than 1 : 20."""
     return _curves(history, _LOSSES, "loss term", "Loss terms over the training steps")
 
 
 def auroc_chart(history: Sequence[dict[str, Any]]) -> Chart | None:
-    """Validation AUROC over the training; None where validation had no outliers."""
+    """Validation AUROC by training step; None where validation had no outliers."""
     names = {"validation_auroc": "validation images"}
     return _curves(history, names, "image AUROC", "Validation AUROC over the training steps")
 
 
 def codes_chart(history: Sequence[dict[str, Any]]) -> Chart | None:
-    """Perplexity and the number of codes in use over the training."""
+    """Perplexity and the number of codes used, by training step."""
     names = {"perplexity": "perplexity", "codes_used": "codes used"}
     return _curves(history, names, "codes", "Perplexity and codes used over the training steps")
 
 
 def usage_chart(counts: Sequence[float]) -> Chart | None:
-    """How often each code was chosen, most frequent first; None where nothing was counted."""
+    """How often each code was used, most frequent first; None where no use was counted."""
     ranked = sorted(counts, reverse=True)
     total = sum(ranked)
     if not total:

@@ -24,13 +24,13 @@ def render(
     """Write the report: one HTML file that needs nothing beside it.
 
     Args:
-        evaluation: what it reports. Pictures are drawn from the images, masks and maps it names.
+        evaluation: what to report. Thumbnails are drawn from the images, masks and maps that it names.
         history: of the training, `{"history": [...], "codebook_usage": [...]}`; None without a model.
         summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
-        out_uri: of the file, `…/report.html`.
+        out_uri: the URI of the file, `…/report.html`.
 
     Raises:
-        StorageError: the place may not be written.
+        StorageError: the file cannot be written.
     """
     galleries = (evaluation.worst, evaluation.lowest_anomalous, evaluation.highest_normal)
     examples = [example for gallery in galleries for example in gallery]

@@ -1,4 +1,4 @@
-"""Thumbnails of the images in the report's galleries, as data URIs."""
+"""Thumbnails of the images in the galleries, as data URIs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.tiling import resize
 
-SIDE = 256  # largest side of a thumbnail, pixels
+SIDE = 256  # pixels of the longer side of a thumbnail
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,15 @@ class Picture:
 def draw_pictures(
     scores: str, examples: Iterable[Example], map_range: tuple[float, float] | None
 ) -> dict[str, Picture]:
-    """Draw each example once, by image id; one image and one map in memory at a time.
+    """Draw each example once; one image and one map are in memory at a time.
 
     Args:
-        scores: URI of the score folder, for the maps.
-        map_range: map values shown as nothing and as most; None draws no heat maps.
+        scores: URI of the score folder, which has the maps.
+        examples: images to draw; one may come several times.
+        map_range: map values that are shown as nothing, and as strongest; None draws no heat maps.
+
+    Returns:
+        image id -> picture.
     """
     left = {example.image_id: example for example in examples}
     drawn: dict[str, Picture] = {}
@@ -72,7 +76,7 @@ def _draw_mask(example: Example, height: int, width: int) -> str | None:
     mask = MaskReader().read(example.mask_uri, example.height, example.width)
     if mask is None:
         return None
-    # Any marked pixel under a thumbnail's pixel lights it: small defects stay visible.
+    # A pixel of the thumbnail is white where any pixel below it is marked: small defects stay visible.
     small = np.asarray(resize(mask.astype(np.uint8) * np.uint8(255), height, width) > 0)
     return _data_uri(to_rgb8(small.astype(np.uint8) * np.uint8(255)))
 

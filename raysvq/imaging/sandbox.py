@@ -20,7 +20,7 @@ _READY, _PIECE_DONE, _DONE = "ready", "piece done", "done"
 
 
 def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Iterator[None]:
-    """All that scoring does with a file before the network sees it. Raises DecodeError."""
+    """All that is done with a file before the network sees it. Raises DecodeError."""
     for _ in open_tiles(content, tiles, scoring).parts:
         yield
 

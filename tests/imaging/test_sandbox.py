@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.scoring.sandbox import Sandbox, decode
+from raysvq.imaging.sandbox import Sandbox, decode
 from raysvq.settings import Settings
 
 PNG = cv2.imencode(".png", np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))[1].tobytes()
