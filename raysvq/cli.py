@@ -191,6 +191,40 @@ def score(
     typer.echo(f"run {summary.run_id} committed in {summary.out}")
 
 
+@app.command(short_help="Merge small result files, remove what was replaced.")
+def compact(
+    scores: Annotated[str, typer.Argument(help="Folder made by `raysvq score`.")],
+    grace: Annotated[
+        float, typer.Option(min=0, help="Hours that replaced files stay, for those who read them now.")
+    ] = 24.0,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and change nothing.")] = False,
+    config: Config = None,
+    overrides: Overrides = None,
+) -> None:
+    """Merge the small files of each partition, and remove those that were replaced longer than --grace ago.
+
+    Rows stay as they are, and readers see all of them at any time. For folders that many runs scored into:
+    afterwards queries open few files, and runs start as fast as after the first one.
+    """
+    from datetime import timedelta
+    from uuid import uuid4
+
+    from raysvq.results.compact import compact as run
+    from raysvq.results.compact import plan_compaction
+    from raysvq.runtime.lease import lease
+    from raysvq.storage import canonical
+
+    _settings(config, overrides)
+    out, hours = canonical(scores), timedelta(hours=grace)
+    if plan:
+        found = plan_compaction(out, hours)
+    else:
+        with lease(out, f"compact-{uuid4().hex[:8]}") as require_held:
+            found = run(out, hours, require_held)
+    for line in found.lines():
+        typer.echo(line)
+
+
 @app.command(short_help="Compare scores with labels and masks: the report.")
 def evaluate(
     manifest: Manifest,

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,14 @@ _DONE = f"""
 copy (select lower(hex(image_id)) as image_id, * exclude (image_id) from ({NEWEST.format(rows="matched")}))
 to $path (format parquet)
 """
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Commits whose ids are to be made again, together."""
+
+    part: Snapshot
+    why: str
 
 
 def find_done(snapshot: Snapshot, wanted: Sequence[Path], folder: Path, mend: bool = False) -> Path:
@@ -85,8 +93,7 @@ def _folders(wanted: Sequence[Path], folder: Path) -> Hashes:
 def _local_ids(snapshot: Snapshot, wanted: Hashes, folder: Path, mend: bool) -> list[Path]:
     """Ids files, copied or made again, that may have a row about an image of these folders."""
     found: list[Path] = []
-    lost: list[Commit] = []
-    indexed = [commit for commit in snapshot.commits if commit.version]
+    lost: list[tuple[Commit, str]] = []
     with ThreadPoolExecutor(READERS) as pool:
 
         def ask(commit: Commit, number: int) -> Path | DamagedError | None:
@@ -95,26 +102,67 @@ def _local_ids(snapshot: Snapshot, wanted: Hashes, folder: Path, mend: bool) -> 
 
         asked = [
             (commit, [pool.submit(ask, commit, number) for number in range(len(commit.ids))])
-            for commit in indexed
+            for commit in snapshot.commits
+            if commit.version
         ]
         for commit, answers in asked:
             local = [answer.result() for answer in answers]
-            damages = [answer for answer in local if isinstance(answer, DamagedError)]
-            if not damages and sum(file.rows for file in commit.ids) == commit.rows:
-                found += [path for path in local if isinstance(path, Path)]
-                continue
-            why = damages[0] if damages else f"{snapshot.scores}: ids of version {commit.version} are not all"
-            print(f"{why}; made again from the result files", flush=True)
-            lost.append(commit)
-            for path in local:
-                if isinstance(path, Path):
+            paths = [path for path in local if isinstance(path, Path)]
+            damages = [one for one in local if isinstance(one, DamagedError)]
+            if problem := _problem(snapshot, commit, damages):
+                lost.append((commit, problem))
+                for path in paths:
                     path.unlink()
-    earliest = tuple(commit for commit in snapshot.commits if not commit.version)
-    blocks = [(0, replace(snapshot, commits=earliest))] if earliest else []
-    blocks += [(commit.version, replace(snapshot, commits=(commit,))) for commit in lost]
-    for version, block in blocks:
-        found += _rebuilt(snapshot, version, block, wanted, folder, mend)
+            else:
+                found += paths
+    for block in _blocks(snapshot, lost):
+        found += _rebuilt(snapshot, block, wanted, folder, mend)
     return found
+
+
+def rebuilt_ids(snapshot: Snapshot, folder: Path) -> tuple[list[Commit], list[Path]]:
+    """Commits whose ids are whole, and local ids of the rows of the others, made again."""
+    nowhere = np.array([], np.uint64)
+    whole: list[Commit] = []
+    lost: list[tuple[Commit, str]] = []
+    with ThreadPoolExecutor(READERS) as pool:
+
+        def ask(file: File) -> bool | DamagedError:
+            try:
+                return may_hold(snapshot.scores, file, nowhere)
+            except DamagedError as error:
+                return error
+
+        for commit in snapshot.commits:
+            answers = pool.map(ask, commit.ids)
+            damages = [one for one in answers if isinstance(one, DamagedError)]
+            if problem := _problem(snapshot, commit, damages):
+                lost.append((commit, problem))
+            elif commit.version:
+                whole.append(commit)
+    paths = [
+        path
+        for block in _blocks(snapshot, [each for each in lost if each[0].version])
+        for path in _rebuilt(snapshot, block, nowhere, folder, mend=False, anew=True)
+    ]
+    return whole, paths
+
+
+def _problem(snapshot: Snapshot, commit: Commit, damages: list[DamagedError]) -> str | None:
+    """What is wrong with a commit's ids, in words; None where they are what its record says."""
+    if damages:
+        return str(damages[0])
+    if sum(file.rows for file in commit.ids) != commit.rows:
+        return f"{snapshot.scores}: ids of version {commit.version} are not all there"
+    return None
+
+
+def _blocks(snapshot: Snapshot, lost: list[tuple[Commit, str]]) -> list[_Block]:
+    """What is to be made again: ids of the commits of format 1 together, those of the others one by one."""
+    earliest = tuple(commit for commit in snapshot.commits if not commit.version)
+    why = f"{snapshot.scores} has commit records of an earlier format, without ids"
+    blocks = [_Block(replace(snapshot, commits=earliest), why)] if earliest else []
+    return blocks + [_Block(replace(snapshot, commits=(commit,)), why) for commit, why in lost]
 
 
 def _fetched(scores: str, file: File, wanted: Hashes, path: Path) -> Path | DamagedError | None:
@@ -128,47 +176,47 @@ def _fetched(scores: str, file: File, wanted: Hashes, path: Path) -> Path | Dama
 
 
 def _rebuilt(
-    snapshot: Snapshot, version: int, block: Snapshot, wanted: Hashes, folder: Path, mend: bool
+    snapshot: Snapshot, block: _Block, wanted: Hashes, folder: Path, mend: bool, anew: bool = False
 ) -> list[Path]:
     """Ids of the rows of some commits, as they were made again before, or are now."""
-    files = rebuild_source(snapshot, block)
-    key = hashlib.sha256(f"{version}:{sorted(files_names(files))}".encode()).hexdigest()[:16]
-    uri = join(snapshot.scores, IDS, f"rebuilt-{key}.json")
-    local = folder / f"rebuilt-{version}"
-    try:
-        ids = [File.from_json(values) for values in json.loads(read_bytes(uri))["ids"]]
-        paths = [folder / f"rebuilt-{version}-{number}.parquet" for number in range(len(ids))]
+    scores, version = snapshot.scores, block.part.version
+    files = _holding(snapshot, block.part)
+    names = sorted(file.name for some in files.values() for file in some)
+    key = hashlib.sha256(f"{version}:{names}".encode()).hexdigest()[:16]
+    uri = join(scores, IDS, f"rebuilt-{key}.json")
+    earlier = None if anew else _listed(uri)
+    if earlier is not None:
         answers = [
-            _fetched(snapshot.scores, file, wanted, path) for file, path in zip(ids, paths, strict=True)
+            _fetched(scores, file, wanted, folder / f"rebuilt-{version}-{number}.parquet")
+            for number, file in enumerate(earlier)
         ]
         if not any(isinstance(answer, DamagedError) for answer in answers):
             return [path for path in answers if isinstance(path, Path)]
-    except (FileNotFoundError, ValueError, KeyError):
-        pass
-    if version == 0:
-        print(f"{snapshot.scores}: listing the images of records of an earlier format", flush=True)
-    target = snapshot.scores if mend else str(local)
-    made = rebuild_ids(snapshot.scores, files, version, folder, target, f"rebuilt-{key}")
+    print(f"{block.why}: made again from the result files", flush=True)
+    target = scores if mend else str(folder / "rebuilt")
+    made = rebuild_ids(scores, files, version, folder, target, f"rebuilt-{key}")
     if mend:
-        write_bytes(uri, json.dumps({"ids": [file.to_json() for file in made]}).encode())
-    paths = []
-    for number, file in enumerate(made):
-        paths.append(folder / f"rebuilt-{version}-{number}.parquet")
-        fetch(target, file, paths[-1])
+        write_bytes(uri, json.dumps([file.to_json() for file in made]).encode())
+    paths = [folder / f"rebuilt-{version}-{number}.parquet" for number in range(len(made))]
+    for file, path in zip(made, paths, strict=True):
+        fetch(target, file, path)
     return paths
 
 
-def rebuild_source(snapshot: Snapshot, block: Snapshot) -> Files:
+def _listed(uri: str) -> list[File] | None:
+    """Ids files that an earlier run has made again; None where there are none, or their list is cut off."""
+    try:
+        return [File.from_json(values) for values in json.loads(read_bytes(uri))]
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _holding(snapshot: Snapshot, part: Snapshot) -> Files:
     """The files that now hold the rows of some of the snapshot's commits."""
     current = {file.name: file for kind in SCHEMAS for file in snapshot.files(kind)}
     found: Files = {}
     for kind in SCHEMAS:
-        own = block.commits[0].files[kind] if block.commits[0].version else block.files(kind)
+        own = part.commits[0].files[kind] if part.version else part.files(kind)
         names = {snapshot.current_name(file.name) for file in own}
         found[kind] = [current[name] for name in sorted(name for name in names if name in current)]
     return found
-
-
-def files_names(files: Files) -> list[str]:
-    """Of all kinds."""
-    return [file.name for some in files.values() for file in some]

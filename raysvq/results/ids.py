@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysvq.results.format import IDS, File
-from raysvq.results.writer import spooled
+from raysvq.results.writer import file_batches, spooled
 from raysvq.schema import TIMESTAMP
 from raysvq.storage import filesystem, join, patiently
 from raysvq.tables import ROW_GROUP
@@ -143,13 +143,13 @@ def fetch(out: str, file: File, path: Path) -> None:
         raise DamagedError(f"{uri} is damaged: its SHA-256 is not the record's")
 
 
-def source_names(paths: Sequence[Path]) -> set[str]:
-    """Of all result files that some local ids files name."""
+def result_files(out: str, file: File) -> set[str]:
+    """Names of all result files that an ids file names; reads two columns of it."""
+    columns = ["file", "maps_file"]
     names: set[str] = set()
-    for path in paths:
-        table = pq.read_table(path, columns=["file", "maps_file"], read_dictionary=["file", "maps_file"])
-        for column in table.columns:
-            names.update(name for name in column.unique().to_pylist() if name is not None)
+    for batch in file_batches(out, file.name, columns):
+        for column in columns:
+            names.update(name for name in batch[column].unique().to_pylist() if name is not None)
     return names
 
 

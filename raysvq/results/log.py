@@ -88,7 +88,7 @@ def read_snapshot(scores: str) -> Snapshot:
     if commits and commits[0].version != 1:
         raise DataError(f"{record_uri(scores, commits[0].version - 1)} is missing; put it back")
     with ThreadPoolExecutor(READERS) as pool:
-        earlier = [commit for commit in pool.map(_read, unnumbered) if commit]
+        earlier = [commit for commit in pool.map(read_record, unnumbered) if commit]
     return Snapshot(scores, (*sorted(earlier, key=lambda commit: commit.runs[0].created_at), *commits))
 
 
@@ -143,7 +143,7 @@ def _newest_first(scores: str, numbers: list[int]) -> Iterator[Commit]:
     with ThreadPoolExecutor(READERS) as pool:
         while some := list(itertools.islice(falling, READERS)):
             for number, commit in zip(
-                some, pool.map(lambda number: _read(record_uri(scores, number)), some), strict=True
+                some, pool.map(lambda number: read_record(record_uri(scores, number)), some), strict=True
             ):
                 if commit is not None:
                     yield commit
@@ -151,7 +151,12 @@ def _newest_first(scores: str, numbers: list[int]) -> Iterator[Commit]:
                     raise DataError(f"{record_uri(scores, number)} is damaged: it is no whole JSON")
 
 
-def _read(uri: str) -> Commit | None:
+def read_record(uri: str) -> Commit | None:
+    """A record; None where it was cut off while it was written, or is damaged.
+
+    Raises:
+        DataError: a later version of raysvq has written it, or it lacks a field.
+    """
     values = _parsed(read_bytes(uri))
     return None if values is None else Commit.from_json(values, uri)
 

@@ -1,0 +1,8 @@
+"""`raysvq compact` as a job: ray job submit --working-dir . -- python jobs/compact.py …"""
+
+import sys
+
+from raysvq.cli import main
+
+if __name__ == "__main__":
+    main(["compact", *sys.argv[1:]])

@@ -1,0 +1,215 @@
+"""Merging small result files, so that reading and starting stay cheap however many runs there were.
+
+It merges the small files of each kind and partition, and their ids, and publishes one complete record: what
+counts, and what earlier records say of their runs. Rows stay as they are. A reader that opened before reads
+the old files, which stay for the grace time; one that opens after reads the new ones, with the same rows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from raysvq.results import ids
+from raysvq.results.done import NEWEST, rebuilt_ids
+from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired
+from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
+from raysvq.results.log import Snapshot, publish
+from raysvq.results.reader import read_results
+from raysvq.results.reconcile import rebuild_ids
+from raysvq.results.writer import file_batches, spooled
+from raysvq.storage import file_infos, join
+from raysvq.tables import database
+
+TARGET_BYTES = 128 * 2**20  # of a merged file; files of less than half of it are merged
+WORKERS = 4  # files read, and written, at once
+
+_MOVED = """
+select r.* exclude (file, maps_file, rescored), false as rescored, coalesce(f.new, r.file) as file,
+case when m.old is null then r.maps_file else m.new end as maps_file
+from ({newest}) r left join moved f on f.old = r.file left join moved m on m.old = r.maps_file
+order by folder, image_id
+"""
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction does, or would do."""
+
+    snapshot: Snapshot
+    groups: tuple[tuple[File, ...], ...]  # small files that belong together
+    expired: Expired
+    grace: timedelta
+    version: int = 0  # of the record published; 0: none
+    merged: int = 0  # files that came of the groups
+
+    @property
+    def needs_record(self) -> bool:
+        """Whether readers would gain by a new record, or leftovers are to go.
+
+        A run that wrote those and has stalled since must not commit them once they are gone; the new record
+        takes its number.
+        """
+        return bool(self.groups or self.expired.leftovers or not self.snapshot.commits[-1].complete)
+
+    def lines(self) -> Iterator[str]:
+        """As people read it."""
+        files = sum(map(len, self.groups))
+        gone = len(self.expired.files) + len(self.expired.leftovers)
+        if self.version:
+            yield f"merged {files} files into {self.merged}"
+            yield f"version {self.version} is complete: readers need no record before it"
+        elif self.needs_record:
+            yield f"{files} small files are to be merged, in {len(self.groups)} kinds and partitions"
+        elif not (gone or self.expired.records):
+            yield f"nothing to do: {self.snapshot.scores} is compact"
+            return
+        yield (
+            f"{gone} files of {self.expired.size_bytes / 1e6:,.1f} MB and {len(self.expired.records)} records"
+            f" were replaced or left behind more than {self.grace.total_seconds() / 3600:g} h ago"
+        )
+
+
+def plan_compaction(scores: str, grace: timedelta, target: int = TARGET_BYTES) -> Compaction:
+    """Look at what `compact` would do; changes nothing.
+
+    Raises:
+        DataError: no scoring run has finished there.
+        StorageError: the store does not answer.
+    """
+    snapshot = read_results(scores)
+    return Compaction(snapshot, tuple(_groups(snapshot, target)), find_expired(snapshot, grace), grace)
+
+
+def compact(
+    scores: str, grace: timedelta, require_held: Callable[[], None], target: int = TARGET_BYTES
+) -> Compaction:
+    """Merge small files, publish a complete record, remove what is older than the grace time.
+
+    Killed at any instant, readers see the same rows, and the next one does the rest.
+
+    Args:
+        require_held: raises where another run may have taken the folder over.
+        target: bytes of a merged file.
+
+    Raises:
+        DataError: no scoring run has finished there, or one has committed meanwhile.
+        StorageError: the store does not answer, or may not be written.
+    """
+    plan = plan_compaction(scores, grace, target)
+    if not plan.needs_record:
+        remove_expired(scores, plan.expired)
+        return plan
+    snapshot = plan.snapshot
+    files = {kind: {file.name: file for file in snapshot.files(kind)} for kind in SCHEMAS}
+    moved: dict[str, str] = {}
+    merged = 0
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for made in pool.map(partial(_merge, scores, target), plan.groups):
+            for file, olds in made:
+                merged += 1
+                of_kind = files[file.name.partition("/")[0]]
+                moved |= {old.name: file.name for old in olds}
+                for old in olds:
+                    del of_kind[old.name]
+                of_kind[file.name] = file
+    current: Files = {kind: [some[name] for name in sorted(some)] for kind, some in files.items()}
+    commit = Commit(
+        version=snapshot.version + 1,
+        runs=tuple(snapshot.runs),
+        partition_by=snapshot.partition_by,
+        files=current,
+        ids=_merged_ids(snapshot, current, moved),
+        complete=True,
+    )
+    require_held()
+    publish(scores, commit)
+    expired = find_expired(read_results(scores), grace)
+    remove_expired(scores, expired)
+    return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
+
+
+def _groups(snapshot: Snapshot, target: int) -> Iterator[tuple[File, ...]]:
+    """Two or more small files each, of one kind and partition."""
+    for kind in SCHEMAS:
+        small: defaultdict[str, list[File]] = defaultdict(list)
+        files = snapshot.files(kind)
+        for file, size in zip(files, _sizes(snapshot.scores, files), strict=True):
+            if size < target // 2:
+                small[file.name.rpartition("/")[0]].append(file)
+        yield from (tuple(some) for some in small.values() if len(some) > 1)
+
+
+def _sizes(scores: str, files: list[File]) -> list[int]:
+    """In bytes; records of format 1 have none."""
+    unknown = [join(scores, file.name) for file in files if file.size_bytes is None]
+    asked = {
+        uri: info.size_bytes if info else 0 for uri, info in zip(unknown, file_infos(unknown), strict=True)
+    }
+    return [asked[join(scores, file.name)] if file.size_bytes is None else file.size_bytes for file in files]
+
+
+def _merge(scores: str, target: int, group: tuple[File, ...]) -> list[tuple[File, list[File]]]:
+    """New files, each with those that it is of; one that would be alone stays."""
+    made = []
+    left = list(group)
+    kind, folder = left[0].name.partition("/")[0], left[0].name.rpartition("/")[0]
+    while len(left) > 1:
+        olds: list[File] = []
+        with spooled(SCHEMAS[kind]) as whole:
+            while left and (whole.size_bytes < target or len(olds) < 2):
+                olds.append(left.pop(0))
+                for batch in file_batches(scores, olds[-1].name):
+                    whole.add(batch)
+            made.append((whole.put(scores, f"{folder}/{MERGED}"), olds))
+    return made
+
+
+def _merged_ids(snapshot: Snapshot, current: Files, merged: dict[str, str]) -> tuple[File, ...]:
+    """The id index of all rows: files with nothing to change are kept, the others written anew."""
+    scores, stem = snapshot.scores, f"{snapshot.version + 1:020d}"
+    moved = {old: _final(snapshot, merged, old) for old in {*merged, *snapshot.replaced}}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        kept: list[tuple[File, bool]] = []
+        changed: list[tuple[File, bool]] = []  # and whether it names the right files as it is
+        indexed, paths = rebuilt_ids(snapshot, folder)
+        for commit in indexed:
+            for file in commit.ids:
+                small = file.rows < ids.MAX_ROWS // 2
+                same = not commit.replaced and moved.keys().isdisjoint(ids.result_files(scores, file))
+                (kept if same and not small else changed).append((file, same))
+        if len(changed) == 1 and changed[0][1] and not paths:
+            kept.append(changed.pop())
+        for number, (file, _) in enumerate(changed):
+            paths.append(folder / f"ids-{number}.parquet")
+            ids.fetch(scores, file, paths[-1])
+        written: tuple[File, ...] = ()
+        if paths:
+            with database(folder, rows=paths) as connection:
+                connection.register(
+                    "moved", pa.table({"old": list(moved), "new": list(moved.values())}, _NAMES)
+                )
+                query = connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows")))
+                written = ids.write_ids(scores, stem, query)
+        found = (*(file for file, _ in kept), *written)
+        if sum(file.rows for file in found) == count_rows(current):
+            return found
+        print(f"{scores}: its ids are not those of its rows; made again from the result files", flush=True)
+        return rebuild_ids(scores, current, snapshot.version + 1, folder, scores, f"{stem}-all")
+
+
+_NAMES = pa.schema([pa.field("old", pa.string()), pa.field("new", pa.string())])
+
+
+def _final(snapshot: Snapshot, merged: dict[str, str], name: str) -> str | None:
+    current = snapshot.current_name(name)
+    return None if current is None else merged.get(current, current)
