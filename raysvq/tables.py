@@ -1,4 +1,4 @@
-"""DuckDB over local files, for tables that are too large for memory."""
+"""Tables that are too large for memory: streamed, copied to local files, queried with DuckDB."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-ROW_GROUP = 16_384
-MEMORY = "192MiB"  # of DuckDB; the rest goes to disk
+ROW_GROUP = 16_384  # rows
+MEMORY = "192MiB"  # that DuckDB may take; it spills the rest to disk
 
 
 def stream(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Some columns of a dataset of Parquet files, ROW_GROUP rows in memory at a time.
 
-    Arrow's own scan reads up to a gigabyte ahead of a slow consumer.
+    Arrow's own scan is not used: it reads up to a gigabyte ahead of a slow consumer.
     """
     for fragment in dataset.get_fragments():
         with pq.ParquetFile(fragment.path, filesystem=fragment.filesystem, pre_buffer=False) as file:

@@ -137,10 +137,10 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
-    """Check the view `manifest` of a database: a row that is repeated would count twice.
+    """Check the view `manifest` of a database: an image with two rows would count twice.
 
     Raises:
-        DataError: an image stands in it more than once, or a row does not say which file it is of.
+        DataError: an image has several rows, or a row lacks image_id, uri or size_bytes.
     """
     ((unnamed,),) = connection.execute(_UNNAMED).fetchall()
     if unnamed:
@@ -152,12 +152,12 @@ def require_distinct(connection: duckdb.DuckDBPyConnection) -> None:
     if images:
         raise DataError(
             f"{images} images stand in the manifest more than once, such as {uri} ({times} times); expected"
-            " one row an image: are manifests concatenated, or in one folder, that overlap?"
+            " one row per image: are manifests concatenated, or in one folder, that overlap?"
         )
 
 
 def require_distinct_rows(manifest: ds.Dataset) -> None:
-    """`require_distinct`, of a manifest that is no view yet. Raises DataError."""
+    """`require_distinct` for a manifest that is no view yet. Raises DataError."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "manifest.parquet"
         spool_columns(manifest, ["image_id", "uri", "size_bytes"], path)

@@ -21,6 +21,7 @@ from raysvq.scoring.pending import Pending, PendingRows
 from raysvq.scoring.plan import open_request, plan_run
 from raysvq.scoring.progress import duration
 from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
+from raysvq.scoring.takeover import find_leftovers
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
 
@@ -97,10 +98,11 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     """
     request = open_request(manifest, model, out, settings)
     with tempfile.TemporaryDirectory() as name:
-        backlog = request.find_backlog(Path(name))
-        if not backlog.pending.rows.count:
-            return Forecast(0, backlog.pending.done)
-        plan = plan_run(request, "", backlog)
+        folder = Path(name)
+        pending = request.find_pending(folder)
+        if not pending.rows.count:
+            return Forecast(0, pending.done)
+        plan = plan_run(request, "", pending, find_leftovers(request.out, folder))
         rest = plan.takeover.rest
         sampled = NOTHING
         if uris := _spread(rest):
@@ -108,7 +110,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
             sampled = result_of(task.remote(uris, replace(plan.session, decoders=0)))
     return Forecast(
         images=rest.rows.count,
-        done_before=backlog.pending.done,
+        done_before=pending.done,
         rescored=rest.rescored,
         taken_over=tuple(plan.takeover.lines()),
         size_bytes=rest.size_bytes,

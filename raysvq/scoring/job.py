@@ -25,9 +25,10 @@ from raysvq.results.rewrite import rewrite_without
 from raysvq.runtime.lease import lease
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.heatmaps import find_worst, write_worst
-from raysvq.scoring.plan import Backlog, Request, RunPlan, Workers, open_request, plan_run, share_out
+from raysvq.scoring.pending import Pending
+from raysvq.scoring.plan import Request, RunPlan, Workers, open_request, plan_run, share_out
 from raysvq.scoring.progress import Progress
-from raysvq.scoring.takeover import finished_folders
+from raysvq.scoring.takeover import find_leftovers, finished_folders
 from raysvq.scoring.work import UnitReport, remove_work, work_folders
 from raysvq.scoring.worker import Job, ScoringActor, report_of, score_units
 from raysvq.settings import Settings
@@ -90,70 +91,64 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     require_readable(request.manifest.head(PROBED_IMAGES, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as name:
-        require_put_if_absent(out)
         folder = Path(name)
-        backlog = request.find_backlog(folder, mend=True)
-        pending = backlog.pending
+        require_put_if_absent(out)
+        leftovers = find_leftovers(out, folder)
+        pending = request.find_pending(folder, leftovers.paths, mend=True)
         if not pending.rows.count:
-            remove_work(finished_folders(backlog.leftovers))
+            remove_work(finished_folders(leftovers))
             return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
-        plan = plan_run(request, run_id, backlog)
-        taken = plan.takeover.images
-        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, taken)
-        for report in plan.takeover.reports:
+        plan = plan_run(request, run_id, pending, leftovers)
+        before = plan.takeover
+        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, before.images)
+        for report in before.reports:
             summary.add(report)
         print(_announce(summary, request, plan), flush=True)
         if plan.units:
             _score_units(plan, summary)
-        commit = _make_commit(request, backlog, plan, summary, folder)
+        _require_complete(out, summary, pending, folder)
+        worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
+        drawn = write_worst(worst, run_id, out, plan.session)
+        summary.heatmaps = [join(out, name) for name in drawn]
+        kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
+        version = pending.version + 1
+        commit = Commit(
+            version=version,
+            runs=(_record(summary, plan, drawn),),
+            partition_by=settings.scoring.partition_by,
+            files=summary.files,
+            kept=kept,
+            replaced=replaced,
+            ids=write_run_ids(out, version, pending.path, folder, request.digests()),
+            settings=_resolved(request),
+        )
         require_held()
         publish(out, commit)
-        remove_work([*finished_folders(backlog.leftovers), plan.run.folder(out)])
+        remove_work([*finished_folders(leftovers), plan.run.folder(out)])
         summary.seconds = time.monotonic() - started
     return summary
 
 
-def _make_commit(
-    request: Request, backlog: Backlog, plan: RunPlan, summary: ScoreSummary, folder: Path
-) -> Commit:
-    """Write all that the commit of a run names, beside its rows: heat maps, rewritten files and ids.
-
-    Raises:
-        AccountingError: scored and rejected rows do not add up to the images that were to be scored. The
-            work of all runs is removed, so that none builds on it.
-    """
-    out, pending, scoring = request.out, backlog.pending, request.settings.scoring
-    try:
-        require_complete(out, summary.files, pending.path, folder)
-    except AccountingError:
-        remove_work(list(work_folders(out)))
-        raise
-    drawn = write_worst(
-        find_worst(out, summary.files["scores"], scoring.worst), summary.run_id, out, plan.session
-    )
-    summary.heatmaps = [join(out, name) for name in drawn]
-    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
-    version = backlog.snapshot.version + 1
-    record = RunRecord(
+def _record(summary: ScoreSummary, plan: RunPlan, heatmaps: list[str]) -> RunRecord:
+    return RunRecord(
         **plan.origin,
         created_at=datetime.now(UTC).isoformat(),
         images=summary.images,
         scored=summary.scored,
         rejected=summary.rejects.total(),
         run_ids=tuple(sorted({summary.run_id, *plan.takeover.run_ids})),
-        heatmaps=tuple(drawn),
+        heatmaps=tuple(heatmaps),
     )
-    return Commit(
-        version=version,
-        runs=(record,),
-        partition_by=scoring.partition_by,
-        files=summary.files,
-        kept=kept,
-        replaced=replaced,
-        ids=write_run_ids(out, version, pending.path, folder, request.digests()),
-        settings=_resolved(request),
-    )
+
+
+def _require_complete(out: str, summary: ScoreSummary, pending: Pending, folder: Path) -> None:
+    """Raise AccountingError, and let no run build on what this one has done, where images do not add up."""
+    try:
+        require_complete(out, summary.files, pending.path, folder)
+    except AccountingError:
+        remove_work(list(work_folders(out)))
+        raise
 
 
 def _resolved(request: Request) -> Row:

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raysvq.data.manifest import Row, Tally, require_distinct, tally
 from raysvq.errors import DataError, SettingsError
-from raysvq.results import SCHEMAS, Snapshot
+from raysvq.results import SCHEMAS, Snapshot, read_snapshot
 from raysvq.results.done import find_done
 from raysvq.schema import MANIFEST, SOURCE_FIELDS, TEST, UNKNOWN
 from raysvq.settings import ScoringSettings
@@ -75,6 +75,7 @@ class Pending:
     done: int  # rows of the manifest that are committed already and stay
     retried: int = 0  # rows among the rescored that were rejected for reasons outside the image
     replaces: tuple[str, ...] = ()  # names of the files with the committed rows that this run replaces
+    version: int = 0  # of what is committed
 
     def rescored_ids(self) -> pa.Array:
         """Image ids whose committed rows this run replaces."""
@@ -86,7 +87,7 @@ class Pending:
 
 def find_pending(
     manifest: ds.Dataset,
-    snapshot: Snapshot,
+    out: str,
     digests: Row,
     scoring: ScoringSettings,
     folder: Path,
@@ -100,7 +101,7 @@ def find_pending(
     store did not hand out. Memory does not grow with the manifest: what does not fit goes to the folder.
 
     Args:
-        snapshot: what is committed.
+        out: the score directory.
         digests: of this run's model and settings, as in its rows.
         also: local files with the columns `image_id` and `uri` of other images that `done_path` is to tell
             about.
@@ -111,7 +112,7 @@ def find_pending(
             model, with other settings or in other partitions.
         SettingsError: `scoring.partition_by` names what no image of the manifest has, for the first run.
     """
-    out = snapshot.scores
+    snapshot = read_snapshot(out)
     _require_usable(scoring.partition_by)
     _require_partitions(snapshot, scoring.partition_by)
     path = folder / PENDING
@@ -134,7 +135,16 @@ def find_pending(
     replaces = sorted(name for name in map(snapshot.current_name, names) if name)
     rows = tally(ds.dataset(path))
     done = manifest.count_rows() - rows.count
-    return Pending(path, rows, totals.size_bytes, totals.rescored, done, totals.retried, tuple(replaces))
+    return Pending(
+        path=path,
+        rows=rows,
+        size_bytes=totals.size_bytes,
+        rescored=totals.rescored,
+        done=done,
+        retried=totals.retried,
+        replaces=tuple(replaces),
+        version=snapshot.version,
+    )
 
 
 def manifest_path(folder: Path) -> Path:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,14 +17,13 @@ from raysvq.errors import SettingsError
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
-from raysvq.results import Snapshot, read_snapshot
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
-from raysvq.scoring.takeover import Leftovers, Takeover, find_leftovers, take_over
+from raysvq.scoring.takeover import Leftovers, Takeover, take_over
 from raysvq.scoring.work import RejectBudget, Run, new_run
 from raysvq.settings import ScoringSettings, Settings, digest
 from raysvq.storage import canonical, configure
@@ -123,27 +123,13 @@ class Request:
         settings = self.bundle.settings.model_copy(update={"scoring": scoring})
         return {"model_digest": self.bundle.model_digest, "settings_digest": digest(settings)}
 
-    def find_backlog(self, folder: Path, mend: bool = False) -> Backlog:
-        """Look up what is left to do.
+    def find_pending(self, folder: Path, also: Sequence[Path] = (), mend: bool = False) -> Pending:
+        """The images to score; `folder` is a local one for what does not fit into memory.
 
-        Args:
-            folder: a local one, for what does not fit into memory.
-            mend: put lost parts of the id index back; writes below the score directory.
+        For `also` and `mend` see `raysvq.scoring.pending.find_pending`.
         """
-        snapshot = read_snapshot(self.out)
-        leftovers = find_leftovers(self.out, folder)
-        scoring, also = self.settings.scoring, leftovers.paths
-        pending = find_pending(self.manifest, snapshot, self.digests(), scoring, folder, also, mend)
-        return Backlog(snapshot, leftovers, pending)
-
-
-@dataclass(frozen=True)
-class Backlog:
-    """What a request leaves to do, and what interrupted runs have done of it."""
-
-    snapshot: Snapshot  # what is committed
-    leftovers: Leftovers
-    pending: Pending  # the images to score
+        scoring = self.settings.scoring
+        return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend)
 
 
 def open_request(manifest: str, model: str, out: str, settings: Settings) -> Request:
@@ -171,19 +157,19 @@ class RunPlan:
         return -(-self.takeover.rest.rows.count // self.unit_images)
 
 
-def plan_run(request: Request, run_id: str, backlog: Backlog) -> RunPlan:
+def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers) -> RunPlan:
     """Join the cluster and plan a run. Writes nothing below the score directory.
 
     Raises:
         SettingsError: the cluster cannot be reached, or is too small.
     """
-    settings, scoring, pending = request.settings, request.settings.scoring, backlog.pending
+    settings, scoring = request.settings, request.settings.scoring
     workers = plan_workers(connect(settings.ray))
     precision = _resolve_precision(request, workers)
     origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
-    run = new_run(origin, scoring, backlog.snapshot.version)
+    run = new_run(origin, scoring, pending.version)
     budget = RejectBudget(pending.rows.count, scoring.max_rejected, pending.retried)
-    takeover = take_over(backlog.leftovers, run, pending, budget)
+    takeover = take_over(leftovers, run, pending, budget)
     return RunPlan(
         workers=workers,
         session=SessionConfig(

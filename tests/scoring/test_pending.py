@@ -20,7 +20,6 @@ from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
-from raysvq.results import read_snapshot
 from raysvq.results.writer import write_unit
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import PendingRows, find_pending
@@ -58,9 +57,7 @@ def _manifest(folder: Path, rows: list[Row]) -> ds.Dataset:
 
 
 def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> list[str]:
-    pending = find_pending(
-        manifest, read_snapshot(str(folder / "out")), origin, ScoringSettings(**scoring), folder
-    )
+    pending = find_pending(manifest, str(folder / "out"), origin, ScoringSettings(**scoring), folder)
     ids: list[str] = pq.read_table(pending.path)["image_id"].to_pylist()
     assert pending.rows.count == len(ids)
     assert pending.done == manifest.count_rows() - len(ids)
@@ -88,9 +85,7 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
 ) -> None:
     origin = commit([source(0), source(1)], [])
     manifest = _manifest(tmp_path, [source(0), source(1, **change), source(2)])
-    pending = find_pending(
-        manifest, read_snapshot(str(tmp_path / "out")), origin, ScoringSettings(), tmp_path
-    )
+    pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
     assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
 
@@ -181,7 +176,7 @@ def test_a_temporary_folder_may_have_any_name(
     folder = tmp_path / name
     folder.mkdir()
     manifest = _manifest(tmp_path, [source(0), source(1)])
-    pending = find_pending(manifest, read_snapshot(str(tmp_path / "out")), origin, ScoringSettings(), folder)
+    pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), folder)
     (row,) = pq.read_table(pending.path, partitioning=None).to_pylist()
     assert (row["image_id"], row["keeps_map"]) == (source(1)["image_id"], True)
 
@@ -234,9 +229,7 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     assert again == [source(1)["image_id"], source(3)["image_id"]]
     scoring = ScoringSettings(retry_rejected=True)
     rows = [source(1), source(2, size_bytes=1), source(3), source(4)]
-    pending = find_pending(
-        _manifest(tmp_path, rows), read_snapshot(str(tmp_path / "out")), origin, scoring, tmp_path
-    )
+    pending = find_pending(_manifest(tmp_path, rows), str(tmp_path / "out"), origin, scoring, tmp_path)
     assert (pending.rows.count, pending.rescored, pending.retried) == (4, 3, 2)
 
 
@@ -249,9 +242,7 @@ def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle:
         for number, (day, site) in enumerate(zip(days, sites, strict=True))
     ]
     scoring = ScoringSettings(partition_by=("site", "date"))
-    pending = find_pending(
-        _manifest(tmp_path, rows), read_snapshot(str(tmp_path / "out")), origin, scoring, tmp_path
-    )
+    pending = find_pending(_manifest(tmp_path, rows), str(tmp_path / "out"), origin, scoring, tmp_path)
     folders = dict(
         zip(*pq.read_table(pending.path, columns=["uri", "folder"]).to_pydict().values(), strict=True)
     )

@@ -27,6 +27,7 @@ from raysvq.scoring.takeover import (
     REFUSED,
     Leftovers,
     Takeover,
+    find_leftovers,
     finished_folders,
     take_over,
 )
@@ -93,10 +94,10 @@ def begin(tmp_path: Path) -> Begin:
         settings_digest = request.digests()["settings_digest"]
         run_id = f"run-{len(work_folders(plates.out))}-{uuid.uuid4().hex[:4]}"
         columns = provenance(plates.bundle, run_id, settings_digest, "float32") | (origin or {})
-        backlog = request.find_backlog(folder)
-        pending, leftovers = backlog.pending, backlog.leftovers
+        leftovers = find_leftovers(plates.out, folder)
+        pending = request.find_pending(folder, leftovers.paths)
         budget = RejectBudget(pending.rows.count, settings.scoring.max_rejected)
-        run = new_run(columns, settings.scoring, backlog.snapshot.version)
+        run = new_run(columns, settings.scoring, pending.version)
         found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from raysvq.errors import ScoringError
-from raysvq.results import File
+from raysvq.results.format import File
 from raysvq.scoring.work import RejectBudget, UnitReport, read_receipt
 
 EXAMPLE = "s3://plates/a.png: permission denied"

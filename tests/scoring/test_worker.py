@@ -16,7 +16,6 @@ from raysvq.errors import BundleError, ScoringError, StorageError
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle
 from raysvq.model.network import SSVQVAE
-from raysvq.results import read_snapshot
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
@@ -43,7 +42,7 @@ def _job(plates: Plates, out: str, **settings: Any) -> Job:
     origin = provenance(plates.bundle, "run-1", "5e77", "float32")
     folder = Path(plates.folder, f"spool-{out}")
     folder.mkdir()
-    pending = find_pending(open_manifest(plates.manifest), read_snapshot(plates.out), origin, scoring, folder)
+    pending = find_pending(open_manifest(plates.manifest), plates.out, origin, scoring, folder)
     work = f"{plates.folder}/{out}/_work/w"
     put_file(pending.path, f"{work}/{PENDING}")
     return Job(
