@@ -1,6 +1,6 @@
 """The training step in plain PyTorch over tiles in memory; what benchmarks/training.py compares with.
 
-Run: python -m benchmarks.bare_training TILES SETTINGS, or the same under torchrun, one process a worker.
+Run: python -m benchmarks.bare_training TILES SETTINGS, or the same under torchrun, one process per worker.
 TILES is an npz file of `normal` and `outlier` tiles (T, S, S, C) uint16 and `weight` (T, h, w) float32,
 SETTINGS a JSON file. Prints tiles/s over the second half of the steps.
 """
@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.model.objective import objective
 from raysvq.settings import Settings
 
@@ -31,7 +31,7 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
     share = training.batch_size // world
     outliers = round(share * training.outlier_fraction)
     torch.manual_seed(training.seed)
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     _start(model, tiles["normal"])
     network: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     optimiser = torch.optim.Adam(model.parameters(), training.learning_rate)
@@ -43,22 +43,25 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
         axes = [axis for axis in (-2, -1) if random.random() < 0.5]
         pixels = torch.cat([tiles["normal"][normal], tiles["outlier"][outlier]]).flip(axes)
         output = network(pixels)
-        loss = objective(output, tiles["weight"][outlier].flip(axes), settings.objective)
+        losses = model.losses(output, settings.objective.beta)
+        loss = objective(losses, tiles["weight"][outlier].flip(axes), settings.objective)
         optimiser.zero_grad()
         loss.total.backward()
         optimiser.step()
         encoded = output.encoded[: len(normal)].detach().movedim(1, -1).flatten(0, 2)
-        model.quantizer.update(encoded, output.quantized.indices[: len(normal)].flatten())
+        model.update_codebook(
+            encoded, output.quantized.indices[: len(normal)].flatten(), labelled=outliers > 0
+        )
     steps = training.steps - training.steps // 2
     return steps * training.batch_size / (time.perf_counter() - started)
 
 
-def _start(model: SSVQVAE, normal: Tensor) -> None:
+def _start(model: Network, normal: Tensor) -> None:
     first = normal[:512]
     with torch.no_grad():
         model.mean.copy_(first.mean(dim=(0, 2, 3))[:, None, None])
         model.std.copy_(first.std(dim=(0, 2, 3))[:, None, None])
-        model.quantizer.start_from(model.chosen_by(first).movedim(1, -1).flatten(0, 2), seed=0)
+        model.quantizer.initialize(model.encode(first).movedim(1, -1).flatten(0, 2), seed=0)
 
 
 def main() -> None:

@@ -39,8 +39,8 @@ from benchmarks.hardware import accelerator, processor
 from benchmarks.roofline import Call, Ceilings, busy_s, flops_of, layer_bytes, measure_ceilings, median_s
 from benchmarks.scoring import make_images
 from raysvq.imaging.pixels import open_tiles
-from raysvq.model.network import SSVQVAE, at, cell_size
-from raysvq.model.precision import Precision, bfloat16_distances, relative_deviation
+from raysvq.model.device import Precision, relative_deviation
+from raysvq.model.network import Network, build_network, cell_size, gather_positions
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.scoring.worker import WHOLE_TOGETHER
 from raysvq.settings import Settings, load_settings
@@ -79,7 +79,7 @@ class Case:
 
     name: str
     settings: Settings
-    model: SSVQVAE
+    model: Network
     files: list[bytes]
     tiles: np.ndarray  # (T, S, S, C) uint8
     device: torch.device
@@ -111,15 +111,15 @@ def make_case(name: str, device: torch.device, ceilings: Ceilings, files: list[b
     found = np.concatenate([part for image in opened for part in image.parts])
     tiles = np.resize(found, (4 if quick else CASES[name], *found.shape[1:]))
     torch.manual_seed(0)
-    model = SSVQVAE(settings)
-    model.load_stem()
+    model = build_network(settings)
+    model.load_pretrained()
     model.to(device)
     with torch.no_grad():
-        stemmed = model.stem(to_model_input(found[:_PICTURES], device))
-        model.learn_statistics(stemmed)
-        positions = model.chosen_by(stemmed).movedim(1, -1).flatten(0, 2)
+        stemmed = model.extract_features(to_model_input(found[:_PICTURES], device))
+        model.fit_statistics(stemmed)
+        positions = model.encode(stemmed).movedim(1, -1).flatten(0, 2)
         some = torch.randperm(len(positions), device=device)[:_FITTED]
-        model.quantizer.start_from(positions[some], seed=0)
+        model.quantizer.initialize(positions[some], seed=0)
     return Case(name, settings, model.eval(), files, tiles, device, ceilings, 0.001 if quick else 0.3)
 
 
@@ -132,7 +132,7 @@ def score(case: Case, compiled: bool) -> Iterator[Row]:
     beside = sum(value.nbytes for value in model.state_dict().values()) + cells
     for precision in PRECISIONS:
         layers = layer_bytes(model, plain, _WIDTHS[precision])
-        found = model.distance_map if precision == "float32" else bfloat16_distances(model)
+        found = model.distance_map if precision == "float32" else model.bfloat16_distance_map()
         if compiled:
             calls = {"device, compiled": (partial(_compiled(found), pixels), pixels.nbytes)}
         else:
@@ -206,13 +206,13 @@ def _batch(case: Case, size: int) -> Batch:
     outliers = outliers_per_step(size, training.outlier_fraction)
     tiles = np.resize(case.tiles, (size, *case.tiles.shape[1:]))
     with torch.no_grad():
-        pixels = case.model.stem(to_model_input(tiles, case.device))
+        pixels = case.model.extract_features(to_model_input(tiles, case.device))
     if case.settings.model.encoder == "pixels":
         return Batch(pixels, outliers, torch.ones(outliers, side, side, device=case.device))
     keys = torch.rand(size, side * side, device=case.device)
     positions = keys.argsort(dim=1)[:, : training.positions_per_tile].sort(dim=1).values
     weight = torch.ones(outliers, positions.shape[1], 1, device=case.device)
-    return Batch(at(pixels, positions), outliers, weight, positions=positions)
+    return Batch(gather_positions(pixels, positions), outliers, weight, positions=positions)
 
 
 def files(case: Case) -> Iterator[Row]:

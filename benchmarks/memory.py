@@ -20,7 +20,7 @@ import numpy as np
 import pyvips
 import torch
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, load_settings
 
@@ -59,7 +59,7 @@ def measure(path: Path, settings: Settings) -> dict[str, Any]:
 def _score(path: Path, settings: Settings) -> dict[str, Any]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     scorer = ImageScorer(model, settings, settings.scoring)
     scorer(cv2.imencode(".jpg", np.zeros((512, 512, 3), np.uint8))[1].tobytes())
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew

@@ -30,7 +30,7 @@ from raysvq.imaging.pixels import to_planes
 from raysvq.imaging.tiling import Tiling, is_anomalous, mask_fractions, plan_tiles
 from raysvq.model.anomaly import image_score
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.model.pixels import CELL
+from raysvq.model.pixel_network import CELL
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.storage import read_bytes
 

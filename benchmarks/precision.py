@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
-from raysvq.model.precision import has_fast_bfloat16
+from raysvq.model.device import has_fast_bfloat16
 from raysvq.model.scorer import ImageScorer
 from raysvq.storage import read_bytes
 

@@ -42,7 +42,7 @@ from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.tiling import cut, plan_tiles
 from raysvq.model.bundle import load_bundle, save_bundle
-from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16, relative_deviation
+from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16, relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
 from raysvq.results.writer import write_unit
@@ -82,7 +82,9 @@ def make_model(uri: str, settings: Settings, examples: list[Path]) -> Precision:
     deviation = max(relative_deviation(low.image_score, exact.image_score) for low, exact in pairs)
     reference = replace(bundle.reference, bfloat16_deviation=deviation)
     save_bundle(replace(bundle, reference=reference), uri)
-    return choose_precision(settings.scoring.precision, reference, has_fast_bfloat16("cpu"))
+    return choose_precision(
+        settings.scoring.precision, reference.bfloat16_deviation, has_fast_bfloat16("cpu")
+    )
 
 
 def run_raysvq(manifest: str, model: str, out: str, settings: Settings) -> float:

@@ -47,8 +47,8 @@ from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, sc
 from benchmarks.methods.samples import print_line
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from devtools.trials import running_trials
+from raysvq.evaluation.labelled_images import read_manifest
 from raysvq.evaluation.metrics import image_auroc
-from raysvq.evaluation.tables import read_manifest
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings, Settings, load_settings, load_sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from raysvq.model.bundle import Bundle, Reference, make_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.settings import Settings
 
 
@@ -14,4 +14,4 @@ def untrained_bundle(settings: Settings, threshold: float) -> Bundle:
     torch.manual_seed(0)
     validation = {"normal": 0, "anomalous": 0, "auroc": None}
     reference = Reference(threshold, "untrained", threshold, {}, validation)
-    return make_bundle(SSVQVAE(settings), settings, reference, {}, {})
+    return make_bundle(build_network(settings), settings, reference, {}, {})

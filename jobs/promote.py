@@ -1,8 +1,8 @@
-"""`raysvq promote` as a job: ray job submit --working-dir . -- python jobs/promote.py …"""
+"""`python -m raysvq promote` as a job: ray job submit --working-dir . -- python jobs/promote.py …"""
 
 import sys
 
-from raysvq.cli import main
+from raysvq.__main__ import main
 
 if __name__ == "__main__":
     main(["promote", *sys.argv[1:]])

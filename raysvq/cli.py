@@ -1,27 +1,51 @@
-"""The command line: one verb a stage. `jobs/` calls the same verbs on a cluster."""
+"""The command line: one verb per stage. `jobs/` calls the same verbs on a cluster."""
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raysvq import log
 from raysvq.errors import RaysvqError
 from raysvq.settings import Settings, describe, load_settings, shipped_configs
+
+if TYPE_CHECKING:
+    from raysvq.scoring.job import ScoreSummary
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
 
 INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
 _Usage = typer.BadParameter.__mro__[1]  # of all errors of usage
 
+_HELP = """Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.
+
+\b
+From images to a report:
+  raysvq index tree --out m.parquet                      of tree/train/good, tree/test/…
+  raysvq train m.parquet --out model --config features   a model bundle
+  raysvq score m.parquet --model model --out scores      one score per image
+  raysvq evaluate m.parquet --model model --scores scores --out report
+"""
+_EPILOG = """A path may be local or an object store's, such as s3://bucket/prefix.
+
+`raysvq VERB --help` has the options of a verb, `raysvq settings` every setting for --set KEY=VALUE and
+--config FILE. `python -m raysvq VERB` is the same. The exit code is 0 where all went well, 2 where you
+can mend it, 130 where it was interrupted, 1 otherwise.
+
+A verb that was interrupted goes on when it is started again with the same arguments.
+"""
+
 app = typer.Typer(
     name="raysvq",
-    help="Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.",
-    epilog="A path may be local or an object store's, such as s3://bucket/prefix.",
+    help=_HELP,
+    epilog=_EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -34,6 +58,14 @@ Config = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set objective.eta=0.7.")
+]
+LogFormat = Annotated[
+    log.Format,
+    typer.Option(
+        "--log",
+        envvar=log.VARIABLE,
+        help="What is printed: auto (a bar on a terminal, else lines), plain (lines), json (JSON lines).",
+    ),
 ]
 Manifest = Annotated[str, typer.Argument(help="Manifest made by `raysvq index`.")]
 
@@ -50,6 +82,7 @@ def index(
     ] = False,
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """List an image set, draw its splits, write the manifest: one row per image.
 
@@ -61,8 +94,9 @@ def index(
     """
     from raysvq.data.index import build_index
 
-    for line in build_index(source, out, _settings(config, overrides).split, allow_empty).lines():
-        typer.echo(line)
+    summary = build_index(source, out, _settings(config, overrides).split, allow_empty)
+    counts = {"images": summary.images, "missing": summary.missing, "manifest": summary.manifest}
+    log.info("\n".join(summary.lines()), "result", **counts)
 
 
 @app.command(short_help="Train a model on a manifest: the bundle.")
@@ -71,6 +105,7 @@ def train(
     out: Annotated[str, typer.Option(help="Folder of the model bundle to write.")] = "model",
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Train an ss-VQ-VAE on the manifest's training split, data-parallel over training.workers.
 
@@ -80,12 +115,18 @@ def train(
 
     bundle = run(manifest, out, _settings(config, overrides))
     auroc = bundle.reference.validation["auroc"]
-    typer.echo(
+    log.info(
         f"model {bundle.model_version} of step {bundle.training['best_step']},"
         f" validation AUROC {'- (no outliers)' if auroc is None else f'{auroc:.3f}'},"
-        f" threshold {bundle.reference.image_threshold:.4g} ({bundle.reference.threshold_rule})"
+        f" threshold {bundle.reference.image_threshold:.4g} ({bundle.reference.threshold_rule})\n"
+        f"trained in {bundle.training['seconds']:.0f} s, saved in {out}",
+        "result",
+        model_version=bundle.model_version,
+        validation_auroc=auroc,
+        image_threshold=bundle.reference.image_threshold,
+        seconds=bundle.training["seconds"],
+        model=out,
     )
-    typer.echo(f"trained in {bundle.training['seconds']:.0f} s, saved in {out}")
 
 
 @app.command(short_help="Search settings for a manifest: the best model.")
@@ -98,6 +139,7 @@ def tune(
         str, typer.Option("--config", help="YAML file with a section `search`, or the name of a shipped one.")
     ] = "tune-paper",
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Search settings with Ray Tune, as many trials at once as the cluster has CPUs, or GPUs.
 
@@ -116,11 +158,16 @@ def tune(
     settings, search = load_sweep(config, overrides or ())
     configure(settings.storage)
     found = sweep(manifest, out, settings, search)
-    typer.echo(
+    log.info(
         f"trial {found.chosen.number} is taken, {found.board.metric} {found.chosen.figure:.4f} on validation:"
-        f" {out}/best.yaml; report in {out}/report.html"
+        f" {out}/best.yaml; report in {out}/report.html\n"
+        f"model {found.bundle.model_version} is {out}@champion",
+        "result",
+        model_version=found.bundle.model_version,
+        trial=found.chosen.number,
+        metric=found.board.metric,
+        value=found.chosen.figure,
     )
-    typer.echo(f"model {found.bundle.model_version} is {out}@champion")
 
 
 @app.command(short_help="Let a name stand for a model.")
@@ -129,6 +176,7 @@ def promote(
     alias: Annotated[str, typer.Argument(help="FOLDER@NAME, such as s3://bucket/models@champion.")],
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Let an alias stand for a model bundle from now on, wherever --model is asked for.
 
@@ -138,7 +186,7 @@ def promote(
 
     _settings(config, overrides)
     run(alias, model)
-    typer.echo(f"{alias} is {model}")
+    log.info(f"{alias} is {model}", "result", alias=alias, model=model)
 
 
 @app.command(short_help="Score every image of a manifest: Parquet rows.")
@@ -149,6 +197,7 @@ def score(
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and score nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Score every image of a manifest: one Parquet row per image, or a reject row with a reason.
 
@@ -167,28 +216,44 @@ def score(
     if plan:
         from raysvq.scoring.forecast import forecast
 
-        for line in forecast(manifest, model, out, settings).lines():
-            typer.echo(line)
+        log.info("\n".join(forecast(manifest, model, out, settings).lines()), "result")
         return
     from raysvq.scoring.job import score as run
 
     summary = run(manifest, model, out, settings)
+    log.info(
+        "\n".join(_scored(summary)),
+        "result",
+        run_id=summary.run_id,
+        images=summary.images,
+        done_before=summary.done_before,
+        scored=summary.scored,
+        anomalous=summary.anomalous,
+        rejected=summary.rejects.total(),
+        rejected_as=dict(summary.rejects),
+        seconds=round(summary.seconds, 1),
+        scores=summary.out,
+    )
+
+
+def _scored(summary: ScoreSummary) -> Iterator[str]:
+    """What a scoring run did, as lines of text."""
     if not summary.images:
         done = f"all {summary.done_before} images of the manifest are done in {summary.out}"
-        typer.echo(f"nothing to do: {done if summary.done_before else 'the manifest holds no image'}")
+        yield f"nothing to do: {done if summary.done_before else 'the manifest holds no image'}"
         return
-    typer.echo(
+    yield (
         f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
         f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"
     )
     if total := summary.spent.total():
         shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in summary.spent.most_common())
-        typer.echo(f"workers' time: {shares}")
+        yield f"workers' time: {shares}"
     for reason, images in summary.rejects.most_common():
-        typer.echo(f"  rejected as {reason}: {images}")
+        yield f"  rejected as {reason}: {images}"
     if summary.heatmaps:
-        typer.echo(f"{len(summary.heatmaps)} heat maps, the first is {summary.heatmaps[0]}")
-    typer.echo(f"run {summary.run_id} committed in {summary.out}")
+        yield f"{len(summary.heatmaps)} heat maps, the first is {summary.heatmaps[0]}"
+    yield f"run {summary.run_id} committed in {summary.out}"
 
 
 @app.command(short_help="Merge small result files, remove what was replaced.")
@@ -235,14 +300,15 @@ def evaluate(
     out: Annotated[str, typer.Option(help="Folder for report.html and evaluation.json.")] = "report",
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Compare scores with labels and masks of the test split; write a report to open offline."""
     from raysvq.evaluate_model import evaluate_model, metrics_table
 
     settings = _settings(config, overrides).evaluation
     evaluation, report = evaluate_model(manifest, scores, model, out, settings)
-    typer.echo(metrics_table(evaluation))
-    typer.echo(f"report in {report}")
+    values = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
+    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **values)
 
 
 @app.command(short_help="All four in a row, on sample images or your own.")
@@ -253,6 +319,7 @@ def demo(
     ] = "runs/demo",
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Run index, train, score and evaluate on generated sample images, or on your own.
 
@@ -267,13 +334,15 @@ def demo(
 
 
 @app.command(short_help="List every setting, its value and what it does.")
-def settings(config: Config = None, overrides: Overrides = None) -> None:
+def settings(
+    config: Config = None, overrides: Overrides = None, log_format: LogFormat = log.Format.AUTO
+) -> None:
     """List every setting: its value with --config and --set applied, and what it does."""
     resolved = load_settings(config, overrides or ())
     for key, default, text in describe():
         value = _value(resolved, key)
         changed = "" if value == default else f"  (default {default})"
-        typer.echo(f"{key} = {value}{changed}\n    {text}")
+        log.info(f"{key} = {value}{changed}\n    {text}", "setting", key=key, value=value, default=default)
 
 
 def _settings(config: str | Path | None, overrides: list[str] | None) -> Settings:
@@ -293,36 +362,54 @@ def _value(resolved: Settings, key: str) -> object:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error a user can mend is one sentence on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    log.use(_format(given), next((one for one in given[:1] if not one.startswith("-")), ""))
     try:
-        code = app(args=given, standalone_mode=False) or 0
+        code = app(args=given, prog_name="raysvq", standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
     except KeyboardInterrupt:
         code = INTERRUPTED
+        log.error("raysvq: interrupted", type="KeyboardInterrupt", exit_code=code)
     except Exception as error:
-        text, code = _told(error, given)
-        if not text:
+        message, code = _explained(error, given)
+        details = {"message": message, "type": type(error).__name__, "exit_code": code}
+        if message:
+            log.error(message if isinstance(error, _Usage) else f"raysvq: error: {message}", **details)
+        elif log.is_json():
+            details |= {"message": str(error), "traceback": traceback.format_exc()}
+            log.error("", **details)
+        else:
             raise
-        print(text, file=sys.stderr)
-    if code == INTERRUPTED:
-        print("raysvq: interrupted", file=sys.stderr)
+    finally:
+        log.use(log.Format.PLAIN)
     sys.exit(code)
 
 
-def _told(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
-    """What to say of an error, and the exit code; an empty text where it is a mistake of the program."""
+def _format(arguments: Sequence[str]) -> str:
+    """Of lines, as the arguments or the environment want it: known before arguments that are refused."""
+    wanted = os.environ.get(log.VARIABLE, "")
+    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if one == "--log" or one.startswith("--log="):
+            wanted = one.removeprefix("--log").removeprefix("=") or following
+    return wanted if wanted in list(log.Format) else log.Format.AUTO
+
+
+def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
+    """Why a command failed, and the exit code; an empty text where it is a mistake of the program."""
     if "ray" in sys.modules:
         from raysvq.runtime.failures import in_a_sentence, is_rays, root_cause
 
         if is_rays(error):
             cause = root_cause(error)
             if not isinstance(cause, RaysvqError):
-                return f"raysvq: error: {in_a_sentence(error)}", 1
+                return in_a_sentence(error), 1
             error = cause
     if isinstance(error, RaysvqError):
-        return f"raysvq: error: {error}", error.exit_code
+        return str(error), error.exit_code
     if isinstance(error, MemoryError):
-        return f"raysvq: error: out of memory ({error})", 1
+        return f"out of memory ({error})", 1
     if isinstance(error, OSError) or type(error).__module__.startswith(("duckdb", "_duckdb")):
-        return f"raysvq: error: {type(error).__name__}: {str(error).partition(chr(10))[0]}", 1
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", 1
     if isinstance(error, _Usage):
         return _usage(error, arguments), 2
     return "", 1

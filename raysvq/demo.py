@@ -18,6 +18,7 @@ from pathlib import Path
 
 import duckdb
 
+from raysvq import log
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
@@ -61,13 +62,14 @@ def run_demo(data: str | None, out: str, settings: Settings) -> None:
                 _index(write_sample(folder / "sample"), str(listed), folder / listed.name, settings)
             shutil.move(listed, folder / listed.name)
             _run(folder, settings)
-    print(f"done in {time.monotonic() - started:.0f} s; the report is {folder}/report/report.html")
+    seconds = time.monotonic() - started
+    log.info(f"done in {seconds:.0f} s; the report is {folder}/report/report.html", "result", seconds=seconds)
 
 
 def _index(data: str, listed: str, manifest: Path, settings: Settings) -> None:
     _title(f"raysvq index {data} --out {manifest}")
     summary = replace(build_index(data, listed, settings.split), manifest=str(manifest))
-    print("\n".join(summary.lines()))
+    log.info("\n".join(summary.lines()), "result", images=summary.images)
 
 
 def _require_images_outside(folder: Path, manifest: str) -> None:
@@ -81,14 +83,14 @@ def _run(folder: Path, settings: Settings) -> None:
     _, manifest, model, scores, report_folder = (str(folder / name) for name in PRODUCTS)
     _title(f"raysvq train {manifest} --out {model}")
     bundle = train(manifest, model, settings)
-    print(f"model {bundle.model_version}, threshold {bundle.reference.image_threshold:.4g}")
+    log.info(f"model {bundle.model_version}, threshold {bundle.reference.image_threshold:.4g}", "result")
     _title(f"raysvq score {manifest} --model {model} --out {scores}")
     outcome = score(manifest, model, scores, settings)
     rejects = ", ".join(f"{count} {reason}" for reason, count in outcome.rejects.most_common()) or "none"
-    print(f"{outcome.scored} scored, {outcome.anomalous} anomalous; rejected: {rejects}")
+    log.info(f"{outcome.scored} scored, {outcome.anomalous} anomalous; rejected: {rejects}", "result")
     _title(f"raysvq evaluate {manifest} --scores {scores} --model {model} --out {report_folder}")
     evaluation, _ = evaluate_model(manifest, scores, model, report_folder, settings.evaluation)
-    print(metrics_table(evaluation))
+    log.info(metrics_table(evaluation), "result")
     query = (
         "select parse_filename(uri) as image, round(image_score, 2) as score, is_anomalous,"
         " len(regions) as regions from scores order by image_score desc limit 5"
@@ -97,11 +99,11 @@ def _run(folder: Path, settings: Settings) -> None:
     _title(f"python -c 'import duckdb, raysvq; {opened}; print(duckdb.sql(\"{query}\"))'")
     with duckdb.connect() as connection:
         connection.register("scores", open_results(scores, "scores"))
-        print(connection.sql(query))
+        log.info(str(connection.sql(query)), "result")
 
 
 def _title(text: str) -> None:
-    print(f"\n\033[1m$ {text}\033[0m" if text.startswith(("raysvq", "python")) else f"\n{text}", flush=True)
+    log.info(f"\n$ {text}" if text.startswith(("raysvq", "python")) else f"\n{text}", "stage", message=text)
 
 
 def demo_folder(out: str) -> Path:

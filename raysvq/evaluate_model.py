@@ -5,8 +5,8 @@ from __future__ import annotations
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import Evaluation, MetricValue, to_json
-from raysvq.evaluation.tables import free_name
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.report.evaluation import render

@@ -12,7 +12,7 @@ import torch
 
 from raysvq.data.index import build_index
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results
 from raysvq.scoring.job import ScoreSummary, score
@@ -105,7 +105,7 @@ def plate(seed: int) -> bytes:
 
 def _bundle(settings: Settings, contents: dict[str, bytes]) -> Bundle:
     torch.manual_seed(0)
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     validation = {"normal": 0, "anomalous": 0, "auroc": None}
 
     def with_threshold(value: float) -> Bundle:

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from raysvq.data.index import build_index
 from raysvq.imaging.pixels import load_tiles
-from raysvq.model.network import SSVQVAE
+from raysvq.model.feature_dictionary import FeatureDictionary
+from raysvq.model.network import Network, build_network
 from raysvq.model.quantizer import Quantizer
 from raysvq.model.scorer import ImageResult, ImageScorer, to_model_input
 from raysvq.results import open_results, read_scores
@@ -74,17 +75,18 @@ def _settings(config: Path, **training: Any) -> Settings:
     return settings.model_copy(update={"training": settings.training.model_copy(update=training)})
 
 
-def _model(settings: Settings, contents: list[bytes]) -> SSVQVAE:
+def _model(settings: Settings, contents: list[bytes]) -> Network:
     """One that standardises these images, and has its codes among their encodings."""
     torch.manual_seed(0)
-    model = SSVQVAE(settings)
-    model.load_stem()
+    model = build_network(settings)
+    model.load_pretrained()
     tiles = np.concatenate([load_tiles(each, settings.tiles, settings.scoring)[1] for each in contents])
     with torch.no_grad():
-        stemmed = model.stem(to_model_input(tiles, torch.device("cpu")))
-        model.learn_statistics(stemmed)
-        model.quantizer.start_from(model.chosen_by(stemmed).movedim(1, -1).flatten(0, 2), seed=0)
-        model.quantizer.balance.fill_(0.5)
+        features = model.extract_features(to_model_input(tiles, torch.device("cpu")))
+        model.fit_statistics(features)
+        model.quantizer.initialize(model.encode(features).movedim(1, -1).flatten(0, 2), seed=0)
+        if isinstance(model, FeatureDictionary):
+            model.learned_weight.fill_(0.5)
     return model.eval()
 
 
@@ -124,7 +126,7 @@ def _ignore(line: str) -> None:
     """Nobody reads it."""
 
 
-def _train(manifest: str, settings: Settings) -> tuple[SSVQVAE, Progress]:
+def _train(manifest: str, settings: Settings) -> tuple[Network, Progress]:
     samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
     return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
@@ -178,7 +180,7 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
         if line.startswith("step 30"):
             raise _Stop
 
-    def run(folder: Path, device: str = DEVICE, say: Any = None) -> tuple[SSVQVAE, Progress]:
+    def run(folder: Path, device: str = DEVICE, say: Any = None) -> tuple[Network, Progress]:
         training = {
             "steps": 40,
             "batch_size": 8,
@@ -209,36 +211,39 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
     assert rest.history[-1]["loss"] == pytest.approx(whole.history[-1]["loss"], rel=0.02)
 
 
-@pytest.mark.parametrize("fixed", [0, 6])
-def test_the_codebook_starts_and_follows_as_on_the_cpu(fixed: int) -> None:
-    on_cpu = Quantizer(16, 10, "ema", decay=0.99, revive_below=0.0, fixed=fixed)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_the_codebook_starts_and_follows_as_on_the_cpu(small: Build, encoder: str) -> None:
+    kept = ENCODERS[encoder] | {"model": ENCODERS[encoder].get("model", {}) | {"threshold_dead_code": 0.0}}
+    on_cpu = build_network(small(**kept))
     on_gpu = copy.deepcopy(on_cpu).to(DEVICE)
-    for quantizer in (on_cpu, on_gpu):
-        start = torch.randn(500, fixed or 10, generator=torch.Generator().manual_seed(1))
-        quantizer.start_from(start.to(quantizer.counts.device), seed=3)
+    dim = on_cpu.quantizer.codebook.shape[1]
+    choosing = len(on_cpu.mean) if encoder == "features" else dim
+    for network in (on_cpu, on_gpu):
+        start = torch.randn(500, choosing, generator=torch.Generator().manual_seed(1))
+        network.quantizer.initialize(start.to(network.mean.device), seed=3)
     _assert_alike(on_gpu, on_cpu, rel=0.0)
     for seed in range(5):
-        encoded = torch.randn(4, 10, 8, 8, generator=torch.Generator().manual_seed(seed))
-        used = [_follow(quantizer, encoded) for quantizer in (on_gpu, on_cpu)]
+        encoded = torch.randn(4, dim, 8, 8, generator=torch.Generator().manual_seed(seed))
+        used = [_follow(network, encoded, choosing) for network in (on_gpu, on_cpu)]
         assert int(used[0].sum()) == 4 * 64
         assert torch.equal(used[0].cpu(), used[1])
-    assert int(on_gpu.updates) == 5
+    assert int(on_gpu.quantizer.updates) == 5
     _assert_alike(on_gpu, on_cpu, rel=1e-4)
 
 
-def _follow(quantizer: Quantizer, encoded: Tensor) -> Tensor:
-    encoded = encoded.to(quantizer.counts.device)
-    found = quantizer(encoded)
-    return quantizer.update(encoded.movedim(1, -1).flatten(0, 2), found.indices.flatten(), labelled=True)
+def _follow(network: Network, encoded: Tensor, choosing: int) -> Tensor:
+    encoded = encoded.to(network.mean.device)
+    indices = network.quantizer.nearest_indices(encoded[:, :choosing])
+    return network.update_codebook(encoded.movedim(1, -1).flatten(0, 2), indices.flatten(), labelled=True)
 
 
-def _assert_alike(found: Quantizer, wanted: Quantizer, rel: float) -> None:
+def _assert_alike(found: Network, wanted: Network, rel: float) -> None:
     for name, value in wanted.state_dict().items():
         torch.testing.assert_close(found.state_dict()[name].cpu(), value, rtol=rel, atol=rel)
 
 
 def test_dead_codes_come_back_among_the_encodings() -> None:
-    quantizer = Quantizer(16, 4, "ema", decay=0.5, revive_below=0.5).to(DEVICE)
+    quantizer = Quantizer(4, 16, decay=0.5, threshold_dead_code=0.5).to(DEVICE)
     encoded = torch.randn(64, 4, device=DEVICE)
     quantizer.update(encoded, torch.zeros(64, dtype=torch.int64, device=DEVICE))
     apart = torch.cdist(quantizer.codebook[1:], encoded).amin(dim=1)

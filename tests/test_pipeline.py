@@ -14,8 +14,8 @@ from raysvq.data.index import build_index
 from raysvq.errors import DataError
 from raysvq.evaluate_model import evaluate_model
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
-from raysvq.model.precision import TOLERANCE
+from raysvq.model.device import TOLERANCE
+from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.sample import write_sample
@@ -149,7 +149,9 @@ def test_evaluation_and_report(run: Run, tmp_path: Path) -> None:
 
 
 def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> None:
-    other = make_bundle(SSVQVAE(run.settings), run.settings, run.bundle.reference, run.bundle.training, {})
+    other = make_bundle(
+        build_network(run.settings), run.settings, run.bundle.reference, run.bundle.training, {}
+    )
     save_bundle(other, str(tmp_path / "other"))
     with pytest.raises(
         DataError, match=f"made with model {run.bundle.model_version}, but .* {other.model_digest[:8]}"

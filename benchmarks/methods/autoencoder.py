@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from benchmarks.methods.networks import PixelNetwork, fit, keep_best
 from benchmarks.methods.samples import read_samples
-from raysvq.model.pixels import CELL
+from raysvq.model.pixel_network import CELL
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 

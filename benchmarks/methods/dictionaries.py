@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods.samples import read_samples
-from raysvq.model.network import statistics
-from raysvq.model.quantizer import Quantizer, nearest_codes
+from raysvq.model.network import channel_statistics
+from raysvq.model.quantizer import Quantizer, nearest_indices
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
@@ -42,13 +42,13 @@ class Dictionary(nn.Module):
         parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
         with torch.inference_mode():
             stemmed = torch.cat([self.stem(to_model_input(part, device)) for part in parts])
-        self.mean, self.std = statistics(stemmed)
+        self.mean, self.std = channel_statistics(stemmed)
         self.entries = choose(((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries."""
         found = ((self.stem(pixels) - self.mean) / self.std).movedim(1, -1)
-        nearest = self.entries[nearest_codes(found.flatten(0, 2), self.entries)].view_as(found)
+        nearest = self.entries[nearest_indices(found.flatten(0, 2), self.entries)].view_as(found)
         return torch.linalg.vector_norm(found - nearest, dim=-1)
 
 
@@ -56,8 +56,8 @@ def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:
     """Entries are the centres of normal features, found as the codebook of raysvq is started."""
 
     def centres(positions: Tensor) -> Tensor:
-        quantizer = Quantizer(CENTRES, positions.shape[1], "ema", decay=0.99, revive_below=0.0)
-        quantizer.start_from(_some(positions, _POSITIONS, settings), settings.training.seed)
+        quantizer = Quantizer(positions.shape[1], CENTRES)
+        quantizer.initialize(_some(positions, _POSITIONS, settings), settings.training.seed)
         return quantizer.codebook.to(positions.device)
 
     return _fit(manifest, settings, centres)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from benchmarks.methods.samples import tiles
 from raysvq.errors import TrainingError
 from raysvq.evaluation.metrics import image_auroc
-from raysvq.model.network import statistics
-from raysvq.model.pixels import pixel_decoder, pixel_encoder
+from raysvq.model.network import channel_statistics
+from raysvq.model.pixel_network import pixel_decoder, pixel_encoder
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
@@ -40,7 +40,7 @@ class PixelNetwork(nn.Module):
         pixels = first_normals(samples, settings)
         self.mean: Tensor
         self.std: Tensor
-        mean, std = statistics(pixels)
+        mean, std = channel_statistics(pixels)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.to(mean.device)

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from raysvq.data.index import build_index
+from raysvq.evaluation.labelled_images import TestImage, read_manifest
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.measure import measure_group
 from raysvq.evaluation.pixel_metrics import AnomalyMap, PixelCurves
-from raysvq.evaluation.scored import ScoredImage
-from raysvq.evaluation.tables import TestImage, read_manifest
+from raysvq.evaluation.score_rows import ScoredImage
 from raysvq.imaging.tiling import plan_tiles
 from raysvq.model.anomaly import tile_scores
 from raysvq.model.scorer import ImageResult

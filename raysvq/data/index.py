@@ -15,13 +15,14 @@ import duckdb
 
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.mask_check import MaskSummary, MaskTally, check_masks
-from raysvq.data.mask_pairing import masks_beside, without
+from raysvq.data.mask_pairing import masks_among_images, without
 from raysvq.data.sources import rows_of
 from raysvq.data.sources.folder_scan import Skipped, Skips, skipped_lines
 from raysvq.data.sources.listing_file import LISTINGS
 from raysvq.data.sources.names import EXTENSIONS, printable
 from raysvq.data.split import assign, draw_outliers, survey
 from raysvq.errors import DataError
+from raysvq.log import ProgressMeter
 from raysvq.settings import SplitSettings
 from raysvq.storage import canonical, exists, is_folder
 from raysvq.tables import database
@@ -109,33 +110,29 @@ def build_index(
     absent = allow_empty and _is_absent_prefix(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
-        spool(check_masks(seen.counted([] if absent else rows_of(source, skips)), masks), path, UNSPLIT)
+        rows = check_masks(seen.counted([] if absent else rows_of(source, skips)), masks)
+        spool(ProgressMeter(None, task="listing").watched(rows), path, UNSPLIT)
         seen.require_some(source)
         if not seen.images and not (allow_empty and skips.pictures == 0):
-            raise DataError(
-                "; ".join(
-                    [
-                        f"no images found in {source}",
-                        f"looked for {' '.join(sorted(EXTENSIONS))}",
-                        *skips.lines(),
-                    ]
-                )
-            )
+            looked_for = f"looked for {' '.join(sorted(EXTENSIONS))}"
+            raise DataError("; ".join([f"no images found in {source}", looked_for, *skips.lines()]))
         with database(path.parent, spooled=[path]) as connection:
             _require_unique(connection)
-            beside = masks_beside(connection, source) if seen.images else ()
-        if beside and len(beside) == seen.images:
-            raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(beside[0])}")
-        write_manifest(_split(path, source, settings, beside, counts) if seen.images else [], manifest)
+            among = masks_among_images(connection, source) if seen.images else ()
+        if among and len(among) == seen.images:
+            raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(among[0])}")
+        split = _split(path, source, settings, among, counts) if seen.images else []
+        meter = ProgressMeter(seen.images - len(among), task="writing the manifest")
+        write_manifest(meter.watched(split), manifest)
     return IndexSummary(
-        source,
-        manifest,
-        counts.total(),
-        seen.missing,
-        seen.first,
-        dict(counts),
-        skips.counts,
-        masks.summary(beside),
+        source=source,
+        manifest=manifest,
+        images=counts.total(),
+        missing=seen.missing,
+        first_missing=seen.first,
+        counts=dict(counts),
+        skipped=skips.counts,
+        masks=masks.summary(among),
     )
 
 

@@ -53,7 +53,7 @@ class MaskSummary:
     implausible: dict[str, tuple[int, str]]  # what is wrong -> how many masks, and one of them
     of_normal: int  # masks of normal images, which mark nothing
     unmasked: int  # anomalous images without a mask
-    beside: tuple[str, ...]  # URIs of masks among the images of a folder
+    among_images: tuple[str, ...]  # URIs of masks among the images of a folder
 
     def lines(self) -> list[str]:
         """The summary as lines of text; none where there is nothing to say."""
@@ -68,9 +68,10 @@ class MaskSummary:
         if self.of_normal:
             lines.append(f"masks of normal images, which mark nothing, left aside: {self.of_normal}")
         if self.unmasked:
-            lines.append(f"anomalous images without a mask: {self.unmasked}; they count as a whole alone")
-        if self.beside:
-            lines.append(f"masks among the images, left out: {len(self.beside)}, such as {self.beside[0]}")
+            lines.append(f"anomalous images without a mask: {self.unmasked}; they count as whole images")
+        if self.among_images:
+            found = self.among_images
+            lines.append(f"masks among the images, left out: {len(found)}, such as {found[0]}")
         return lines
 
 
@@ -98,8 +99,8 @@ class MaskTally:
             count, example = self.implausible.get(kind, (0, mask))
             self.implausible[kind] = count + 1, example
 
-    def summary(self, beside: tuple[str, ...]) -> MaskSummary:
-        """The summary of what was counted; `beside` are URIs of masks among the images of a folder."""
+    def summary(self, among_images: tuple[str, ...]) -> MaskSummary:
+        """The summary of what was counted; `among_images` are URIs of masks among the images of a folder."""
         shares = self.shares or [0.0]
         return MaskSummary(
             len(self.shares),
@@ -109,7 +110,7 @@ class MaskTally:
             self.implausible,
             self.of_normal,
             self.unmasked,
-            beside,
+            among_images,
         )
 
 

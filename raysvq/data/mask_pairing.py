@@ -149,7 +149,7 @@ class _Candidate:
     image: str | None  # URI of the image that it lies beside
 
 
-def masks_beside(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[str, ...]:
+def masks_among_images(connection: duckdb.DuckDBPyConnection, source: str) -> tuple[str, ...]:
     """URIs of masks among the images of a plain folder, such as `Part0_label.bmp` beside `Part0.jpg`.
 
     Candidates are found by name; those that decode as masks count.

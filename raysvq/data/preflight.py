@@ -24,11 +24,11 @@ def require_fitting(uris: list[str], tiles: TileSettings) -> None:
         found = list(pool.map(_size_or_problem, uris))
     sizes = [size for size in found if isinstance(size, tuple)]
     if not sizes:
-        raise DataError(f"none of the {len(uris)} images looked at can be read; {uris[0]}: {found[0]}")
+        raise DataError(f"none of the {len(uris)} images checked can be read; {uris[0]}: {found[0]}")
     largest = max(sizes, key=min)
     if tiles.mode == "tiles" and min(largest) < tiles.size:
         raise DataError(
-            f"setting `tiles.size`: {tiles.size} is larger than every image looked at (the largest of"
+            f"setting `tiles.size`: {tiles.size} is larger than every image checked (the largest of"
             f" {len(sizes)} is {largest[1]} x {largest[0]} pixels); expected a smaller one,"
             " or tiles.mode=whole"
         )
@@ -42,7 +42,7 @@ def hint_at_depth(uris: list[str], tiles: TileSettings) -> str | None:
     if not found or max(found) >= _DARK:
         return None
     return (
-        f"hint: the 16-bit images looked at have no value above {max(found)} of 65535; if their camera fills"
+        f"hint: the 16-bit images checked have no value above {max(found)} of 65535; if their camera fills"
         f" {max(9, max(found).bit_length())} bits, set tiles.significant_bits"
     )
 
@@ -63,7 +63,7 @@ def require_readable(uris: list[str]) -> None:
         except OSError as error:
             problems.append(error)
     if problems and len(problems) == len(uris):
-        raise StorageError(f"none of the {len(uris)} images looked at can be read; {uris[0]}: {problems[0]}")
+        raise StorageError(f"none of the {len(uris)} images checked can be read; {uris[0]}: {problems[0]}")
 
 
 def _largest_of_16_bits(uri: str) -> int | None:

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from raysvq import storage
+from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.metrics import BoolArray
-from raysvq.evaluation.tables import TestImage
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.mask_file import mask_size
 from raysvq.imaging.masks import decode_mask

@@ -14,7 +14,7 @@ from raysvq.evaluation.metrics import (
 )
 from raysvq.evaluation.pixel_metrics import PixelCurves
 from raysvq.evaluation.result import Metrics, MetricValue
-from raysvq.evaluation.scored import ScoredImage, image_arrays, tile_arrays
+from raysvq.evaluation.score_rows import ScoredImage, image_arrays, tile_arrays
 from raysvq.settings import EvaluationSettings
 
 _Pair = tuple[MetricValue, MetricValue]

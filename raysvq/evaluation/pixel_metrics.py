@@ -12,10 +12,12 @@ from scipy import ndimage
 
 from raysvq import schema
 from raysvq.errors import DataError
+from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import BoolArray
-from raysvq.evaluation.tables import TestImage, committed_rows
+from raysvq.evaluation.score_rows import committed_rows
 from raysvq.imaging.overlay import upsample
+from raysvq.log import ProgressMeter
 
 BINS = 1 << 20
 _DROPPED_BITS = 11  # of a non-negative float32's 31: 8 exponent and 12 mantissa bits remain
@@ -195,13 +197,16 @@ def measure_pixels(scores: str, images: Mapping[str, TestImage], masks: MaskRead
         masks: reads the masks of anomalous images; normal images count as unmarked.
     """
     ids = list(images)
-    lower = min((float(found.values.min()) for found in stream_maps(scores, ids)), default=None)
+    meter = ProgressMeter(None, "maps", "reading")
+    maps = meter.watched(stream_maps(scores, ids))
+    lower = min((float(found.values.min()) for found in maps), default=None)
     if lower is None:
         return PixelResult(None, {}, without_map=len(images), without_mask=0)
     normal = PixelCurves(lower)
     by_type: dict[str | None, PixelCurves] = {}
     seen = without_mask = 0
-    for found in stream_maps(scores, ids):
+    meter = ProgressMeter(meter.done, "maps", "measuring")
+    for found in meter.watched(stream_maps(scores, ids)):
         seen += 1
         image = images[found.image_id]
         if not image.anomalous:

@@ -1,4 +1,4 @@
-"""Image files, a band of rows after another, through libvips; PNG and most TIFF files are read whole so too.
+"""Image files read in bands of rows, through libvips; it also reads whole PNG and most TIFF files.
 
 JPEG, PNG and TIFF are read from top to bottom, and only some hundred rows are held. libvips brings
 samples of up to 8 bits to 255 and others to 65535, whatever a file stores, with white as the largest.
@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyvips
 
-from raysvq.imaging.full_scale import Pixels
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import DecodeError
 
 ROWS = 64  # handed over by libvips at once

@@ -16,12 +16,12 @@ import numpy as np
 from PIL import Image
 
 from raysvq.imaging.bands import Bands
-from raysvq.imaging.formats import jpeg, jpeg2000, netpbm, plain, png, tiff
-from raysvq.imaging.full_scale import Pixels
-from raysvq.imaging.header import Header
+from raysvq.imaging.formats import bmp_gif_webp, jpeg, jpeg2000, netpbm, png, tiff
+from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import REASONS, DecodeError, rejecting
 
 __all__ = [
+    "FIRST_BYTES",
     "FORMATS",
     "REASONS",
     "DecodeError",
@@ -29,9 +29,12 @@ __all__ = [
     "decode_image",
     "decode_pixels",
     "image_size",
+    "looks_like_an_image",
     "open_bands",
     "open_header",
 ]
+
+FIRST_BYTES = 18  # of a file, by which its format is told
 
 # The pixel budget below is ours to enforce, before decoding and with a reason.
 Image.MAX_IMAGE_PIXELS = None
@@ -51,9 +54,12 @@ FORMATS = {
     "JPEG": _Format(re.compile(rb"\xff\xd8"), jpeg.read_header, jpeg.decode, jpeg.open_bands),
     "PNG": _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), png.read_header, png.decode, png.open_bands),
     "TIFF": _Format(re.compile(rb"II[*+]\0|MM\0[*+]"), tiff.read_header, tiff.decode, tiff.open_bands),
-    "BMP": _Format(re.compile(rb"BM"), plain.read_header, plain.decode),
-    "GIF": _Format(re.compile(rb"GIF8[79]a"), plain.read_header, plain.decode),
-    "WEBP": _Format(re.compile(rb"RIFF....WEBP", re.DOTALL), plain.read_header, plain.decode),
+    # Two letters are few: the size of the header that follows, 12 to 124 bytes, is looked at too.
+    "BMP": _Format(
+        re.compile(rb"BM.{12}[\x0c-\x7c]\0\0\0", re.DOTALL), bmp_gif_webp.read_header, bmp_gif_webp.decode
+    ),
+    "GIF": _Format(re.compile(rb"GIF8[79]a"), bmp_gif_webp.read_header, bmp_gif_webp.decode),
+    "WEBP": _Format(re.compile(rb"RIFF....WEBP", re.DOTALL), bmp_gif_webp.read_header, bmp_gif_webp.decode),
     "PPM": _Format(re.compile(rb"P[1-7fF][\s#]"), netpbm.read_header, netpbm.decode),
     "JPEG2000": _Format(
         re.compile(rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51"), jpeg2000.read_header, jpeg2000.decode
@@ -109,6 +115,11 @@ def open_bands(content: bytes, header: Header) -> Bands:
 def image_size(content: bytes) -> tuple[int, int]:
     """(height, width) in pixels from the header alone, after EXIF rotation. Raises DecodeError."""
     return _read_header(content).size
+
+
+def looks_like_an_image(start: bytes) -> bool:
+    """Whether a file's first `FIRST_BYTES` are those of a format that is decoded."""
+    return any(known.starts.match(start) for known in FORMATS.values())
 
 
 def _read_header(content: bytes) -> Header:

@@ -1,6 +1,6 @@
-"""TIFF directories, in which EXIF data is written too, and the orientation that stands there.
+"""TIFF directories, which hold EXIF data too, and the orientation that they state.
 
-What is damaged here never decides whether pixels count: it is left out.
+Damage here never makes an image unreadable: a damaged entry is left out.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raysvq.imaging.full_scale import Pixels
+from raysvq.imaging.header import Pixels
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ _HEADERS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _BIG = (b"II+\0", b"MM\0+")
 # TIFF 6.0, section 2: whole numbers by type; 7, UNDEFINED, holds bytes.
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_MOST = 16  # values of a tag
+_MAX_VALUES = 16  # values of a tag
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _entry(content: bytes, at: int, order: str, kind: int, big: bool) -> Entry |
     if count * struct.calcsize(order + number) > inline:
         (place,) = struct.unpack_from(order + offset, content, place)
     try:
-        values = struct.unpack_from(f"{order}{min(count, _MOST)}{number}", content, place)
+        values = struct.unpack_from(f"{order}{min(count, _MAX_VALUES)}{number}", content, place)
     except struct.error:
         return None
     return Entry(kind, count, values) if values else None

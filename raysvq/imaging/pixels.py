@@ -12,11 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raysvq.imaging.decode import decode_pixels, open_bands, open_header
-from raysvq.imaging.full_scale import Pixels, from_significant_bits
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels, from_significant_bits
 from raysvq.imaging.rejection import DecodeError, rejecting
-from raysvq.imaging.rolling import cut_rows, shrink_rows
-from raysvq.imaging.tiling import Tiling, cut, cut_parts, plan_tiles
+from raysvq.imaging.tiling import Tiling, cut, cut_parts, cut_rows, plan_tiles, shrink_rows
 from raysvq.settings import ScoringSettings, TileSettings
 
 FULL_SCALE = 65535.0
@@ -124,7 +122,7 @@ def _as_stated(pixels: Pixels, header: Header, tiles: TileSettings) -> Pixels:
 
 
 def _tile_bytes(tiles: TileSettings, pixel: int) -> int:
-    """What cutting one tile takes, of `pixel` bytes a pixel."""
+    """What cutting one tile takes, in bytes, of pixels of `pixel` bytes each."""
     return 0 if tiles.mode == "whole" else _COPIES_TILE * tiles.size**2 * pixel
 
 

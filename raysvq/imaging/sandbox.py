@@ -1,8 +1,11 @@
-"""Decoding in a process that may crash or hang, for images that could be what ended a worker."""
+"""An end for decoders that hang or crash: a deadline in this process, or a sandbox, a process of its own."""
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -23,6 +26,36 @@ def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Ite
     """All that is done with a file before the network sees it. Raises DecodeError."""
     for _ in open_tiles(content, tiles, scoring).parts:
         yield
+
+
+class Deadline:
+    """Ends this process where decoding takes too long: a context manager, entered for every piece.
+
+    Nothing less ends a decoder that hangs in C code, which may hold the interpreter's lock. The kernel's
+    timer needs no thread and no lock, and costs a microsecond. Several threads may decode at once: the
+    process ends when none of them has begun or ended a piece for so long. Where it hung is written to
+    stderr.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        """`limit_s` seconds are for one piece: an image, or a band of a large one."""
+        self._limit_s = limit_s
+        self._inside = 0
+        self._lock = threading.Lock()
+        faulthandler.register(signal.SIGALRM, file=2, all_threads=True, chain=True)
+
+    def __enter__(self) -> None:
+        self._count(1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._count(-1)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._inside += change
+            signal.setitimer(signal.ITIMER_REAL, self._limit_s if self._inside else 0.0)
 
 
 class Sandbox:

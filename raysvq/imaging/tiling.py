@@ -2,23 +2,27 @@
 
 Tiles cover every pixel: they stand `stride` apart, and the last row and column shift inwards to
 end at the edge. An image smaller than a tile is mirrored at its right and bottom edge until it
-fills one. In whole-image mode there is one tile, the image resized to it.
+fills one. In whole-image mode there is one tile, the image resized to it. From rows that come one after
+another, tiles are cut in memory that does not grow with the height of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice, product
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice, pairwise, product
 from typing import cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.imaging.decode import Pixels
+from raysvq.imaging.header import Pixels
 from raysvq.settings import TileSettings
 
+Read = Callable[[int], Pixels]  # the next n rows of an image from the top, (n, W, C)
+
+_SHRUNK_ROWS = 64  # shrunk at once
 _Placement = tuple[slice, slice, npt.NDArray[np.float32]]  # cells of the map, of the tile, weight of each
 
 
@@ -83,6 +87,39 @@ def _tile(image: Pixels, y: int, x: int, size: int) -> Pixels:
         return tile
     missing = [(0, size - length) for length in tile.shape[:2]] + [(0, 0)] * (image.ndim - 2)
     return cast(Pixels, np.pad(tile, missing, mode="symmetric"))
+
+
+def cut_rows(read: Read, tiling: Tiling, at_once: int) -> Iterator[Pixels]:
+    """What `cut_parts` gives, from as many rows of tiles as make `at_once` tiles, but one at least."""
+    rows = max(1, at_once // len(tiling.xs))
+    groups = [tiling.ys[first : first + rows] for first in range(0, len(tiling.ys), rows)]
+    held = read(min(groups[0][-1] + tiling.size, tiling.height))
+    yield from cut_parts(held, replace(tiling, ys=groups[0]), at_once)
+    for above, ys in pairwise(groups):
+        held = np.concatenate([held[ys[0] - above[0] :], read(ys[-1] - above[-1])])
+        yield from cut_parts(held, replace(tiling, ys=tuple(y - ys[0] for y in ys)), at_once)
+
+
+def shrink_rows(read: Read, height: int, size: int) -> Iterator[npt.NDArray[np.uint16]]:
+    """What `cut` gives of an image that is no smaller than the one tile it becomes: (1, size, size, C).
+
+    The area average, equal to OpenCV's up to the rounding of ties. `read` gives rows over the full scale.
+    """
+    scale = height / size
+    edges = np.arange(size + 1) * scale
+    total = None
+    for top in range(0, height, _SHRUNK_ROWS):
+        rows = np.arange(top, min(top + _SHRUNK_ROWS, height))
+        band = read(len(rows)).astype(np.float32)
+        narrow = cv2.resize(band, (size, len(rows)), interpolation=cv2.INTER_AREA).reshape(len(rows), -1)
+        if total is None:
+            total = np.zeros((size, narrow.shape[1]), np.float32)
+        reached = slice(int(rows[0] / scale), min(int(np.ceil((rows[-1] + 1) / scale)), size))
+        above, below = edges[:-1][reached, None], edges[1:][reached, None]
+        shares = np.clip(np.minimum(below, rows + 1) - np.maximum(above, rows), 0, None) / scale
+        total[reached] += shares.astype(np.float32) @ narrow
+    assert total is not None
+    yield np.rint(total).astype(np.uint16).reshape(1, size, size, -1)
 
 
 class Mosaic:

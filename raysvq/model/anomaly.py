@@ -26,7 +26,8 @@ class Region:
 
 
 def tile_scores(distances: Floats) -> Floats:
-    """Eq. 5: s(U) = ‖E(U) − Q(U)‖₂ over the whole grid. (T, h, w) -> (T,)"""
+    """Scores of tiles, from the distances at their grid positions. (T, h, w) -> (T,)"""
+    # Eq. 5: s(U) = ‖E(U) − Q(U)‖₂ over the whole grid
     squares = np.square(distances, dtype=np.float64).sum(axis=(1, 2))
     return np.asarray(np.sqrt(squares), np.float32)
 

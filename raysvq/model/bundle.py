@@ -1,6 +1,6 @@
 """The model bundle: everything a scoring job needs, in files that run no code when read.
 
-weights.safetensors   encoder, codebook, decoder, input mean and deviation
+weights.safetensors   all of the network: its layers, codebook, mean and deviation of its input
 bundle.json           settings, thresholds, reference statistics, training summary
 history.json          training curves and codebook usage
 """
@@ -10,21 +10,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from raysvq import __version__
 from raysvq.errors import BundleError, SettingsError
-from raysvq.model.network import SSVQVAE
-from raysvq.settings import Settings, digest, parse_settings
+from raysvq.model.network import Network, build_network
+from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.storage import join, read_bytes, write_bytes
 
-FORMAT = 3
+FORMAT = 4
+# Prefixes of weights' names in format 3, which is still read, each with the one that it has now.
+_NAMES_OF_FORMAT_3 = {
+    "quantizer.counts": "quantizer.cluster_size",
+    "quantizer.sums": "quantizer.embed_avg",
+    "quantizer.squares": "mean_squares",
+    "quantizer.balance": "learned_weight",
+    "encoder.head.": "head.",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Reference:
 class Bundle:
     """A trained model with its settings and reference statistics."""
 
-    model: SSVQVAE
+    model: Network
     settings: Settings
     reference: Reference
     training: dict[str, Any]  # summary: steps, workers, device, seconds, data
@@ -73,7 +81,7 @@ class Bundle:
 
 
 def make_bundle(
-    model: SSVQVAE,
+    model: Network,
     settings: Settings,
     reference: Reference,
     training: dict[str, Any],
@@ -100,7 +108,9 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
     Raises:
         StorageError: the folder may not be written.
     """
-    write_bytes(join(folder, "weights.safetensors"), weights(bundle.model))
+    content = weights(bundle.model)
+    bundle = replace(bundle, model_digest=hashlib.sha256(content).hexdigest())  # one of format 3 gets another
+    write_bytes(join(folder, "weights.safetensors"), content)
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
     write_bytes(join(folder, "bundle.json"), json.dumps(bundle.summary(), indent=2).encode())
 
@@ -110,7 +120,7 @@ def load_bundle(folder: str) -> Bundle:
 
     Raises:
         BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
-            not FORMAT.
+            neither FORMAT nor 3.
     """
     try:
         summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
@@ -120,14 +130,18 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
-    if summary.get("format") != FORMAT:
-        raise BundleError(f"model bundle {folder}: format {summary.get('format')}, expected {FORMAT}")
+    if summary.get("format") not in (3, FORMAT):
+        raise BundleError(
+            f"model bundle {folder}: format {summary.get('format')}, expected {FORMAT} or 3; train again"
+        )
     try:
         if hashlib.sha256(stored).hexdigest() != summary["model_digest"]:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
-        settings = parse_settings(summary["settings"])
-        model = SSVQVAE(settings)
-        model.load_state_dict(safetensors.torch.load(stored))
+        old = summary["format"] == 3
+        settings = parse_settings(with_new_names(summary["settings"]) if old else summary["settings"])
+        model = build_network(settings)
+        state = safetensors.torch.load(stored)
+        model.load_state_dict(_from_format_3(state, model) if old else state)
         reference = Reference(**summary["reference"])
         _require_finite(folder, model, reference)
         return Bundle(
@@ -142,6 +156,17 @@ def load_bundle(folder: str) -> Bundle:
         )
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+
+
+def _from_format_3(state: dict[str, Tensor], model: Network) -> dict[str, Tensor]:
+    """Weights under the names they have now, without those that this network never used."""
+    renamed = {}
+    for name, value in state.items():
+        for old, new in _NAMES_OF_FORMAT_3.items():
+            name = new + name.removeprefix(old) if name.startswith(old) else name
+        renamed[name] = value
+    unused = {"mean_squares", "learned_weight"} - model.state_dict().keys()
+    return {name: value for name, value in renamed.items() if name not in unused}
 
 
 def _require_finite(folder: str, model: nn.Module, reference: Reference) -> None:

@@ -3,7 +3,7 @@
 D is the mean squared distance of Y's encodings to their nearest codes, ‖E_i − e_k(i)‖², over the
 dimensions that learn and the positions that its label marks, relative to that of this step's normal
 tiles: D = 1 is as near as a normal tile. So no form depends on the scale of the encodings. Each takes
-one D a tile and turns that into one value a tile, as its source does (Liznerski et al. 2021 too, whose
+one D per tile and turns that into one value per tile, as its source does (Liznerski et al. 2021 too, whose
 masks weigh the mean inside the logarithm); each falls as D grows, is bounded, of the order of 1 at
 D = 1, and finite for every D >= 0 in float32.
 """

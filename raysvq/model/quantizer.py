@@ -1,6 +1,7 @@
 """The codebook: nearest embeddings, EMA statistics, dead-code revival.
 
-Shapes: B batch, d embedding_dim, h and w grid, P = B*h*w positions, K codebook_size.
+Names as in lucidrains' vector-quantize-pytorch.
+Shapes: B batch, d size of an embedding, h and w grid, P = B*h*w positions, K codebook_size.
 """
 
 from __future__ import annotations
@@ -10,97 +11,103 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from raysvq.model.collective import mean_over_ranks, sum_over_ranks, take_from_first
+from raysvq.model.collective import sum_over_ranks, take_from_first
 
 _EPSILON = 1e-5
-_LEAST_SQUARE = 1e-10  # of learned dimensions, that their weight stays finite
-_LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the rest weighs 1
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What the codebook makes of a grid of encodings."""
+    """What a codebook makes of a grid of encodings."""
 
-    quantize: Tensor  # (B, d, h, w) nearest embeddings; a learning decoder's gradients pass straight through
-    nearest: Tensor  # (B, d, h, w) nearest embeddings; gradients reach a gradient codebook
+    quantize: Tensor  # (B, d, h, w) what a decoder is given; its gradients pass straight through to E(U)
+    nearest: Tensor  # (B, d, h, w) the nearest embeddings; gradients reach a learnable codebook
     indices: Tensor  # (B, h, w) int64
     squares: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂²; no gradient
-    distances: Tensor  # (B, h, w) its root, where learned dimensions beside features are weighted
+    distances: Tensor  # (B, h, w) what an image is scored by: the root, perhaps weighted by dimension
 
 
 class Quantizer(nn.Module):
-    """Eq. 1: Q(U)_i = e_k, k = argmin_j ‖E(U)_i − e_j‖, over the dimensions that choose.
+    """Nearest embeddings of a codebook that follows the encodings of normal images.
 
-    With `ema` the codebook follows moving averages of the *normal* encodings assigned to each code
-    (van den Oord et al. 2017, appendix A.1); outliers act through the encoder alone, since averages
-    can only attract. With `gradient` it is a parameter, moved by the codebook loss.
+    The codebook follows moving averages of the *normal* encodings assigned to each code (van den Oord et
+    al. 2017, appendix A.1). Outliers act through the encoder alone, since averages can only attract.
+    A learnable codebook is a parameter instead, moved by the codebook loss.
     Always computes in float32. Statistics are summed over ranks, so every rank holds equal codes.
-
-    The first `fixed` dimensions may be features that no training moves. They alone choose the code, and
-    the learned dimensions beside them count in a distance only once labelled outliers have shaped them:
-    ‖E − Q‖² = ‖f − q_f‖² + balance · ‖g − q_g‖², where on normals the second is 0.3 of the first.
     """
 
     def __init__(
-        self, size: int, dim: int, kind: str, decay: float, revive_below: float, fixed: int = 0
+        self,
+        dim: int,
+        codebook_size: int,
+        *,
+        decay: float = 0.99,
+        threshold_dead_code: float = 0.0,
+        learnable_codebook: bool = False,
     ) -> None:
-        super().__init__()
-        self.fixed = fixed
-        self.decay = decay
-        self.revive_below = revive_below
-        self.learns_by_gradient = kind == "gradient"
-        start = torch.randn(size, dim) / dim**0.5
-        if self.learns_by_gradient:
-            self.codebook = nn.Parameter(start)
-        else:
-            self.register_buffer("codebook", start)
-        self.counts: Tensor
-        self.sums: Tensor
-        self.register_buffer("counts", torch.ones(size))
-        self.register_buffer("sums", start.clone())
-        self.updates: Tensor
-        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
-        self.squares: Tensor  # moving means over normals of the two parts of a squared distance
-        self.register_buffer("squares", torch.zeros(2))
-        self.balance: Tensor
-        self.register_buffer("balance", torch.zeros(()))
+        """Draw random codes.
 
-    def forward(self, encoded: Tensor, indices: Tensor | None = None) -> Quantized:
-        """Quantise (B, d, h, w) encodings, with the codes of `choose`, if it was asked before."""
+        Args:
+            decay: share of the past that moving averages keep in a step.
+            threshold_dead_code: a code whose moving count is below this share of the mean count is
+                replaced; 0 replaces none.
+        """
+        super().__init__()
+        self.decay = decay
+        self.threshold_dead_code = threshold_dead_code
+        self.learnable_codebook = learnable_codebook
+        codes = torch.randn(codebook_size, dim) / dim**0.5
+        if learnable_codebook:
+            self.codebook = nn.Parameter(codes)
+        else:
+            self.register_buffer("codebook", codes)
+        self.cluster_size: Tensor  # moving count of each code's encodings
+        self.embed_avg: Tensor  # moving sum of them
+        self.updates: Tensor
+        self.register_buffer("cluster_size", torch.ones(codebook_size))
+        self.register_buffer("embed_avg", codes.clone())
+        self.register_buffer("updates", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, encoded: Tensor) -> Quantized:
+        """Quantise (B, d, h, w) encodings."""
         with torch.autocast(encoded.device.type, enabled=False):
             encoded = encoded.float()
-            indices = self.choose(encoded) if indices is None else indices
-            nearest = self.codes(indices)
-            fixed, learned = self._squares((encoded.detach() - nearest.detach()).movedim(1, -1))
-            distances = (fixed + self.balance * learned if self.fixed else learned).sqrt()
-            # Beside features no decoder learns.
-            quantize = nearest.detach() if self.fixed else encoded + (nearest - encoded).detach()
-            return Quantized(quantize, nearest, indices, fixed + learned, distances)
+            indices = self.nearest_indices(encoded)
+            nearest = self.lookup(indices)
+            squares = square_norms((encoded.detach() - nearest.detach()).movedim(1, -1))
+            quantize = encoded + (nearest - encoded).detach()
+            return Quantized(quantize, nearest, indices, squares, squares.sqrt())
 
-    def choose(self, encoded: Tensor) -> Tensor:
-        """(B, d, h, w) encodings, or their fixed dimensions alone -> (B, h, w) nearest codes."""
+    def nearest_indices(self, encoded: Tensor) -> Tensor:
+        """Codes nearest to (B, d, h, w) encodings, or, with fewer channels, nearest in the leading ones.
+
+        Returns:
+            (B, h, w) int64.
+        """
         with torch.autocast(encoded.device.type, enabled=False):
-            positions = encoded.detach().float().movedim(1, -1)[..., : self._choosing]
-            found = nearest_codes(positions.flatten(0, 2), self.codebook.detach()[:, : self._choosing])
-            return found.view(positions.shape[:-1])
+            positions = encoded.detach().float().movedim(1, -1)
+            codebook = self.codebook.detach()[:, : positions.shape[-1]]
+            return nearest_indices(positions.flatten(0, 2), codebook).view(positions.shape[:-1])
 
-    def codes(self, indices: Tensor) -> Tensor:
+    def lookup(self, indices: Tensor) -> Tensor:
         """(B, h, w) -> (B, d, h, w) the codes themselves."""
         return nn.functional.embedding(indices, self.codebook).movedim(-1, 1)
 
     @property
-    def _choosing(self) -> int:
-        return self.fixed or self.codebook.shape[1]
+    def current_decay(self) -> float:
+        """Decay of the coming update: 2/11, 3/12, … up to the decay set.
 
-    def _squares(self, apart: Tensor) -> tuple[Tensor, Tensor]:
-        """(..., d) differences -> the squared norms of their fixed and of their learned dimensions."""
-        return _square_norms(apart[..., : self.fixed]), _square_norms(apart[..., self.fixed :])
+        Young averages follow a young encoder closely.
+        """
+        coming = int(self.updates) + 1
+        return min(self.decay, (1 + coming) / (10 + coming))
 
     @torch.no_grad()
-    def start_from(self, encoded: Tensor, seed: int) -> None:
-        """Place the codes at the k-means centres of (P, d) normal encodings of rank 0.
+    def initialize(self, encoded: Tensor, seed: int) -> None:
+        """Place the codes at the k-means centres of normal encodings of rank 0.
 
-        With fixed dimensions those, (P, fixed), are enough; the learned ones start at 0.
+        Args:
+            encoded: (P, d), or fewer columns; the dimensions that are missing start at 0.
         """
         # Scoring, which begins with a codebook, need not load it.
         from sklearn.cluster import MiniBatchKMeans
@@ -115,63 +122,53 @@ class Quantizer(nn.Module):
             random_state=seed,
             compute_labels=False,
         ).fit(_at_least(encoded, size).cpu().numpy())
-        start = torch.zeros_like(self.codebook)
-        start[:, : encoded.shape[1]] = torch.from_numpy(centres.cluster_centers_)
-        self._place(torch.ones_like(self.counts, dtype=torch.bool), take_from_first(start))
+        codes = torch.zeros_like(self.codebook)
+        codes[:, : encoded.shape[1]] = torch.from_numpy(centres.cluster_centers_)
+        self._place(torch.ones_like(self.cluster_size, dtype=torch.bool), take_from_first(codes))
 
     @torch.no_grad()
-    def update(self, encoded: Tensor, indices: Tensor, labelled: bool = False) -> Tensor:
-        """Follow one step's normal encodings (P, d) with their codes (P,); revive dead codes.
-
-        Args:
-            labelled: whether labelled outliers shape the learned dimensions.
+    def update(self, encoded: Tensor, indices: Tensor) -> Tensor:
+        """Follow one step's normal encodings (P, d) with their codes (P,); replace dead codes.
 
         Returns:
             (K,) how often each code was used in this step, over all ranks.
         """
         used = sum_over_ranks(torch.bincount(indices, minlength=self.codebook.shape[0]).float())
+        decay = self.current_decay
         self.updates += 1
-        # Young averages follow a young encoder closely: 2/11, 3/12, … up to the decay set.
-        decay = min(self.decay, (1 + int(self.updates)) / (10 + int(self.updates)))
-        if self.fixed and labelled:
-            self._follow_squares(encoded - self.codebook[indices], decay)
-        self.counts.lerp_(used, 1 - decay)
-        if not self.learns_by_gradient:
-            sums = torch.zeros_like(self.sums).index_add_(0, indices, encoded.detach().float())
-            self.sums.lerp_(sum_over_ranks(sums), 1 - decay)
-            total = self.counts.sum()
-            smoothed = (self.counts + _EPSILON) / (total + len(self.counts) * _EPSILON) * total
-            self.codebook.copy_(self.sums / smoothed[:, None])
-        dead = self.counts < self.revive_below * self.counts.mean()
+        self.cluster_size.lerp_(used, 1 - decay)
+        if not self.learnable_codebook:
+            sums = torch.zeros_like(self.embed_avg).index_add_(0, indices, encoded.detach().float())
+            self.embed_avg.lerp_(sum_over_ranks(sums), 1 - decay)
+            total = self.cluster_size.sum()
+            smoothed = (self.cluster_size + _EPSILON) / (total + len(used) * _EPSILON) * total
+            self.codebook.copy_(self.embed_avg / smoothed[:, None])
+        dead = self.cluster_size < self.threshold_dead_code * self.cluster_size.mean()
         if bool(dead.any()):
             drawn = torch.randint(len(encoded), (int(dead.sum()),), device=encoded.device)
             self._place(dead, take_from_first(encoded.detach().float()[drawn]))
         return used
 
-    def _follow_squares(self, apart: Tensor, decay: float) -> None:
-        means = mean_over_ranks(torch.stack([part.mean() for part in self._squares(apart)]))
-        self.squares.lerp_(means, 1 - decay if bool(self.squares.any()) else 1.0)
-        fixed, learned = self.squares
-        self.balance.copy_(_LEARNED * fixed / learned.clamp(min=_LEAST_SQUARE))
-
     def _place(self, which: Tensor, codes: Tensor) -> None:
         """Set the codes marked in `which` (K,) as if each had just been used enough to live."""
         self.codebook.data[which] = codes
-        self.counts[which] = self.counts.mean()
-        self.sums[which] = codes * self.counts[which][:, None]
+        self.cluster_size[which] = self.cluster_size.mean()
+        self.embed_avg[which] = codes * self.cluster_size[which][:, None]
 
 
-def _square_norms(vectors: Tensor) -> Tensor:
+def square_norms(vectors: Tensor) -> Tensor:
+    """‖v‖₂² over the last dimension."""
     norms: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
     return norms.square()
 
 
-def nearest_codes(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
-    """Index of the nearest of K codes for each of (P, d) positions. (P,)"""
+def nearest_indices(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> Tensor:
+    """Index of the nearest of (K, d) codes for each of (P, d) positions. (P,)"""
     # Around the codebook's mean, since far from the origin ‖e‖² would swallow the differences.
     centre = codebook.mean(dim=0)
     codebook = codebook - centre
     offset = 0.5 * codebook.square().sum(dim=1)
+    # Eq. 1: Q(U)_i = e_k, k = argmin_j ‖E(U)_i − e_j‖
     parts = [
         torch.addmm(offset, part - centre, codebook.T, alpha=-1).argmin(1)
         for part in torch.split(positions, chunk)

@@ -17,8 +17,8 @@ from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
-from raysvq.model.network import SSVQVAE, cell_size
-from raysvq.model.precision import Precision, bfloat16_distances
+from raysvq.model.device import Precision
+from raysvq.model.network import Network, cell_size
 from raysvq.settings import ScoringSettings, Settings
 
 S = TypeVar("S")
@@ -43,7 +43,7 @@ class ImageScorer:
 
     def __init__(
         self,
-        model: SSVQVAE,
+        model: Network,
         settings: Settings,
         scoring: ScoringSettings,
         device: torch.device | str = "cpu",
@@ -63,7 +63,7 @@ class ImageScorer:
         """
         self.model = model.to(device).eval()
         self._distance_map = (
-            bfloat16_distances(self.model) if precision == "bfloat16" else self.model.distance_map
+            self.model.bfloat16_distance_map() if precision == "bfloat16" else self.model.distance_map
         )
         self.settings = settings
         self.scoring = scoring

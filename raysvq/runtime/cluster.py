@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import ray
 from ray.exceptions import AuthenticationError
 
+from raysvq import log
 from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
@@ -77,6 +78,7 @@ def connect(settings: RaySettings) -> Capacity:
             _join(address)
         else:
             _start(settings)
+    log.adopt("ray")
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in (
         "ray.data",
@@ -145,7 +147,7 @@ def ray_folder(environment: Mapping[str, str]) -> str | None:
         return None
     if name == "RAY_TMPDIR" or _unfit(_PLACE):
         raise SettingsError(f"{name}={place!r} {problem}; set RAY_TMPDIR to a folder such as /var/tmp")
-    print(f"TMPDIR={place!r} {problem}: Ray keeps its own files in {_PLACE}/ray", flush=True)
+    log.info(f"TMPDIR={place!r} {problem}: Ray keeps its own files in {_PLACE}/ray", "hint")
     return f"{_PLACE}/ray"
 
 

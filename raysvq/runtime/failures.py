@@ -20,7 +20,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayEr
 
 from raysvq import errors
 from raysvq.errors import RaysvqError, StorageError
-from raysvq.model.memory import is_out_of_memory
+from raysvq.model.device import is_out_of_memory
 
 _LONGEST = 300  # characters of a cause that are repeated
 # Where Ray's errors keep the error that they tell of.

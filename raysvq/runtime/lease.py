@@ -16,7 +16,6 @@ import json
 import os
 import re
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from raysvq import log
 from raysvq.errors import DataError
 from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
@@ -234,4 +234,4 @@ def _release(mine: _Lease) -> None:
             remove_file(mine.uri)
     except OSError as error:
         after = f"other runs wait {DEAD_S:.0f} s for it"
-        print(f"warning: the lease {mine.uri} is left behind, {after}: {error}", file=sys.stderr, flush=True)
+        log.warning(f"the lease {mine.uri} is left behind, {after}: {error}")

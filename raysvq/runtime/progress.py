@@ -1,4 +1,4 @@
-"""Progress lines from tasks and workers to the terminal that started the run.
+"""Lines of progress from tasks and workers to the process that started the run, which prints them.
 
 Ray's own log forwarding is off in raysvq's runs: it mixes every process's chatter into the output.
 What a person should see goes through here, in order.
@@ -14,7 +14,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-Progress = Callable[[str], None]  # takes a line for the person who started a run
+from raysvq import log
+
+Progress = Callable[[str], None]  # takes a line, perhaps a `raysvq.log.Line`, for whoever started a run
 
 _POLL_S = 0.5
 
@@ -47,17 +49,18 @@ def forwarded_progress(alive: threading.Event | None = None) -> Iterator[Progres
     """Print what tasks and workers report, until the block ends; `alive` is set at every line."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lines = _Lines.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
-    done = threading.Event()
+    done, throttle = threading.Event(), log.Throttle()
 
-    def print_lines() -> None:
+    def print_new() -> None:
         for line in ray.get(lines.take.remote()):
-            print(line, flush=True)
+            if throttle.passes(line):
+                log.emit(line)
             if alive:
                 alive.set()
 
     def poll() -> None:
         while not done.wait(_POLL_S):
-            print_lines()
+            print_new()
 
     thread = threading.Thread(target=poll, daemon=True)
     thread.start()
@@ -66,5 +69,6 @@ def forwarded_progress(alive: threading.Event | None = None) -> Iterator[Progres
     finally:
         done.set()
         thread.join()
-        print_lines()
+        print_new()
+        log.end_bar()
         ray.kill(lines)

@@ -1,4 +1,4 @@
-"""What a run waits for when nothing happens."""
+"""Reports of a run in which nothing happens: for how long, and what the cluster has free."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from contextlib import contextmanager
 
 import ray
 
-QUIET_S = 60.0  # without a sign of life, after which the run says what it sees
+from raysvq import log
+
+QUIET_S = 60.0
 
 
 @contextmanager
 def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Event]:
-    """Set the event at every sign of life; without one, a line says what the cluster has to offer.
+    """Print what the cluster has free whenever the event was not set for `quiet_s` seconds.
 
     Args:
-        sign: what has not happened then, such as "work unit finished".
+        sign: what sets the event, such as "work unit finished".
     """
     alive, done = threading.Event(), threading.Event()
 
@@ -29,7 +31,7 @@ def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Ev
                 done.wait(1.0)
             elif not done.is_set():
                 quiet += quiet_s
-                print(f"no {sign} for {quiet:.0f} s; {_cluster()}", flush=True)
+                log.warning(f"no {sign} for {quiet:.0f} s; {_cluster()}", "stall", quiet_s=quiet)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

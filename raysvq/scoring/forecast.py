@@ -14,12 +14,12 @@ import ray
 
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
-from raysvq.model.precision import Precision
+from raysvq.log import duration
+from raysvq.model.device import Precision
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows
 from raysvq.scoring.plan import open_request, plan_run
-from raysvq.scoring.progress import duration
 from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
 from raysvq.scoring.takeover import find_leftovers
 from raysvq.settings import Settings

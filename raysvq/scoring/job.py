@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
+from raysvq import log
 from raysvq.data.manifest import Row
 from raysvq.data.preflight import require_readable
 from raysvq.errors import AccountingError
@@ -27,7 +28,6 @@ from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import Request, RunPlan, Workers, open_request, plan_run, share_out
-from raysvq.scoring.progress import Progress
 from raysvq.scoring.takeover import find_leftovers, finished_folders
 from raysvq.scoring.work import UnitReport, remove_work, work_folders
 from raysvq.scoring.worker import Job, ScoringActor, report_of, score_units
@@ -104,7 +104,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, taken)
         for report in plan.takeover.reports:
             summary.add(report)
-        print(_announce(summary, request, plan), flush=True)
+        log.info(_announce(summary, request, plan), "start", images=summary.images)
         if plan.units:
             _score_units(plan, summary)
         commit = _make_commit(request, pending, plan, summary, folder)
@@ -183,7 +183,7 @@ def _score_units(plan: RunPlan, summary: ScoreSummary) -> None:
         unit_images=plan.unit_images,
         budget=plan.budget,
     )
-    progress = Progress(summary.images, summary.done)
+    meter = log.ProgressMeter(summary.images, before=summary.done)
     with stall_reporter("work unit finished") as alive:
         for row in _outcomes(job, plan.workers, plan.units).iter_rows():
             alive.set()
@@ -191,7 +191,7 @@ def _score_units(plan: RunPlan, summary: ScoreSummary) -> None:
             summary.add(report)
             summary.spent.update(report.seconds)
             plan.budget.require(summary.rejects, report.example)
-            progress.tell(summary.done, summary.rejects.total())
+            meter.update(summary.done, summary.rejects.total())
 
 
 def _outcomes(job: Job, workers: Workers, units: int) -> ray.data.Dataset:

@@ -16,7 +16,7 @@ from raysvq.data.manifest import Row, open_manifest
 from raysvq.errors import SettingsError
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
-from raysvq.model.precision import Precision, choose_precision, has_fast_bfloat16
+from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
@@ -191,13 +191,13 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
 
 def _resolve_precision(request: Request, workers: Workers) -> Precision:
     """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
-    reference, setting = request.bundle.reference, request.settings.scoring.precision
-    safe = choose_precision(setting, reference, fast=True)
+    measured, setting = request.bundle.reference.bfloat16_deviation, request.settings.scoring.precision
+    safe = choose_precision(setting, measured, fast=True)
     if setting != "auto" or safe == "float32":
         return safe
     task = _has_fast_bfloat16.options(**workers.resources)
     with stall_reporter("work unit finished"):
-        return choose_precision("auto", reference, fast=result_of(task.remote(workers.device)))
+        return choose_precision("auto", measured, fast=result_of(task.remote(workers.device)))
 
 
 @ray.remote

@@ -15,7 +15,7 @@ from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle, Reference
-from raysvq.model.precision import Precision
+from raysvq.model.device import Precision
 from raysvq.model.scorer import ImageResult
 from raysvq.results.format import SCHEMAS, Files, no_files
 from raysvq.results.writer import write_unit

@@ -14,11 +14,9 @@ import cv2
 import torch
 
 from raysvq.errors import BundleError, ScoringError, first_line
-from raysvq.imaging.deadline import Deadline
-from raysvq.imaging.sandbox import Sandbox, decode
+from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
-from raysvq.model.memory import is_out_of_memory
-from raysvq.model.precision import Precision
+from raysvq.model.device import Precision, is_out_of_memory
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure

@@ -9,7 +9,7 @@ from raysvq.settings.data import SplitSettings, TileSettings
 from raysvq.settings.files import find_config, shipped_configs
 from raysvq.settings.model import AnomalySettings, ModelSettings, ObjectiveSettings
 from raysvq.settings.options import Settings
-from raysvq.settings.reading import digest, load_settings, load_sweep, parse_settings
+from raysvq.settings.reading import digest, load_settings, load_sweep, parse_settings, with_new_names
 from raysvq.settings.refusals import describe
 from raysvq.settings.scoring import EvaluationSettings, ScoringSettings
 from raysvq.settings.storage import RaySettings, StorageSettings
@@ -36,4 +36,5 @@ __all__ = [
     "load_sweep",
     "parse_settings",
     "shipped_configs",
+    "with_new_names",
 ]

@@ -10,12 +10,12 @@ from raysvq.settings.section import Section
 
 
 class ModelSettings(Section):
-    """The ss-VQ-VAE network (paper, section IV-D)."""
+    """The network: the paper's (section IV-D), or a dictionary of frozen features."""
 
     encoder: Literal["pixels", "features"] = Field(
         "pixels",
-        description="pixels: the paper's network, from scratch; features: small layers on a frozen pretrained"
-        " network, EfficientNet-Lite0.",
+        description="pixels: the paper's ss-VQ-VAE, from scratch; features: a dictionary of frozen ImageNet"
+        " features (EfficientNet-Lite0), and a small head that learns from labelled outliers.",
     )
     stem_weights: str | None = Field(
         None,
@@ -29,11 +29,16 @@ class ModelSettings(Section):
         64, ge=2, description="d, size of an embedding; features: of its learned part, beside the features."
     )
     codebook: Literal["ema", "gradient"] = Field(
-        "ema", description="ema: moving averages of normal encodings; gradient: eq. 1's codebook loss."
+        "ema",
+        description="ema: moving averages of normal encodings; gradient: the codebook term of the loss.",
     )
     decay: float = Field(0.99, gt=0, lt=1, description="Decay of the EMA codebook.")
-    revive_below: float = Field(
-        0.05, ge=0, lt=1, description="A code with less than this share of an even load is revived; 0 never."
+    threshold_dead_code: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="A code whose moving count of encodings is below this share of the mean count is replaced"
+        " by an encoding; 0 replaces none.",
     )
 
 

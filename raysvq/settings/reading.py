@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from raysvq.errors import SettingsError
 from raysvq.settings.files import find_config, parse_yaml, read_config
 from raysvq.settings.options import Settings
-from raysvq.settings.refusals import sentence, shown
+from raysvq.settings.refusals import RENAMED, sentence, shown
 
 # Their values are taken literally.
 _SECRETS = ("storage.access_key_id", "storage.secret_access_key", "storage.session_token")
@@ -66,6 +66,18 @@ def parse_settings(values: dict[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(sentence(item) for item in error.errors())) from None
+
+
+def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Nested values that an earlier version stored, under the names that settings have now."""
+
+    def now(section: str, name: str) -> str:
+        return RENAMED.get(f"{section}.{name}", f"{section}.{name}").partition(".")[2]
+
+    return {
+        section: {now(section, name): value for name, value in inner.items()}
+        for section, inner in values.items()
+    }
 
 
 def digest(settings: BaseModel) -> str:

@@ -13,6 +13,7 @@ from raysvq.settings.options import Settings
 
 # Old names of settings, each with the name it has now.
 RENAMED = {
+    "model.revive_below": "model.threshold_dead_code",
     "training.outlier_share": "training.outlier_fraction",
     "training.positions": "training.positions_per_tile",
 }

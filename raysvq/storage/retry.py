@@ -9,7 +9,6 @@ endpoint shows when a command starts, not minutes later.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
+from raysvq import log
 from raysvq.errors import StorageError
 
 FIRST_CONTACT_S = 10.0
@@ -73,4 +73,4 @@ class Contact:
         with self.lock:
             first, self.told = not self.told, True
         if first and state.outcome is not None:
-            print(f"waiting for {uri}: {state.outcome.exception()}", file=sys.stderr, flush=True)
+            log.warning(f"waiting for {uri}: {state.outcome.exception()}", "waiting", uri=uri)

@@ -3,7 +3,7 @@
 model.safetensors      weights, codebook statistics, input mean and deviation
 optimiser.safetensors  Adam's moments
 progress.json          step, data position, history, the last validation
-random-<rank>.safetensors  states of PyTorch's random generators, a file a rank
+random-<rank>.safetensors  states of PyTorch's random generators, one file per rank
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Progress:
     step: int = 0
     workers: int = 1
     position: DataPosition = field(default_factory=DataPosition)
-    history: list[dict[str, Any]] = field(default_factory=list)  # a row a validation
+    history: list[dict[str, Any]] = field(default_factory=list)  # one row per validation
     codebook_usage: list[float] = field(default_factory=list)  # since the last validation
     validation: dict[str, Any] = field(default_factory=dict)  # scores, labels, pixel threshold
     precision: str = "float32"  # of encoder and decoder

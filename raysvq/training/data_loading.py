@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysvq.model.network import at
+from raysvq.model.network import gather_positions
 from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
 from raysvq.training.augmentation import mirrored
@@ -128,7 +128,7 @@ class Batches:
         positions = None
         if "features" in normal and most is not None and most < parts[0][0, 0].numel():
             drawn = draw_positions(parts, most, weight, self._rng(_POSITIONS))
-            parts = [at(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
+            parts = [gather_positions(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
             weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
             positions = torch.cat(drawn).to(self._device)
         self._drawn += 1

@@ -17,9 +17,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysvq.errors import TrainingError
-from raysvq.imaging.deadline import Deadline
 from raysvq.imaging.decode import DecodeError
-from raysvq.imaging.sandbox import Sandbox, decode
+from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.settings import Settings
 
 MAX_TRIES = 10  # of a task whose process dies again and again

@@ -9,7 +9,7 @@ import numpy as np
 from raysvq.errors import TrainingError
 from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import Progress
 from raysvq.training.metrics import summarise
@@ -18,7 +18,7 @@ _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 def export_bundle(
-    model: SSVQVAE,
+    model: Network,
     settings: Settings,
     progress: Progress,
     history: list[dict[str, Any]],

@@ -9,21 +9,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.model.scorer import to_model_input
 from raysvq.training.shuffling import Columns, Source, pieces
 
 _AT_ONCE = 16  # tiles
 
 
-def frozen_features(source: Source, model: SSVQVAE) -> Source:
+def frozen_features(source: Source, model: Network) -> Source:
     """Rows with `features` (h, w, S) float16, of the model's stem, in place of `tile`."""
 
     def read() -> Iterator[Columns]:
         for part in pieces(source, _AT_ONCE):
             with torch.inference_mode():
                 pixels = to_model_input(part.pop("tile"), model.mean.device)
-                features = model.stem(pixels).half().movedim(1, -1).cpu().contiguous().numpy()
+                features = model.extract_features(pixels).half().movedim(1, -1).cpu().contiguous().numpy()
             yield part | {"features": features}  # outside, as the mode would hold for who takes it
 
     return read

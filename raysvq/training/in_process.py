@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import Progress, load_model, load_progress
 from raysvq.training.data_loading import Batches, Place, Tiles
@@ -28,7 +28,7 @@ def train_in_process(
     validate: Validate,
     say: Say | None = print,
     folder: Path | None = None,
-) -> tuple[SSVQVAE, Progress]:
+) -> tuple[Network, Progress]:
     """Train on tiles held in memory, as `raysvq.training.ray_trainer.train` does with one worker.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.model.collective import take_from_first
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.settings import Settings
 from raysvq.training.augmentation import with_copies
 from raysvq.training.checkpoint import (
@@ -39,7 +39,7 @@ def initialize(
     place: Place,
     checkpoint: Path | None = None,
     say: Say | None = None,
-    wrap: Callable[[SSVQVAE], nn.Module] = lambda model: model,
+    wrap: Callable[[Network], nn.Module] = lambda model: model,
 ) -> tuple[Trainer, Batches]:
     """Make a model ready to be trained.
 
@@ -50,7 +50,7 @@ def initialize(
         wrap: makes the model data-parallel.
     """
     torch.manual_seed(settings.training.seed)
-    model = SSVQVAE(settings).to(place.device)
+    model = build_network(settings).to(place.device)
     optimiser = make_optimiser(model, settings)
     progress = Progress()
     if checkpoint:
@@ -58,7 +58,7 @@ def initialize(
         load_optimiser(checkpoint, optimiser)
         progress = load_progress(checkpoint)
     else:
-        model.load_stem()
+        model.load_pretrained()
     before, progress.workers = progress.workers, place.workers
     position = progress.position.shared_out(before, place.workers)
     batches = Batches(settings.training, _network_inputs(tiles, model, settings), place, position)
@@ -72,7 +72,7 @@ def initialize(
     return trainer, batches
 
 
-def _network_inputs(tiles: Tiles, model: SSVQVAE, settings: Settings) -> Tiles:
+def _network_inputs(tiles: Tiles, model: Network, settings: Settings) -> Tiles:
     """Tiles as the network takes them, with copies of the labelled ones."""
     normal, outlier = tiles.normal, tiles.outlier
     if outlier and settings.objective.labels == "tile":
@@ -102,7 +102,7 @@ def _marked_all_over(outlier: Source) -> Source:
     return read
 
 
-def initialize_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Settings) -> None:
+def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Settings) -> None:
     """Fix mean and deviation, and place the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
     wanted = INITIAL_PIXELS[settings.model.encoder] / settings.tiles.size**2
@@ -111,12 +111,12 @@ def initialize_from_data(model: SSVQVAE, batches: Iterator[Batch], settings: Set
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
             if sum(map(len, taken)) >= wanted:
                 break
-        model.learn_statistics(torch.cat(taken))
+        model.fit_statistics(torch.cat(taken))
         take_from_first(model.mean)
         take_from_first(model.std)
         share = -(-INITIAL_POSITIONS // len(taken))
-        chosen = torch.cat([_some(model.chosen_by(part), share) for part in taken])
-    model.quantizer.start_from(chosen, settings.training.seed)
+        chosen = torch.cat([_some(model.encode(part), share) for part in taken])
+    model.quantizer.initialize(chosen, settings.training.seed)
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:

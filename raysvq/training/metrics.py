@@ -17,6 +17,7 @@ from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.proto.summary_pb2 import Summary
 from tensorboardX.record_writer import RecordWriter
 
+from raysvq.log import Line
 from raysvq.model.collective import mean_over_ranks
 from raysvq.settings import TrainingSettings
 from raysvq.storage import join, write_bytes
@@ -70,13 +71,20 @@ class Pace:
         }
 
 
-def pace_line(pace: Pace, step: int, settings: TrainingSettings) -> str:
+def pace_line(pace: Pace, step: int, settings: TrainingSettings) -> Line:
     """How far, how fast, how long still."""
     seconds = max(pace.seconds, 1e-9)
     tiles_per_s = (step - pace.first) * settings.batch_size / seconds
     left = (settings.steps - step) * settings.batch_size / max(tiles_per_s, 1e-9)
     waiting = f"{100 * pace.waited / seconds:.0f} % waiting for data"
-    return f"step {step}/{settings.steps}  {tiles_per_s:.0f} tiles/s  {waiting}  {left:.0f} s left"
+    return Line(
+        f"step {step}/{settings.steps}  {tiles_per_s:.0f} tiles/s  {waiting}  {left:.0f} s left",
+        "progress",
+        done=step,
+        total=settings.steps,
+        tiles_per_s=round(tiles_per_s, 1),
+        seconds_left=round(left, 1),
+    )
 
 
 def validation_line(row: dict[str, Any], codes: int) -> str:

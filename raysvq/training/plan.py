@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from raysvq import log
 from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
@@ -148,7 +149,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     sample = rows.head(_PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
     require_fitting(sample["uri"].to_pylist(), settings.tiles)
     if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
-        print(hint, flush=True)
+        log.info(hint, "hint")
     outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
     unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
     if unmasked and settings.tiles.mode == "tiles":

@@ -20,9 +20,10 @@ import torch
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from torch import nn
 
+from raysvq import log
 from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
 from raysvq.model.bundle import Bundle, save_bundle
-from raysvq.model.network import SSVQVAE, cell_size
+from raysvq.model.network import Network, build_network, cell_size
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
 from raysvq.runtime.failures import in_a_sentence
@@ -89,7 +90,7 @@ def _run(
     images: list[ValidationImage],
     plan: WorkerPlan,
     folder: str,
-) -> tuple[SSVQVAE, Progress, list[dict[str, Any]], int]:
+) -> tuple[Network, Progress, list[dict[str, Any]], int]:
     """The best model, how the run stood then, the history of all of it, and the number of outlier tiles.
 
     Args:
@@ -108,7 +109,8 @@ def _run(
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
             require_marked(outliers, training_set["outliers"], settings.tiles)
-        progress(_announce(training_set, outliers, images, plan, settings))
+        start = _announce(training_set, outliers, images, plan, settings)
+        progress(log.Line(start, "start", images=training_set["normals"], tiles=outliers))
         loop = {
             "settings": settings.model_dump(mode="json"),
             "storage": settings.storage,
@@ -209,12 +211,12 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _best(result: ray.train.Result, settings: Settings) -> tuple[SSVQVAE, Progress]:
+def _best(result: ray.train.Result, settings: Settings) -> tuple[Network, Progress]:
     """The checkpoint that validated best."""
     checkpoint = result.get_best_checkpoint("selection", "max")
     if checkpoint is None:
         raise TrainingError("Ray Train returned no checkpoint")
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     with checkpoint.as_directory() as folder:
         load_model(Path(folder), model)
         return model.eval(), load_progress(Path(folder))
@@ -283,7 +285,7 @@ def _restored_checkpoint() -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def _data_parallel(model: SSVQVAE) -> nn.Module:
+def _data_parallel(model: Network) -> nn.Module:
     return ray.train.torch.prepare_model(
         model, move_to_device=False, parallel_strategy_kwargs={"broadcast_buffers": False}
     )

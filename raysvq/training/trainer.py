@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from raysvq.errors import TrainingError, TrainingMemoryError
+from raysvq.log import Line
 from raysvq.model.collective import mean_over_ranks
-from raysvq.model.memory import is_out_of_memory
-from raysvq.model.network import SSVQVAE
+from raysvq.model.device import Precision, has_fast_bfloat16, is_out_of_memory
+from raysvq.model.network import Network
 from raysvq.model.objective import Loss, objective
-from raysvq.model.precision import Precision, has_fast_bfloat16
 from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, TrainingSettings
@@ -26,7 +26,7 @@ from raysvq.training.export import require_normals
 from raysvq.training.metrics import Pace, pace_line, validation_line
 
 IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
-REPORT_EVERY_S = 10.0
+REPORT_EVERY_S = 1.0
 
 Say = Callable[[str], None]
 Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
@@ -95,7 +95,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: SSVQVAE,
+        model: Network,
         optimiser: torch.optim.Optimizer,
         settings: Settings,
         progress: Progress,
@@ -116,7 +116,7 @@ class Trainer:
         self.say = say
         self.network = model if network is None else network
         self.device = model.mean.device
-        self.used = torch.zeros_like(model.quantizer.counts)
+        self.used = torch.zeros_like(model.quantizer.cluster_size)
         self.losses: dict[str, float | None] = {}
         self.pace = Pace(progress.step)
         self.limit = _limit(progress)
@@ -157,7 +157,10 @@ class Trainer:
         progress.history.append(row)
         if self.say:
             pace = pace_line(self.pace, progress.step, training)
-            self.say(f"{pace}  {validation_line(row, len(self.used))}")
+            text = f"{pace}  {validation_line(row, len(self.used))}"
+            self.say(
+                Line(text, "validation", validation_auroc=outcome["auroc"], loss=row["loss"], **pace.fields)
+            )
 
     def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
         for group in self.optimiser.param_groups:
@@ -166,14 +169,15 @@ class Trainer:
         half = self.progress.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.network(batch.pixels, batch.positions)
-        loss = objective(output, batch.weight, self.settings.objective, batch.unknown)
+        losses = self.model.losses(output, self.settings.objective.beta)
+        loss = objective(losses, batch.weight, self.settings.objective, batch.unknown)
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
         normals = len(batch.pixels) - batch.outliers
         encoded = output.encoded[:normals][loss.kept].detach().movedim(1, -1).flatten(0, 2)
         indices = output.quantized.indices[:normals][loss.kept]
-        used = self.model.quantizer.update(encoded, indices.flatten(), labelled=batch.outliers > 0)
+        used = self.model.update_codebook(encoded, indices.flatten(), labelled=batch.outliers > 0)
         return loss, used
 
     def _watch(self, loss: Loss) -> None:

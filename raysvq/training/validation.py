@@ -15,7 +15,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.collective import world_size
-from raysvq.model.precision import relative_deviation
+from raysvq.model.device import relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
 from raysvq.storage import ObjectInfo, read_bytes, read_version

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import ray
 import yaml
 
+from raysvq import log
 from raysvq.errors import DataError
 from raysvq.model.alias import promote
 from raysvq.model.bundle import Bundle, load_bundle
@@ -52,10 +53,10 @@ def crown(
     if not exists(join(model, "bundle.json")):
         write_bytes(made, digest(settings).encode())
         if settings.tuning.refit or not kept.has(number):
-            print(f"training with the settings of trial {number}", flush=True)
+            log.info(f"training with the settings of trial {number}", trial=number)
             train(manifest, model, settings)
         else:
-            print(f"taking the model of trial {number}", flush=True)
+            log.info(f"taking the model of trial {number}", trial=number)
             _take(manifest, model, number, settings, kept, resources)
     require_held()
     promote(f"{out}@{CHAMPION}", model)

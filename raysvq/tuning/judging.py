@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysvq.errors import DataError
+from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.evaluation.pixel_metrics import AnomalyMap, PixelCurves
-from raysvq.evaluation.tables import TestImage
 from raysvq.imaging.decode import DecodeError
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
@@ -104,7 +104,7 @@ def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -
     return 1000 * (time.process_time() - started) / scored if scored else None
 
 
-def model_mib(model: SSVQVAE) -> float:
+def model_mib(model: Network) -> float:
     """Size of the weights."""
     return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 2**20
 

@@ -9,7 +9,7 @@ from typing import Any
 import safetensors.torch
 
 from raysvq.model.bundle import load_bundle, save_bundle, weights
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 from raysvq.storage import exists, join, read_bytes, remove_folder, write_bytes
@@ -40,7 +40,7 @@ class Kept:
         """Whether the model of a trial is there, and whole."""
         return any(exists(join(self.place(number), name)) for name in ("bundle.json", _STATE))
 
-    def keep(self, number: int, model: SSVQVAE, progress: Progress, summary: dict[str, Any]) -> None:
+    def keep(self, number: int, model: Network, progress: Progress, summary: dict[str, Any]) -> None:
         """Write a trial's model.
 
         Args:
@@ -72,7 +72,7 @@ class Kept:
             bundle = load_bundle(place)
         else:
             state = json.loads(read_bytes(join(place, _STATE)))
-            model = SSVQVAE(settings)
+            model = build_network(settings)
             model.load_state_dict(safetensors.torch.load(read_bytes(join(place, _WEIGHTS))))
             images = validation_images(manifest, settings.training.validation_images)
             scorer = ImageScorer(model, settings, settings.scoring, local_device(settings))

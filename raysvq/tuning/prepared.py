@@ -13,7 +13,7 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.runtime.progress import Progress
 from raysvq.settings import Settings, TrainingSettings, digest
@@ -62,7 +62,7 @@ class Prepared:
                 continue
             with torch.inference_mode(), exact_convolutions():
                 features = torch.from_numpy(shot.features).to(scorer.device).float().movedim(-1, 0)
-                anomaly_map = scorer.model.distance_map_stemmed(features[None]).cpu().numpy()
+                anomaly_map = scorer.model.distances(features[None]).cpu().numpy()
             judged.append(Judged(shot.image, scorer.result(shot.tiling, [anomaly_map])))
         return judged
 
@@ -94,8 +94,8 @@ def prepare(manifest: str, settings: Settings, metric: str, progress: Progress) 
     outlier_tiles = 0 if samples.outlier is None else len(samples.outlier["tile"])
     if settings.model.encoder != "features":
         return Prepared(samples, outlier_tiles, shots)
-    model = SSVQVAE(settings)
-    model.load_stem()
+    model = build_network(settings)
+    model.load_pretrained()
     samples = _stemmed(samples, model, settings.training)
     if settings.tiles.mode == "whole":
         shots = [_with_features(shot, model, settings) for shot in shots]
@@ -118,15 +118,15 @@ def _readable(
             progress(f"left out of validation: {image.uri} ({error})")
 
 
-def _with_features(shot: Shot, model: SSVQVAE, settings: Settings) -> Shot:
+def _with_features(shot: Shot, model: Network, settings: Settings) -> Shot:
     tiling, tile = load_tiles(shot.read(settings.scoring.max_pixels), settings.tiles, settings.scoring)
     with torch.inference_mode():
-        stemmed = model.stem(to_model_input(tile, torch.device("cpu")))[0].half()
+        stemmed = model.extract_features(to_model_input(tile, torch.device("cpu")))[0].half()
         features = stemmed.movedim(0, -1).contiguous().numpy()
     return Shot(shot.image, shot.drawing, tiling, features)
 
 
-def _stemmed(samples: Samples, model: SSVQVAE, training: TrainingSettings) -> Samples:
+def _stemmed(samples: Samples, model: Network, training: TrainingSettings) -> Samples:
     """What the stem gives for tiles, in their place, and for copies of the labelled ones."""
     normal = join(list(frozen_features(in_memory(samples.normal), model)()))
     if samples.outlier is None:

@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from raysvq import log
 from raysvq.errors import StorageError
 from raysvq.runtime.stall import stall_reporter
 from raysvq.settings import Settings
@@ -183,7 +184,8 @@ class _Watch(Callback):
         self.ended += 1
         what = "  ".join(f"{name}={short(value)}" for name, value in self._points[number].items())
         share = f"{self.ended}/{len(self._points)}"
-        print(f"{share}  trial {number}  {what or 'defaults'}  {outcome}", flush=True)
+        counts = {"done": self.ended, "total": len(self._points), "trial": number}
+        log.info(f"{share}  trial {number}  {what or 'defaults'}  {outcome}", "trial", **counts)
 
 
 def _reason(trial: Any) -> str:

@@ -9,7 +9,7 @@ import ray
 import torch
 
 from raysvq.errors import RaysvqError, TrainingMemoryError
-from raysvq.model.memory import is_out_of_memory
+from raysvq.model.device import is_out_of_memory
 from raysvq.runtime.cluster import Capacity
 from raysvq.runtime.progress import Progress
 from raysvq.settings import Settings

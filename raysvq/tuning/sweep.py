@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from raysvq import log
 from raysvq.errors import DataError, SettingsError
 from raysvq.model.alias import is_alias
 from raysvq.model.bundle import Bundle
@@ -187,7 +188,7 @@ def _report(board: Leaderboard, out: str) -> Trial:
         raise SettingsError(f"no trial can be taken; the best one: {first.problem}")
     best, why = choose(board.trials, board.metric)
     lines = [table(board), why]
-    print("\n".join(line for line in lines if line), flush=True)
+    log.info("\n".join(line for line in lines if line), "leaderboard", trial=best.number)
     write_report(board, best, why, join(out, "report.html"))
     return best
 

@@ -20,8 +20,8 @@ from benchmarks.methods.registry import METHODS
 from devtools.untrained import untrained_bundle
 from raysvq.data.manifest import select
 from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.labelled_images import read_manifest
 from raysvq.evaluation.masks import MaskReader
-from raysvq.evaluation.tables import read_manifest
 from raysvq.model.scorer import ImageScorer
 from raysvq.results.writer import write_unit
 from raysvq.schema import ANOMALOUS

@@ -310,4 +310,4 @@ def test_anomalous_images_without_a_mask_are_counted(disk: Any) -> None:
     summary, _ = _index(
         disk, Layout({"train/good/0.png": PHOTO, "train/good/1.png": PHOTO, "test/dent/2.png": PHOTO})
     )
-    assert summary.lines() == ["anomalous images without a mask: 1; they count as a whole alone"]
+    assert summary.lines() == ["anomalous images without a mask: 1; they count as whole images"]

@@ -26,7 +26,7 @@ def test_a_tile_larger_than_every_image_names_the_setting_and_the_largest(disk: 
     with pytest.raises(DataError) as failure:
         require_fitting(uris, TileSettings(size=64))
     assert str(failure.value) == (
-        "setting `tiles.size`: 64 is larger than every image looked at (the largest of 3 is 56 x 48 pixels);"
+        "setting `tiles.size`: 64 is larger than every image checked (the largest of 3 is 56 x 48 pixels);"
         " expected a smaller one, or tiles.mode=whole"
     )
 
@@ -49,9 +49,7 @@ def test_images_none_of_which_is_one_are_named(disk: Any) -> None:
     uris = [disk.file("a.png", b"text"), disk.file("b.png", b"")]
     with pytest.raises(DataError) as failure:
         require_fitting(uris, TileSettings())
-    assert str(failure.value).startswith(
-        f"none of the 2 images looked at can be read; {uris[0]}: not_an_image"
-    )
+    assert str(failure.value).startswith(f"none of the 2 images checked can be read; {uris[0]}: not_an_image")
 
 
 def _deep(largest: int, kind: str = "PNG") -> bytes:
@@ -63,7 +61,7 @@ def test_16_bit_images_that_fill_12_bits_bring_a_hint(disk: Any) -> None:
     dark = [disk.file("a.png", _deep(4095)), disk.file("b.tif", _deep(3000, "TIFF"))]
     hint = hint_at_depth([*dark, join(disk.uri, "gone.png")], TileSettings())
     assert hint == (
-        "hint: the 16-bit images looked at have no value above 4095 of 65535; if their camera fills 12 bits,"
+        "hint: the 16-bit images checked have no value above 4095 of 65535; if their camera fills 12 bits,"
         " set tiles.significant_bits"
     )
     assert hint_at_depth(dark, TileSettings(significant_bits=12)) is None
@@ -83,7 +81,7 @@ def test_missing_files_are_no_refusal_but_a_folder_in_place_of_every_image_is(fo
     require_readable([missing, refused])
     require_readable([refused, join(refused, "a.png")])
     if not folder.uri.startswith("s3://"):
-        with pytest.raises(StorageError, match=f"none of the 1 images looked at can be read; {refused}"):
+        with pytest.raises(StorageError, match=f"none of the 1 images checked can be read; {refused}"):
             require_readable([refused])
 
 
@@ -95,6 +93,6 @@ def test_a_store_that_refuses_every_file_is_named(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     new_clients()
     with pytest.raises(
-        StorageError, match=rf"none of the 1 images looked at can be read; {uri}: .*permission denied"
+        StorageError, match=rf"none of the 1 images checked can be read; {uri}: .*permission denied"
     ):
         require_readable([uri])

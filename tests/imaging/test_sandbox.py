@@ -1,4 +1,4 @@
-"""Images that crash or hang the decoder are told from those that do not, in a process of their own."""
+"""Images that crash or hang the decoder: a deadline ends their process, a sandbox finds them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -96,3 +98,66 @@ def test_an_image_that_goes_on_may_take_longer_than_the_limit() -> None:
 def test_an_image_does_not_answer_for_the_one_before() -> None:
     with Sandbox(_decode, TIMEOUT_S) as sandbox:
         assert [_outcome(sandbox, content) for content in (b"poison", b"slow")] == ["fine", "fine"]
+
+
+_HEAD = """
+import ctypes, threading, time
+from raysvq.imaging.sandbox import Deadline
+hang = ctypes.PyDLL(None).sleep  # holds the interpreter's lock
+deadline = Deadline(0.4)
+"""
+HANGS = {
+    "holds the lock": "with deadline: hang(1000)",
+    "sleeps": "with deadline: time.sleep(1000)",
+    "in a thread": """
+def work():
+    with deadline: time.sleep(1000)
+threading.Thread(target=work).start()
+""",
+    "after others": """
+for _ in range(5):
+    with deadline: time.sleep(0.1)
+with deadline: hang(1000)
+""",
+    "beside others": """
+def work(seconds, times):
+    for _ in range(times):
+        with deadline: time.sleep(seconds)
+for seconds, times in ((0.1, 8), (1000, 1)):
+    threading.Thread(target=work, args=(seconds, times)).start()
+""",
+}
+GOES_ON = {
+    "in short pieces": "for _ in range(8):\n    with deadline: time.sleep(0.1)",
+    "between pieces": "with deadline: pass\ntime.sleep(1)",
+    "in threads": """
+def work():
+    for _ in range(4):
+        with deadline: time.sleep(0.2)
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+time.sleep(0.6)
+""",
+}
+
+
+def _run(code: str) -> tuple[int, str, float]:
+    started = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", _HEAD + code], capture_output=True, text=True, timeout=60, check=False
+    )
+    return ended.returncode, ended.stderr, time.monotonic() - started
+
+
+@pytest.mark.parametrize("name", HANGS)
+def test_a_hanging_decoder_ends_its_process_and_says_where(name: str) -> None:
+    code, said, seconds = _run(HANGS[name])
+    assert code == -signal.SIGALRM
+    assert "most recent call first" in said
+    assert seconds < 30
+
+
+@pytest.mark.parametrize("name", GOES_ON)
+def test_decoding_that_goes_on_is_left_alone(name: str) -> None:
+    assert _run(GOES_ON[name])[:2] == (0, "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from raysvq.imaging.tiling import (
     Mosaic,
     Tiling,
     cut,
+    cut_parts,
+    cut_rows,
     is_anomalous,
     map_span,
     mask_fractions,
     origins,
     plan_tiles,
     resize,
+    shrink_rows,
 )
 from raysvq.settings import TileSettings
 
@@ -203,3 +207,49 @@ def test_label_turns_at_exactly_its_share(least: float, marked: int) -> None:
     assert not is_anomalous(mask_fractions(mask, rects), least)[0]
     mask.ravel()[marked - 1] = True
     assert is_anomalous(mask_fractions(mask, rects), least)[0]
+
+
+def _reader(image: np.ndarray) -> Callable[[int], np.ndarray]:
+    at = 0
+
+    def read(rows: int) -> np.ndarray:
+        nonlocal at
+        assert at + rows <= len(image)
+        at += rows
+        return image[at - rows : at]
+
+    return read
+
+
+def _pixels(height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(height * width).integers(0, 2**16, (height, width, channels), np.uint16)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 90), st.integers(1, 90), st.none() | st.integers(1, 32), st.integers(1, 40))
+def test_tiles_in_parts_are_those_of_the_whole_pixels(
+    height: int, width: int, stride: int | None, at_once: int
+) -> None:
+    image = _pixels(height, width)
+    tiling = plan_tiles(height, width, TileSettings(size=32, stride=stride))
+    for parts in (cut_rows(_reader(image), tiling, at_once), cut_parts(image, tiling, at_once)):
+        tiles = list(parts)
+        assert max(map(len, tiles)) <= at_once
+        np.testing.assert_array_equal(np.concatenate(tiles), cut(image, tiling))
+
+
+def test_short_rows_of_tiles_come_together() -> None:
+    image = _pixels(320, 40)
+    tiling = plan_tiles(320, 40, TileSettings(size=32))
+    assert [len(part) for part in cut_rows(_reader(image), tiling, 9)] == [8, 8, 4]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [(96, 128), (201, 303), (32, 500), (1000, 32), (33, 33), (32, 32)])
+def test_rows_shrink_to_the_area_average(size: tuple[int, int], channels: int) -> None:
+    image = _pixels(*size, channels)
+    (shrunk,) = shrink_rows(_reader(image), size[0], 32)
+    whole = resize(image, 32, 32).reshape(1, 32, 32, channels)
+    assert shrunk.dtype == np.uint16
+    assert np.abs(shrunk.astype(int) - whole).max() <= 1
+    assert (shrunk == whole).mean() > 0.99

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from raysvq.model.bundle import Bundle, Reference, make_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.settings import Settings
 
 
 @pytest.fixture
-def make_model() -> Callable[[Settings], SSVQVAE]:
+def make_model() -> Callable[[Settings], Network]:
     """A model with random weights that standardises its input."""
 
-    def build(settings: Settings) -> SSVQVAE:
-        model = SSVQVAE(settings)
+    def build(settings: Settings) -> Network:
+        model = build_network(settings)
         model.mean.uniform_(0.3, 0.6)
         model.std.uniform_(0.1, 0.3)
         return model.eval()
@@ -27,7 +27,7 @@ def make_model() -> Callable[[Settings], SSVQVAE]:
 
 
 @pytest.fixture
-def bundle(small: Callable[..., Settings], make_model: Callable[[Settings], SSVQVAE]) -> Bundle:
+def bundle(small: Callable[..., Settings], make_model: Callable[[Settings], Network]) -> Bundle:
     settings = small()
     reference = Reference(2.5, "as found", 0.75, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
     curves = {"history": [{"step": 1, "loss": 0.5}], "codebook_usage": [1.0, 0.0]}

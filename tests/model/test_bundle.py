@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from raysvq.errors import BundleError
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
+from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
-from raysvq.settings import digest
+from raysvq.settings import Settings, digest
 
+# Names of weights, with those of format 3.
+BEFORE = {
+    "quantizer.cluster_size": "quantizer.counts",
+    "quantizer.embed_avg": "quantizer.sums",
+    "mean_squares": "quantizer.squares",
+    "learned_weight": "quantizer.balance",
+}
 FILES = ["bundle.json", "history.json", "weights.safetensors"]
 
 
@@ -116,11 +126,47 @@ def test_damaged_json_is_refused(folder: Path, name: str) -> None:
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("found", [1, "2", None])
+@pytest.mark.parametrize("found", [1, "2", None, 5])
 def test_another_format_version_is_refused(folder: Path, found: Any) -> None:
     _edit(folder, format=found)
-    with pytest.raises(BundleError, match=f"format {found}, expected 3"):
+    with pytest.raises(BundleError, match=f"format {found}, expected 4 or 3; train again"):
         load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("encoder", ["pixels", "features"])
+def test_a_bundle_of_format_3_is_read_under_the_names_of_now(
+    bundle: Bundle, small: Callable[..., Settings], tmp_path: Path, encoder: str
+) -> None:
+    settings = small(
+        model={"encoder": encoder, "threshold_dead_code": 0.2}, training={"positions_per_tile": 9}
+    )
+    model = build_network(settings)
+    model.quantizer.cluster_size.uniform_()
+    if encoder == "features":
+        model.get_buffer("mean_squares").uniform_()
+        model.get_buffer("learned_weight").fill_(0.25)
+    written = make_bundle(model, settings, bundle.reference, bundle.training, bundle.history)
+    save_bundle(written, str(tmp_path))
+    as_before = {"quantizer.squares": torch.zeros(2), "quantizer.balance": torch.zeros(())}
+    as_before |= {BEFORE.get(name, name): value.contiguous() for name, value in model.state_dict().items()}
+    for layer in ("0", "2") if encoder == "features" else ():
+        for kind in ("weight", "bias"):
+            as_before[f"encoder.head.{layer}.{kind}"] = as_before.pop(f"head.{layer}.{kind}")
+    content = safetensors.torch.save(as_before)
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    values = settings.model_dump(mode="json")
+    values["model"]["revive_below"] = values["model"].pop("threshold_dead_code")
+    values["training"]["positions"] = values["training"].pop("positions_per_tile")
+    _edit(tmp_path, format=3, settings=values, model_digest=hashlib.sha256(content).hexdigest())
+
+    loaded = load_bundle(str(tmp_path))
+    assert loaded.settings == settings
+    assert loaded.model_digest == hashlib.sha256(content).hexdigest()  # as score rows have it
+    assert loaded.model.state_dict().keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], value), name
+    save_bundle(loaded, str(tmp_path / "again"))
+    assert load_bundle(str(tmp_path / "again")).model_digest == written.model_digest
 
 
 def test_settings_this_version_does_not_know_are_named(folder: Path) -> None:

@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from raysvq.model.collective import mean_over_ranks, sum_over_ranks, take_from_first, world_size
-from raysvq.model.network import SSVQVAE
+from raysvq.model.feature_dictionary import FeatureDictionary
+from raysvq.model.network import build_network
 from raysvq.model.objective import Loss, objective
 from raysvq.model.outlier_forms import FORMS
-from raysvq.model.quantizer import Quantizer, perplexity
+from raysvq.model.quantizer import perplexity
 from raysvq.settings import ObjectiveSettings, parse_settings
 
 NORMAL, OUTLIERS, SIDE = 8, 4, 16  # the whole batch
@@ -43,11 +44,11 @@ Results = dict[str, Tensor]
 class Trained:
     """A small model, in data-parallel training where there are several ranks."""
 
-    def __init__(self, kind: str, revive_below: float, rate: float, **settings: object) -> None:
+    def __init__(self, kind: str, threshold_dead_code: float, rate: float, **settings: object) -> None:
         torch.manual_seed(0)
         values = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 32}
-        more = {"embedding_dim": 8, "codebook": kind, "revive_below": revive_below}
-        self.model = SSVQVAE(parse_settings({"model": values | more}))
+        more = {"embedding_dim": 8, "codebook": kind, "threshold_dead_code": threshold_dead_code}
+        self.model = build_network(parse_settings({"model": values | more}))
         self.model.mean.fill_(0.5)
         self.model.std.fill_(0.3)
         self.network: torch.nn.Module = self.model
@@ -60,13 +61,13 @@ class Trained:
     def step(self, normal: Tensor, outlier: Tensor, weight: Tensor) -> Loss:
         """One step on this rank's tiles."""
         output = self.network(torch.cat([normal, outlier]))
-        loss = objective(output, weight, self.settings)
+        loss = objective(self.model.losses(output, self.settings.beta), weight, self.settings)
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
         encoded = output.encoded[: len(normal)].movedim(1, -1).flatten(0, 2)
         indices = output.quantized.indices[: len(normal)].flatten()
-        self.used = self.model.quantizer.update(encoded, indices)
+        self.used = self.model.update_codebook(encoded, indices, labelled=True)
         return loss
 
     def results(self, name: str) -> Results:
@@ -82,8 +83,8 @@ def half_batches(rank: int, world: int) -> Results:
         trained = Trained(kind, 0.0, 0.001, form=form, labels=labels, eta=0.6)
         data = torch.Generator().manual_seed(1)
         with torch.no_grad():
-            first = trained.model.chosen_by(torch.rand(NORMAL, 3, SIDE, SIDE, generator=data))
-        trained.model.quantizer.start_from(first.movedim(1, -1).flatten(0, 2), seed=0)
+            first = trained.model.encode(torch.rand(NORMAL, 3, SIDE, SIDE, generator=data))
+        trained.model.quantizer.initialize(first.movedim(1, -1).flatten(0, 2), seed=0)
         for _ in range(STEPS):
             normal, outlier = (torch.rand(n, 3, SIDE, SIDE, generator=data) for n in (NORMAL, OUTLIERS))
             weight = torch.rand(OUTLIERS, GRID, GRID, generator=data)
@@ -103,15 +104,15 @@ def long_run(rank: int, world: int) -> Results:
         trained = Trained(kind, 0.2, 0.05)
         quantizer = trained.model.quantizer
         torch.manual_seed(100 + rank)
-        quantizer.start_from(torch.randn(200, 8), seed=rank)
+        quantizer.initialize(torch.randn(200, 8), seed=rank)
         results[f"{kind}.start"] = quantizer.codebook.detach().clone()
         revived = torch.zeros(())
         for _ in range(LONG):
-            before = quantizer.counts.clone()
+            before = quantizer.cluster_size.clone()
             own = torch.rand(4, 3, SIDE, SIDE)
             trained.step(own[:3], own[3:], torch.ones(1, GRID, GRID))
             # The moving count of a code that is not used falls, unless the code is revived.
-            revived += ((trained.used == 0) & (quantizer.counts > before)).sum()
+            revived += ((trained.used == 0) & (quantizer.cluster_size > before)).sum()
         results |= trained.results(kind)
         results[f"{kind}.revived"] = revived
         results[f"own.{kind}"] = own
@@ -119,17 +120,22 @@ def long_run(rank: int, world: int) -> Results:
 
 
 def features_run(rank: int, world: int) -> Results:
-    """A codebook beside fixed dimensions, on data that no two ranks share."""
+    """A dictionary of features, on data that no two ranks share."""
     torch.manual_seed(rank)
     results: Results = {}
     for kind in KINDS:
-        quantizer = Quantizer(16, 8, kind, 0.99, 0.2, fixed=5)
-        quantizer.start_from(torch.randn(100, 5), seed=rank)
+        values = {"encoder": "features", "codebook_size": 16, "embedding_dim": 3, "hidden": 8}
+        settings = parse_settings({"model": values | {"codebook": kind, "threshold_dead_code": 0.2}})
+        network = FeatureDictionary(settings)
+        channels = len(network.mean)
+        network.quantizer.initialize(torch.randn(100, channels), seed=rank)
         for _ in range(30):
-            encoded = torch.randn(2, 8, 4, 4)
-            codes = quantizer(encoded).indices.flatten()
-            quantizer.update(encoded.movedim(1, -1).flatten(0, 2), codes, labelled=True)
-        results |= {f"{kind}.{name}": value.detach() for name, value in quantizer.state_dict().items()}
+            encoded = torch.randn(2, channels + 3, 4, 4)
+            codes = network.quantizer.nearest_indices(encoded[:, :channels]).flatten()
+            network.update_codebook(encoded.movedim(1, -1).flatten(0, 2), codes, labelled=True)
+        for name, value in network.state_dict().items():
+            if not name.startswith(("stem.", "head.")):  # drawn by each rank for itself
+                results[f"{kind}.{name}"] = value.detach()
         results[f"own.{kind}"] = encoded
     return results
 
@@ -153,8 +159,9 @@ def trimmed(rank: int, world: int) -> Results:
     pixels = torch.rand(NORMAL, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(rank))
     unknown = torch.arange(NORMAL) < (3 if rank == 0 else NORMAL)
     settings = ObjectiveSettings(trim=0.4)
-    loss = objective(model(pixels), None, settings, unknown)
-    each = torch.stack([objective(model(tile[None]), None, settings).total for tile in pixels])
+    loss = objective(model.losses(model(pixels), settings.beta), None, settings, unknown)
+    alone = [model.losses(model(tile[None]), settings.beta) for tile in pixels]
+    each = torch.stack([objective(losses, None, settings).total for losses in alone])
     return {"loss": mean_over_ranks(loss.total), "each": each, "kept": loss.kept}
 
 
@@ -245,7 +252,7 @@ def test_weights_of_learned_dimensions_are_bit_equal_across_ranks(
 ) -> None:
     first, second = ranks["features_run"]
     assert not torch.equal(first[f"own.{kind}"], second[f"own.{kind}"])
-    assert float(first[f"{kind}.balance"]) > 0
+    assert float(first[f"{kind}.learned_weight"]) > 0
     for key in first:
         if key.startswith(kind):
             assert torch.equal(first[key], second[key]), key

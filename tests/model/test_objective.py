@@ -9,15 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysvq.model.network import SSVQVAE, Output
+from raysvq.model.network import Output, build_network
 from raysvq.model.objective import Loss, objective
 from raysvq.model.outlier_forms import FORMS as BOUNDED
+from raysvq.model.pixel_network import PixelNetwork
 from raysvq.model.quantizer import Quantizer
-from raysvq.settings import ObjectiveSettings, parse_settings
+from raysvq.settings import ObjectiveSettings, Settings, parse_settings
 
 K, D, SIDE = 6, 4, 3
 NORMAL, OUTLIERS = 5, 3
 FORMS = ["negation", *BOUNDED]
+NETWORK = PixelNetwork(Settings())  # its losses are of what it is given, whatever its weights
 
 
 @dataclass
@@ -35,7 +37,8 @@ class Case:
     def loss(self, weight: Tensor | None, unknown: Tensor | None = None, **settings: object) -> Loss:
         quantized = self.quantizer(self.encoded)
         output = Output(self.target, self.encoded, quantized, self.reconstruction)
-        return objective(output, weight, ObjectiveSettings.model_validate(settings), unknown)
+        chosen = ObjectiveSettings.model_validate(settings)
+        return objective(NETWORK.losses(output, chosen.beta), weight, chosen, unknown)
 
     def per_tile(self, beta: float, *window: slice) -> np.ndarray:
         """L(U) of every tile, from the equation; of a window of its pixels and grid positions."""
@@ -57,7 +60,9 @@ def _case(kind: str = "ema", outlier_scale: float = 1.0) -> Case:
     encoded = torch.randn(NORMAL + OUTLIERS, D, SIDE, SIDE)
     encoded[NORMAL:] *= outlier_scale
     images = torch.randn(2, NORMAL + OUTLIERS, 3, 4 * SIDE, 4 * SIDE)
-    return Case(Quantizer(K, D, kind, 0.99, 0.0), encoded.requires_grad_(), images[0], images[1])
+    return Case(
+        Quantizer(D, K, learnable_codebook=kind == "gradient"), encoded.requires_grad_(), images[0], images[1]
+    )
 
 
 def _value(term: Tensor | None) -> float:
@@ -218,7 +223,7 @@ def test_negation_by_position_takes_the_pixels_under_the_marks() -> None:
 @pytest.mark.parametrize("form", BOUNDED)
 def test_a_bounded_form_stays_bounded_in_training(form: str, kind: str) -> None:
     values = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 16}
-    model = SSVQVAE(
+    model = build_network(
         parse_settings({"tiles": {"channels": 1}, "model": values | {"embedding_dim": 4, "codebook": kind}})
     )
     optimiser = torch.optim.Adam(model.parameters(), 0.02)
@@ -227,12 +232,12 @@ def test_a_bounded_form_stays_bounded_in_training(form: str, kind: str) -> None:
     tiles[6:] = 1 - tiles[6:].square()
     for _ in range(300):
         output = model(tiles)
-        loss = objective(output, torch.ones(2, 4, 4), settings)
+        loss = objective(model.losses(output, settings.beta), torch.ones(2, 4, 4), settings)
         optimiser.zero_grad()
         loss.total.backward()
         optimiser.step()
         encoded = output.encoded[:6].detach().movedim(1, -1).flatten(0, 2)
-        model.quantizer.update(encoded, output.quantized.indices[:6].flatten())
+        model.update_codebook(encoded, output.quantized.indices[:6].flatten(), labelled=True)
         assert 0 <= _value(loss.total) < 10
     assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysvq.model.quantizer import Quantizer, nearest_codes, perplexity
+from raysvq.model.quantizer import Quantizer, nearest_indices, perplexity
 
 K, D = 12, 4
 
 
-def _quantizer(kind: str = "ema", decay: float = 0.99, revive_below: float = 0.0, size: int = K) -> Quantizer:
-    return Quantizer(size, D, kind, decay, revive_below)
+def _quantizer(kind: str = "ema", size: int = K, **options: float) -> Quantizer:
+    return Quantizer(D, size, learnable_codebook=kind == "gradient", **options)  # type: ignore[arg-type]
 
 
 def _grid() -> Tensor:
@@ -35,8 +35,8 @@ def test_nearest_code_is_that_of_brute_force(seed: int, offset: float) -> None:
     torch.manual_seed(seed)
     positions, codebook = torch.randn(2000, 8) + offset, torch.randn(64, 8) + offset
     apart = torch.cdist(positions.double(), codebook.double(), compute_mode="donot_use_mm_for_euclid_dist")
-    assert torch.equal(nearest_codes(positions, codebook), apart.argmin(dim=1))
-    assert torch.equal(nearest_codes(positions, codebook, chunk=7), apart.argmin(dim=1))
+    assert torch.equal(nearest_indices(positions, codebook), apart.argmin(dim=1))
+    assert torch.equal(nearest_indices(positions, codebook, chunk=7), apart.argmin(dim=1))
 
 
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
@@ -93,14 +93,14 @@ def test_ema_update_follows_its_definition(decay: float) -> None:
         sums = keep * sums + (1 - keep) * mine.T @ encoded.double().numpy()
         smoothed = (counts + 1e-5) / (counts.sum() + K * 1e-5) * counts.sum()
         np.testing.assert_array_equal(used.numpy(), mine.sum(0))
-        np.testing.assert_allclose(quantizer.counts.numpy(), counts, rtol=1e-4)
+        np.testing.assert_allclose(quantizer.cluster_size.numpy(), counts, rtol=1e-4)
         np.testing.assert_allclose(quantizer.codebook.numpy(), sums / smoothed[:, None], rtol=1e-3, atol=1e-5)
 
 
 def test_codes_settle_at_the_means_of_the_clusters_they_serve() -> None:
     centres = 3 * torch.eye(D)
     quantizer = _quantizer(size=D)
-    quantizer.start_from(centres.repeat(10, 1) + 0.5, seed=0)
+    quantizer.initialize(centres.repeat(10, 1) + 0.5, seed=0)
     for _ in range(300):
         encoded = (centres.repeat(25, 1) + 0.1 * torch.randn(100, D))[:, :, None, None]
         quantizer.update(_flat(encoded), quantizer(encoded).indices.flatten())
@@ -121,63 +121,67 @@ def test_kmeans_start_is_nearer_than_a_random_one(kind: str) -> None:
     random_codes = positions[torch.randperm(len(positions))[:K]]
     drawn = float(torch.cdist(positions, random_codes).min(dim=1).values.mean())
     before = _mean_distance(positions, quantizer)
-    quantizer.start_from(positions, seed=0)
+    quantizer.initialize(positions, seed=0)
     assert _mean_distance(positions, quantizer) < min(before, drawn)
-    torch.testing.assert_close(quantizer.sums / quantizer.counts[:, None], quantizer.codebook.detach())
+    torch.testing.assert_close(
+        quantizer.embed_avg / quantizer.cluster_size[:, None], quantizer.codebook.detach()
+    )
 
 
 def test_kmeans_start_repeats_with_its_seed() -> None:
     positions = torch.randn(500, D)
     one, same, other = _quantizer(), _quantizer(), _quantizer()
     for quantizer, seed in ((one, 3), (same, 3), (other, 4)):
-        quantizer.start_from(positions, seed)
+        quantizer.initialize(positions, seed)
     assert torch.equal(one.codebook, same.codebook)
     assert not torch.equal(one.codebook, other.codebook)
 
 
 def test_fewer_positions_than_codes_are_enough() -> None:
-    quantizer, positions = _quantizer(revive_below=0.05), torch.randn(5, D)
-    quantizer.start_from(positions, seed=0)
+    quantizer, positions = _quantizer(threshold_dead_code=0.05), torch.randn(5, D)
+    quantizer.initialize(positions, seed=0)
     assert float(torch.cdist(quantizer.codebook, positions).min(dim=1).values.max()) < 0.05
     for _ in range(50):
-        quantizer.update(positions, nearest_codes(positions, quantizer.codebook))
+        quantizer.update(positions, nearest_indices(positions, quantizer.codebook))
     assert bool(torch.isfinite(quantizer.codebook).all())
     assert _mean_distance(positions, quantizer) < 0.05
 
 
 def test_positions_that_are_all_alike_are_no_obstacle() -> None:
-    quantizer, positions = _quantizer(revive_below=0.05), torch.full((40, D), 0.25)
+    quantizer, positions = _quantizer(threshold_dead_code=0.05), torch.full((40, D), 0.25)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        quantizer.start_from(positions, seed=0)
+        quantizer.initialize(positions, seed=0)
     for _ in range(5):
-        quantizer.update(positions, nearest_codes(positions, quantizer.codebook))
+        quantizer.update(positions, nearest_indices(positions, quantizer.codebook))
     torch.testing.assert_close(quantizer.codebook, torch.full((K, D), 0.25))
 
 
 @pytest.mark.parametrize("kind", ["ema", "gradient"])
 def test_dead_codes_come_back_as_encodings_just_seen(kind: str) -> None:
-    quantizer = _quantizer(kind, revive_below=0.05)
+    quantizer = _quantizer(kind, threshold_dead_code=0.05)
     codebook = quantizer.codebook
     codebook.data[8:] = 100.0
     for _ in range(4):
         seen = torch.randn(64, D)
         alive = codebook.detach().clone()
-        quantizer.update(seen, nearest_codes(seen, codebook.detach()))
+        quantizer.update(seen, nearest_indices(seen, codebook.detach()))
         revived = (codebook.detach()[8:] != alive[8:]).any(dim=1)
         if bool(revived.all()):
             break
     assert quantizer.codebook is codebook
     assert bool((codebook.detach()[8:, None] == seen[None]).all(dim=2).any(dim=1).all())
-    assert bool((quantizer.counts[8:] > 0.05 * quantizer.counts.mean()).all())
-    torch.testing.assert_close(quantizer.sums[8:], codebook.detach()[8:] * quantizer.counts[8:, None])
+    assert bool((quantizer.cluster_size[8:] > 0.05 * quantizer.cluster_size.mean()).all())
+    torch.testing.assert_close(
+        quantizer.embed_avg[8:], codebook.detach()[8:] * quantizer.cluster_size[8:, None]
+    )
     again = torch.randn(64, D)
-    quantizer.update(again, nearest_codes(again, codebook.detach()))
+    quantizer.update(again, nearest_indices(again, codebook.detach()))
     assert float(codebook.detach().abs().max()) < 10
 
 
 def test_revival_can_be_turned_off() -> None:
-    quantizer = _quantizer(revive_below=0.0)
+    quantizer = _quantizer(threshold_dead_code=0.0)
     for _ in range(20):
         quantizer.update(torch.ones(64, D), torch.zeros(64, dtype=torch.int64))
     assert not bool((quantizer.codebook[1:] == 1).all(dim=1).any())
@@ -196,7 +200,9 @@ def test_stays_in_float32_under_autocast() -> None:
         half = quantizer(encoded)
         quantizer.update(_flat(encoded), half.indices.flatten())
     assert {half.quantize.dtype, half.nearest.dtype, half.distances.dtype} == {torch.float32}
-    assert quantizer.codebook.dtype == quantizer.sums.dtype == quantizer.counts.dtype == torch.float32
+    assert (
+        quantizer.codebook.dtype == quantizer.embed_avg.dtype == quantizer.cluster_size.dtype == torch.float32
+    )
 
 
 def test_autocast_changes_no_distance() -> None:

@@ -10,21 +10,21 @@ import pytest
 import torch
 
 from raysvq.imaging.decode import DecodeError
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.settings import ScoringSettings, Settings
 
 Build = Callable[..., Settings]
-Make = Callable[[Settings], SSVQVAE]
+Make = Callable[[Settings], Network]
 Draw = Callable[..., np.ndarray]
 Encode = Callable[[np.ndarray], bytes]
 
 
-def _score(model: SSVQVAE, settings: Settings, content: bytes, **scoring: int) -> ImageResult:
+def _score(model: Network, settings: Settings, content: bytes, **scoring: int) -> ImageResult:
     return ImageScorer(model, settings, ScoringSettings.model_validate(scoring))(content)
 
 
-def _distances(model: SSVQVAE, tile: np.ndarray) -> np.ndarray:
+def _distances(model: Network, tile: np.ndarray) -> np.ndarray:
     """Of one (H, W, 3) tile of either depth, from the definition."""
     pixels = torch.from_numpy(tile.astype(np.float32) / np.iinfo(tile.dtype).max).permute(2, 0, 1)[None]
     with torch.no_grad():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from raysvq.model.bundle import Bundle, Reference, make_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.scoring.rows import Row
 from raysvq.settings import Settings
@@ -40,7 +40,7 @@ def source() -> Callable[..., Row]:
 def bundle(small: Callable[..., Settings]) -> Bundle:
     settings = small()
     reference = Reference(0.5, "as found", 0.1, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
-    return make_bundle(SSVQVAE(settings), settings, reference, {}, {})
+    return make_bundle(build_network(settings), settings, reference, {}, {})
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from raysvq.data.manifest import open_manifest
 from raysvq.errors import BundleError, ScoringError, StorageError
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
@@ -98,7 +98,7 @@ def test_a_unit_begun_before_is_decoded_in_a_sandbox_and_has_the_same_rows(plate
 def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
     settings = plates.bundle.settings
-    other = make_bundle(SSVQVAE(settings), settings, plates.bundle.reference, {}, {})
+    other = make_bundle(build_network(settings), settings, plates.bundle.reference, {}, {})
     save_bundle(other, plates.model)
     for work in (ScoringActor(job), lambda units: score_units(units, job)):
         (row,) = pa.table(work({"id": np.array([0])})).to_pylist()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import Progress, load_model, load_optimiser, load_progress, save_checkpoint
 from raysvq.training.data_loading import Batch, DataPosition
@@ -22,7 +22,7 @@ Build = Callable[..., Settings]
 
 
 def _trainer(settings: Settings, progress: Progress | None = None) -> Trainer:
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     return Trainer(model, make_optimiser(model, settings), settings, progress or Progress())
 
 
@@ -38,7 +38,7 @@ def _resumed(folder: Path, settings: Settings) -> Trainer:
 def test_training_goes_on_exactly_as_without_the_break(
     small: Build, batches: Batches, tmp_path: Path, kind: str
 ) -> None:
-    settings = small(model={"codebook": kind, "revive_below": 0})
+    settings = small(model={"codebook": kind, "threshold_dead_code": 0})
     whole = _trainer(settings)
     data = list(itertools.islice(batches(), 20))
     whole.run(iter(data), 10)

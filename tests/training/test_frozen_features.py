@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
@@ -34,9 +34,9 @@ def features(small: Build) -> Settings:
 
 
 @pytest.fixture
-def model(features: Settings) -> SSVQVAE:
-    model = SSVQVAE(features)
-    model.load_stem()
+def model(features: Settings) -> Network:
+    model = build_network(features)
+    model.load_pretrained()
     return model
 
 
@@ -65,11 +65,12 @@ def _validation(scorer: ImageScorer) -> dict[str, Any]:
     return {"anomalous": [False], "auroc": None, "unreadable": []}
 
 
-def test_features_take_the_place_of_tiles_row_by_row(model: SSVQVAE) -> None:
+def test_features_take_the_place_of_tiles_row_by_row(model: Network) -> None:
     columns = _scratched(20, 0)
     source = frozen_features(in_memory(columns), model)
     with torch.no_grad():
-        by_hand = model.stem(to_model_input(columns["tile"], torch.device("cpu"))).half().movedim(1, -1)
+        pixels = to_model_input(columns["tile"], torch.device("cpu"))
+        by_hand = model.extract_features(pixels).half().movedim(1, -1)
     for _ in range(2):
         parts = list(source())
         assert all(set(part) == {"features", "weight"} for part in parts)
@@ -79,13 +80,13 @@ def test_features_take_the_place_of_tiles_row_by_row(model: SSVQVAE) -> None:
         assert np.array_equal(np.concatenate([part["weight"] for part in parts]), columns["weight"])
 
 
-def test_who_takes_the_rows_can_learn_from_them(model: SSVQVAE) -> None:
+def test_who_takes_the_rows_can_learn_from_them(model: Network) -> None:
     for part in frozen_features(in_memory(_stripes(20, 0)), model)():
         assert not torch.is_inference_mode_enabled()
         model.zero_grad()
         features = torch.from_numpy(part["features"]).float().movedim(-1, 1)
         model(features).encoded.square().mean().backward()
-        assert all(parameter.grad is not None for parameter in model.encoder.parameters())
+        assert all(parameter.grad is not None for parameter in model.head.parameters())
 
 
 def test_labels_push_outliers_away_and_leave_the_stem_alone(features: Settings) -> None:
@@ -120,7 +121,7 @@ def test_a_run_on_features_that_stopped_goes_on_as_if_it_had_not(features: Setti
         train_in_process(settings, normal, outlier, _validation, stop_after_two, tmp_path)
     torch.manual_seed(99)
     resumed, _ = train_in_process(settings, normal, outlier, _validation, None, tmp_path)
-    assert float(resumed.quantizer.balance) > 0
+    assert float(resumed.learned_weight) > 0
     for name, value in straight.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
 

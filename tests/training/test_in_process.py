@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_model_and_another_another(small: Build) ->
 @pytest.mark.parametrize("cache_mib", [0, 512], ids=["streamed", "cached"])
 def test_a_run_that_stopped_goes_on_as_if_it_had_not(small: Build, tmp_path: Path, cache_mib: int) -> None:
     settings = small(
-        training={"steps": 40, "cache_mib": cache_mib, "flips": True}, model={"revive_below": 0.5}
+        training={"steps": 40, "cache_mib": cache_mib, "flips": True}, model={"threshold_dead_code": 0.5}
     )
     straight, whole = train_in_process(settings, NORMAL, OUTLIER, _Validation(*[None] * 4), say=None)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.settings import Settings
 from raysvq.training.data_loading import Batch, Place, Tiles
 from raysvq.training.initialize import initialize, initialize_from_data
@@ -19,7 +19,7 @@ Build = Callable[..., Settings]
 
 def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Build) -> None:
     settings = small()
-    model = SSVQVAE(settings)
+    model = build_network(settings)
 
     def tiles() -> Iterator[Batch]:
         while True:
@@ -42,7 +42,7 @@ def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Bu
 
 
 def test_start_survives_images_of_one_shade(small: Build) -> None:
-    model = SSVQVAE(small())
+    model = build_network(small())
     initialize_from_data(model, iter(lambda: Batch(torch.full((64, 3, 16, 16), 0.5), 0, None), None), small())
     assert bool(torch.isfinite(model.quantizer.codebook).all())
     assert bool(torch.isfinite(model.distance_map(torch.rand(2, 3, 16, 16))).all())

@@ -17,7 +17,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from raysvq.data.index import build_index
 from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.runtime.lease import lease
 from raysvq.settings import Settings, SplitSettings
 from raysvq.training import ray_trainer
@@ -115,7 +115,7 @@ def test_other_errors_of_a_step_are_not_taken_for_it(small: Build, monkeypatch: 
 
 
 def _trainer(settings: Settings) -> Trainer:
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     return Trainer(model, make_optimiser(model, settings), settings, Progress())
 
 

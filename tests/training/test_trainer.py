@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raysvq.errors import TrainingError
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.checkpoint import Progress
 from raysvq.training.data_loading import Batch
@@ -29,7 +29,7 @@ OUTCOME = {"image_scores": [], "anomalous": [], "auroc": 0.75, "pixel_threshold"
 
 
 def _trainer(settings: Settings, progress: Progress | None = None, say: Any = None) -> Trainer:
-    model = SSVQVAE(settings)
+    model = build_network(settings)
     return Trainer(model, make_optimiser(model, settings), settings, progress or Progress(), say)
 
 
@@ -52,7 +52,7 @@ def test_steps_at_the_pace_of_the_schedule(small: Build, batches: Batches) -> No
 
 
 def test_an_ema_codebook_follows_normal_tiles_alone(small: Build, batches: Batches) -> None:
-    settings = small(model={"revive_below": 0})
+    settings = small(model={"threshold_dead_code": 0})
     batch = next(batches())
     other = Batch(batch.pixels.clone(), batch.outliers, batch.weight)
     other.pixels[-batch.outliers :] = 0.0
@@ -67,7 +67,7 @@ def test_an_ema_codebook_follows_normal_tiles_alone(small: Build, batches: Batch
 
 
 def test_an_unlabelled_tile_that_is_trimmed_leaves_no_trace(small: Build, batches: Batches) -> None:
-    settings = small(model={"revive_below": 0}, objective={"trim": 0.4})
+    settings = small(model={"threshold_dead_code": 0}, objective={"trim": 0.4})
     batch = next(batches(outliers=0))
     batch.pixels[2] *= 30
     unknown = torch.tensor([False, True, True, True, False, False])

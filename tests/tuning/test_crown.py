@@ -12,7 +12,7 @@ import yaml
 from raysvq.errors import DataError
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, Reference, load_bundle, make_bundle, save_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import build_network
 from raysvq.settings import Settings, parse_settings
 from raysvq.tuning.crown import crown
 from raysvq.tuning.kept import Kept
@@ -22,7 +22,7 @@ Build = Callable[..., Settings]
 
 def _bundle(settings: Settings) -> Bundle:
     return make_bundle(
-        SSVQVAE(settings), settings, Reference(1.0, "made up", 1.0, {}, {}), {}, {"history": []}
+        build_network(settings), settings, Reference(1.0, "made up", 1.0, {}, {}), {}, {"history": []}
     )
 
 

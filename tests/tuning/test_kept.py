@@ -13,7 +13,7 @@ import torch
 from raysvq.data.index import build_index
 from raysvq.errors import TrainingError
 from raysvq.model.bundle import load_bundle
-from raysvq.model.network import SSVQVAE
+from raysvq.model.network import Network
 from raysvq.sample import write_sample
 from raysvq.settings import Settings
 from raysvq.storage import exists, remove_file
@@ -48,14 +48,14 @@ def settings(small: Build) -> Settings:
 
 
 @pytest.fixture
-def trained(manifest: str, settings: Settings) -> tuple[SSVQVAE, Progress]:
+def trained(manifest: str, settings: Settings) -> tuple[Network, Progress]:
     samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, 20))
     return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
 
 
 def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
-    manifest: str, settings: Settings, trained: tuple[SSVQVAE, Progress], place: str
+    manifest: str, settings: Settings, trained: tuple[Network, Progress], place: str
 ) -> None:
     model, progress = trained
     kept = Kept(f"{place}/state")
@@ -78,7 +78,7 @@ def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
 
 
 def test_only_whole_models_count_and_what_is_not_there_can_be_forgotten(
-    trained: tuple[SSVQVAE, Progress], place: str
+    trained: tuple[Network, Progress], place: str
 ) -> None:
     kept = Kept(place)
     kept.remove(1)
@@ -95,7 +95,7 @@ def test_only_whole_models_count_and_what_is_not_there_can_be_forgotten(
 def test_a_model_that_no_normal_image_can_validate_is_no_bundle(
     manifest: str,
     settings: Settings,
-    trained: tuple[SSVQVAE, Progress],
+    trained: tuple[Network, Progress],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,11 +9,11 @@ from raysvq.data.sources.names import (
     OTHER_FORMATS,
     extension,
     is_image,
-    looks_like_an_image,
     mark_of,
     printable,
     why_left_out,
 )
+from raysvq.imaging.decode import FIRST_BYTES, looks_like_an_image
 from raysvq.storage import ObjectInfo, filesystem, list_objects, patiently
 
 MAX_ENDINGS = 30  # endings that are counted apart: numbered files may have any number of them
@@ -146,12 +146,12 @@ def _cause(ending: str, uri: str) -> tuple[str, bool]:
 
 
 def _first_bytes(uri: str) -> bytes:
-    """16 bytes; none where the file cannot be read, as they only make the summary more precise."""
+    """Up to FIRST_BYTES; none where the file cannot be read, as they only make the summary more precise."""
 
     def read() -> bytes:
         fs, path = filesystem(uri)
         with fs.open_input_stream(path) as stream:
-            return bytes(stream.read(16))
+            return bytes(stream.read(FIRST_BYTES))
 
     try:
         return patiently(uri, read)

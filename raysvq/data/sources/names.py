@@ -93,15 +93,3 @@ def extension(name: str) -> str:
 def printable(name: str) -> str:
     """A name as one line of text: characters that cannot be printed are escaped."""
     return name if name.isprintable() else repr(name)[1:-1]
-
-
-def looks_like_an_image(start: bytes) -> bool:
-    """Whether the first bytes of a file are those of a format that raysvq decodes."""
-    return bool(
-        re.match(
-            rb"\x89PNG|\xff\xd8\xff|II[*+]\0|MM\0[*+]|BM.{4}\0\0\0\0|GIF8|RIFF.{4}WEBP|P[1-6]\s"
-            rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-            start,
-            re.DOTALL,
-        )
-    )

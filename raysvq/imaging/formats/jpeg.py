@@ -17,8 +17,7 @@ from PIL import Image
 
 from raysvq.imaging.bands import Bands
 from raysvq.imaging.exif import exif_orientation, upright
-from raysvq.imaging.full_scale import Pixels
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import DecodeError
 
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from raysvq.imaging.full_scale import Pixels, to_full_scale
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels, to_full_scale
 from raysvq.imaging.rejection import DecodeError
 
 _START, _END = b"\xff\x4f\xff\x51", b"\xff\xd9"

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.imaging.full_scale import Pixels, to_full_scale
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels, to_full_scale
 from raysvq.imaging.rejection import DecodeError
 
 _NUMBER = re.compile(rb"(?:\s|#[^\n\r]*[\n\r])*(\d{1,10})")

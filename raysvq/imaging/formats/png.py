@@ -12,8 +12,7 @@ from collections.abc import Iterator
 
 from raysvq.imaging.bands import Bands
 from raysvq.imaging.exif import exif_orientation, upright
-from raysvq.imaging.full_scale import Pixels
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import DecodeError
 
 _SIGNATURE = 8  # bytes

@@ -18,8 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from raysvq.imaging.bands import Bands
 from raysvq.imaging.exif import Tags, find_directory, orientation, read_tags, upright
-from raysvq.imaging.full_scale import Pixels, to_full_scale
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels, to_full_scale
 from raysvq.imaging.rejection import DecodeError
 
 _LARGEST_BLOCK = 1024  # rows of a strip or tile that is read in bands

@@ -10,8 +10,8 @@ from typing import Any
 from jinja2 import Template
 
 from raysvq import storage
+from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import Evaluation
-from raysvq.evaluation.tables import free_name
 from raysvq.report.evaluation import charts
 from raysvq.report.evaluation.thumbnails import draw_pictures
 from raysvq.report.page import environment

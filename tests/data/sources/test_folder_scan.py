@@ -20,8 +20,8 @@ from raysvq.data.sources.folder_scan import (
     Skips,
     images,
 )
-from raysvq.data.sources.names import EXTENSIONS, OTHER_FORMATS, RESULTS, looks_like_an_image
-from raysvq.imaging.decode import decode_image
+from raysvq.data.sources.names import EXTENSIONS, OTHER_FORMATS, RESULTS
+from raysvq.imaging.decode import FIRST_BYTES, decode_image, looks_like_an_image
 from raysvq.results import COMMITS
 from raysvq.storage import join
 
@@ -57,7 +57,8 @@ def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
 def test_what_counts_as_an_image_is_decoded(endings: str, content: bytes) -> None:
     assert set(endings.split()) <= EXTENSIONS
     assert decode_image(content, 1000).shape[:2] == (12, 14)
-    assert looks_like_an_image(content[:16])
+    assert looks_like_an_image(content[:FIRST_BYTES])
+    assert not looks_like_an_image(b"BMW and other names, as text")
 
 
 def test_no_ending_is_both_read_and_not() -> None:

@@ -1,19 +1,22 @@
-"""Encoder, codebook and decoder as one model that takes plain pixels."""
+"""The paper's network: encoder, codebook and decoder, and its distances in bfloat16."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from raysvq.model.network import SSVQVAE
-from raysvq.model.pixels import CELL, ResidualStack
+from raysvq.model.device import TOLERANCE, relative_deviation
+from raysvq.model.network import build_network
+from raysvq.model.pixel_network import CELL, PixelNetwork, ResidualStack
+from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings
 
 Build = Callable[..., Settings]
-Make = Callable[[Settings], SSVQVAE]
+Make = Callable[[Settings], PixelNetwork]
 
 
 class _Refusing(nn.Module):
@@ -33,7 +36,7 @@ def test_grid_has_a_position_for_each_cell_and_the_decoder_gives_the_tile_back(
 
 
 def test_defaults_are_the_networks_of_the_paper() -> None:
-    model = SSVQVAE(Settings())
+    model = build_network(Settings())
     encoder = [layer for layer in model.encoder.modules() if isinstance(layer, nn.Conv2d)]
     down = [(layer.out_channels, layer.kernel_size[0], layer.stride[0]) for layer in encoder]
     block = [(32, 3, 1), (128, 1, 1)]
@@ -61,7 +64,7 @@ def test_standardisation_is_part_of_the_model(small: Build, make_model: Make) ->
     by_hand = torch.stack([(pixels[:, c] - model.mean[c]) / model.std[c] for c in range(3)], dim=1)
     torch.testing.assert_close(model.standardise(pixels), by_hand)
     torch.testing.assert_close(model(pixels).target, by_hand)
-    copy = SSVQVAE(small())
+    copy = build_network(small())
     copy.load_state_dict(model.state_dict())
     assert torch.equal(copy.distance_map(pixels), model.distance_map(pixels))
 
@@ -70,5 +73,45 @@ def test_scoring_agrees_with_training_and_needs_no_decoder(small: Build, make_mo
     model = make_model(small())
     pixels = torch.rand(2, 3, 32, 32)
     trained = model(pixels).quantized.distances
-    model.decoder = _Refusing()  # type: ignore[assignment]
+    model.decoder = _Refusing()
     assert torch.equal(model.distance_map(pixels), trained)
+
+
+@pytest.mark.parametrize("far", [0.0, 100.0])
+def test_distances_follow_those_in_float32(small: Build, make_model: Make, far: float) -> None:
+    """Also where encodings and codes lie far from the origin."""
+    model = make_model(small())
+    last = model.encoder[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    assert last.bias is not None
+    pixels = torch.rand(3, 3, 32, 32)
+    with torch.inference_mode():
+        last.bias += far
+        model.quantizer.codebook += far
+        exact, close = model.distance_map(pixels), model.bfloat16_distance_map()(pixels)
+    assert close.dtype == torch.float32
+    torch.testing.assert_close(close, exact, rtol=0.03, atol=0.01)
+
+
+def test_a_position_on_a_code_has_no_distance(small: Build, make_model: Make) -> None:
+    model = make_model(small())
+    with torch.inference_mode():
+        pixels = torch.rand(1, 3, 32, 32)
+        encoded = model.encode(pixels)[0].flatten(1).T[:16]
+        model.quantizer.codebook[:] = encoded
+        distances = model.bfloat16_distance_map()(pixels).flatten()[:16]
+    assert torch.isfinite(distances).all()
+    assert distances.max() < 0.02 * encoded.norm(dim=1).max()
+
+
+def test_images_score_alike_in_both_precisions(
+    small: Build,
+    make_model: Make,
+    picture: Callable[..., np.ndarray],
+    png: Callable[[np.ndarray], bytes],
+) -> None:
+    settings, content = small(), png(picture(90, 70))
+    exact = ImageScorer(make_model(settings), settings, settings.scoring)
+    close = exact.in_bfloat16()(content)
+    assert relative_deviation(close.image_score, exact(content).image_score) < TOLERANCE
+    np.testing.assert_allclose(close.tile_scores, exact(content).tile_scores, rtol=TOLERANCE)

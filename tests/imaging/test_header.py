@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from raysvq.imaging.decode import DecodeError, decode_image, open_header
-from raysvq.imaging.full_scale import from_significant_bits, to_full_scale
+from raysvq.imaging.header import from_significant_bits, to_full_scale
 from raysvq.imaging.pixels import load_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 from tests.imaging.files import LONG, SHORT, Array, bmp, chunk, directory, jpeg2000, packed, png, saved, tiff

@@ -9,15 +9,13 @@ import pytest
 import torch
 
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
-from raysvq.model.features import FeatureEncoder
-from raysvq.model.network import SSVQVAE, at, position_statistics
-from raysvq.model.objective import tile_losses
-from raysvq.model.precision import bfloat16_distances
+from raysvq.model.feature_dictionary import FeatureDictionary, position_statistics
+from raysvq.model.network import gather_positions
 from raysvq.model.stem import Stem
 from raysvq.settings import Settings
 
 Build = Callable[..., Settings]
-Make = Callable[[Settings], SSVQVAE]
+Make = Callable[[Settings], FeatureDictionary]
 
 S = Stem.channels
 
@@ -33,17 +31,17 @@ def normals() -> torch.Tensor:
 
 
 @pytest.fixture
-def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> SSVQVAE:
+def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> FeatureDictionary:
     """With pretrained stem, statistics and codes of `normals`, and learned layers at random that count."""
     model = make_model(settings)
-    model.load_stem()
+    model.load_pretrained()
     with torch.no_grad():
-        stemmed = model.stem(normals)
-        model.learn_statistics(stemmed)
-        model.quantizer.start_from(_positions(model.chosen_by(stemmed)), seed=0)
+        features = model.extract_features(normals)
+        model.fit_statistics(features)
+        model.quantizer.initialize(_positions(model.encode(features)), seed=0)
         for _ in range(40):
-            output = model(stemmed)
-            model.quantizer.update(
+            output = model(features)
+            model.update_codebook(
                 _positions(output.encoded), output.quantized.indices.flatten(), labelled=True
             )
     return model
@@ -53,41 +51,51 @@ def _positions(grid: torch.Tensor) -> torch.Tensor:
     return grid.movedim(1, -1).flatten(0, 2)
 
 
-def test_features_stay_as_they_are_and_learned_dimensions_come_beside_them(settings: Settings) -> None:
-    encoder = FeatureEncoder(S, settings.model)
-    features, usual = torch.randn(2, S, 5, 5), torch.randn(2, S, 5, 5)
-    encoded = encoder(features, usual)
-    assert encoded.shape == (2, S + settings.model.embedding_dim, 5, 5)
-    assert torch.equal(encoded[:, :S], features)
-    assert not torch.equal(encoder(features, usual + 1)[:, S:], encoded[:, S:])
-    encoded[:, S:].square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.any() for parameter in encoder.parameters())
+def test_features_stay_as_they_are_and_learned_dimensions_come_beside_them(
+    model: FeatureDictionary, normals: torch.Tensor
+) -> None:
+    output = model(model.extract_features(normals[:2]))
+    assert output.encoded.shape == (2, S + 4, 8, 8)
+    assert torch.equal(output.encoded[:, :S], output.target)
+    output.encoded[:, S:].square().sum().backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in model.head.parameters())
+
+
+def test_the_head_sees_how_features_differ_from_the_usual(
+    model: FeatureDictionary, normals: torch.Tensor
+) -> None:
+    features = model.extract_features(normals[:2])
+    before = model(features).encoded
+    model.quantizer.codebook[:, :S] += 1
+    assert torch.equal(model(features).encoded[:, :S], before[:, :S])
+    assert not torch.equal(model(features).encoded[:, S:], before[:, S:])
 
 
 def test_features_choose_the_code_and_learned_dimensions_add_to_its_distance(
-    model: SSVQVAE, normals: torch.Tensor
+    model: FeatureDictionary, normals: torch.Tensor
 ) -> None:
     codebook = model.quantizer.codebook.double()
     with torch.no_grad():
-        features = (model.stem(normals[:2]) - model.mean) / model.std
+        features = (model.extract_features(normals[:2]) - model.mean) / model.std
         apart = torch.cdist(_positions(features).double(), codebook[:, :S])
         codes = codebook[apart.argmin(dim=1)]
         usual = codes[:, :S].float().view(2, 8, 8, S).movedim(-1, 1)
-        head = model.encoder.head  # type: ignore[union-attr]
-        learned = _positions(head(torch.cat([features, (features - usual).abs()], dim=1))).double()  # type: ignore[operator]
-        squares = apart.amin(dim=1) ** 2 + model.quantizer.balance * (learned - codes[:, S:]).square().sum(1)
+        learned = _positions(model.head(torch.cat([features, (features - usual).abs()], dim=1))).double()
+        squares = apart.amin(dim=1) ** 2 + model.learned_weight * (learned - codes[:, S:]).square().sum(1)
         found = model.distance_map(normals[:2])
-    assert model.quantizer.balance > 0
+    assert model.learned_weight > 0
     assert learned.any()
     torch.testing.assert_close(found.double().flatten(), squares.sqrt(), rtol=1e-4, atol=1e-4)
     assert found.shape == (2, 8, 8)
 
 
-def test_on_normals_learned_dimensions_make_up_a_stated_share(model: SSVQVAE, normals: torch.Tensor) -> None:
+def test_on_normals_learned_dimensions_make_up_a_stated_share(
+    model: FeatureDictionary, normals: torch.Tensor
+) -> None:
     with torch.no_grad():
-        output = model(model.stem(normals))
+        output = model(model.extract_features(normals))
     apart = _positions(output.encoded - output.quantized.nearest).square()
-    share = model.quantizer.balance * apart[:, S:].sum(1).mean() / apart[:, :S].sum(1).mean()
+    share = model.learned_weight * apart[:, S:].sum(1).mean() / apart[:, :S].sum(1).mean()
     assert float(share) == pytest.approx(0.3, rel=0.15)  # of moving averages
 
 
@@ -95,29 +103,29 @@ def test_without_labelled_outliers_features_alone_count(
     settings: Settings, make_model: Make, normals: torch.Tensor
 ) -> None:
     model = make_model(settings)
-    output = model(model.stem(normals))
+    output = model(model.extract_features(normals))
     codes = output.quantized.indices.flatten()
-    model.quantizer.update(_positions(output.encoded), codes, labelled=False)
-    found = model(model.stem(normals))
+    model.update_codebook(_positions(output.encoded), codes, labelled=False)
+    found = model(model.extract_features(normals))
     apart = _positions(found.target) - model.quantizer.codebook[found.quantized.indices.flatten(), :S]
     torch.testing.assert_close(found.quantized.distances.flatten(), apart.norm(dim=1))
 
 
 def test_what_a_code_says_of_the_features_is_the_reconstruction(
-    model: SSVQVAE, normals: torch.Tensor
+    model: FeatureDictionary, normals: torch.Tensor
 ) -> None:
-    output = model(model.stem(normals[:2]))
+    output = model(model.extract_features(normals[:2]))
     assert torch.equal(output.reconstruction, output.quantized.quantize[:, :S])
     assert output.reconstruction.shape == output.target.shape == (2, S, 8, 8)
 
 
 def test_a_pass_over_some_positions_finds_there_what_one_over_all_finds(
-    model: SSVQVAE, normals: torch.Tensor
+    model: FeatureDictionary, normals: torch.Tensor
 ) -> None:
     positions = torch.stack([torch.randperm(64)[:10] for _ in normals])
     with torch.no_grad():
-        stemmed = model.stem(normals)
-        every, some = model(stemmed), model(at(stemmed, positions), positions)
+        features = model.extract_features(normals)
+        every, some = model(features), model(gather_positions(features, positions), positions)
     for found, of in (
         (some.encoded, every.encoded),
         (some.quantized.nearest, every.quantized.nearest),
@@ -128,9 +136,11 @@ def test_a_pass_over_some_positions_finds_there_what_one_over_all_finds(
         torch.testing.assert_close(found[..., 0], expected)
 
 
-def test_the_objective_moves_learned_dimensions_alone(model: SSVQVAE, normals: torch.Tensor) -> None:
-    output = model(model.stem(normals))
-    parts = tile_losses(output, beta=2.0)
+def test_the_objective_moves_learned_dimensions_alone(
+    model: FeatureDictionary, normals: torch.Tensor
+) -> None:
+    output = model(model.extract_features(normals))
+    parts = model.losses(output, beta=2.0)
     learned = (output.encoded - output.quantized.nearest)[:, S:].square().mean(1)
     torch.testing.assert_close(parts.commitment, learned)
     torch.testing.assert_close(parts.reconstruction, (output.target - output.reconstruction).square().mean(1))
@@ -140,10 +150,10 @@ def test_the_objective_moves_learned_dimensions_alone(model: SSVQVAE, normals: t
 
 
 def test_a_mean_is_shared_with_the_positions_around() -> None:
-    stemmed = torch.zeros(3, S, 6, 7)
-    stemmed[:, :, 2, 3] = 1
-    stemmed[:, 0, 5, 6] = torch.tensor([0.0, 6.0, 3.0])
-    mean, _ = position_statistics(stemmed)
+    features = torch.zeros(3, S, 6, 7)
+    features[:, :, 2, 3] = 1
+    features[:, 0, 5, 6] = torch.tensor([0.0, 6.0, 3.0])
+    mean, _ = position_statistics(features)
     around = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
     torch.testing.assert_close(mean[:, 1:4, 2:5], around.expand(S, 3, 3))
     assert mean[0, 5, 6] == pytest.approx(3 * 9 / 16)  # beyond the border as at it
@@ -151,11 +161,11 @@ def test_a_mean_is_shared_with_the_positions_around() -> None:
 
 
 def test_a_position_that_never_varies_has_the_least_deviation_and_others_more() -> None:
-    stemmed = torch.randn(1, S, 8, 8).repeat(40, 1, 1, 1)
-    stemmed[:, :, :, :4] = torch.randn(40, S, 8, 4)
-    _, std = position_statistics(stemmed)
+    features = torch.randn(1, S, 8, 8).repeat(40, 1, 1, 1)
+    features[:, :, :, :4] = torch.randn(40, S, 8, 4)
+    _, std = position_statistics(features)
     weighted = std * Stem.weights()[:, None, None]
-    spread = stemmed.std(dim=(0, 2, 3))
+    spread = features.std(dim=(0, 2, 3))
     floor = (0.3 * spread)[:, None, None].expand(S, 8, 3)
     torch.testing.assert_close(weighted[:, :, 5:], floor)
     assert (weighted[:, :, :3] > 2 * floor).all()
@@ -171,9 +181,9 @@ def test_fine_features_weigh_more_in_a_distance() -> None:
     torch.testing.assert_close(std[0] / std[-1], (Stem.weights()[-1] / Stem.weights()[0]).expand(4, 4))
 
 
-def test_normal_tiles_are_standardised_about_zero(model: SSVQVAE, normals: torch.Tensor) -> None:
+def test_normal_tiles_are_standardised_about_zero(model: FeatureDictionary, normals: torch.Tensor) -> None:
     with torch.no_grad():
-        standardised = model.standardise(normals)
+        standardised = model.standardise(model.extract_features(normals))
     assert model.mean.shape == model.std.shape == (S, 8, 8)
     assert standardised.mean(dim=(0, 2, 3)).abs().max() < 0.1
     shares = standardised.std(dim=(0, 2, 3)) / Stem.weights()
@@ -181,7 +191,7 @@ def test_normal_tiles_are_standardised_about_zero(model: SSVQVAE, normals: torch
 
 
 def test_a_bundle_holds_the_stem(
-    model: SSVQVAE,
+    model: FeatureDictionary,
     settings: Settings,
     bundle: Bundle,
     normals: torch.Tensor,
@@ -200,9 +210,9 @@ def test_a_bundle_holds_the_stem(
         assert torch.equal(loaded.distance_map(normals[:2]), model.distance_map(normals[:2]))
 
 
-def test_a_stem_in_bfloat16_moves_distances_little(model: SSVQVAE, normals: torch.Tensor) -> None:
+def test_a_stem_in_bfloat16_moves_distances_little(model: FeatureDictionary, normals: torch.Tensor) -> None:
     with torch.inference_mode():
-        exact, close = model.distance_map(normals[:3]), bfloat16_distances(model)(normals[:3])
+        exact, close = model.distance_map(normals[:3]), model.bfloat16_distance_map()(normals[:3])
     assert close.dtype == torch.float32
     assert 0 < (close / exact - 1).abs().mean() < 0.05
     assert next(model.stem.parameters()).dtype == torch.float32

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from raysvq.imaging.exif import exif_orientation, upright
-from raysvq.imaging.full_scale import Pixels
-from raysvq.imaging.header import Header
+from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import DecodeError
 
 _GREY = ("1", "L", "LA")

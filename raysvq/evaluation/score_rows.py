@@ -1,24 +1,31 @@
-"""Score rows of the labelled test images, with the labels of their tiles."""
+"""Committed score rows and rejects of the labelled test images, read as a stream."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from raysvq.errors import DataError
+from raysvq.evaluation.labelled_images import TestImage, batches
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.metrics import BoolArray
-from raysvq.evaluation.result import Example
-from raysvq.evaluation.tables import TestImage, committed_rows, list_column
+from raysvq.evaluation.result import Example, Rejected
+from raysvq.log import ProgressMeter
+from raysvq.results import committed_files
 from raysvq.settings import TileSettings
 from raysvq.storage import ObjectInfo
 
 _COLUMNS = ["image_id", "width", "height", "image_score", "is_anomalous", "threshold", "tiles", "run_id"]
 _COLUMNS += ["model_digest", "model_version"]
+_EXAMPLES = 3  # rejected images that are named per reason
 _VERSION = ["uri", "size_bytes", "etag", "mtime"]
 
 
@@ -71,9 +78,10 @@ def read_scored(
     runs: dict[str, str] = {}
     others: dict[str, str] = {}  # URI of an image -> version of another model that scored it
     wanted = pa.array(list(images), pa.string())
+    meter = ProgressMeter(len(images), task="reading scores")
     for batch in committed_rows(scores, "scores", _COLUMNS + _VERSION, wanted):
         plain = batch.drop_columns(["tiles"]).to_pylist()
-        for row, cells in zip(plain, list_column(batch, "tiles"), strict=True):
+        for row, cells in zip(plain, _list_column(batch, "tiles"), strict=True):
             image = images[row["image_id"]]
             if row["model_digest"] != model_digest:
                 others[image.uri] = row["model_version"]
@@ -100,6 +108,7 @@ def read_scored(
                 tile_labels=tile_labels(image, rects, size, masks, tiles),
                 version=ObjectInfo(*(row[name] for name in _VERSION)),
             )
+            meter.update(len(found))
     if others:
         uri, version = next(iter(others.items()))
         raise DataError(
@@ -108,6 +117,40 @@ def read_scored(
             " with --model, take a manifest of what this one scored, or score all into a new folder"
         )
     return [found[image_id] for image_id in sorted(found)]
+
+
+def committed_rows(
+    scores: str, kind: str, columns: Sequence[str], wanted: pa.Array, rows: int = 1024
+) -> Iterator[pa.RecordBatch]:
+    """The committed rows with the wanted image ids, at most `rows` at a time.
+
+    Args:
+        scores: URI of the score folder.
+        kind: `scores` or `maps`.
+    """
+    for file in committed_files(scores, kind):
+        for batch in batches(file, columns, rows):
+            chosen = batch.filter(pc.is_in(batch["image_id"], wanted))
+            if chosen.num_rows:
+                yield chosen
+
+
+def read_rejects(scores: str, images: dict[str, TestImage]) -> tuple[tuple[Rejected, ...], set[str]]:
+    """All rejected images by reason, most frequent first; and the ids of those that are among `images`."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[tuple[str, str]]] = {}
+    among: set[str] = set()
+    for file in committed_files(scores, "rejects"):
+        for batch in batches(file, ["image_id", "uri", "reason", "detail"]):
+            for row in batch.to_pylist():
+                counts[row["reason"]] += 1
+                some = examples.setdefault(row["reason"], [])
+                if len(some) < _EXAMPLES:
+                    some.append((row["uri"], row["detail"]))
+                if row["image_id"] in images:
+                    among.add(row["image_id"])
+    groups = (Rejected(reason, number, tuple(examples[reason])) for reason, number in counts.most_common())
+    return tuple(groups), among
 
 
 def image_arrays(images: Sequence[ScoredImage]) -> tuple[BoolArray, npt.NDArray[np.float64]]:
@@ -124,3 +167,11 @@ def tile_arrays(images: Sequence[ScoredImage]) -> tuple[BoolArray, npt.NDArray[n
             labels.append(scored.tile_labels)
             scores.append(scored.tile_scores)
     return np.concatenate(labels), np.concatenate(scores)
+
+
+def _list_column(batch: pa.RecordBatch, name: str) -> Iterator[Any]:
+    """The values of a list<struct> column, one struct array per row."""
+    column = batch[name]
+    offsets = column.offsets.to_numpy()
+    for start, stop in pairwise(offsets):
+        yield column.values.slice(start, stop - start)
