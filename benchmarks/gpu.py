@@ -44,7 +44,7 @@ from raysvq.model.network import Network, build_network, cell_size, gather_posit
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.scoring.worker import WHOLE_TOGETHER
 from raysvq.settings import Settings, load_settings
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.data_loading import Batch, outliers_per_step
 from raysvq.training.trainer import Trainer, make_optimiser
 
@@ -183,7 +183,8 @@ def train(case: Case, compiled: bool) -> Iterator[Row]:
             torch.compiler.reset()  # or a limit on variants is met, and sizes are taken for variable
             model.compile(dynamic=False)
         trainer, counter = (
-            Trainer(each, make_optimiser(each, settings), settings, Progress()) for each in (model, counted)
+            Trainer(each, make_optimiser(each, settings), settings, TrainingState())
+            for each in (model, counted)
         )
         run = partial(_run, trainer, batch)
         row = case.row("train", "compiled" if compiled else "", precision, size, run, _STEPS)
@@ -197,7 +198,7 @@ def train(case: Case, compiled: bool) -> Iterator[Row]:
 
 
 def _run(trainer: Trainer, batch: Batch) -> None:
-    trainer.run(itertools.repeat(batch), trainer.progress.step + _STEPS)
+    trainer.run(itertools.repeat(batch), trainer.state.step + _STEPS)
 
 
 def _batch(case: Case, size: int) -> Batch:

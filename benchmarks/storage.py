@@ -1,4 +1,4 @@
-"""Which S3 client is cheapest: reading small files and listing, through pyarrow, s3fs and obstore.
+"""Which S3 client is cheapest: small files and listings through pyarrow, s3fs, obstore and raysvq.storage.
 
 Run: python -m benchmarks.storage [--json FILE]. Starts an S3 server on this machine and takes the
 clients in turn, ROUNDS times; the medians are printed. CPU seconds are those of this process alone: a
@@ -26,6 +26,7 @@ import s3fs
 from obstore.store import S3Store
 
 from devtools.s3_server import BUCKET, REGION, s3_server
+from raysvq import storage
 
 FILES, FILE_BYTES = 2000, 50_000
 OBJECTS = 5000
@@ -92,7 +93,17 @@ def with_obstore(env: dict[str, str]) -> tuple[Read, List]:
     return read, lambda: len(obstore.list_with_delimiter(store, "list")["objects"])
 
 
-CLIENTS = {"pyarrow": with_pyarrow, "s3fs": with_s3fs, "obstore": with_obstore}
+def with_raysvq(env: dict[str, str]) -> tuple[Read, List]:
+    """Through raysvq.storage: what obstore and botocore take, with its retries and versions."""
+    os.environ |= env
+    storage.forget_clients()
+    return (
+        lambda key: storage.read_bytes(f"s3://{BUCKET}/{key}"),
+        lambda: sum(1 for _ in storage.list_objects(f"s3://{BUCKET}/list")),
+    )
+
+
+CLIENTS = {"pyarrow": with_pyarrow, "s3fs": with_s3fs, "obstore": with_obstore, "raysvq": with_raysvq}
 
 
 def measured(work: Callable[[], int], expected: int) -> tuple[float, float]:
@@ -139,7 +150,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['task']:<28}{row['client']:<10}{row['wall_s']:>9.2f}{row['cpu_s']:>9.2f}")
     if arguments.json:
-        versions = {name: version(name) for name in CLIENTS}
+        versions = {name: version(name) for name in ("pyarrow", "s3fs", "obstore", "botocore")}
         record = {"machine": platform.machine(), "cores": os.cpu_count(), "versions": versions, "rows": rows}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
 

@@ -1,6 +1,6 @@
 """What a sweep saves, how busy it keeps a cluster, and whether what it finds is better on test images.
 
-Run: python -m benchmarks.tuning [--parts reuse cluster merit proxy] [--data FOLDER] [--set NAME]
+Run: python -m benchmarks.tuning [--parts reuse cluster merit proxy memory] [--data FOLDER] [--set NAME]
      [--json FILE]
 
     reuse    `raysvq tune` with --trials trainings beside as many `raysvq train`, one after the other, with
@@ -14,6 +14,8 @@ Run: python -m benchmarks.tuning [--parts reuse cluster merit proxy] [--data FOL
     proxy    without labels, on every set: models of several codebooks and image sizes, each with several
              top_k. Rank correlation (Spearman) of synthetic_auroc on validation with image AUROC on test; and
              the test AUROC where synthetic_auroc is best, of the defaults, and the best and worst there is.
+    memory   what the tiles of 100 and of 400 drawn images take in a process that prepares them for trials:
+             all at once, and in chunks as a sweep does. Largest resident set above that before, MiB.
 
 --data holds the image sets; by default RAYSVQ_DATA, or ../shared/data.
 """
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -29,8 +32,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -47,23 +52,27 @@ from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, sc
 from benchmarks.methods.samples import print_line
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from devtools.trials import running_trials
+from raysvq.data.index import build_index
 from raysvq.evaluation.labelled_images import read_manifest
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
+from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, Settings, load_settings, load_sweep
 from raysvq.storage import read_bytes
 from raysvq.training.in_process import train_in_process
-from raysvq.training.validation import ValidationImage, validate
-from raysvq.tuning.judging import SYNTHETIC_AUROC, figure
-from raysvq.tuning.prepared import Prepared, prepare
+from raysvq.training.tile_stream import training_samples
+from raysvq.training.validation import validate
+from raysvq.tuning.search import first_points
 from raysvq.tuning.space import parse_space
 from raysvq.tuning.sweep import sweep
+from raysvq.tuning.trial_data import prepare
+from raysvq.tuning.trial_metrics import SYNTHETIC_AUROC, metric_value
 
 Row = dict[str, Any]
 
 PAPER = "tune-paper"
-WHOLE = ["tuning.repeats=1", "tuning.stop_early=false"]  # every trial to its end
+WHOLE = ["tuning.repeats=1", "tuning.early_stopping=false"]  # every trial to its end
 NODES = 3
 SEEDS = (0, 1, 2)
 PARTS = ["reuse", "cluster", "merit", "proxy"]
@@ -74,7 +83,7 @@ def reuse(manifest: str, folder: Path, trials: int) -> Row:
     """Seconds of one sweep and of as many trainings."""
     options = [*WHOLE, f"tuning.trials={trials}"]
     base, search = load_sweep(PAPER, options)
-    points = parse_space(search, base).points(trials, base.tuning.sampler, base.tuning.seed)
+    points = first_points(parse_space(search, base), base.tuning)
     shared = _raysvq("tune", manifest, "--config", PAPER, "--out", str(folder / "sweep"), *_set(options))
     print(f"tune, {trials} trials: {shared:.0f} s", flush=True)
     single = []
@@ -172,11 +181,10 @@ def proxy(manifests: Manifests, sets: list[str]) -> Row:
 def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[float, float]]:
     """Of a model, for each top_k: `synthetic_auroc` on validation, and image AUROC on test."""
     settings = load_settings("features", [f"model.codebook_size={codes}", f"tiles.size={size}"])
-    prepared = prepare(manifest, settings, SYNTHETIC_AUROC, print_line)
+    data = prepare(manifest, settings, SYNTHETIC_AUROC, print_line, lambda part: part())
+    normal = [item.image for item in data.items() if not item.image.anomalous]
     labels = read_manifest(manifest).images
-    trained = train_in_process(
-        settings, prepared.samples.normal, None, partial(validate, images=_normal(prepared)), say=None
-    )
+    trained = train_in_process(settings, data.tiles(), None, partial(validate, images=normal), progress=None)
     for top_k in TOP_K:
         anomaly = settings.anomaly.model_copy(update={"top_k": top_k})
         changed = settings.model_copy(update={"anomaly": anomaly})
@@ -184,11 +192,40 @@ def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[floa
         scores = {image.image_id: scorer(read_bytes(image.uri)).image_score for image in labels.values()}
         anomalous = np.array([labels[name].anomalous for name in scores])
         auroc = image_auroc(anomalous, np.array(list(scores.values())))
-        yield figure(SYNTHETIC_AUROC, prepared.judge(scorer), changed), float(auroc or 0)
+        yield metric_value(SYNTHETIC_AUROC, data.evaluate_model(scorer), changed), float(auroc or 0)
 
 
-def _normal(prepared: Prepared) -> list[ValidationImage]:
-    return [shot.image for shot in prepared.shots if not shot.image.anomalous]
+def memory(folder: Path) -> Row:
+    """Memory of a process that prepares training tiles: of all images, and chunk by chunk."""
+    found: Row = {}
+    for images in (100, 400):
+        manifest, place = str(folder / f"{images}.parquet"), folder / f"{images}"
+        split = load_settings(None, ["split.test_fraction=0", "split.outliers=0"]).split
+        build_index(write_sample(place, normal=images, anomalous=1), manifest, split)
+        for way in (_whole, _in_chunks):
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                found[f"{images}{way.__name__}"] = process.submit(way, manifest).result()
+        print(images, found, flush=True)
+    return found
+
+
+def _whole(manifest: str) -> float:
+    settings, before = load_settings(), _peak_mib()
+    training_samples(manifest, settings, print_line)
+    return _peak_mib() - before
+
+
+def _in_chunks(manifest: str) -> float:
+    def run(part: Callable[[], Any]) -> None:
+        part()  # which goes into the object store, and is forgotten here
+
+    settings, before = load_settings(), _peak_mib()
+    prepare(manifest, settings, "image_auroc", print_line, run)
+    return _peak_mib() - before
+
+
+def _peak_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _raysvq(*arguments: str) -> float:
@@ -206,7 +243,7 @@ def _set(overrides: list[str]) -> list[str]:
 def main() -> None:
     """Measure, print, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=[*PARTS, "memory"])
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--set", default="magnetic_tile", help="(default magnetic_tile)")
     parser.add_argument("--trials", type=int, default=16, help="of reuse and cluster (default 16)")
@@ -215,10 +252,13 @@ def main() -> None:
     arguments = parser.parse_args()
     found: Row = {}
     with tempfile.TemporaryDirectory() as name:
-        manifest = Manifests(arguments.data, Path(name))(arguments.set, Level("outliers", 20), 0)
         for part in arguments.parts:
             folder = Path(name) / part
             folder.mkdir()
+            if part == "memory":
+                found[part] = memory(folder)
+                continue
+            manifest = Manifests(arguments.data, Path(name))(arguments.set, Level("outliers", 20), 0)
             if part == "merit":
                 found[part] = merit(manifest, arguments.sweep or folder)
             elif part == "proxy":

@@ -7,6 +7,7 @@ Signatures are not checked.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import ssl
 import threading
@@ -59,6 +60,13 @@ class FakeS3:
         """Variables that open it."""
         keys = {"AWS_ACCESS_KEY_ID": "fake-key", "AWS_SECRET_ACCESS_KEY": "fake-secret"}
         return keys | {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": "us-east-1"}
+
+    @property
+    def google_environment(self) -> dict[str, str]:
+        """Variables that open it as Google's, whose XML interface differs from S3's in headers alone."""
+        account = {"gcs_base_url": self.endpoint, "disable_oauth": True}
+        account |= dict.fromkeys(("client_email", "private_key", "private_key_id"), "")
+        return {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account)}
 
 
 @contextmanager
@@ -174,7 +182,7 @@ class _Handler(BaseHTTPRequestHandler):
         if "partNumber" in self.query:
             self.store.uploads[self.query["uploadId"]][int(self.query["partNumber"])] = self.body
             return self.send(200, b"", {"ETag": f'"{hashlib.md5(self.body).hexdigest()}"'})
-        if self.headers.get("If-None-Match") == "*":
+        if self.headers.get("If-None-Match") == "*" or self.headers.get("x-goog-if-generation-match") == "0":
             if self.store.refuses_if_none_match:
                 return self.fail(501, "NotImplemented")
             if self.key in self.store.objects and not self.store.ignores_if_none_match:

@@ -159,14 +159,14 @@ def tune(
     configure(settings.storage)
     found = sweep(manifest, out, settings, search)
     log.info(
-        f"trial {found.chosen.number} is taken, {found.board.metric} {found.chosen.figure:.4f} on validation:"
+        f"trial {found.chosen.number} is taken, {found.board.metric} {found.chosen.value:.4f} on validation:"
         f" {out}/best.yaml; report in {out}/report.html\n"
         f"model {found.bundle.model_version} is {out}@champion",
         "result",
         model_version=found.bundle.model_version,
         trial=found.chosen.number,
         metric=found.board.metric,
-        value=found.chosen.figure,
+        value=found.chosen.value,
     )
 
 
@@ -307,8 +307,8 @@ def evaluate(
 
     settings = _settings(config, overrides).evaluation
     evaluation, report = evaluate_model(manifest, scores, model, out, settings)
-    values = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
-    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **values)
+    metrics = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
+    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
 
 
 @app.command(short_help="All four in a row, on sample images or your own.")

@@ -250,9 +250,13 @@ class _Terminal:
             _print(line.level, _readable(line))
 
     def end_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._bar is None:
+            return
+        (task,) = self._bar.tasks
+        if task.total is None:  # a full bar then, not one that seems to move on
+            self._bar.update(task.id, total=task.completed)
+        self._bar.stop()
+        self._bar = None
 
     def _move(self, line: Line) -> None:
         from rich.progress import BarColumn, Progress, TextColumn

@@ -25,7 +25,7 @@ training: {steps: 20, batch_size: 16}
 search:
   objective.eta: {uniform: [0.3, 0.9]}
   model.codebook_size: {choice: [16, 32]}
-tuning: {trials: 4, stop_early: false}
+tuning: {trials: 4, sampler: qmc, early_stopping: false}
 """
 
 

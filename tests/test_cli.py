@@ -1,5 +1,8 @@
 """What the command line answers to wrong input: one sentence, exit code 2."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -145,3 +148,24 @@ def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for verb in ("index", "train", "score", "evaluate", "demo", "settings"):
         assert verb in printed
+
+
+ROOT = Path(__file__).parent.parent
+JOBS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+
+
+@pytest.mark.parametrize("verb", JOBS)
+def test_a_job_is_the_verb_it_is_named_after(verb: str) -> None:
+    command = [sys.executable, f"jobs/{verb}.py", "--help"]
+    environment = {"PYTHONPATH": str(ROOT)}
+    shown = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith(f"Usage: raysvq {verb} ")
+    assert "--log <auto|plain|json>" in shown.stdout
+
+
+def test_the_package_runs_as_a_module(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "raysvq", "score", str(tmp_path / "absent.parquet"), "--log", "json"]
+    environment = {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert json.loads(ended.stderr)["verb"] == "score"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from raysvq.data.index import build_index
+from raysvq.evaluation.leaderboard import FINISHED
 from raysvq.imaging.pixels import load_tiles
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
@@ -27,12 +28,11 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.settings import RaySettings, Settings, load_sweep
 from raysvq.storage import read_bytes
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.in_process import train_in_process
 from raysvq.training.ray_trainer import train
 from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
-from raysvq.tuning.leaderboard import FINISHED
 from raysvq.tuning.sweep import sweep
 from tests.plates import plate
 from tests.sweeps import CONFIG
@@ -126,10 +126,10 @@ def _ignore(line: str) -> None:
     """Nobody reads it."""
 
 
-def _train(manifest: str, settings: Settings) -> tuple[Network, Progress]:
+def _train(manifest: str, settings: Settings) -> tuple[Network, TrainingState]:
     samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
-    return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
+    return train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def auroc_on_cpu(manifest: str, config: Path) -> float:
     return _best(progress)
 
 
-def _best(progress: Progress) -> float:
+def _best(progress: TrainingState) -> float:
     return float(max(row["validation_auroc"] for row in progress.history))
 
 
@@ -180,7 +180,7 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
         if line.startswith("step 30"):
             raise _Stop
 
-    def run(folder: Path, device: str = DEVICE, say: Any = None) -> tuple[Network, Progress]:
+    def run(folder: Path, device: str = DEVICE, say: Any = None) -> tuple[Network, TrainingState]:
         training = {
             "steps": 40,
             "batch_size": 8,
@@ -192,7 +192,7 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
 
     straight, whole = run(tmp_path / "straight")
     with pytest.raises(_Stop):
-        run(tmp_path / "broken", say=stop)
+        run(tmp_path / "broken", progress=stop)
     resumed, again = run(tmp_path / "broken")
     assert [row["step"] for row in again.history] == [10, 20, 30, 40]
     assert again.position == whole.position
@@ -205,7 +205,7 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
         assert torch.equal(here.state_dict()[name], value.cpu()), name
     assert all(sorted(folder.glob("step-*")) for folder in (tmp_path / "straight", tmp_path / "broken"))
     with pytest.raises(_Stop):
-        run(tmp_path / "moved", say=stop)
+        run(tmp_path / "moved", progress=stop)
     moved, rest = run(tmp_path / "moved", "cpu")
     assert moved.mean.device.type == "cpu"
     assert rest.history[-1]["loss"] == pytest.approx(whole.history[-1]["loss"], rel=0.02)
@@ -277,6 +277,6 @@ def test_trials_of_a_sweep_take_the_gpu_in_turn(
     settings, search = load_sweep(config, ["tuning.trials=2", "scoring.precision=float32"])
     found = sweep(manifest, str(tmp_path), settings, search)
     assert [trial.status for trial in found.board.trials] == [FINISHED, FINISHED]
-    assert all(0 <= (trial.figure or 0) <= 1 for trial in found.board.trials)
+    assert all(0 <= (trial.value or 0) <= 1 for trial in found.board.trials)
     assert found.bundle.training["device"] == DEVICE
     assert f"2 trials, {int(cluster.gpus)} at once" in capsys.readouterr().out

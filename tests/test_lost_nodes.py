@@ -12,11 +12,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 from raysvq.data.index import build_index
+from raysvq.evaluation.leaderboard import FINISHED
 from raysvq.runtime.cluster import connect
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, load_settings, load_sweep
 from raysvq.training.ray_trainer import train
-from raysvq.tuning.leaderboard import FINISHED
 from raysvq.tuning.sweep import sweep
 from tests.sweeps import CONFIG, TRIALS, records, wait_for
 

@@ -110,7 +110,7 @@ def _run(listing: str, settings: Settings) -> Run:
     samples = training_samples(manifest, settings, _no_progress)
     images = validation_images(manifest, settings.training.validation_images)
     model, progress = train_in_process(
-        settings, samples.normal, samples.outlier, partial(validate, images=images), say=None
+        settings, samples.normal, samples.outlier, partial(validate, images=images), progress=None
     )
     bundle = export_bundle(model, settings, progress, progress.history, {})
     scorer = ImageScorer(bundle.model, settings, settings.scoring)

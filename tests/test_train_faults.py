@@ -75,12 +75,12 @@ def _train_without_ray(manifest: str, settings: Settings) -> Bundle:
     marked = {name: np.stack(list(outliers[name])) for name in outliers}
     score = partial(validate, images=validation_images(manifest, settings.training.validation_images))
     torch.set_num_threads(2)  # as many as the one worker has
-    model, progress = train_in_process(settings, {"tile": np.concatenate(cut)}, marked, score, say=None)
+    model, progress = train_in_process(settings, {"tile": np.concatenate(cut)}, marked, score, progress=None)
     return export_bundle(model, settings, progress, progress.history, {})
 
 
 def _checkpoints(out: Path) -> list[Path]:
-    return list(out.glob("_training/*/checkpoint_*/progress.json"))
+    return list(out.glob("_training/*/checkpoint_*/state.json"))
 
 
 def _training_workers() -> list[psutil.Process]:

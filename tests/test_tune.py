@@ -20,6 +20,7 @@ import yaml
 from devtools.trials import running_trials
 from raysvq.data.index import build_index
 from raysvq.errors import DataError, SettingsError, StorageError
+from raysvq.evaluation.leaderboard import FAILED, FINISHED, STOPPED
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.runtime.cluster import connect
@@ -31,12 +32,11 @@ from raysvq.storage import list_objects, read_bytes
 from raysvq.training.in_process import train_in_process
 from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validate, validation_images
-from raysvq.tuning.course import Course
-from raysvq.tuning.leaderboard import FAILED, FINISHED, STOPPED
-from raysvq.tuning.records import Records
-from raysvq.tuning.runner import KeepFirst
+from raysvq.tuning.early_stopping import Asha, LearningCurve
+from raysvq.tuning.search import first_points
 from raysvq.tuning.space import parse_space
-from raysvq.tuning.sweep import Sweep, _name, sweep
+from raysvq.tuning.state import SweepState
+from raysvq.tuning.sweep import SweepResult, _name, sweep
 from tests.sweeps import (
     CONFIG,
     TRIALS,
@@ -65,7 +65,7 @@ def manifest(config: Path, s3: str, no_cluster: None) -> str:
     return made
 
 
-def _sweep(manifest: str, config: Path, out: Path | str, *overrides: str) -> Sweep:
+def _sweep(manifest: str, config: Path, out: Path | str, *overrides: str) -> SweepResult:
     settings, search = load_sweep(config, overrides)
     return sweep(manifest, str(out), settings, search)
 
@@ -77,12 +77,12 @@ def _validation(manifest: str) -> tuple[int, int]:
     return len(images) - anomalous, anomalous
 
 
-def _assert_complete(found: Sweep, out: Path) -> None:
+def _assert_complete(found: SweepResult, out: Path) -> None:
     trials = found.board.trials
     assert sorted(trial.number for trial in trials) == list(range(TRIALS))
     assert {trial.status for trial in trials} == {FINISHED}
-    figures = [trial.figure or 0 for trial in trials]
-    assert figures == sorted(figures, reverse=True)
+    values = [trial.value or 0 for trial in trials]
+    assert values == sorted(values, reverse=True)
     assert found.chosen in (trials[0], next(one for one in trials if one.number == 0))
     assert load_bundle(resolve(f"{out}@champion")).model_digest == found.bundle.model_digest
     assert not (out / "_sweep").exists()
@@ -96,12 +96,12 @@ def test_a_sweep_leaves_a_leaderboard_the_best_settings_and_their_model(
     rows = pq.read_table(tmp_path / "leaderboard.parquet").to_pylist()
     assert [row["trial"] for row in rows] == [trial.number for trial in found.board.trials]
     assert all(row["train_s"] and row["image_ms"] and row["model_mib"] for row in rows)
-    assert any(row["on_front"] for row in rows)
+    assert any(row["pareto_front"] for row in rows)
     assert [row["rank"] for row in rows] == [1, 2, 3, 4]
     best = found.chosen
     (row,) = [row for row in rows if row["trial"] == best.number]
     assert row["objective.eta"] == best.point.get("objective.eta", 0.5)
-    assert {trial.validated for trial in found.board.trials} == {_validation(manifest)}
+    assert {trial.images for trial in found.board.trials} == {_validation(manifest)}
     written = parse_settings(yaml.safe_load((tmp_path / "best.yaml").read_text()))
     assert written.model_dump() == found.settings.model_dump() == found.bundle.settings.model_dump()
     assert "codebook_size" in (tmp_path / "report.html").read_text()
@@ -122,7 +122,7 @@ def test_a_trial_that_runs_away_is_on_record_and_the_others_go_on(
     good, bad = found.board.trials
     assert (good.number, good.status) == (0, FINISHED)
     assert (bad.number, bad.status) == (1, FAILED)
-    assert "training has run away" in bad.problem
+    assert "training has run away" in bad.error
     assert found.settings.objective.form == "hinge"
 
 
@@ -172,9 +172,10 @@ def test_a_trial_that_cannot_be_brought_to_an_end_runs_again_with_the_next_comma
 def test_a_sweep_whose_driver_is_killed_goes_on(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["training.steps=80"]
+    options = ["training.steps=80", "tuning.sampler=tpe"]
+    changed = [part for option in options for part in ("--set", option)]
     driver = start_on_this_cluster(
-        "tune", manifest, "--config", str(config), "--out", str(tmp_path), "--set", *options
+        "tune", manifest, "--config", str(config), "--out", str(tmp_path), *changed
     )
     try:
         wait_for("a trial that has ended", lambda: records(tmp_path))
@@ -208,7 +209,7 @@ def test_a_sweep_in_a_store_goes_on_before_its_leaderboard_and_between_its_model
     kept = sorted(json.loads(read_bytes(uri))["seconds"] for uri in ended)
     assert len(kept) == 2
     with monkeypatch.context() as patch:
-        patch.setattr("raysvq.tuning.crown.promote", refuse)
+        patch.setattr("raysvq.tuning.publish.promote", refuse)
         with pytest.raises(StorageError):
             _sweep(manifest, config, out, "tuning.trials=2")
     assert "2 of its trials have ended" in capsys.readouterr().out
@@ -223,38 +224,39 @@ def test_a_sweep_in_a_store_goes_on_before_its_leaderboard_and_between_its_model
 def test_a_sweep_that_goes_on_measures_trials_against_those_that_have_ended(
     manifest: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["tuning.trials=5", "tuning.stop_early=true", "training.validate_every=20", "training.steps=40"]
+    options = ["tuning.trials=5", "tuning.early_stopping=true"]
+    options += ["training.validate_every=20", "training.steps=40"]
     with monkeypatch.context() as patch:
         ends_before_its_leaderboard(patch)
         with pytest.raises(KeyboardInterrupt):
             _sweep(manifest, config, tmp_path, *options)
     before = {file.name: json.loads(file.read_bytes()) for file in tmp_path.glob("_sweep/*/trial-*.json")}
     assert len(before) == 5
-    finished = [(told["figure"], name) for name, told in before.items() if "train_s" in told]
-    best = min(name for figure, name in finished if figure == max(finished)[0])
+    finished = [(result["value"], name) for name, result in before.items() if "train_s" in result]
+    best = min(name for value, name in finished if value == max(finished)[0])
     kept = {folder.name for folder in tmp_path.glob("_sweep/*/model-*")}
     assert kept == {"model-00000", best.removesuffix(".json").replace("trial", "model")}
     next(tmp_path.glob("_sweep/*/trial-00003.json")).unlink()
-    remembered: list[int] = []
-    monkeypatch.setattr(KeepFirst, "remember", lambda _, number, told: remembered.append(number))
+    compared: list[int] = []
+    monkeypatch.setattr(Asha, "add_ended", lambda _, number, result: compared.append(number))
     found = _sweep(manifest, config, tmp_path, *options)
-    assert remembered == [0, 1, 2, 4]
+    assert compared == [0, 1, 2, 4]
     for trial in found.board.trials:
-        told = before[f"trial-{trial.number:05d}.json"]
+        result = before[f"trial-{trial.number:05d}.json"]
         if trial.number != 3:
-            assert trial.status == (FINISHED if "train_s" in told else STOPPED)
-            assert (trial.figure, trial.seconds) == (told["figure"], told["seconds"])
-    _assert_as_trained_without_looks(found, manifest)
+            assert trial.status == (FINISHED if "train_s" in result else STOPPED)
+            assert (trial.value, trial.seconds) == (result["value"], result["seconds"])
+    _assert_as_trained_without_rungs(found, manifest)
 
 
-def _assert_as_trained_without_looks(found: Sweep, manifest: str) -> None:
+def _assert_as_trained_without_rungs(found: SweepResult, manifest: str) -> None:
     """The champion is what training keeps by itself."""
     settings = found.settings
     assert found.chosen.status == FINISHED
     with forwarded_progress() as report:
         samples = training_samples(manifest, settings, report)
     judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
-    model, progress = train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
+    model, progress = train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
     assert [row["step"] for row in progress.history] == [20, 40]
     assert found.bundle.training["best_step"] == progress.step
     assert found.bundle.reference.validation["auroc"] == progress.validation["auroc"]
@@ -284,12 +286,13 @@ def test_a_sweep_with_other_options_takes_no_results_of_this_one(
     manifest: str, config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def name(*overrides: str) -> str:
-        settings, search = load_sweep(config, overrides)
-        return _name(manifest, settings, parse_space(search, settings).points(6, "qmc", 0), "image_auroc")
+        space = parse_space(*reversed(load_sweep(config, overrides)))
+        return _name(manifest, space, first_points(space, space.base.tuning), "image_auroc")
 
-    other = ["tuning.repeats=2", "tuning.refit=true", "tuning.stop_early=true", "evaluation.fpr_limit=0.1"]
+    other = ["tuning.repeats=2", "tuning.refit=true", "tuning.early_stopping=true"]
+    other.append("evaluation.fpr_limit=0.1")
     assert len({name(), *(name(one) for one in other), name("training.steps=50")}) == 6
-    assert name() == name("ray.cpus=3")
+    assert name() == name("ray.cpus=3") == name("tuning.max_concurrent_trials=1")
 
 
 def test_two_sweeps_do_not_share_a_folder(
@@ -307,11 +310,11 @@ def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
     plain = _without_outliers(config, tmp_path)
-    found = _sweep(plain, config, tmp_path / "out", "tuning.trials=2", "tuning.stop_early=true")
+    found = _sweep(plain, config, tmp_path / "out", "tuning.trials=2", "tuning.early_stopping=true")
     assert found.board.metric == "synthetic_auroc"
     for trial in found.board.trials:
-        assert 0 <= (trial.figure or -1) <= 1
-        assert (trial.looks[-1][0] == 1.0) == (trial.status == FINISHED)
+        assert 0 <= (trial.value or -1) <= 1
+        assert (trial.curve[-1][0] == 1.0) == (trial.status == FINISHED)
     assert {trial.number: trial.status for trial in found.board.trials}[0] == FINISHED
 
 
@@ -320,16 +323,16 @@ def test_repeats_are_trainings_on_other_splits_and_a_refit_takes_all_outliers(
 ) -> None:
     final: list[str] = []
 
-    def crown(manifest: str, *_: object) -> None:
+    def publish(manifest: str, *_: object) -> None:
         final.append(manifest)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("raysvq.tuning.sweep.crown", crown)
+    monkeypatch.setattr("raysvq.tuning.sweep.publish", publish)
     options = ["tuning.trials=2", "tuning.repeats=2", "tuning.refit=true", "tuning.metric=au_pro"]
     with pytest.raises(KeyboardInterrupt):
         _sweep(manifest, config, tmp_path, *options)
     rows = pq.read_table(tmp_path / "leaderboard.parquet").to_pylist()
-    assert [len(row["figures"]) for row in rows] == [2, 2]
+    assert [len(row["values"]) for row in rows] == [2, 2]
     assert all(0 <= row["au_pro"] <= 1 for row in rows)
     anomalous = pq.read_table(final[0], filters=[("label", "=", "anomalous")])["split"].to_pylist()
     assert anomalous.count("train") == 10
@@ -340,15 +343,16 @@ def test_trials_of_several_workers_are_trained_as_by_ray_train(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
     options = ["tuning.trials=2", "training.workers=2"]
-    settings, search = load_sweep(config, options)
-    points = parse_space(search, settings).points(2, "qmc", 0)
-    state = tmp_path / "_sweep" / _name(manifest, settings, points, "image_auroc")
-    ended = Course(settings).fail("has ended before")  # one trial of this kind shows all there is
-    Records(str(state)).write(1, ended)
+    space = parse_space(*reversed(load_sweep(config, options)))
+    points = first_points(space, space.base.tuning)
+    state = SweepState(str(tmp_path / "_sweep" / _name(manifest, space, points, "image_auroc")))
+    state.write_points(points)
+    ended = LearningCurve(space.base).fail("has ended before")  # one trial of this kind shows all there is
+    state.write_result(1, ended)
     found = _sweep(manifest, config, tmp_path, *options)
     assert [trial.status for trial in found.board.trials] == [FINISHED, FAILED]
     assert found.bundle.training["workers"] == 2
-    assert found.chosen.validated == _validation(manifest)
+    assert found.chosen.images == _validation(manifest)
 
 
 def test_what_cannot_be_a_trial_is_refused_before_anything_starts(

@@ -37,14 +37,14 @@ _NAMES_OF_FORMAT_3 = {
 
 @dataclass(frozen=True)
 class Reference:
-    """What validation said: the thresholds, and how normal images score."""
+    """What validation found: the thresholds, and how normal images score."""
 
     image_threshold: float  # an image is anomalous at or above it
-    threshold_rule: str  # how it was found, in words
+    threshold_rule: str  # in words, how the image threshold was found
     pixel_threshold: float  # map values above it make up regions
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
     validation: dict[str, Any]  # counts, AUROC
-    bfloat16_deviation: float | None = None  # largest relative one of an image score; None: not measured
+    bfloat16_deviation: float | None = None  # largest, relative, of an image score; None: not measured
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@
 Partitioned results have folders such as site=north/date=2026-05-04 above the files.
 """
 
+from raysvq.results.commit_log import Snapshot, publish, read_snapshot
 from raysvq.results.format import COMMITS, SCHEMAS, Commit, File, Files, RunRecord
-from raysvq.results.log import Snapshot, publish, read_snapshot
 from raysvq.results.reader import committed_files, open_results, read_commits, read_results, read_scores
 
 __all__ = [

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from raysvq import log
 from raysvq.results import ids
+from raysvq.results.commit_log import Snapshot, publish
 from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired
 from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
-from raysvq.results.log import Snapshot, publish
 from raysvq.results.reader import read_results
 from raysvq.results.reconcile import rebuild_ids
 from raysvq.results.writer import file_batches, spooled
@@ -203,7 +204,7 @@ def _merged_ids(snapshot: Snapshot, current: Files, merged: dict[str, str]) -> t
         found = (*(file for file, _ in kept), *written)
         if sum(file.rows for file in found) == count_rows(current):
             return found
-        print(f"{scores}: its ids are not those of its rows; made again from the result files", flush=True)
+        log.info(f"{scores}: its ids are not those of its rows; made again from the result files")
         return rebuild_ids(scores, current, snapshot.version + 1, folder, scores, f"{stem}-all")
 
 

@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysvq import log
+from raysvq.results.commit_log import Snapshot
 from raysvq.results.format import IDS, SCHEMAS, Commit, File, Files
 from raysvq.results.ids import SCHEMA, DamagedError, Hashes, fetch, folder_sql, may_hold
-from raysvq.results.log import Snapshot
 from raysvq.results.reconcile import rebuild_ids
 from raysvq.storage import join, read_bytes, write_bytes
 from raysvq.tables import database
@@ -192,7 +193,7 @@ def _rebuilt(
         ]
         if not any(isinstance(answer, DamagedError) for answer in answers):
             return [path for path in answers if isinstance(path, Path)]
-    print(f"{block.why}: made again from the result files", flush=True)
+    log.info(f"{block.why}: made again from the result files")
     target = scores if mend else str(folder / "rebuilt")
     made = rebuild_ids(scores, files, version, folder, target, f"rebuilt-{key}")
     if mend:

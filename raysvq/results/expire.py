@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from raysvq.results.commit_log import READERS, Snapshot, read_record, record_names, record_uri
 from raysvq.results.format import COMMITS, IDS, SCHEMAS, Commit
-from raysvq.results.log import READERS, Snapshot, read_record, record_names, record_uri
 from raysvq.results.rewrite import REWRITTEN
 from raysvq.storage import ObjectInfo, file_infos, join, list_objects, remove_file, write_bytes
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from raysvq.errors import DataError
+from raysvq.results.commit_log import Snapshot, read_snapshot
 from raysvq.results.format import COMMITS, SCHEMAS, Commit
-from raysvq.results.log import Snapshot, read_snapshot
 from raysvq.storage import filesystem, join
 
 

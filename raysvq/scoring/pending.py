@@ -260,7 +260,7 @@ def _sql_list(texts: Sequence[str]) -> str:
 def differs(a: str, b: str) -> str:
     """SQL for whether two rows of an image are of different versions of its file: by ETag, else by time.
 
-    As raysvq.storage.versions, which also says why a microsecond is no difference.
+    As raysvq.storage.objects, which also says why a microsecond is no difference.
     """
     return (
         f"({a}.size_bytes <> {b}.size_bytes or case when {a}.etag = {b}.etag then false"

@@ -16,6 +16,11 @@ RENAMED = {
     "model.revive_below": "model.threshold_dead_code",
     "training.outlier_share": "training.outlier_fraction",
     "training.positions": "training.positions_per_tile",
+    "tuning.known": "tuning.points_to_evaluate",
+    "tuning.stop_early": "tuning.early_stopping",
+    "tuning.most_train_s": "tuning.max_train_s",
+    "tuning.most_image_ms": "tuning.max_image_ms",
+    "tuning.most_model_mib": "tuning.max_model_mib",
 }
 
 _SECTION = "storage"

@@ -13,14 +13,24 @@ class TuningSettings(Section):
     """How `raysvq tune` searches. Never stored with a run."""
 
     trials: int = Field(16, ge=2, description="Trials of a sweep; the first has the settings as they are.")
-    sampler: Literal["qmc", "random", "grid"] = Field(
-        "qmc",
-        description="Of the trials' settings. qmc: Optuna's Sobol sequence, evenly over the space; random;"
-        " grid: all combinations.",
+    sampler: Literal["tpe", "qmc", "random", "grid"] = Field(
+        "tpe",
+        description="Optuna's, of the trials' settings. tpe: learns from the trials that have ended; qmc: a"
+        " Sobol sequence, evenly over the space; random; grid: all combinations.",
     )
-    seed: int = Field(0, ge=0, description="Of the sampler: the same trials in the same order.")
-    known: tuple[dict[str, Any], ...] = Field(
+    seed: int = Field(
+        0,
+        ge=0,
+        description="Of the sampler: the same trials in the same order; with tpe one at a time.",
+    )
+    points_to_evaluate: tuple[dict[str, Any], ...] = Field(
         (), description="Points to try right after the defaults, such as [{objective.eta: 0.9}]."
+    )
+    max_concurrent_trials: int | None = Field(
+        None, ge=1, description="Trials at once, at most; none: as many as the cluster has CPUs or GPUs for."
+    )
+    trials_per_gpu: int = Field(
+        1, ge=1, description="Trials that share a GPU, and its memory; each takes a CPU, too."
     )
     metric: Literal["auto", "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"] = Field(
         "auto",
@@ -30,16 +40,16 @@ class TuningSettings(Section):
     repeats: int = Field(
         1, ge=1, description="Trainings of a trial, each on another draw of training and validation images."
     )
-    stop_early: bool = Field(
+    early_stopping: bool = Field(
         True, description="Stop trials that fall behind the others (ASHA); the first one never."
     )
-    most_train_s: float | None = Field(
+    max_train_s: float | None = Field(
         None, gt=0, description="A training that takes longer is not chosen; seconds."
     )
-    most_image_ms: float | None = Field(
-        None, gt=0, description="A model that takes longer is not chosen; CPU milliseconds an image."
+    max_image_ms: float | None = Field(
+        None, gt=0, description="A model that takes longer is not chosen; CPU milliseconds per image."
     )
-    most_model_mib: float | None = Field(
+    max_model_mib: float | None = Field(
         None, gt=0, description="A model whose weights are larger is not chosen."
     )
     refit: bool = Field(

@@ -3,12 +3,16 @@
 A URI is taken literally: nothing in it is percent-decoded, so `#`, `?`, `%`, spaces and any
 unicode may stand in a file name. Local files are named by their absolute path, without a scheme.
 
-`s3://` goes through obstore, which asks once for a file where others ask twice: of pyarrow, s3fs and
-obstore it takes the least CPU by far (`python -m benchmarks.storage`); listings, uploads in parts and keys
-that obstore has no name for go through botocore. Whatever is transient is tried again, request by request,
-see `raysvq.storage.retry`. Arrow's own S3 client reads and writes what Arrow and Ray stream:
-Parquet files and checkpoints. Every other scheme goes through its fsspec client, and so does S3 (s3fs)
-where `AWS_PROFILE` names a profile, which obstore does not read.
+`s3://`, `gs://` and `az://` (`abfs://`) go through obstore, which asks once for a file where others ask
+twice: of pyarrow, s3fs and obstore it takes the least CPU by far (`python -m benchmarks.storage`). Three
+things of S3 stay with botocore, for obstore cannot do them. It takes keys that are no paths, so it lists:
+obstore makes `/a` and `a` one, and ends a listing at `a//b`. It uploads in parts, of which one is sent again
+alone. And it reads the profiles of `~/.aws`, with single sign-on and assumed roles, and hands their keys to
+obstore. Whatever is transient is tried again, request by request, see `raysvq.storage.retry`.
+
+Arrow's own S3 client reads and writes what Arrow and Ray stream: Parquet files and checkpoints. It knows no
+profile that assumes a role, so under AWS_PROFILE s3fs streams; from Google and Azure obstore's fsspec client
+does. Every other scheme goes through its fsspec client alone.
 
 Credentials, endpoint and region come from `Settings.storage`, applied by `configure`, else from the
 environment of the process that opens the file (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
@@ -18,6 +22,10 @@ environment of the process that opens the file (`AWS_ACCESS_KEY_ID`, `AWS_SECRET
 from raysvq.storage.clients import configure, filesystem, forget_clients, patiently
 from raysvq.storage.files import (
     create_file,
+    exists,
+    file_infos,
+    is_folder,
+    list_objects,
     put_file,
     read_bytes,
     read_version,
@@ -27,9 +35,7 @@ from raysvq.storage.files import (
     require_writable,
     write_bytes,
 )
-from raysvq.storage.listing import exists, file_infos, is_folder, list_objects
-from raysvq.storage.names import canonical, image_id, join
-from raysvq.storage.versions import ChangedError, ObjectInfo
+from raysvq.storage.objects import ChangedError, ObjectInfo, canonical, image_id, join
 
 __all__ = [
     "ChangedError",

@@ -13,18 +13,22 @@ from typing import Any
 
 import fsspec
 import pyarrow.fs as pafs
-from obstore.store import S3Store
+from obstore.store import AzureStore, GCSStore, S3Store
 
-from raysvq.errors import StorageError
+from raysvq.errors import SettingsError, StorageError
 from raysvq.settings import StorageSettings
-from raysvq.storage import environment
-from raysvq.storage.failures import reason
-from raysvq.storage.names import split
-from raysvq.storage.retry import Contact, Result, TransientError
-from raysvq.storage.s3 import Bucket
-from raysvq.storage.s3_errors import s3_errors
+from raysvq.storage import environment, local
+from raysvq.storage.bucket import Bucket
+from raysvq.storage.errors import TransientError, bucket_errors, reason
+from raysvq.storage.fsspec_store import FsspecStore
+from raysvq.storage.objects import Store, split
+from raysvq.storage.retry import Contact, Result
+from raysvq.storage.s3 import S3Bucket
 
 CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
+_S3, _GOOGLE, _AZURE = ("s3",), ("gs", "gcs"), ("az", "abfs", "abfss")
+_GENERIC: Any = dict.fromkeys(_GOOGLE, "gs") | dict.fromkeys(_AZURE, "abfs")  # as obstore names them
+_RENEWED = timedelta(minutes=10)  # botocore renews keys that last no longer
 _ARROW_PAUSE_S = 20  # longest that Arrow's client makes between attempts; the first are 1, 2, 4, …
 
 _settings = StorageSettings()
@@ -45,14 +49,14 @@ def configure(settings: StorageSettings, reached: bool = False) -> None:
 
 def forget_clients() -> None:
     """Make new clients from the settings and the environment as they are now."""
-    for cached in (_arrow_filesystem, fsspec_filesystem, _bucket, _boto_client, _contact):
+    for cached in (_arrow_filesystem, _fsspec_filesystem, _bucket, _boto_client, _boto_session, _contact):
         cached.cache_clear()
 
 
 def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """The Arrow filesystem behind a URI and the path inside it.
 
-    On S3 it tries a request again by itself, for at most `storage.retry_s` seconds of pauses.
+    On a bucket it tries a request again by itself, for at most `storage.retry_s` seconds of pauses.
 
     Raises:
         SettingsError: the settings or the environment name no usable endpoint, region or keys.
@@ -60,24 +64,40 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     """
     scheme, path = split(uri)
     if has_bucket(scheme) and not _contact().reached:
-        _reach(uri, path)
+        _reach(uri)
     return _arrow_filesystem(scheme), path
 
 
 def has_bucket(scheme: str) -> bool:
-    """Whether a scheme goes through obstore: s3 does, unless a profile of ~/.aws is asked for.
+    """Whether a scheme goes through obstore."""
+    return scheme in (*_S3, *_GOOGLE, *_AZURE)
 
-    Profiles, with single sign-on and assumed roles, are botocore's, which s3fs stands on.
+
+def store_of(uri: str, within_s: float | None = None) -> tuple[Store, str]:
+    """The store behind a URI, and the path inside it.
+
+    Args:
+        within_s: for what is of no use later: one attempt on a bucket, which ends after so many seconds.
+
+    Raises:
+        SettingsError: the settings or the environment name no usable endpoint, region or keys.
+        StorageError: no client is installed for the scheme.
     """
-    return scheme == "s3" and ("AWS_PROFILE" not in os.environ or environment.keys(_settings) is not None)
+    scheme, path = split(uri)
+    if scheme == "file":
+        return local, path
+    if has_bucket(scheme):
+        name, _, key = path.partition("/")
+        return _bucket(scheme, name, within_s), key
+    return FsspecStore(scheme, _fsspec_filesystem(scheme)), path
 
 
 def patiently(uri: str, call: Callable[[], Result]) -> Result:
-    """The result of a call that reads through `filesystem`, made again while S3 does not answer it.
+    """The result of a call that reads through `filesystem`, made again while a bucket does not answer it.
 
     Raises:
         FileNotFoundError, PermissionError: as the call does.
-        StorageError: S3 has not answered for `storage.retry_s` seconds.
+        StorageError: the store has not answered for `storage.retry_s` seconds.
     """
     if not has_bucket(split(uri)[0]):
         return call()
@@ -96,34 +116,30 @@ def patiently(uri: str, call: Callable[[], Result]) -> Result:
         raise StorageError(f"cannot read {uri}: {error}") from None
 
 
-def bucket(path: str, within_s: float | None = None) -> tuple[Bucket, str]:
-    """The bucket of `bucket/key`, and the key.
-
-    Args:
-        within_s: for what is of no use later: one attempt, which ends after so many seconds.
-    """
-    name, _, key = path.partition("/")
-    return _bucket(name, within_s), key
-
-
 @lru_cache(maxsize=16)
-def fsspec_filesystem(scheme: str) -> Any:
-    """The fsspec filesystem of a scheme without a bucket."""
-    options: dict[str, Any] = {}
-    if scheme == "s3":
+def _fsspec_filesystem(scheme: str) -> Any:
+    """The fsspec filesystem of a scheme; of S3's and Google's and Azure's for Arrow alone."""
+    if scheme in (*_GOOGLE, *_AZURE):
+        from obstore.fsspec import FsspecStore as ObstoreFilesystem
+
+        options: Any = {"client_options": _client_options(None), "skip_instance_cache": True}
+        options["retry_config"] = {"retry_timeout": timedelta(seconds=_settings.retry_s)}
+        return ObstoreFilesystem(_GENERIC[scheme], **options)
+    options = {"use_listings_cache": False, "skip_instance_cache": True}  # what it read of the environment
+    if scheme in _S3:
         verify = environment.ca_bundle(_settings)
         options["client_kwargs"] = _given(endpoint_url=environment.endpoint(_settings), verify=verify)
     try:
-        return fsspec.filesystem(scheme, use_listings_cache=False, **options)
+        return fsspec.filesystem(scheme, **options)
     except (ImportError, ValueError) as error:
         raise StorageError(f"no storage client for {scheme}://: {error}") from None
 
 
-def _reach(uri: str, path: str) -> None:
+def _reach(uri: str) -> None:
     """Raise StorageError where the store does not answer; what the answer is, does not matter here."""
-    found, key = bucket(path)
+    found, key = store_of(uri)
     try:
-        found.is_folder(key)
+        found.kind(key)
     except TransientError as error:
         raise StorageError(f"cannot read {uri}: {error}") from None
     except OSError:
@@ -134,8 +150,8 @@ def _reach(uri: str, path: str) -> None:
 def _arrow_filesystem(scheme: str) -> pafs.FileSystem:
     if scheme == "file":
         return pafs.LocalFileSystem()
-    if scheme == "s3":
-        keys = environment.keys(_settings)
+    keys = environment.keys(_settings)
+    if scheme in _S3 and not environment.profile(_settings):
         return pafs.S3FileSystem(
             access_key=keys and keys.access_key_id,
             secret_key=keys and keys.secret_access_key,
@@ -147,46 +163,78 @@ def _arrow_filesystem(scheme: str) -> pafs.FileSystem:
             request_timeout=READ_S,
             retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=_arrow_attempts()),
         )
-    return pafs.PyFileSystem(pafs.FSSpecHandler(fsspec_filesystem(scheme)))
+    return pafs.PyFileSystem(pafs.FSSpecHandler(_fsspec_filesystem(scheme)))
 
 
 @lru_cache(maxsize=64)
-def _bucket(name: str, within_s: float | None) -> Bucket:
-    keys, endpoint = environment.keys(_settings), environment.endpoint(_settings)
+def _bucket(scheme: str, name: str, within_s: float | None) -> Bucket:
+    uri, retry_s = f"{scheme}://{name}", 0.0 if within_s else _settings.retry_s
+    options: Any = {"client_options": _client_options(within_s), "retry_config": {"max_retries": 0}}
+    with bucket_errors(uri):
+        if scheme in _GOOGLE:
+            return Bucket(uri, GCSStore(name, **options), _contact(), retry_s)
+        if scheme in _AZURE:
+            container, _, host = name.partition("@")  # as abfss:// has it: account.dfs.core.windows.net
+            account = host.partition(".")[0] or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+            config = _given(account_name=account)  # a store that reads it by itself cannot be printed
+            return Bucket(uri, AzureStore(container, config=config, **options), _contact(), retry_s)
+        endpoint, region = environment.endpoint(_settings), environment.region(_settings)
+        keys, provider = environment.keys(_settings), None
+        if keys:
+            provider = _fixed(keys)
+        elif environment.profile(_settings):
+            meta = _boto_client().meta  # a profile may name an endpoint and a region
+            endpoint, region, provider = meta.endpoint_url, meta.region_name, _of_profile
+        config = _given(endpoint=endpoint, region=region)
+        client = S3Store(name, config=config, credential_provider=provider, **options)
+    return S3Bucket(uri, client, _contact(), retry_s, _boto_client)
+
+
+def _client_options(within_s: float | None) -> Any:
     authorities = environment.ca_bundle(_settings)
-    with s3_errors(f"s3://{name}"):
-        client = S3Store(
-            name,
-            config=_given(endpoint=endpoint, region=environment.region(_settings)),
-            credential_provider=_fixed(keys) if keys else None,
-            client_options=_given(root_certificate=authorities and Path(authorities).read_text())
-            | {
-                "allow_http": (endpoint or "").startswith("http://"),
-                "connect_timeout": timedelta(seconds=CONNECT_S),
-                "read_timeout": timedelta(seconds=READ_S),
-                "timeout": timedelta(seconds=within_s) if within_s else timedelta(days=1),
-            },
-            retry_config={"max_retries": 0},
-        )
-    return Bucket(name, client, _boto_client, _contact(), 0.0 if within_s else _settings.retry_s)
+    return _given(root_certificate=authorities and Path(authorities).read_text()) | {
+        "allow_http": True,  # where the endpoint says http://
+        "connect_timeout": timedelta(seconds=CONNECT_S),
+        "read_timeout": timedelta(seconds=READ_S),
+        "timeout": timedelta(seconds=within_s) if within_s else timedelta(days=1),
+    }
+
+
+@lru_cache(maxsize=1)
+def _boto_session() -> Any:
+    """With the same keys as obstore, which knows no files of ~/.aws, unless a profile is asked for.
+
+    Raises:
+        SettingsError: there is no such profile.
+    """
+    import botocore.session  # a tenth of a second and 20 MiB that most workers can do without
+    from botocore.exceptions import ProfileNotFound
+
+    wanted = environment.profile(_settings)
+    session = botocore.session.Session(session_vars={} if wanted else {"profile": (None, None, None, None)})
+    if not wanted:
+        for files in ("credentials_file", "config_file"):
+            session.set_config_variable(files, os.devnull)
+    try:
+        session.get_scoped_config()
+    except ProfileNotFound:
+        raise SettingsError(f"AWS_PROFILE is {wanted!r}, which stands in no file of ~/.aws here") from None
+    # Its own, of dateutil, takes three quarters of a listing.
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+    return session
 
 
 @lru_cache(maxsize=1)
 def _boto_client() -> Any:
-    """With the same keys as obstore, which knows no files of ~/.aws, and as few retries: none."""
-    import botocore.session  # a tenth of a second and 20 MiB that most workers can do without
+    """With as few retries as obstore: none."""
+    session = _boto_session()
     from botocore import UNSIGNED
     from botocore.config import Config
 
-    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
-    for files in ("credentials_file", "config_file"):
-        session.set_config_variable(files, os.devnull)
-    # Its own, of dateutil, takes three quarters of a listing.
-    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
-    keys = environment.keys(_settings)
+    wanted, keys = environment.profile(_settings), environment.keys(_settings)
     return session.create_client(
         "s3",
-        region_name=environment.region(_settings) or "us-east-1",
+        region_name=environment.region(_settings) or (None if wanted else "us-east-1"),
         endpoint_url=environment.endpoint(_settings),
         aws_access_key_id=keys and keys.access_key_id,
         aws_secret_access_key=keys and keys.secret_access_key,
@@ -202,6 +250,15 @@ def _boto_client() -> Any:
             response_checksum_validation="when_required",
         ),
     )
+
+
+def _of_profile() -> Any:
+    """Keys of AWS_PROFILE, for obstore: botocore signs on and assumes roles, and renews what expires."""
+    found = _boto_session().get_credentials()
+    if found is None:
+        raise PermissionError(f"no credentials in the profile {environment.profile(_settings)!r}")
+    keys = environment.Keys(*found.get_frozen_credentials()[:3])
+    return _fixed(keys)() | {"expires_at": datetime.now(UTC) + _RENEWED}
 
 
 @lru_cache(maxsize=1)

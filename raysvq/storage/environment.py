@@ -103,6 +103,11 @@ def keys(settings: StorageSettings) -> Keys | None:
     return None
 
 
+def profile(settings: StorageSettings) -> str | None:
+    """The profile of ~/.aws that opens S3; None where the settings hold keys or nothing names one."""
+    return None if settings.access_key_id is not None else os.environ.get("AWS_PROFILE")
+
+
 def is_public() -> bool:
     """Whether requests go unsigned, as obstore takes it from the environment: for public buckets."""
     return os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true", "on", "yes", "y")

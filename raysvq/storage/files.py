@@ -1,24 +1,34 @@
-"""Whole files: read, written, created, removed."""
+"""The door: files read, written, created, removed and listed, on whatever store they are."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-import pyarrow.fs as pafs
-
 from raysvq.errors import SettingsError, StorageError
-from raysvq.storage import local
-from raysvq.storage.clients import bucket, filesystem, fsspec_filesystem, has_bucket
-from raysvq.storage.failures import reason, storage_errors
-from raysvq.storage.fsspec_listing import fsspec_info
-from raysvq.storage.names import join, split
-from raysvq.storage.retry import TransientError
-from raysvq.storage.versions import ChangedError, ObjectInfo, difference
+from raysvq.storage.clients import filesystem, store_of
+from raysvq.storage.errors import TransientError, reason, storage_errors
+from raysvq.storage.objects import Kind, ObjectInfo, Problem, Skip, join
+
+ASKED_AT_ONCE = 16  # requests to an object store
+
+
+def refuse(uri: str, why: str) -> None:
+    """Make an error of a problem.
+
+    Raises:
+        StorageError: always.
+    """
+    raise StorageError(f"{uri}: {why}")
+
+
+def all_folders(folder: str) -> bool:
+    """Skip none."""
+    return False
 
 
 def read_bytes(uri: str, within_s: float | None = None) -> bytes:
@@ -32,15 +42,9 @@ def read_bytes(uri: str, within_s: float | None = None) -> bytes:
         FileNotFoundError, PermissionError: there is none, or it may not be read.
         OSError: it cannot be had: StorageError where the store gives no client or no answer.
     """
-    scheme, path = split(uri)
     with _read_errors(uri):
-        if scheme == "file":
-            return Path(path).read_bytes()
-        if has_bucket(scheme):
-            found, key = bucket(path, within_s)
-            return found.read(key)
-        content: bytes = fsspec_filesystem(scheme).cat_file(path)
-        return content
+        store, path = store_of(uri, within_s)
+        return store.read(path)
 
 
 def read_version(uri: str, size_bytes: int, etag: str | None, mtime: datetime | None) -> bytes:
@@ -53,20 +57,9 @@ def read_version(uri: str, size_bytes: int, etag: str | None, mtime: datetime | 
         ChangedError: it is another version now, or was written to while it was read.
         OSError: as `read_bytes`.
     """
-    indexed = ObjectInfo(uri, size_bytes, etag, mtime)
-    scheme, path = split(uri)
     with _read_errors(uri):
-        if scheme == "file":
-            return local.read(Path(path), indexed)
-        if has_bucket(scheme):
-            found, key = bucket(path)
-            return found.read(key, indexed)
-        fs = fsspec_filesystem(scheme)
-        content: bytes = fs.cat_file(path)
-        now = replace(fsspec_info(scheme, fs.info(path)), size_bytes=len(content))
-        if change := difference(indexed, now):
-            raise ChangedError(change)
-        return content
+        store, path = store_of(uri)
+        return store.read(path, ObjectInfo(uri, size_bytes, etag, mtime))
 
 
 def write_bytes(uri: str, content: bytes, within_s: float | None = None) -> None:
@@ -104,21 +97,9 @@ def create_file(uri: str, content: bytes) -> bool:
     Raises:
         StorageError: the place may not be written.
     """
-    scheme, path = split(uri)
     with storage_errors(f"cannot write {uri}"):
-        if scheme == "file":
-            return local.create(Path(path), content)
-        if has_bucket(scheme):
-            found, key = bucket(path)
-            return found.create(key, content)
-        fs = fsspec_filesystem(scheme)
-        try:
-            fs.pipe_file(path, content, mode="create")
-        except OSError:
-            if fs.exists(path):  # not every client raises FileExistsError
-                return False
-            raise
-    return True
+        store, path = store_of(uri)
+        return store.create(path, content)
 
 
 def remove_file(uri: str) -> None:
@@ -127,16 +108,12 @@ def remove_file(uri: str) -> None:
     Raises:
         StorageError: it may not be removed.
     """
-    scheme, path = split(uri)
     with (
         suppress(FileNotFoundError),
         storage_errors(f"cannot remove {uri}", passing=(FileNotFoundError,)),
     ):
-        if has_bucket(scheme):
-            found, key = bucket(path)
-            found.remove(key)
-        else:
-            filesystem(uri)[0].delete_file(path)
+        store, path = store_of(uri)
+        store.remove(path)
 
 
 def remove_folder(uri: str) -> None:
@@ -182,6 +159,66 @@ def require_put_if_absent(folder: str) -> None:
         )
 
 
+def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
+    """Size, ETag and time of each file, as a listing gives them; None where there is no such file.
+
+    Raises:
+        StorageError: the store cannot be asked.
+    """
+    once = list(dict.fromkeys(uris))
+    shares = [once[start::ASKED_AT_ONCE] for start in range(ASKED_AT_ONCE)]
+    infos: dict[str, ObjectInfo | None] = {}
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        for share, found in zip(shares, pool.map(_infos_in_turn, shares), strict=True):
+            infos |= zip(share, found, strict=True)
+    return [infos[uri] for uri in uris]
+
+
+def list_objects(
+    prefix: str, must_exist: bool = True, problems: Problem = refuse, skip: Skip = all_folders
+) -> Iterator[ObjectInfo]:
+    """Every file at or below a prefix.
+
+    Local files and those of other stores come sorted within each folder, one folder in memory at a time;
+    S3's in the order of their keys, one page in memory at a time.
+
+    Args:
+        must_exist: else a prefix that does not exist is an empty one, as on S3 every folder is whose
+            last file went.
+        problems: is told of each name that no file can be read by, and why; without it the first one
+            ends the listing.
+        skip: says which folders need not be entered. It may not be asked: files below them may come.
+
+    Raises:
+        StorageError: the prefix or bucket does not exist or may not be listed.
+    """
+    kind = _kind(prefix) if must_exist else _kind_or_none(prefix)
+    if kind == "file":
+        yield from filter(None, [_file_info(prefix)])
+    elif kind == "folder":
+        with storage_errors(f"cannot list {prefix}"):
+            store, path = store_of(prefix)
+            yield from store.walk(path, problems, skip)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether a URI names a folder or prefix rather than a file.
+
+    Raises:
+        StorageError: nothing is there, or the place may not be read.
+    """
+    return _kind(uri) == "folder"
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or folder is there.
+
+    Raises:
+        StorageError: the place may not be read.
+    """
+    return _kind_or_none(uri) is not None
+
+
 @contextmanager
 def _read_errors(uri: str) -> Iterator[None]:
     """OSErrors as they are, but for what a store did not do in time; anything else becomes one."""
@@ -196,14 +233,30 @@ def _read_errors(uri: str) -> Iterator[None]:
 
 
 def _write(uri: str, content: bytes | Path, within_s: float | None = None) -> None:
-    scheme, path = split(uri)
     with storage_errors(f"cannot write {uri}"):
-        if scheme == "file":
-            local.write(Path(path), content)
-        elif has_bucket(scheme):
-            found, key = bucket(path, within_s)
-            found.write(key, content)
-        elif isinstance(content, Path):
-            pafs.copy_files(str(content), path, pafs.LocalFileSystem(), filesystem(uri)[0])
-        else:
-            fsspec_filesystem(scheme).pipe_file(path, content)
+        store, path = store_of(uri, within_s)
+        store.write(path, content)
+
+
+def _kind(uri: str) -> Kind:
+    kind = _kind_or_none(uri)
+    if kind is None:
+        raise StorageError(f"cannot read {uri}: no such file, folder or bucket")
+    return kind
+
+
+def _kind_or_none(uri: str) -> Kind | None:
+    with storage_errors(f"cannot read {uri}"):
+        store, path = store_of(uri)
+        return store.kind(path)
+
+
+def _infos_in_turn(uris: list[str]) -> list[ObjectInfo | None]:
+    """A task for each file would cost more than asking a disk."""
+    return [_file_info(uri) for uri in uris]
+
+
+def _file_info(uri: str) -> ObjectInfo | None:
+    with storage_errors(f"cannot read {uri}"):
+        store, path = store_of(uri)
+        return store.info(path)

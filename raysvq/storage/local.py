@@ -17,7 +17,8 @@ from typing import BinaryIO
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
-from raysvq.storage.versions import ChangedError, ObjectInfo, difference, from_nanoseconds
+from raysvq.storage.objects import ChangedError, Kind, ObjectInfo, Problem, Skip, difference, from_nanoseconds
+from raysvq.storage.walk import local_files
 
 OPEN_ELSEWHERE_S = 5.0  # for so long a file that others have open is tried to be replaced
 
@@ -29,19 +30,19 @@ _NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 _OPEN_ELSEWHERE = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY}  # SMB
 
 
-def write(path: Path, content: bytes | Path) -> None:
+def write(path: str, content: bytes | Path) -> None:
     """Put bytes, or a copy of a file, in the place of `path` at once."""
-    with _partial(path) as partial:
+    with _partial(Path(path)) as partial:
         _fill(partial.open("xb"), content)
-        _replace(partial, path)
+        _replace(partial, Path(path))
 
 
-def create(path: Path, content: bytes) -> bool:
+def create(path: str, content: bytes) -> bool:
     """Whether this call created the file, which must not exist yet.
 
     It appears whole, but for file systems without hard links: there a reader may see the start of it.
     """
-    with _partial(path) as partial:
+    with _partial(Path(path)) as partial:
         _fill(partial.open("xb"), content)
         try:
             os.link(partial, path)
@@ -50,22 +51,30 @@ def create(path: Path, content: bytes) -> bool:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            return _create_in_place(path, content)
+            return _create_in_place(Path(path), content)
     return True
 
 
-def read(path: Path, indexed: ObjectInfo) -> bytes:
-    """The content of a file as it was indexed.
+def remove(path: str) -> None:
+    """Remove a file."""
+    os.unlink(path)
+
+
+def read(path: str, indexed: ObjectInfo | None = None) -> bytes:
+    """The content of a file, as it was indexed.
 
     Raises:
         ChangedError: it is another one, or was written to while it was read.
         OSError: it is no file, or cannot be read.
     """
-    if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
-        raise OSError(errno.EINVAL, "neither a file nor a folder", str(path))
-    with path.open("rb") as file:
+    place = Path(path)
+    if indexed is None:
+        return place.read_bytes()
+    if not place.is_dir() and not stat.S_ISREG(place.stat().st_mode):  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "neither a file nor a folder", path)
+    with place.open("rb") as file:
         before = os.fstat(file.fileno())
-        if change := difference(indexed, info_of(str(path), before)):
+        if change := difference(indexed, _info(path, before)):
             raise ChangedError(change)
         content = file.read()
         after = os.fstat(file.fileno())
@@ -80,18 +89,34 @@ def read(path: Path, indexed: ObjectInfo) -> bytes:
 
 def info(path: str) -> ObjectInfo | None:
     """Size and time of a file, None where there is no file or can be none."""
+    status = _status(path)
+    return None if status is None or stat.S_ISDIR(status.st_mode) else _info(path, status)
+
+
+def kind(path: str) -> Kind | None:
+    """What is there."""
+    status = _status(path)
+    return status and ("folder" if stat.S_ISDIR(status.st_mode) else "file")
+
+
+def walk(path: str, problem: Problem, skip: Skip) -> Iterator[ObjectInfo]:
+    """Every file below a folder, sorted within each folder."""
+    for name, status in local_files(path, problem, skip):
+        yield _info(name, status)
+
+
+def _status(path: str) -> os.stat_result | None:
     try:
-        status = os.stat(path)
+        return os.stat(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             return None
         raise
-    return None if stat.S_ISDIR(status.st_mode) else info_of(path, status)
 
 
-def info_of(path: str, status: os.stat_result) -> ObjectInfo:
+def _info(path: str, status: os.stat_result) -> ObjectInfo:
     """Size and time of a file, from its status."""
     return ObjectInfo(path, status.st_size, None, from_nanoseconds(status.st_mtime_ns))
 

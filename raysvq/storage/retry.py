@@ -17,7 +17,7 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from raysvq import log
-from raysvq.errors import StorageError
+from raysvq.storage.errors import TransientError
 
 FIRST_CONTACT_S = 10.0
 SAY_AFTER_S = 5.0
@@ -25,10 +25,6 @@ SAY_AFTER_S = 5.0
 _PAUSE = wait_random_exponential(multiplier=0.2, max=5)
 
 Result = TypeVar("Result")
-
-
-class TransientError(StorageError):
-    """The store did not do what it was asked, and may do it the next time."""
 
 
 @dataclass

@@ -7,16 +7,13 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import IO
 
-from raysvq.errors import StorageError
-from raysvq.storage.failures import storage_errors
-
-Problem = Callable[[str, str], None]  # takes a URI, and why no file is read by it
-Skip = Callable[[str], bool]  # takes a folder's URI with a slash behind it: need its files not be listed?
+from raysvq.storage.errors import storage_errors
+from raysvq.storage.objects import Problem, Skip
 
 NOWHERE = "links that lead nowhere"
 TWICE = "links to folders that are read without them"
@@ -26,23 +23,7 @@ RUN = 50_000  # names of a folder that are sorted in memory, about 8 MiB
 _BLOCK = 500  # of them that are read back at once
 
 
-def refuse(uri: str, why: str) -> None:
-    """Make an error of a problem.
-
-    Raises:
-        StorageError: always.
-    """
-    raise StorageError(f"{uri}: {why}")
-
-
-def all_folders(folder: str) -> bool:
-    """Skip none."""
-    return False
-
-
-def local_files(
-    folder: str, problem: Problem = refuse, skip: Skip = all_folders
-) -> Iterator[tuple[str, os.stat_result]]:
+def local_files(folder: str, problem: Problem, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:
     """Path and status of every file at or below a folder, sorted within each folder.
 
     Memory is flat in the number of files: a large folder's names are sorted on disk, about 40 bytes each.

@@ -2,7 +2,7 @@
 
 model.safetensors      weights, codebook statistics, input mean and deviation
 optimiser.safetensors  Adam's moments
-progress.json          step, data position, history, the last validation
+state.json             step, data position, history, the last validation
 random-<rank>.safetensors  states of PyTorch's random generators, one file per rank
 """
 
@@ -21,11 +21,11 @@ from raysvq.model.bundle import weights
 from raysvq.training.data_loading import DataPosition
 from raysvq.training.shuffling import Position
 
-_MODEL, _OPTIMISER, _PROGRESS = "model.safetensors", "optimiser.safetensors", "progress.json"
+_MODEL, _OPTIMISER, _STATE = "model.safetensors", "optimiser.safetensors", "state.json"
 
 
 @dataclass
-class Progress:
+class TrainingState:
     """Where a training run stands."""
 
     step: int = 0
@@ -41,21 +41,21 @@ class Progress:
         return json.dumps(asdict(self))
 
     @staticmethod
-    def parse(text: str) -> Progress:
+    def parse(text: str) -> TrainingState:
         """The inverse of `text`."""
         values = json.loads(text)
         position = values.pop("position")
         places = {name: Position(**position[name]) for name in ("normal", "outlier")}
-        return Progress(position=DataPosition(position["batches"], **places), **values)
+        return TrainingState(position=DataPosition(position["batches"], **places), **values)
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Progress
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: TrainingState
 ) -> None:
     """Write what all ranks share into an existing folder."""
     (folder / _MODEL).write_bytes(weights(model))
     safetensors.torch.save_file(_flatten(optimiser), folder / _OPTIMISER)
-    (folder / _PROGRESS).write_text(progress.text())
+    (folder / _STATE).write_text(state.text())
 
 
 def load_model(folder: Path, model: nn.Module) -> None:
@@ -72,9 +72,9 @@ def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def load_progress(folder: Path) -> Progress:
+def load_state(folder: Path) -> TrainingState:
     """Read where the run stood."""
-    return Progress.parse((folder / _PROGRESS).read_text())
+    return TrainingState.parse((folder / _STATE).read_text())
 
 
 def save_random(folder: Path, rank: int, device: torch.device) -> None:

@@ -11,7 +11,7 @@ from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import Network
 from raysvq.settings import Settings
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.metrics import summarise
 
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -20,26 +20,26 @@ _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 def export_bundle(
     model: Network,
     settings: Settings,
-    progress: Progress,
+    state: TrainingState,
     history: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> Bundle:
     """Make the model kept a bundle, with thresholds from its validation.
 
     Args:
-        progress: as it was when this model was validated.
+        state: as it was when this model was validated.
         history: of all steps, the best one being seldom the last.
         summary: what else the bundle is to tell of the training.
     """
     summary = summary | {
         "steps": history[-1]["step"],
-        "best_step": progress.step,
-        "workers": progress.workers,
-        "precision": progress.precision,
+        "best_step": state.step,
+        "workers": state.workers,
+        "precision": state.precision,
         **summarise(history, settings.training.batch_size),
     }
-    curves = {"history": history, "codebook_usage": progress.codebook_usage}
-    return make_bundle(model, settings, _reference(progress, settings), summary, curves)
+    curves = {"history": history, "codebook_usage": state.codebook_usage}
+    return make_bundle(model, settings, _reference(state, settings), summary, curves)
 
 
 def require_normals(outcome: dict[str, Any]) -> None:
@@ -55,9 +55,9 @@ def require_normals(outcome: dict[str, Any]) -> None:
         )
 
 
-def _reference(progress: Progress, settings: Settings) -> Reference:
+def _reference(state: TrainingState, settings: Settings) -> Reference:
     """Thresholds and normal scores, from validation alone."""
-    outcome = progress.validation
+    outcome = state.validation
     scores = np.array(outcome["image_scores"], np.float32)
     anomalous = np.array(outcome["anomalous"], bool)
     threshold = fit_threshold(scores, anomalous, settings.anomaly.threshold_quantile)

@@ -5,40 +5,42 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from raysvq import log
 from raysvq.model.network import Network
 from raysvq.settings import Settings
-from raysvq.training.checkpoint import Progress, load_model, load_progress
+from raysvq.training.checkpoint import TrainingState, load_model, load_state
 from raysvq.training.data_loading import Batches, Place, Tiles
 from raysvq.training.initialize import initialize, save
 from raysvq.training.shuffling import Columns, in_memory
-from raysvq.training.trainer import Say, Trainer, Validate, best_step, fit
+from raysvq.training.trainer import Trainer, Validate, best_step, fit
 
 _CHECKPOINTS = "step-" + 9 * "[0-9]"
 
 
 def train_in_process(
     settings: Settings,
-    normal: Columns,
+    normal: Columns | Tiles,
     outlier: Columns | None,
     validate: Validate,
-    say: Say | None = print,
+    progress: Callable[[str], None] | None = log.emit,
     folder: Path | None = None,
-) -> tuple[Network, Progress]:
-    """Train on tiles held in memory, as `raysvq.training.ray_trainer.train` does with one worker.
+) -> tuple[Network, TrainingState]:
+    """Train on tiles in memory or streamed, as `raysvq.training.ray_trainer.train` does with one worker.
 
     Args:
         normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, h, w, S)
-            float16, what the stem gives for them.
+            float16, what the stem gives for them. Or sources of all tiles, `outlier` then being None.
         outlier: the same, features with those of copies, and `weight` (T, h, w) float32, the marked
             share of each grid position.
         validate: says how good the model is, such as
             `partial(raysvq.training.validation.validate, images=images)`.
-        say: takes lines of progress.
+        progress: takes lines of progress.
         folder: for checkpoints; a run that finds some there goes on from the last one. None: a
             temporary one.
 
@@ -50,30 +52,32 @@ def train_in_process(
         TrainingError: there is no tile of a kind, the loss ran away, or no normal validation image
             could be read.
     """
-    tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None, "features" in normal)
+    tiles = normal
+    if not isinstance(tiles, Tiles):
+        tiles = Tiles(in_memory(tiles), in_memory(outlier) if outlier else None, "features" in tiles)
     place = Place(local_device(settings))
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = sorted(folder.glob(_CHECKPOINTS))
-        trainer, batches = initialize(settings, tiles, place, found[-1] if found else None, say)
+        trainer, batches = initialize(settings, tiles, place, found[-1] if found else None, progress)
         kept = folder
         fit(trainer, batches, validate, lambda: _keep(kept, trainer, batches, place))
-        history = trainer.progress.history
+        history = trainer.state.history
         best = _checkpoint(folder, best_step(history))
         load_model(best, trainer.model)
-        return trainer.model.eval(), replace(load_progress(best), history=history)
+        return trainer.model.eval(), replace(load_state(best), history=history)
 
 
 def _keep(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
     """Write a checkpoint; of the others only the best stays."""
-    progress = trainer.progress
-    new = _checkpoint(folder, progress.step)
+    state = trainer.state
+    new = _checkpoint(folder, state.step)
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     save(unfinished, trainer, batches, place)
     unfinished.rename(new)
-    for path in set(folder.glob(_CHECKPOINTS)) - {new, _checkpoint(folder, best_step(progress.history))}:
+    for path in set(folder.glob(_CHECKPOINTS)) - {new, _checkpoint(folder, best_step(state.history))}:
         shutil.rmtree(path)
 
 

@@ -15,18 +15,18 @@ from raysvq.model.network import Network, build_network
 from raysvq.settings import Settings
 from raysvq.training.augmentation import with_copies
 from raysvq.training.checkpoint import (
-    Progress,
+    TrainingState,
     load_model,
     load_optimiser,
-    load_progress,
     load_random,
+    load_state,
     save_checkpoint,
     save_random,
 )
 from raysvq.training.data_loading import Batch, Batches, Place, Tiles
 from raysvq.training.frozen_features import frozen_features
 from raysvq.training.shuffling import Columns, Source
-from raysvq.training.trainer import Say, Trainer, make_optimiser
+from raysvq.training.trainer import Trainer, make_optimiser
 
 # Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
 INITIAL_PIXELS = {"pixels": 2**21, "features": 2**24}
@@ -38,7 +38,7 @@ def initialize(
     tiles: Tiles,
     place: Place,
     checkpoint: Path | None = None,
-    say: Say | None = None,
+    progress: Callable[[str], None] | None = None,
     wrap: Callable[[Network], nn.Module] = lambda model: model,
 ) -> tuple[Trainer, Batches]:
     """Make a model ready to be trained.
@@ -46,29 +46,29 @@ def initialize(
     Args:
         checkpoint: goes on from it: as if the run had not stopped, where there are as many workers as
             before, else with the data shared out anew.
-        say: takes lines of progress.
+        progress: takes lines of progress.
         wrap: makes the model data-parallel.
     """
     torch.manual_seed(settings.training.seed)
     model = build_network(settings).to(place.device)
     optimiser = make_optimiser(model, settings)
-    progress = Progress()
+    state = TrainingState()
     if checkpoint:
         load_model(checkpoint, model)
         load_optimiser(checkpoint, optimiser)
-        progress = load_progress(checkpoint)
+        state = load_state(checkpoint)
     else:
         model.load_pretrained()
-    before, progress.workers = progress.workers, place.workers
-    position = progress.position.shared_out(before, place.workers)
+    before, state.workers = state.workers, place.workers
+    position = state.position.shared_out(before, place.workers)
     batches = Batches(settings.training, _network_inputs(tiles, model, settings), place, position)
     if not checkpoint:
         initialize_from_data(model, _an_epoch(batches), settings)
-    trainer = Trainer(model, optimiser, settings, progress, say, wrap(model))
+    trainer = Trainer(model, optimiser, settings, state, progress, wrap(model))
     if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
     else:
-        torch.manual_seed(settings.training.seed + 1 + place.rank + progress.step)
+        torch.manual_seed(settings.training.seed + 1 + place.rank + state.step)
     return trainer, batches
 
 
@@ -88,9 +88,9 @@ def _network_inputs(tiles: Tiles, model: Network, settings: Settings) -> Tiles:
 
 def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
     """Write this rank's part of a checkpoint: the first one's holds what all share."""
-    trainer.progress.position = batches.position
+    trainer.state.position = batches.position
     if place.rank == 0:
-        save_checkpoint(folder, trainer.model, trainer.optimiser, trainer.progress)
+        save_checkpoint(folder, trainer.model, trainer.optimiser, trainer.state)
     save_random(folder, place.rank, place.device)
 
 

@@ -32,7 +32,7 @@ from raysvq.runtime.progress import forwarded_progress
 from raysvq.runtime.stall import stall_reporter
 from raysvq.settings import Settings, parse_settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
-from raysvq.training.checkpoint import Progress, load_model, load_progress
+from raysvq.training.checkpoint import TrainingState, load_model, load_state
 from raysvq.training.data_loading import Batches, Place, Tiles
 from raysvq.training.decoding import counted_attempts, guarded, process_deadline
 from raysvq.training.export import export_bundle
@@ -69,13 +69,13 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         plan = plan_workers(settings.training, connect(settings.ray))
         started = time.monotonic()
         folder = join(out, "_training")
-        model, progress, history, outliers = _run(manifest, out, settings, training_set, images, plan, folder)
+        model, state, history, outliers = _run(manifest, out, settings, training_set, images, plan, folder)
         summary = training_set | {
             "outlier_tiles": outliers,
             "device": "cuda" if plan.use_gpu else "cpu",
             "seconds": round(time.monotonic() - started, 1),
         }
-        bundle = export_bundle(model, settings, progress, history, summary)
+        bundle = export_bundle(model, settings, state, history, summary)
         require_held()
         save_bundle(bundle, out)
         remove_folder(folder)
@@ -90,7 +90,7 @@ def _run(
     images: list[ValidationImage],
     plan: WorkerPlan,
     folder: str,
-) -> tuple[Network, Progress, list[dict[str, Any]], int]:
+) -> tuple[Network, TrainingState, list[dict[str, Any]], int]:
     """The best model, how the run stood then, the history of all of it, and the number of outlier tiles.
 
     Args:
@@ -211,7 +211,7 @@ def _interruptible() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _best(result: ray.train.Result, settings: Settings) -> tuple[Network, Progress]:
+def _best(result: ray.train.Result, settings: Settings) -> tuple[Network, TrainingState]:
     """The checkpoint that validated best."""
     checkpoint = result.get_best_checkpoint("selection", "max")
     if checkpoint is None:
@@ -219,7 +219,7 @@ def _best(result: ray.train.Result, settings: Settings) -> tuple[Network, Progre
     model = build_network(settings)
     with checkpoint.as_directory() as folder:
         load_model(Path(folder), model)
-        return model.eval(), load_progress(Path(folder))
+        return model.eval(), load_state(Path(folder))
 
 
 def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
@@ -244,7 +244,7 @@ def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-def _train_rank(config: dict[str, Any]) -> Progress:
+def _train_rank(config: dict[str, Any]) -> TrainingState:
     configure(config["storage"])
     settings = parse_settings(config["settings"])
     context = ray.train.get_context()
@@ -252,9 +252,9 @@ def _train_rank(config: dict[str, Any]) -> Progress:
     if place.device.type == "cpu":
         torch.set_num_threads(config["threads"])
     tiles = Tiles(_shard("normal"), _shard("outlier") if config["outlier_tiles"] else None)
-    say = config["progress"] if place.rank == 0 else None
+    progress = config["progress"] if place.rank == 0 else None
     with _restored_checkpoint() as folder:
-        trainer, batches = initialize(settings, tiles, place, folder, say, _data_parallel)
+        trainer, batches = initialize(settings, tiles, place, folder, progress, _data_parallel)
 
     def score(scorer: ImageScorer) -> dict[str, Any]:
         # Ray Train bounds the tries of a validation.
@@ -263,7 +263,7 @@ def _train_rank(config: dict[str, Any]) -> Progress:
 
     deadline = process_deadline(settings.scoring.decode_timeout_s)
     fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["out"]), deadline)
-    return trainer.progress
+    return trainer.state
 
 
 def _shard(name: str) -> Source:
@@ -293,7 +293,7 @@ def _data_parallel(model: Network) -> nn.Module:
 
 def _report(trainer: Trainer, batches: Batches, place: Place, out: str) -> None:
     """Hand a checkpoint to Ray Train, a part from each rank; bring the logs up to date."""
-    history = trainer.progress.history
+    history = trainer.state.history
     if place.rank == 0:
         write_events(history, out)
     row = history[-1]

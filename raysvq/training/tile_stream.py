@@ -89,12 +89,27 @@ def training_samples(manifest: str, settings: Settings, progress: Progress) -> S
     Raises:
         DataError: there are labelled outliers, and none has an anomalous tile.
     """
+    has_outliers = len(select(manifest, split=TRAIN, label=ANOMALOUS)) > 0
+    outlier = outlier_samples(manifest, settings, progress) if has_outliers else None
+    normal = normal_samples(select(manifest, split=TRAIN, label=NORMAL), settings, progress)
+    return Samples(normal, outlier)
+
+
+def normal_samples(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
+    """The tiles of these rows of a manifest."""
+    return _cut_here(rows, normal_cutter(settings, progress))
+
+
+def outlier_samples(manifest: str, settings: Settings, progress: Progress) -> Columns:
+    """The anomalous tiles of all labelled training outliers.
+
+    Raises:
+        DataError: there is none.
+    """
     outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
-    outlier = _cut_here(outliers, outlier_cutter(settings, cell_size(settings.model), progress))
-    if len(outliers):
-        require_marked(len(outlier["tile"]), len(outliers), settings.tiles)
-    normal = _cut_here(select(manifest, split=TRAIN, label=NORMAL), normal_cutter(settings, progress))
-    return Samples(normal, outlier if len(outliers) else None)
+    columns = _cut_here(outliers, outlier_cutter(settings, cell_size(settings.model), progress))
+    require_marked(len(columns["tile"]), len(outliers), settings.tiles)
+    return columns
 
 
 def require_marked(tiles: int, outliers: int, settings: TileSettings) -> None:

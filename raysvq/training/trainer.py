@@ -20,7 +20,7 @@ from raysvq.model.objective import Loss, objective
 from raysvq.model.quantizer import perplexity
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import Settings, TrainingSettings
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.data_loading import Batch
 from raysvq.training.export import require_normals
 from raysvq.training.metrics import Pace, pace_line, validation_line
@@ -28,7 +28,6 @@ from raysvq.training.metrics import Pace, pace_line, validation_line
 IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
 REPORT_EVERY_S = 1.0
 
-Say = Callable[[str], None]
 Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
 
 
@@ -50,12 +49,12 @@ def fit(
         TrainingError: the loss ran away, or no normal validation image could be read.
         TrainingMemoryError: memory is used up; unlike the others, perhaps on this rank alone.
     """
-    settings, progress = trainer.settings, trainer.progress
+    settings, state = trainer.settings, trainer.state
     scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device, deadline=deadline)
     patience = settings.training.patience
-    while progress.step < settings.training.steps and not out_of_patience(progress.history, patience):
+    while state.step < settings.training.steps and not out_of_patience(state.history, patience):
         with naming_memory(f"training.batch_size={settings.training.batch_size}"):
-            trainer.run(batches, next_stop(progress.step, settings.training))
+            trainer.run(batches, next_stop(state.step, settings.training))
         trainer.model.eval()
         with naming_memory(f"scoring.tile_batch={settings.scoring.tile_batch}"):
             outcome = validate(scorer)
@@ -98,75 +97,75 @@ class Trainer:
         model: Network,
         optimiser: torch.optim.Optimizer,
         settings: Settings,
-        progress: Progress,
-        say: Say | None = None,
+        state: TrainingState,
+        progress: Callable[[str], None] | None = None,
         network: nn.Module | None = None,
     ) -> None:
         """Make a trainer.
 
         Args:
-            progress: is kept up to date.
-            say: takes lines of progress; None on ranks that keep quiet.
+            state: is kept up to date.
+            progress: takes lines of progress; None on ranks that keep quiet.
             network: the model as it is called, wrapped for data-parallel training; None: the model.
         """
         self.model = model
         self.optimiser = optimiser
         self.settings = settings
+        self.state = state
         self.progress = progress
-        self.say = say
         self.network = model if network is None else network
         self.device = model.mean.device
         self.used = torch.zeros_like(model.quantizer.cluster_size)
         self.losses: dict[str, float | None] = {}
-        self.pace = Pace(progress.step)
-        self.limit = _limit(progress)
-        progress.precision = training_precision(settings.training, self.device)
+        self.pace = Pace(state.step)
+        self.limit = _limit(state)
+        state.precision = training_precision(settings.training, self.device)
 
     def run(self, batches: Iterator[Batch], stop: int) -> None:
         """Take steps until `stop`."""
         self.model.train()
         self.used.zero_()
-        self.pace = Pace(self.progress.step)
+        self.pace = Pace(self.state.step)
         told = self.pace.started
-        while self.progress.step < stop:
+        while self.state.step < stop:
             loss, used = self._step(self.pace.wait_for(batches))
             self.used += used
-            self.progress.step += 1
+            self.state.step += 1
             self._watch(loss)
             self.pace.measure()
-            if self.say and self.pace.started + self.pace.seconds - told > REPORT_EVERY_S:
+            if self.progress and self.pace.started + self.pace.seconds - told > REPORT_EVERY_S:
                 told = self.pace.started + self.pace.seconds
-                self.say(pace_line(self.pace, self.progress.step, self.settings.training))
+                self.progress(pace_line(self.pace, self.state.step, self.settings.training))
         self.losses = _values(loss)
 
     def close_interval(self, outcome: dict[str, Any]) -> None:
         """Put an interval's losses, codebook use and validation on record."""
-        progress, training = self.progress, self.settings.training
-        progress.validation = outcome
-        progress.codebook_usage = self.used.tolist()
+        state, training = self.state, self.settings.training
+        state.validation = outcome
+        state.codebook_usage = self.used.tolist()
         row = {
-            "step": progress.step,
-            "workers": progress.workers,
-            **self.pace.row(progress.step, training.batch_size, self.device),
+            "step": state.step,
+            "workers": state.workers,
+            **self.pace.row(state.step, training.batch_size, self.device),
             "learning_rate": self.optimiser.param_groups[0]["lr"],
             **self.losses,
             "perplexity": perplexity(self.used),
             "codes_used": int((self.used > 0).sum()),
             "validation_auroc": outcome["auroc"],
         }
-        progress.history.append(row)
-        if self.say:
-            pace = pace_line(self.pace, progress.step, training)
+        state.history.append(row)
+        if self.progress:
+            pace = pace_line(self.pace, state.step, training)
             text = f"{pace}  {validation_line(row, len(self.used))}"
-            self.say(
+            self.progress(
                 Line(text, "validation", validation_auroc=outcome["auroc"], loss=row["loss"], **pace.fields)
             )
 
     def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
         for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.progress.step, self.settings.training)
+            group["lr"] = learning_rate(self.state.step, self.settings.training)
         # Codebook and losses stay in float32.
-        half = self.progress.precision == "bfloat16"
+        half = self.state.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.network(batch.pixels, batch.positions)
         losses = self.model.losses(output, self.settings.objective.beta)
@@ -186,7 +185,7 @@ class Trainer:
         self.limit = self.limit or IMPLAUSIBLE * max(1.0, abs(value))
         if not np.isfinite(value) or abs(value) > self.limit:
             raise TrainingError(
-                f"the loss is {value:.3g} at step {self.progress.step}: training has run away with"
+                f"the loss is {value:.3g} at step {self.state.step}: training has run away with"
                 f" objective.form={self.settings.objective.form},"
                 f" training.learning_rate={self.settings.training.learning_rate:g},"
                 f" objective.eta={self.settings.objective.eta:g};"
@@ -194,8 +193,8 @@ class Trainer:
             )
 
 
-def _limit(progress: Progress) -> float:
-    first = progress.history[0]["loss"] if progress.history else None
+def _limit(state: TrainingState) -> float:
+    first = state.history[0]["loss"] if state.history else None
     return IMPLAUSIBLE * max(1.0, abs(first)) if first is not None else 0.0
 
 

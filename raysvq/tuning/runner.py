@@ -7,143 +7,176 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.fs as pafs
 from ray import tune
 from ray.tune import Callback, FailureConfig, RunConfig, TuneConfig, Tuner
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from raysvq import log
-from raysvq.errors import StorageError
+from raysvq.errors import SettingsError, StorageError
+from raysvq.evaluation.leaderboard import Point, Trial, ranked, short, trial_of
+from raysvq.runtime.cluster import Capacity
 from raysvq.runtime.stall import stall_reporter
 from raysvq.settings import Settings
-from raysvq.tuning.course import all_looks, told_within
-from raysvq.tuning.leaderboard import Trial, ranked, short, trial_of
-from raysvq.tuning.space import Point
-from raysvq.tuning.trial import Common, run_trial
+from raysvq.training.plan import plan_workers
+from raysvq.tuning.early_stopping import scheduler_for
+from raysvq.tuning.search import TrialSearch
+from raysvq.tuning.trial import Sweep, run_trial
+from raysvq.tuning.trial_metrics import IMAGE_AUROC
 
-_RETRIES = 3  # of a trial whose worker or node was lost
-_QUIET_S = 600.0  # trainings whose trials tell only how they end can take minutes
+_RETRIES = 3  # of a trial whose worker or machine was lost
+_QUIET_S = 600.0  # trials that report only the ends of their trainings can take minutes
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """How trials share the cluster."""
+
+    slots: int  # trials at once
+    resources: dict[str, float]  # of a trial, as Ray takes them
+
+
+def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> TrialPlan:
+    """One trial on each CPU; or `tuning.trials_per_gpu` on each GPU, a CPU each; or one in all.
+
+    The last where trials have several workers, which share out the whole cluster as in `raysvq train`, so
+    that they, what drives them and what reads for them always fit; other trials would take their room.
+
+    Args:
+        chosen: the base settings, and others that trials may have.
+
+    Raises:
+        SettingsError: not one trial fits, or trials of several workers are asked for what they cannot give.
+    """
+    tuning = chosen[0].tuning
+    for one in chosen:
+        if one.training.unlabelled:
+            raise SettingsError(
+                "setting `training.unlabelled`: trials train on labelled images alone; leave it out of the"
+                " sweep, and train with it afterwards"
+            )
+        plan_workers(one.training, capacity)  # a refit is trained with Ray Train
+    several = [one.training for one in chosen if one.training.workers > 1]
+    if several:
+        _require_alike(several, chosen, metric)
+        # Ray Tune has no trials that take nothing, and one that drives workers needs none: a byte.
+        return TrialPlan(1, {"memory": 1})
+    with_gpu = _uses_gpu(chosen[0], capacity)
+    share = tuning.trials_per_gpu
+    slots = sum(
+        min(int(node.cpus), int(node.gpus) * share) if with_gpu else int(node.cpus) for node in capacity.nodes
+    )
+    if not slots:
+        raise SettingsError(
+            f"a trial needs a CPU{' and a GPU' if with_gpu else ''} on one machine; the cluster has"
+            f" {capacity.cpus:g} CPUs and {capacity.gpus:g} GPUs on {len(capacity.nodes)} machine(s)"
+        )
+    resources = {"CPU": 1.0, "GPU": 1.0 / share} if with_gpu else {"CPU": 1.0}
+    return TrialPlan(min(slots, tuning.max_concurrent_trials or slots), resources)
+
+
+def _require_alike(several: Sequence[Any], chosen: Sequence[Settings], metric: str) -> None:
+    if len(several) < len(chosen):
+        raise SettingsError(
+            "setting `training.workers`: some trials would have one worker, some several, which cannot"
+            " be compared as they go; leave it out of `search`"
+        )
+    if metric != IMAGE_AUROC:
+        raise SettingsError(
+            f"setting `training.workers`: trials of several workers are judged by {IMAGE_AUROC} on"
+            f" labelled validation outliers, found {metric}; expected 1 worker"
+        )
+    if chosen[0].tuning.trials_per_gpu > 1:
+        raise SettingsError(
+            f"setting `tuning.trials_per_gpu`: {chosen[0].tuning.trials_per_gpu} with training.workers="
+            f"{several[0].workers}, each of which takes a whole GPU; expected 1"
+        )
+
+
+def _uses_gpu(settings: Settings, capacity: Capacity) -> bool:
+    """Whether trials of one worker take GPUs."""
+    wanted = settings.training.device
+    return wanted == "cuda" or (wanted == "auto" and capacity.gpus >= 1)
 
 
 def run_trials(
-    common: Common,
-    prepared: Mapping[str, Sequence[Any]],
-    points: Sequence[Point],
-    known: Mapping[int, Mapping[str, Any]],
-    resources: dict[str, float],
-    slots: int,
+    sweep: Sweep,
+    catalog: Any,
+    search: TrialSearch,
+    results: Mapping[int, Mapping[str, Any]],
+    plan: TrialPlan,
+    trials: int,
 ) -> dict[int, str]:
-    """Run the trials that have no record yet.
+    """Run the trials that have no result yet.
 
-    Ray Tune keeps nothing that outlives this call: what is known of trials is in the records.
+    Nothing of Ray Tune's own outlives this call, see `raysvq.tuning.state`.
 
     Args:
-        known: the records of those that have.
-        resources: of a trial, as Ray takes them.
+        results: of the trials that have ended, by number.
+        trials: number of all trials, at most.
 
     Returns:
-        What went wrong with trials that could not be brought to an end, by number; they have no record.
+        The errors of trials that were lost too often, by number; they have no result.
 
     Raises:
         KeyboardInterrupt: the search was interrupted.
     """
-    missing = [number for number in range(len(points)) if number not in known]
-    if not missing:
+    if len(results) >= trials:
         return {}
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # Ray Tune's tables; a line a trial says more
-    scheduler = scheduler_for(common.plans[0].settings)
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # no tables: the callback prints one line per trial
+    scheduler = scheduler_for(sweep.space.base)
     if scheduler is not None:
-        for number, told in known.items():
-            scheduler.remember(number, told)
+        for number, result in results.items():
+            scheduler.add_ended(number, result)
     trainable = tune.with_resources(
-        tune.with_parameters(run_trial, common=common, prepared=prepared), resources
+        tune.with_parameters(run_trial, sweep=sweep, catalog=catalog), plan.resources
     )
     with tempfile.TemporaryDirectory() as folder, stall_reporter("word from a trial", _QUIET_S) as alive:
-        watch = _Watch(points, common, known, alive)
+        log = _TrialLog(search.points, sweep, results, trials, alive)
         Tuner(
             trainable,
-            param_space={"number": tune.grid_search(missing)},
             tune_config=TuneConfig(
+                search_alg=search,
+                num_samples=trials - len(results),
                 scheduler=scheduler,
-                max_concurrent_trials=slots,
+                max_concurrent_trials=plan.slots,
                 reuse_actors=True,  # starting one takes 5 s
             ),
             run_config=RunConfig(
                 storage_path=folder,
                 storage_filesystem=pafs.LocalFileSystem(),  # a path with `#` or `%` is no URI
                 failure_config=FailureConfig(max_failures=_RETRIES),
-                callbacks=[watch],
+                callbacks=[log],
                 verbose=0,
             ),
         ).fit()
-    if watch.ended < len(points):  # Ray Tune takes an interrupt as a wish to end well
-        raise KeyboardInterrupt
-    return watch.failed
+    if log.ended < len(search.points) or not search.exhausted:
+        raise KeyboardInterrupt  # which Ray Tune takes as a wish to end well
+    return log.failed
 
 
-def scheduler_for(settings: Settings) -> KeepFirst | None:
-    """What stops weak trials; None where none is to be stopped before its end."""
-    looks = all_looks(settings)
-    if not settings.tuning.stop_early or looks == 1:
-        return None
-    return KeepFirst(looks, reduction=3 if told_within(settings) else 2)
+class _TrialLog(Callback):
+    """Writes results of trials that were stopped, prints a line for each trial that ends.
 
-
-class KeepFirst(AsyncHyperBandScheduler):
-    """ASHA (Li et al. 2020) that never stops trial 0: the others are measured against it."""
-
-    def __init__(self, looks: int, reduction: int) -> None:
-        """For trials of so many looks.
-
-        Args:
-            reduction: at looks 1, `reduction`, `reduction`², … a trial goes on if it is among the best of
-                so many.
-        """
-        super().__init__(
-            time_attr="look",
-            metric="figure",
-            mode="max",
-            max_t=looks,
-            grace_period=1,
-            reduction_factor=reduction,
-        )
-
-    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """As Ray Tune calls it."""
-        decision = super().on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if trial.config["number"] == 0 else decision
-
-    def remember(self, number: int, told: Mapping[str, Any]) -> None:
-        """Measure the others against a trial that has ended, too."""
-        ended: Any = SimpleNamespace(trial_id=f"known-{number}", config={"number": number})
-        self.on_trial_add(None, ended)  # type: ignore[arg-type]  # which it does not look at
-        for look, _, figure in told["looks"]:
-            self.on_trial_result(None, ended, {"look": look, "figure": figure})
-        self.on_trial_complete(None, ended, dict(told))  # type: ignore[arg-type]
-
-
-class _Watch(Callback):
-    """Notes trials that were stopped and those that failed, and says a line for each that ends.
-
-    Of the models, those of the defaults and of the best trial so far stay: one of them will be taken.
+    Of the models, those of the defaults and of the best trial so far stay: one of them will be published.
     """
 
     def __init__(
         self,
         points: Sequence[Point],
-        common: Common,
-        known: Mapping[int, Mapping[str, Any]],
+        sweep: Sweep,
+        results: Mapping[int, Mapping[str, Any]],
+        trials: int,
         alive: threading.Event,
     ) -> None:
         self.failed: dict[int, str] = {}
-        self.ended = len(known)
-        self._points, self._common, self._alive = points, common, alive
-        self._trials = {number: self._trial(number, told) for number, told in known.items()}
-        self._forget(set(self._trials))
+        self.ended = len(results)
+        self._points, self._sweep, self._total, self._alive = points, sweep, trials, alive
+        self._trials = {number: self._trial(number, result) for number, result in results.items()}
+        self._remove_models(set(self._trials))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: Any, **info: Any
@@ -151,43 +184,42 @@ class _Watch(Callback):
         self._alive.set()
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        told, number = trial.last_result, trial.config["number"]
-        if "train_s" not in told and not told["problem"]:
-            self._common.records.write(number, told)
+        result, number = trial.last_result, trial.config["number"]
+        if "train_s" not in result and not result["error"]:
+            self._sweep.state.write_result(number, result)
         before = self._best()
-        self._trials[number] = self._trial(number, told)
-        self._forget({number, *before})
-        self._say(number, told["problem"] or f"{told['figure']:.4f}  {told['seconds']:.0f} s")
+        self._trials[number] = self._trial(number, result)
+        self._remove_models({number, *before})
+        self._print(number, result["error"] or f"{result['value']:.4f}  {result['seconds']:.0f} s")
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         number = trial.config["number"]
         self.failed[number] = _reason(trial)
-        self._say(number, f"failed: {self.failed[number]}")
+        self._print(number, f"failed: {self.failed[number]}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles it to go on from; nothing goes on from that."""
+        """Ray Tune pickles it, and nothing is restored from that."""
         return {}
 
-    def _trial(self, number: int, told: Mapping[str, Any]) -> Trial:
-        limits = self._common.plans[number].settings.tuning
-        return trial_of(number, self._points[number], limits, told, "")
+    def _trial(self, number: int, result: Mapping[str, Any]) -> Trial:
+        return trial_of(number, self._points[number], self._sweep.space.base.tuning, result, "")
 
     def _best(self) -> set[int]:
         return {one.number for one in ranked(list(self._trials.values()))[:1]}
 
-    def _forget(self, numbers: set[int]) -> None:
+    def _remove_models(self, numbers: set[int]) -> None:
         for beaten in numbers - {0} - self._best():
             with suppress(StorageError):  # takes room until the end, when all of them are removed
-                self._common.kept.remove(beaten)
+                self._sweep.state.remove_model(beaten)
 
-    def _say(self, number: int, outcome: str) -> None:
+    def _print(self, number: int, outcome: str) -> None:
         self.ended += 1
         what = "  ".join(f"{name}={short(value)}" for name, value in self._points[number].items())
-        share = f"{self.ended}/{len(self._points)}"
-        counts = {"done": self.ended, "total": len(self._points), "trial": number}
+        share = f"{self.ended}/{self._total}"
+        counts = {"done": self.ended, "total": self._total, "trial": number}
         log.info(f"{share}  trial {number}  {what or 'defaults'}  {outcome}", "trial", **counts)
 
 
 def _reason(trial: Any) -> str:
-    """The last line of what Ray Tune wrote down."""
+    """The last line of the error that Ray Tune wrote down."""
     return Path(trial.error_file).read_text().strip().rpartition("\n")[2]

@@ -1,29 +1,29 @@
-"""The search space of a sweep: which settings vary, over what, and the points that trials take.
-
-All points are drawn before the first trial starts, by a sampler that looks at no result: the same seed
-gives the same trials in the same order, however many run at once, and each is known to be a valid setting.
-"""
+"""The search space of a sweep: the section `search` of a configuration, and its points."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from raysvq.errors import SettingsError
-from raysvq.settings import Settings, describe, digest, parse_settings
-
-Point = dict[str, Any]  # a setting's dotted name -> its value; the same keys as a `--set`
+from raysvq.evaluation.leaderboard import Point, value_of
+from raysvq.settings import Settings, describe, parse_settings
+from raysvq.settings.refusals import RENAMED
 
 _RANGES = ("uniform", "log_uniform", "int", "log_int")
 _KINDS = (*_RANGES, "choice")
 _SECTIONS = ("tiles.", "model.", "objective.", "training.", "anomaly.")  # that a trial can differ in
-_TRIES = 50  # draws for each point wanted, before a space counts as used up
-_GRID_STEPS = 4  # points that a grid takes from a range
+_GRID_STEPS = 4  # values that a grid takes from a range
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,29 @@ class Parameter:
         return all(point.get(name, value_of(base, name)) == value for name, value in self.when)
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
-        """A value of this trial's."""
+        """The value that Optuna suggests; fractions with four digits, as a person would write them."""
         if self.kind == "choice":
-            return self.values[trial.suggest_categorical(self.name, range(len(self.values)))]
+            return trial.suggest_categorical(self.name, self.values)
         low, high = self.values
         if self.kind.endswith("int"):
             return trial.suggest_int(self.name, low, high, log=self.kind == "log_int")
         found = trial.suggest_float(self.name, low, high, log=self.kind == "log_uniform")
-        return float(f"{found:.4g}")
+        return min(max(float(f"{found:.4g}"), low), high)
+
+    def distribution(self) -> BaseDistribution:
+        """As Optuna takes it beside the value of a trial that has ended."""
+        if self.kind == "choice":
+            return CategoricalDistribution(self.values)
+        low, high = self.values
+        if self.kind.endswith("int"):
+            return IntDistribution(low, high, log=self.kind == "log_int")
+        return FloatDistribution(low, high, log=self.kind == "log_uniform")
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of the choices, or within the range."""
+        if self.kind == "choice":
+            return value in self.values
+        return isinstance(value, int | float) and self.values[0] <= value <= self.values[1]
 
     def grid(self) -> list[Any]:
         """Its choices, or evenly spaced values of its range, ends included."""
@@ -77,78 +92,59 @@ class Space:
             section, key = name.split(".")
             values[section][key] = value
         try:
-            kept = {"storage": self.base.storage, "tuning": self.base.tuning}  # not among stored values
-            return parse_settings(values).model_copy(update=kept)
+            excluded = {"storage": self.base.storage, "tuning": self.base.tuning}  # from `values`
+            return parse_settings(values).model_copy(update=excluded)
         except SettingsError as error:
             chosen = ", ".join(f"{name}={value}" for name, value in point.items())
             raise SettingsError(f"search: a trial with {chosen or 'the base settings'}: {error}") from None
 
-    def points(self, count: int, sampler: str, seed: int, known: Sequence[Point] = ()) -> list[Point]:
-        """At most `count` different points: the base as it is, then the `known` ones, then drawn ones.
+    def suggest(self, trial: optuna.trial.BaseTrial) -> Point:
+        """A point, define-by-run: what `when` leaves out is not asked for."""
+        point: Point = {}
+        for parameter in self.parameters:
+            if parameter.matters(point, self.base):
+                point[parameter.name] = parameter.suggest(trial)
+        return point
 
-        Args:
-            sampler: `qmc`, a scrambled Sobol sequence, which covers the space evenly; `random`; `grid`, all
-                combinations of the choices and of four values of each range.
+    def parameters_of(self, point: Point) -> dict[Parameter, Any] | None:
+        """The value of each parameter that matters in a point; None where one is outside of its range.
+
+        The base, and what a point leaves to the base, need not be within the ranges searched.
+        """
+        found = {
+            parameter: point.get(parameter.name, value_of(self.base, parameter.name))
+            for parameter in self.parameters
+            if parameter.matters(point, self.base)
+        }
+        return found if all(parameter.holds(value) for parameter, value in found.items()) else None
+
+    def grid(self) -> Iterator[Point]:
+        """All combinations of the choices and of four values of each range."""
+        return self._combinations({}, 0)
+
+    def ends(self) -> list[Settings]:
+        """The base, and it with each parameter at each of its choices or at an end of its range.
 
         Raises:
-            SettingsError: a point is no valid setting, or there are more than `count` without the drawn ones.
+            SettingsError: one of them is not valid.
         """
-        searched = {parameter.name for parameter in self.parameters}
-        for point in known:
-            if not searched.issuperset(point):
-                raise SettingsError(
-                    f"setting `tuning.known`: {point!r} sets what section `search` does not vary; expected"
-                    f" {', '.join(sorted(searched))}"
-                )
-        given = self._different([{}, *known])
-        drawn = self._grid() if sampler == "grid" else self._drawn(count + len(known), sampler, seed)
-        points = self._different([*given, *drawn])
-        if sampler != "grid":
-            points = points[: max(count, len(given))]
-        if len(points) > count:
-            raise SettingsError(
-                f"setting `tuning.trials`: {count} trials, and there are {len(points)} points with the base;"
-                " raise it, or search less"
-            )
-        return points
+        points = [
+            {**dict(parameter.when), parameter.name: value}
+            for parameter in self.parameters
+            for value in parameter.values
+        ]
+        return [self.settings(point) for point in ({}, *points)]
 
-    def _different(self, points: Sequence[Point]) -> list[Point]:
-        """The first of all points that come to the same settings."""
-        found: dict[str, Point] = {}
-        for point in points:
-            found.setdefault(digest(self.settings(point)), point)
-        return list(found.values())
-
-    def _drawn(self, count: int, sampler: str, seed: int) -> list[Point]:
-        study = _study(sampler, seed)
-        points: list[Point] = []
-        for _ in range(_TRIES * count):
-            if len(points) >= count - 1:
-                break
-            trial = study.ask()
-            point: Point = {}
-            for parameter in self.parameters:
-                if parameter.matters(point, self.base):
-                    point[parameter.name] = parameter.suggest(trial)
-            study.tell(trial, 0.0)  # so that a sequence knows its space; no sampler here looks at values
-            if not self._same_as_base(point) and point not in points:
-                points.append(point)
-        return points
-
-    def _grid(self) -> list[Point]:
-        return [point for point in _combinations(self, {}, 0) if not self._same_as_base(point)]
-
-    def _same_as_base(self, point: Point) -> bool:
-        return all(value_of(self.base, name) == value for name, value in point.items())
-
-
-def _study(sampler: str, seed: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if sampler == "random":
-        return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.create_study(sampler=optuna.samplers.QMCSampler(scramble=True, seed=seed))
+    def _combinations(self, point: Point, number: int) -> Iterator[Point]:
+        if number == len(self.parameters):
+            yield point
+            return
+        parameter = self.parameters[number]
+        if not parameter.matters(point, self.base):
+            yield from self._combinations(point, number + 1)
+            return
+        for value in parameter.grid():
+            yield from self._combinations({**point, parameter.name: value}, number + 1)
 
 
 def parse_space(search: Any, base: Settings) -> Space:
@@ -164,10 +160,7 @@ def parse_space(search: Any, base: Settings) -> Space:
             f" `objective.eta: {{uniform: [0.5, 0.95]}}`, found {search!r}"
         )
     space = Space(base, tuple(_parameter(name, spec) for name, spec in search.items()))
-    for parameter in space.parameters:
-        ends = parameter.values
-        for value in ends:
-            space.settings({**dict(parameter.when), parameter.name: value})
+    space.ends()
     return space
 
 
@@ -175,8 +168,9 @@ def _parameter(name: str, spec: Any) -> Parameter:
     where = f"section `search`, `{name}`"
     known = {key for key, _, _ in describe() if key.startswith(_SECTIONS)}
     if name not in known:
+        renamed = f"; it is now called `{RENAMED[name]}`" if name in RENAMED else ""
         raise SettingsError(
-            f"{where}: no setting of a training; `raysvq settings` lists them, in the sections"
+            f"{where}: no setting of a training{renamed}; `raysvq settings` lists them, in the sections"
             f" {', '.join(section.rstrip('.') for section in _SECTIONS)}"
         )
     kinds = [key for key in spec if key != "when"] if isinstance(spec, dict) else []
@@ -199,21 +193,3 @@ def _is_range(kind: str, values: list[Any]) -> bool:
     types: tuple[type, ...] = (int,) if kind.endswith("int") else (int, float)
     numbers = all(isinstance(value, types) and not isinstance(value, bool) for value in values)
     return len(values) == 2 and numbers and values[0] < values[1] and ("log" not in kind or values[0] > 0)
-
-
-def _combinations(space: Space, point: Point, number: int) -> Iterator[Point]:
-    if number == len(space.parameters):
-        yield point
-        return
-    parameter = space.parameters[number]
-    values = parameter.grid() if parameter.matters(point, space.base) else None
-    if values is None:
-        yield from _combinations(space, point, number + 1)
-        return
-    for value in values:
-        yield from _combinations(space, {**point, parameter.name: value}, number + 1)
-
-
-def value_of(settings: Settings, name: str) -> Any:
-    section, key = name.split(".")
-    return getattr(getattr(settings, section), key)

@@ -1,4 +1,4 @@
-"""`raysvq tune`: a search, its leaderboard and report, and the best settings made a model."""
+"""`raysvq tune`: a search, its leaderboard and report, and the model of the best settings published."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from raysvq import log
 from raysvq.errors import DataError, SettingsError
+from raysvq.evaluation.leaderboard import (
+    FINISHED,
+    STOPPED,
+    Leaderboard,
+    Point,
+    Trial,
+    ranked,
+    table,
+    trial_of,
+    write_leaderboard,
+)
 from raysvq.model.alias import is_alias
 from raysvq.model.bundle import Bundle
 from raysvq.report.sweep import write_report
@@ -28,35 +40,23 @@ from raysvq.storage import (
 )
 from raysvq.training.plan import require_trainable, run_name
 from raysvq.training.validation import validation_images
-from raysvq.tuning.choice import choose
-from raysvq.tuning.crown import CHAMPION, MODEL, crown
-from raysvq.tuning.judging import metric_of
-from raysvq.tuning.kept import Kept
-from raysvq.tuning.leaderboard import (
-    FINISHED,
-    STOPPED,
-    Leaderboard,
-    Trial,
-    ranked,
-    table,
-    trial_of,
-    write_leaderboard,
-)
-from raysvq.tuning.plan import plan_trials, use_gpu
-from raysvq.tuning.prepared import data_key
-from raysvq.tuning.records import Records
-from raysvq.tuning.runner import run_trials, scheduler_for
-from raysvq.tuning.sharing import share
-from raysvq.tuning.space import Point, parse_space
+from raysvq.tuning.early_stopping import scheduler_for
+from raysvq.tuning.publish import CHAMPION, MODEL, choose, publish
+from raysvq.tuning.runner import TrialPlan, plan_trials, run_trials
+from raysvq.tuning.search import TrialSearch, first_points
+from raysvq.tuning.space import Space, parse_space
 from raysvq.tuning.splits import redraw, with_all_outliers
-from raysvq.tuning.trial import Common, Plan
+from raysvq.tuning.state import FOLDER, SweepState, require_readable
+from raysvq.tuning.trial import Sweep
+from raysvq.tuning.trial_data import TrialDataStore, data_key
+from raysvq.tuning.trial_metrics import metric_of
 
-_STATE = "_sweep"
+_PACE = {"max_concurrent_trials", "trials_per_gpu"}  # settings that a sweep may go on with changed
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What came of it."""
+class SweepResult:
+    """The outcome of a sweep."""
 
     board: Leaderboard
     chosen: Trial
@@ -65,14 +65,14 @@ class Sweep:
     folder: str
 
 
-def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
-    """Search, write `leaderboard.parquet`, `report.html` and `best.yaml`; the best model is `out@champion`.
+def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResult:
+    """Search, write `leaderboard.parquet`, `report.html` and `best.yaml`; publish the model `out@champion`.
 
     A sweep that was interrupted goes on when it is started again with the same arguments: no trial
     that has ended runs again.
 
     Args:
-        manifest: trials are judged by its validation split.
+        manifest: the metric of trials is taken over its validation split.
         settings: what every trial starts from; `tuning` says how to search.
         search: the section `search` of the configuration, see `raysvq.tuning.space`.
 
@@ -82,59 +82,61 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> Sweep:
     configure(settings.storage)
     manifest, out = canonical(manifest), canonical(out)
     space = parse_space(search, settings)
-    tuning = settings.tuning
-    points = space.points(tuning.trials, tuning.sampler, tuning.seed, tuning.known)
-    chosen = [space.settings(point) for point in points]
+    points = first_points(space, settings.tuning)
     images = validation_images(manifest, settings.training.validation_images)
     metric = metric_of(settings, images, manifest)
-    name = _name(manifest, chosen[0], points, metric)
-    state = join(out, _STATE, name)
-    _require_unfinished(out, state)
+    name = _name(manifest, space, points, metric)
+    state = SweepState(join(out, FOLDER, name))
+    _require_unfinished(out, state.folder)
+    require_readable(out)
     require_writable(out)
     capacity = connect(settings.ray)
-    slots = plan_trials(chosen, capacity, metric)
-    resources = _resources(chosen, capacity)
+    known = [*space.ends(), *map(space.settings, points)]
+    plan = plan_trials(known, capacity, metric)
     with lease(out, name) as require_held:
-        _remove_ended(out)
-        _require_unfinished(out, state)  # another run may just have ended
-        final = _final_manifest(manifest, state, settings)
-        for one in {(data_key(one), one.training.patience): one for one in chosen}.values():
+        _remove_published(out)
+        _require_unfinished(out, state.folder)  # another run may just have ended
+        final = _final_manifest(manifest, state.folder, settings)
+        for one in {(data_key(one), one.training.patience): one for one in known}.values():
             require_trainable(final, one)
         with forwarded_progress() as progress:
-            trials = _run(manifest, state, chosen, points, metric, slots, resources, capacity, progress)
+            trials = _run(manifest, state, space, points, metric, plan, capacity, progress)
         names = tuple(parameter.name for parameter in space.parameters)
         board = Leaderboard(metric, names, settings, tuple(ranked(trials)))
         require_held()
         best = _report(board, out)
-        bundle = crown(final, out, best.number, chosen[best.number], Kept(state), resources, require_held)
-        remove_folder(join(out, _STATE))
-    return Sweep(board, best, chosen[best.number], bundle, out)
+        chosen = space.settings(best.point)
+        bundle = publish(final, out, best.number, chosen, state, plan.resources, require_held)
+        remove_folder(join(out, FOLDER))
+    return SweepResult(board, best, chosen, bundle, out)
 
 
 def _require_unfinished(out: str, state: str) -> None:
-    """Refuse a folder with a model, unless this sweep made it and was interrupted before the alias."""
+    """Refuse a folder with a model, unless this sweep wrote it and was interrupted before the alias."""
     model = join(out, MODEL)
     if exists(join(model, "bundle.json")) and not exists(state):
         raise DataError(f"{model} already holds a model; choose another --out, or remove it")
 
 
-def _remove_ended(out: str) -> None:
-    """Do what is left of a sweep that ended but for its last deed."""
-    model, state = join(out, MODEL), join(out, _STATE)
+def _remove_published(out: str) -> None:
+    """Remove the state of a sweep that was published but not cleaned up."""
+    model, state = join(out, MODEL), join(out, FOLDER)
     if exists(join(model, "bundle.json")) and exists(state) and is_alias(f"{out}@{CHAMPION}", model):
         remove_folder(state)
 
 
-def _name(manifest: str, base: Settings, points: Sequence[Point], metric: str) -> str:
+def _name(manifest: str, space: Space, points: Sequence[Point], metric: str) -> str:
     """The same for a sweep of the same data and settings, so that a restart finds its trials."""
-    several = base.training.workers > 1  # tells less as it goes
-    judged = [base.evaluation.model_dump(mode="json"), base.tuning.model_dump(mode="json")]
-    key = json.dumps([run_name(manifest, base), judged, points, metric, several], sort_keys=True)
+    base = space.base
+    several = base.training.workers > 1  # such a trial reports fewer rungs
+    search = [base.evaluation.model_dump(mode="json"), base.tuning.model_dump(mode="json", exclude=_PACE)]
+    parameters = [asdict(parameter) for parameter in space.parameters]
+    key = json.dumps([run_name(manifest, base), search, parameters, points, metric, several], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def _final_manifest(manifest: str, state: str, settings: Settings) -> str:
-    """What the model taken has learnt from."""
+    """What the published model has learnt from."""
     if not settings.tuning.refit:
         return manifest
     return with_all_outliers(manifest, join(state, "refit-manifest.parquet"))
@@ -142,50 +144,44 @@ def _final_manifest(manifest: str, state: str, settings: Settings) -> str:
 
 def _run(
     manifest: str,
-    state: str,
-    chosen: Sequence[Settings],
-    points: Sequence[Point],
+    state: SweepState,
+    space: Space,
+    points: list[Point],
     metric: str,
-    slots: int,
-    resources: dict[str, float],
+    plan: TrialPlan,
     capacity: Capacity,
     progress: Progress,
 ) -> list[Trial]:
-    base = chosen[0]
-    repeats = range(base.tuning.repeats)
-    records = Records(state)
-    manifests = [redraw(manifest, join(state, f"split-{number}.parquet"), number) for number in repeats]
-    plans = [Plan(one, tuple(f"{data_key(one)}-{number}" for number in repeats)) for one in chosen]
-    known = records.known(range(len(plans)))
-    missing = [plan for number, plan in enumerate(plans) if number not in known]
-    if known:
-        progress(f"going on with a sweep, {len(known)} of its trials have ended")
-    common = Common(plans, metric, manifests, records, Kept(state), base.storage)
-    prepared = share(common, missing, capacity, progress)
-    progress(_announce(points, metric, slots, len(prepared), base))
+    """Run all trials that have not ended; all trials."""
+    tuning = space.base.tuning
+    points = [*points, *state.points()[len(points) :]]
+    manifests = [
+        redraw(manifest, join(state.folder, f"split-{number}.parquet"), number)
+        for number in range(tuning.repeats)
+    ]
+    results = state.results(range(len(points)))
+    if results:
+        progress(f"going on with a sweep, {len(results)} of its trials have ended")
     started = time.monotonic()
-    failed = run_trials(common, prepared, points, known, resources, slots)
-    known |= records.known(number for number in range(len(plans)) if number not in known)
+    with closing(TrialDataStore(manifests, metric, space.base.storage, capacity, progress)) as data:
+        search = TrialSearch(space, points, results, tuning.trials, state, data.require)
+        progress(_announce(search.trials, metric, plan.slots, space.base))
+        common = Sweep(space, metric, manifests, state)
+        failed = run_trials(common, data.catalog, search, results, plan, search.trials)
+    results |= state.results(number for number in range(len(search.points)) if number not in results)
     progress(f"searched in {time.monotonic() - started:.0f} s")
     return [
-        trial_of(number, point, chosen[number].tuning, known.get(number), failed.get(number, ""))
-        for number, point in enumerate(points)
+        trial_of(number, point, tuning, results.get(number), failed.get(number, ""))
+        for number, point in enumerate(search.points)
     ]
 
 
-def _resources(chosen: Sequence[Settings], capacity: Capacity) -> dict[str, float]:
-    """Of a trial; one that only drives workers takes a byte, as Ray Tune has no trials that take nothing."""
-    if any(one.training.workers > 1 for one in chosen):
-        return {"memory": 1}
-    return {"CPU": 1, "GPU": 1} if use_gpu(chosen[0], capacity) else {"CPU": 1}
-
-
 def _report(board: Leaderboard, out: str) -> Trial:
-    """Write the leaderboard and show it. The trial to take."""
+    """Write the leaderboard and its page, and print it. The trial to publish."""
     write_leaderboard(board, join(out, "leaderboard.parquet"))
     first = board.trials[0]
     if first.status not in (FINISHED, STOPPED):
-        raise SettingsError(f"no trial can be taken; the best one: {first.problem}")
+        raise SettingsError(f"no trial can be taken; the best one: {first.error}")
     best, why = choose(board.trials, board.metric)
     lines = [table(board), why]
     log.info("\n".join(line for line in lines if line), "leaderboard", trial=best.number)
@@ -193,11 +189,11 @@ def _report(board: Leaderboard, out: str) -> Trial:
     return best
 
 
-def _announce(points: Sequence[Point], metric: str, slots: int, prepared: int, settings: Settings) -> str:
+def _announce(trials: int, metric: str, slots: int, settings: Settings) -> str:
     tuning = settings.tuning
     stop = "weak ones stopped early" if scheduler_for(settings) else "all to their end"
     splits = "" if tuning.repeats == 1 else f" over {tuning.repeats} splits"
     return (
-        f"{len(points)} trials, {slots} at once, {stop}; judged by {metric} on validation{splits};"
-        f" images prepared {prepared} time(s) for all"
+        f"{trials} trials, {slots} at once, {stop}; sampler {tuning.sampler}; judged by {metric} on"
+        f" validation{splits}"
     )

@@ -1,9 +1,9 @@
-"""One trial: train with its settings, on each draw of the split, and tell what came of it."""
+"""One trial: train with its settings, on each draw of the split, and report the metric."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,37 +15,33 @@ from ray import tune
 from raysvq.errors import DataError, SettingsError, TrainingError, WorkersError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.scorer import ImageScorer
-from raysvq.settings import Settings, StorageSettings
+from raysvq.settings import Settings
 from raysvq.storage import configure, exists, join, remove_folder
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.in_process import train_in_process
 from raysvq.training.ray_trainer import train
 from raysvq.training.validation import validation_images
-from raysvq.tuning.course import Course
-from raysvq.tuning.judging import figure, image_milliseconds, judged_by, model_mib, selection
-from raysvq.tuning.kept import Kept
-from raysvq.tuning.prepared import Prepared
-from raysvq.tuning.records import Records
+from raysvq.tuning.early_stopping import LearningCurve
+from raysvq.tuning.space import Space
+from raysvq.tuning.state import SweepState
+from raysvq.tuning.trial_data import TrialData, data_key
+from raysvq.tuning.trial_metrics import (
+    counted_images,
+    image_milliseconds,
+    metric_value,
+    model_mib,
+    selection_auroc,
+)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A trial before it starts."""
+class Sweep:
+    """What all trials of a sweep share."""
 
-    settings: Settings
-    data: tuple[str, ...]  # of each repeat, the key of what it trains on
-
-
-@dataclass(frozen=True)
-class Common:
-    """What all trials of a sweep know."""
-
-    plans: Sequence[Plan]
+    space: Space
     metric: str
     manifests: Sequence[str]  # of each repeat
-    records: Records
-    kept: Kept
-    storage: StorageSettings
+    state: SweepState
 
 
 @dataclass(frozen=True)
@@ -54,124 +50,131 @@ class _Trained:
 
     scorer: ImageScorer
     seconds: float
-    validated: tuple[int, int]  # normal and anomalous images that it was judged by
-    progress: Progress | None = None  # None: the model lies where it is kept
+    images: tuple[int, int]  # normal and anomalous ones that the metric is taken over
+    progress: TrainingState | None = None  # None: the model is in its folder already
     outlier_tiles: int = 0
 
 
-def run_trial(config: dict[str, Any], common: Common, prepared: Mapping[str, Sequence[Any]]) -> None:
-    """Run trial `config["number"]`, as Ray Tune calls it, and note its end; or tell again what is noted.
+def run_trial(config: dict[str, Any], sweep: Sweep, catalog: Any) -> None:
+    """Run trial `config["number"]` with the settings of `config["point"]`; Ray Tune calls it.
 
-    It was noted if a node was lost between the note and Ray Tune's hearing of it.
-
-    Reports what `Course` tells; at the end also `train_s`, `image_ms`, `model_mib` and `validated`. The model
-    of the first training, on the split as it was given, is kept.
+    Reports the results of `LearningCurve`; the last one of a trial that finishes has `train_s`, `image_ms`,
+    `model_mib` and `images`, too, and is written before it is reported. A trial that has one is not run
+    again: its machine was lost before Ray Tune heard of it. The model of the first training, on the split as
+    it was given, is kept.
 
     Args:
-        prepared: by key, a reference to a `Prepared`, in a list, so that Ray does not fetch it.
+        catalog: finds the `TrialData` of each repeat by their key; an actor.
 
     Raises:
-        WorkersError: workers were lost too often; other than what a trial meets by itself, this may do
-            better again.
+        WorkersError: workers were lost too often; unlike the errors of the trial itself, another attempt
+            may succeed.
     """
-    configure(common.storage)
+    configure(sweep.space.base.storage)
     number: int = config["number"]
-    noted = common.records.find(number)
-    if noted is not None:
-        tune.report(noted)
+    written = sweep.state.result(number)
+    if written is not None:
+        tune.report(written)
         return
-    plan = common.plans[number]
-    course = Course(plan.settings)
-    one = _over_workers if plan.settings.training.workers > 1 else _in_process
-    trainings: list[_Trained] = []
+    curve = LearningCurve(sweep.space.base)
     try:
-        for repeat, key in enumerate(plan.data):
-            trained = one(number, common, course, repeat, prepared.get(key))
-            trainings = [*trainings[:1], trained]
-            told = course.end_training(trained.seconds)
-            if repeat + 1 < len(plan.data):
-                tune.report(told)
-        images = validation_images(common.manifests[0], plan.settings.training.validation_images)
-        told["train_s"] = round(trained.seconds, 1)
-        told["image_ms"] = image_milliseconds(trained.scorer, images)
-        told["validated"] = trainings[0].validated
-        told["model_mib"] = model_mib(trained.scorer.model)
-        _keep(number, trainings[0], plan.settings, common.kept)
+        settings = sweep.space.settings(config["point"])
+        curve = LearningCurve(settings)
+        result = _run(number, settings, sweep, curve, catalog)
     except WorkersError:
         raise
     except (TrainingError, DataError, SettingsError) as error:  # it would fail again
-        told = course.fail(str(error))
-    common.records.write(number, told)
-    tune.report(told)
+        result = curve.fail(str(error))
+    sweep.state.write_result(number, result)
+    tune.report(result)
 
 
-def _keep(number: int, trained: _Trained, settings: Settings, kept: Kept) -> None:
-    """Keep the model, unless the one taken is trained anew."""
+def _run(number: int, settings: Settings, sweep: Sweep, curve: LearningCurve, catalog: Any) -> dict[str, Any]:
+    """All trainings of a trial; the last result."""
+    data: Sequence[TrialData] = ()
+    if settings.training.workers == 1:
+        torch.set_num_threads(1)
+        data = ray.get(catalog.find.remote(data_key(settings)))
+    trainings: list[_Trained] = []
+    for repeat in range(len(sweep.manifests)):
+        if data:
+            trained = _in_process(settings, sweep.metric, curve, data[repeat])
+        else:
+            trained = _over_workers(number, settings, sweep, curve, repeat)
+        trainings = [*trainings[:1], trained]
+        result = curve.end_training(trained.seconds)
+        if repeat + 1 < len(sweep.manifests):
+            tune.report(result)
+    images = validation_images(sweep.manifests[0], settings.training.validation_images)
+    result["train_s"] = round(trained.seconds, 1)
+    result["image_ms"] = image_milliseconds(trained.scorer, images)
+    result["model_mib"] = model_mib(trained.scorer.model)
+    result["images"] = trainings[0].images
+    _keep(number, trainings[0], settings, sweep.state)
+    return result
+
+
+def _keep(number: int, trained: _Trained, settings: Settings, state: SweepState) -> None:
+    """Keep the model, unless the one to publish is trained anew."""
     if settings.tuning.refit:
-        kept.remove(number)
+        state.remove_model(number)
     elif trained.progress is not None:
         summary = {
             "outlier_tiles": trained.outlier_tiles,
             "device": trained.scorer.device.type,
             "seconds": round(trained.seconds, 1),
         }
-        kept.keep(number, trained.scorer.model, trained.progress, summary)
+        state.save_model(number, trained.scorer.model, trained.progress, summary)
 
 
-def _in_process(
-    number: int, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
-) -> _Trained:
-    """Train in this process. How long that took leaves out the wait for the images of all trials."""
-    torch.set_num_threads(1)
-    settings = common.plans[number].settings
-    data: Prepared | Exception = ray.get((prepared or ())[0])
-    if isinstance(data, Exception):
-        raise data
-    course.begin_training()
+def _in_process(settings: Settings, metric: str, curve: LearningCurve, data: TrialData) -> _Trained:
+    """Train in this process. Its time leaves out the wait for the images of all trials."""
+    tiles = data.tiles()
+    items = list(data.items())
+    curve.begin_training()
     started = time.monotonic()
-    judge = partial(_judge, data=data, common=common, course=course)
-    watched = settings.training.model_copy(update={"validate_every": course.every})
+    watched = settings.training.model_copy(update={"validate_every": curve.validate_every})
     model, progress = train_in_process(
         settings.model_copy(update={"training": watched}),
-        data.samples.normal,
-        data.samples.outlier,
-        judge,
-        say=None,
+        tiles,
+        None,
+        partial(_validate, data=data, metric=metric, curve=curve),
+        progress=None,
     )
     seconds = time.monotonic() - started
     scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)
-    validated = judged_by(common.metric, [shot.image for shot in data.shots], settings)
-    return _Trained(scorer, seconds, validated, progress, data.outlier_tiles)
+    images = counted_images(metric, [item.image for item in items], settings)
+    return _Trained(scorer, seconds, images, progress, data.outlier_tiles(settings.training.outlier_copies))
 
 
-def _judge(scorer: ImageScorer, data: Prepared, common: Common, course: Course) -> dict[str, Any]:
-    """As `raysvq.training.validation.validate`, as far as a trial needs it; tells what there is to tell.
+def _validate(scorer: ImageScorer, data: TrialData, metric: str, curve: LearningCurve) -> dict[str, Any]:
+    """As `raysvq.training.validation.validate`, as far as a trial needs it; reports a rung that is reached.
 
-    The model kept, and patience, go by the validations that the training would make by itself.
+    Model selection and patience go by the validations that the training would make by itself.
     """
-    judged = data.judge(scorer)
-    auroc = selection(common.metric, judged)
-    told = course.validated(figure(common.metric, judged, scorer.settings), auroc)
-    if told:
-        tune.report(told)
+    evaluated = data.evaluate_model(scorer)
+    auroc = selection_auroc(metric, evaluated)
+    result = curve.add_validation(metric_value(metric, evaluated, scorer.settings), auroc)
+    if result:
+        tune.report(result)
     return {
-        "image_scores": [one.result.image_score for one in judged],
-        "anomalous": [one.image.anomalous for one in judged],
-        "auroc": auroc if course.keeps else None,
+        "image_scores": [one.result.image_score for one in evaluated],
+        "anomalous": [one.image.anomalous for one in evaluated],
+        "auroc": auroc if curve.selectable else None,
         "unreadable": [],
     }
 
 
 def _over_workers(
-    number: int, common: Common, course: Course, repeat: int, prepared: Sequence[Any] | None
+    number: int, settings: Settings, sweep: Sweep, curve: LearningCurve, repeat: int
 ) -> _Trained:
     """Train as `raysvq train` does, with Ray Train."""
-    settings, place = common.plans[number].settings, common.kept.place(number)
-    out = join(place, f"repeat-{repeat}") if repeat else place
+    folder = sweep.state.model_folder(number)
+    out = join(folder, f"repeat-{repeat}") if repeat else folder
     whole = exists(join(out, "bundle.json"))
-    bundle = load_bundle(out) if whole else train(common.manifests[repeat], out, settings)
+    bundle = load_bundle(out) if whole else train(sweep.manifests[repeat], out, settings)
     for row in bundle.history["history"]:
-        course.validated(row["validation_auroc"], row["validation_auroc"])
+        curve.add_validation(row["validation_auroc"], row["validation_auroc"])
     if repeat:
         remove_folder(out)
     found = bundle.reference.validation

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.results.test_log import to_format_1
 
 from raysvq.errors import DataError
 from raysvq.results import (
@@ -23,10 +24,9 @@ from raysvq.results import (
     read_snapshot,
     writer,
 )
+from raysvq.results.commit_log import record_uri
 from raysvq.results.compact import Compaction, plan_compaction
-from raysvq.results.log import record_uri
 from tests.results.history import History
-from tests.results.test_log import to_format_1
 
 NIGHTS = [[f"/cam/2026-05-0{night}/{number}.png" for number in range(4)] for night in range(1, 5)]
 IMAGES = [uri for night in NIGHTS for uri in night]

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.results.test_log import to_format_1
 
 from raysvq.results import done, ids, read_snapshot
-from raysvq.results.log import record_uri
+from raysvq.results.commit_log import record_uri
 from tests.results.history import History
-from tests.results.test_log import to_format_1
 
 NIGHTS = [[f"/cam/2026-05-0{night}/{number}.png" for number in range(3)] for night in range(1, 5)]
 

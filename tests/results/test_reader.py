@@ -11,8 +11,8 @@ import pytest
 from raysvq import schema
 from raysvq.errors import DataError
 from raysvq.results import committed_files, open_results, read_commits, read_results, read_scores
+from raysvq.results.commit_log import record_uri
 from raysvq.results.format import Files
-from raysvq.results.log import record_uri
 from raysvq.results.writer import write_unit
 from raysvq.storage import image_id
 from tests.commits import ORIGIN, commit_run

@@ -16,11 +16,12 @@ from raysvq.errors import StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage import (
     ChangedError,
+    bucket,
     list_objects,
     put_file,
     read_bytes,
     read_version,
-    s3_upload,
+    s3,
     write_bytes,
 )
 
@@ -145,9 +146,9 @@ def test_what_is_replaced_again_and_again_is_given_up(fake: FakeS3, link: Faulty
 def test_a_part_that_fails_is_sent_again_alone(
     fake: FakeS3, link: FaultyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    monkeypatch.setattr(s3_upload, "PART", 1_000_000)
-    monkeypatch.setattr(storage.s3, "PART", 1_000_000)
-    monkeypatch.setattr(s3_upload, "AT_ONCE", 1)
+    monkeypatch.setattr(s3, "LARGE", 1_000_000)
+    monkeypatch.setattr(bucket, "LARGE", 1_000_000)
+    monkeypatch.setattr(s3, "PARTS_AT_ONCE", 1)
     numbers = itertools.count(1)
 
     def rule(_: str, target: str) -> Fault | None:
@@ -171,7 +172,7 @@ def test_a_part_that_fails_is_sent_again_alone(
 def test_a_lost_answer_to_the_end_of_an_upload_is_no_failure(
     fake: FakeS3, link: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.s3, "PART", 1_000_000)
+    monkeypatch.setattr(bucket, "LARGE", 1_000_000)
     done = itertools.count()
 
     def rule(method: str, target: str) -> Fault | None:
@@ -186,8 +187,8 @@ def test_a_lost_answer_to_the_end_of_an_upload_is_no_failure(
 def test_an_upload_that_is_refused_leaves_no_parts(
     fake: FakeS3, link: FaultyStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.s3, "PART", 1_000_000)
-    monkeypatch.setattr(s3_upload, "PART", 1_000_000)
+    monkeypatch.setattr(bucket, "LARGE", 1_000_000)
+    monkeypatch.setattr(s3, "LARGE", 1_000_000)
     refused: Fault = lambda handler: handler.answer(403, "AccessDenied")  # noqa: E731
     link.rule = lambda _, target: refused if "partNumber=3" in target else None
     with pytest.raises(StorageError, match=r"cannot write s3://fake/large\.tif: permission denied"):

@@ -39,7 +39,7 @@ def test_a_bucket_that_does_not_know_if_none_match_is_refused_at_once(fake: Fake
 def test_a_file_system_that_replaces_files_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "create", lambda path, content: path.write_bytes(content) > 0)
+    monkeypatch.setattr(local, "create", lambda path, content: Path(path).write_bytes(content) > 0)
     with pytest.raises(StorageError, match="does not honour put-if-absent"):
         require_put_if_absent(str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from raysvq.errors import StorageError
+from devtools.fake_s3 import BUCKET, FakeS3
+from raysvq.errors import SettingsError, StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage import (
     configure,
     create_file,
     exists,
     file_infos,
+    forget_clients,
     is_folder,
     join,
     list_objects,
@@ -93,6 +95,31 @@ def test_a_profile_opens_the_store(
     assert (exists(uri), is_folder(join(s3, "profile"))) == (True, True)
     remove_folder(join(s3, "profile"))
     assert not exists(uri)
+
+
+def test_a_profile_is_read_by_obstore_and_its_keys_reach_the_store(
+    fake: FakeS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = "aws_access_key_id = of-the-plant\naws_secret_access_key = s\naws_session_token = its-token\n"
+    (tmp_path / "credentials").write_text(f"[plant]\n{keys}")
+    (tmp_path / "config").write_text(f"[profile plant]\nregion = eu-west-1\nendpoint_url = {fake.endpoint}\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "plant")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    forget_clients()
+    fake.put("p/a.png", b"x")
+    assert read_bytes(f"s3://{BUCKET}/p/a.png") == b"x"
+    assert [info.size_bytes for info in list_objects(f"s3://{BUCKET}/p")] == [1]
+    assert set(fake.tokens) == {"its-token"}
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    forget_clients()
+    for look in (read_bytes, exists):
+        with pytest.raises(
+            SettingsError, match=r"^AWS_PROFILE is 'nobody', which stands in no file of ~/.aws"
+        ):
+            look(f"s3://{BUCKET}/p/a.png")
 
 
 def test_a_store_without_a_client_is_named() -> None:

@@ -94,7 +94,7 @@ def test_labels_push_outliers_away_and_leave_the_stem_alone(features: Settings) 
 
     def farther(labelled: Columns | None) -> float:
         """Distance of unseen marked positions, relative to that of unmarked ones."""
-        model, _ = train_in_process(features, normal, labelled, _validation, say=None)
+        model, _ = train_in_process(features, normal, labelled, _validation, progress=None)
         pretrained = Stem()
         pretrained.load(None)
         for name, value in pretrained.state_dict().items():
@@ -111,7 +111,7 @@ def test_a_run_on_features_that_stopped_goes_on_as_if_it_had_not(features: Setti
     normal, outlier = _stripes(24, 0), _scratched(6, 1)
     training = features.training.model_copy(update={"validate_every": 10})
     settings = features.model_copy(update={"training": training})
-    straight, _ = train_in_process(settings, normal, outlier, _validation, say=None)
+    straight, _ = train_in_process(settings, normal, outlier, _validation, progress=None)
 
     def stop_after_two(line: str) -> None:
         if line.startswith("step 20"):

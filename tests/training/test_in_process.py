@@ -45,18 +45,19 @@ class _Stop(Exception):
 
 def test_the_model_of_the_best_validation_comes_back(small: Build) -> None:
     settings = small(training={"steps": 40})
-    model, progress = train_in_process(settings, NORMAL, OUTLIER, _Validation(0.5, 0.9, 0.9, 0.7), say=None)
-    assert progress.step == 30
-    assert [row["step"] for row in progress.history] == [10, 20, 30, 40]
+    model, state = train_in_process(settings, NORMAL, OUTLIER, _Validation(0.5, 0.9, 0.9, 0.7), progress=None)
+    assert state.step == 30
+    assert [row["step"] for row in state.history] == [10, 20, 30, 40]
     again = ImageScorer(model, settings, settings.scoring).distances(NORMAL["tile"][:4])
-    assert float(again.mean()) == progress.validation["found"]
+    assert float(again.mean()) == state.validation["found"]
     assert not model.training
 
 
 def test_the_same_seed_gives_the_same_model_and_another_another(small: Build) -> None:
     def weights(seed: int) -> dict[str, torch.Tensor]:
         settings = small(training={"seed": seed})
-        return train_in_process(settings, NORMAL, OUTLIER, _Validation(None, None), say=None)[0].state_dict()
+        model, _ = train_in_process(settings, NORMAL, OUTLIER, _Validation(None, None), progress=None)
+        return model.state_dict()
 
     one, same, other = weights(0), weights(0), weights(1)
     assert all(torch.equal(one[name], same[name]) for name in one)
@@ -68,7 +69,7 @@ def test_a_run_that_stopped_goes_on_as_if_it_had_not(small: Build, tmp_path: Pat
     settings = small(
         training={"steps": 40, "cache_mib": cache_mib, "flips": True}, model={"threshold_dead_code": 0.5}
     )
-    straight, whole = train_in_process(settings, NORMAL, OUTLIER, _Validation(*[None] * 4), say=None)
+    straight, whole = train_in_process(settings, NORMAL, OUTLIER, _Validation(*[None] * 4), progress=None)
 
     lines: list[str] = []
 
@@ -96,8 +97,8 @@ def test_only_the_last_and_the_best_checkpoint_stay(small: Build, tmp_path: Path
 
 
 def test_without_outliers_there_is_nothing_to_push_away(small: Build) -> None:
-    _, progress = train_in_process(small(), NORMAL, None, _Validation(None, None), say=None)
-    assert progress.history[-1]["outlier"] is None
+    _, state = train_in_process(small(), NORMAL, None, _Validation(None, None), progress=None)
+    assert state.history[-1]["outlier"] is None
 
 
 def test_validation_that_read_no_normal_image_ends_the_run(small: Build) -> None:
@@ -107,13 +108,13 @@ def test_validation_that_read_no_normal_image_ends_the_run(small: Build) -> None
     with pytest.raises(
         TrainingError, match=r"no normal validation image could be read.*1 failed.*/gone\.png"
     ):
-        train_in_process(small(), NORMAL, OUTLIER, nothing, say=None)
+        train_in_process(small(), NORMAL, OUTLIER, nothing, progress=None)
 
 
 def test_impatient_training_stops_early_and_stays_stopped(small: Build, tmp_path: Path) -> None:
     settings = small(training={"steps": 90, "patience": 2})
     for _ in range(2):
         validation = _Validation(0.5, 0.9, 0.9, 0.8, 0.95)
-        _, progress = train_in_process(settings, NORMAL, OUTLIER, validation, None, tmp_path)
-        assert [row["step"] for row in progress.history] == [10, 20, 30, 40]
-        assert progress.step == 30
+        _, state = train_in_process(settings, NORMAL, OUTLIER, validation, None, tmp_path)
+        assert [row["step"] for row in state.history] == [10, 20, 30, 40]
+        assert state.step == 30

@@ -21,7 +21,7 @@ from raysvq.model.network import build_network
 from raysvq.runtime.lease import lease
 from raysvq.settings import Settings, SplitSettings
 from raysvq.training import ray_trainer
-from raysvq.training.initialize import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.trainer import Trainer, fit, make_optimiser
 
 Build = Callable[..., Settings]
@@ -116,7 +116,7 @@ def test_other_errors_of_a_step_are_not_taken_for_it(small: Build, monkeypatch: 
 
 def _trainer(settings: Settings) -> Trainer:
     model = build_network(settings)
-    return Trainer(model, make_optimiser(model, settings), settings, Progress())
+    return Trainer(model, make_optimiser(model, settings), settings, TrainingState())
 
 
 @pytest.mark.parametrize("error", [TrainingError("run away"), TrainingMemoryError("does not fit"), FULL])

@@ -11,7 +11,7 @@ import torch
 from raysvq.errors import TrainingError
 from raysvq.model.network import build_network
 from raysvq.settings import Settings, TrainingSettings
-from raysvq.training.checkpoint import Progress
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.data_loading import Batch
 from raysvq.training.trainer import (
     Trainer,
@@ -28,9 +28,9 @@ Build = Callable[..., Settings]
 OUTCOME = {"image_scores": [], "anomalous": [], "auroc": 0.75, "pixel_threshold": 1.0, "unreadable": []}
 
 
-def _trainer(settings: Settings, progress: Progress | None = None, say: Any = None) -> Trainer:
+def _trainer(settings: Settings, state: TrainingState | None = None, progress: Any = None) -> Trainer:
     model = build_network(settings)
-    return Trainer(model, make_optimiser(model, settings), settings, progress or Progress(), say)
+    return Trainer(model, make_optimiser(model, settings), settings, state or TrainingState(), progress)
 
 
 def test_training_brings_the_loss_down(small: Build, batches: Batches) -> None:
@@ -48,7 +48,7 @@ def test_steps_at_the_pace_of_the_schedule(small: Build, batches: Batches) -> No
     trainer = _trainer(settings)
     trainer.run(batches(), 7)
     assert trainer.optimiser.param_groups[0]["lr"] == learning_rate(6, settings.training)
-    assert trainer.progress.step == 7
+    assert trainer.state.step == 7
 
 
 def test_an_ema_codebook_follows_normal_tiles_alone(small: Build, batches: Batches) -> None:
@@ -85,18 +85,18 @@ def test_an_unlabelled_tile_that_is_trimmed_leaves_no_trace(small: Build, batche
 
 def test_an_interval_is_put_on_record_and_said(small: Build, batches: Batches) -> None:
     lines: list[str] = []
-    trainer = _trainer(small(), say=lines.append)
+    trainer = _trainer(small(), progress=lines.append)
     data = batches()
     for stop in (10, 20):
         trainer.run(data, stop)
         trainer.close_interval(OUTCOME)
-    first, last = trainer.progress.history
+    first, last = trainer.state.history
     assert (first["step"], last["step"]) == (10, 20)
     assert last["validation_auroc"] == 0.75
     assert last["loss"] == pytest.approx(0.5 * last["normal"] + 0.5 * last["outlier"], rel=1e-5)
     assert last["learning_rate"] == learning_rate(19, trainer.settings.training)
     assert 1 <= last["perplexity"] <= last["codes_used"] + 1e-3 <= 16.1
-    assert sum(trainer.progress.codebook_usage) == 10 * 6 * 16
+    assert sum(trainer.state.codebook_usage) == 10 * 6 * 16
     assert lines[-1].startswith("step 20/20")
     assert "validation AUROC 0.750" in lines[-1]
 
@@ -105,7 +105,7 @@ def test_without_outliers_the_record_says_so(small: Build, batches: Batches) -> 
     trainer = _trainer(small())
     trainer.run(batches(outliers=0), 3)
     trainer.close_interval(OUTCOME | {"auroc": None})
-    assert trainer.progress.history[0]["outlier"] is None
+    assert trainer.state.history[0]["outlier"] is None
     assert trainer.losses["loss"] == trainer.losses["normal"]
 
 
@@ -117,8 +117,8 @@ def test_negation_that_runs_away_is_stopped_with_the_settings_named(small: Build
     with pytest.raises(TrainingError) as failure:
         trainer.run(batches(), 5000)
     message = str(failure.value)
-    assert trainer.progress.step < 1000
-    assert f"at step {trainer.progress.step}" in message
+    assert trainer.state.step < 1000
+    assert f"at step {trainer.state.step}" in message
     for name in ("objective.form=negation", "training.learning_rate=0.05", "objective.eta=0.1"):
         assert name in message
     assert "try objective.form=hinge" in message
@@ -141,8 +141,8 @@ def test_a_loss_that_is_not_finite_is_stopped_at_once(small: Build, batches: Bat
 
 
 def test_a_resumed_run_is_watched_by_its_first_loss(small: Build, batches: Batches) -> None:
-    progress = Progress(step=10, history=[{"loss": 1e-9}])
-    trainer = _trainer(small(), progress)
+    state = TrainingState(step=10, history=[{"loss": 1e-9}])
+    trainer = _trainer(small(), state)
     batch = next(batches())
     batch.pixels[:] *= 1e4
     with pytest.raises(TrainingError, match="at step 11"):
@@ -166,7 +166,7 @@ def test_precision_is_that_of_encoder_and_decoder_alone(
     trainer.run(batches(), 1)
     assert seen == [expected, torch.float32, expected]  # in the order they are called
     assert {parameter.dtype for parameter in trainer.model.parameters()} == {torch.float32}
-    assert trainer.progress.precision == precision
+    assert trainer.state.precision == precision
 
 
 def test_training_in_bfloat16_brings_the_loss_down_as_far(small: Build, batches: Batches) -> None:

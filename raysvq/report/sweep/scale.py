@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raysvq.tuning.leaderboard import short
+from raysvq.evaluation.leaderboard import short
 
 _PLACES = 8  # different numbers up to which each has a place of its own
 _BINS = 5  # of a range

@@ -1,4 +1,4 @@
-"""What the S3 clients raise, as errors of the right kind and in few words: theirs are pages long."""
+"""What went wrong, in one line: what the clients of object stores raise is pages long."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
 from obstore import exceptions as obstore
 
-from raysvq.storage.retry import TransientError
-from raysvq.storage.versions import ChangedError
+from raysvq.errors import DataError, SettingsError, StorageError
+from raysvq.storage.objects import ChangedError
 
 # obstore has types for what is missing, forbidden or there already. All else is its GenericError: what the
 # store answered, and whether it was a network that failed, stands in the text alone.
@@ -35,9 +35,41 @@ _NETWORK = (
 )
 
 
+class TransientError(StorageError):
+    """The store did not do what it was asked, and may do it the next time."""
+
+
 @contextmanager
-def s3_errors(uri: str) -> Iterator[None]:
-    """Translate what S3 clients raise in the block, panics included.
+def storage_errors(what: str, passing: tuple[type[OSError], ...] = ()) -> Iterator[None]:
+    """Name `what` failed and why; errors of the types `passing` go through as they are.
+
+    Each store's client has exceptions of its own, not all of them OSErrors.
+
+    Raises:
+        SettingsError: the store cannot be opened as the settings or the environment say.
+        DataError: who asked for a listing does not want to go on with it.
+        StorageError: anything else failed.
+    """
+    through: tuple[type[Exception], ...] = (SettingsError, DataError, *passing)
+    try:
+        yield
+    except through:
+        raise
+    except Exception as error:  # noqa: BLE001
+        raise StorageError(f"{what}: {reason(error)}") from None
+
+
+def reason(error: BaseException) -> str:
+    """One line without the file's name."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file, folder or bucket"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return ("permission denied" if text == "Permission denied" else text).splitlines()[0]
+
+
+@contextmanager
+def bucket_errors(uri: str) -> Iterator[None]:
+    """Translate what obstore and botocore raise in the block, panics included.
 
     Raises:
         OSError: FileNotFoundError, FileExistsError, PermissionError or TransientError where it is one.
@@ -75,7 +107,7 @@ def _of_obstore(error: Exception, uri: str) -> OSError:
     if "redirect without LOCATION" in first:
         return OSError(errno.EIO, _OTHER_REGION, uri)
     cause = _CAUSE.search(text)
-    reason = first.rpartition(" - ")[2].removeprefix("Generic S3 error: ")
+    reason = re.sub(r"^Generic \w+ error: ", "", first.rpartition(" - ")[2])
     return TransientError(f"{reason} ({cause[1] or 'timed out'})" if cause else reason)
 
 

@@ -1,4 +1,4 @@
-"""What trials are judged by: a figure of `raysvq evaluate`, over validation images."""
+"""The metric of trials: one of `raysvq evaluate`, over validation images."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from raysvq.storage import read_bytes
 from raysvq.training.validation import ValidationImage
 
 IMAGE_AUROC, TILE_AUROC, AU_PRO, SYNTHETIC_AUROC = "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"
-_TIMED = 6  # images that a model is timed on
+_TIMED = 6  # images
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A validation image and what a model says of it."""
+class Evaluated:
+    """A validation image and a model's result for it."""
 
     image: ValidationImage
     result: ImageResult
@@ -42,7 +42,7 @@ def metric_of(settings: Settings, images: Sequence[ValidationImage], manifest: s
     metric = settings.tuning.metric
     if all(image.anomalous for image in images):
         raise DataError(
-            f"manifest {manifest} has no normal images in its validation split, and trials are judged there;"
+            f"manifest {manifest} has no normal images in its validation split, where trials are evaluated;"
             " raise split.validation_fraction when indexing"
         )
     outliers = [image for image in images if image.anomalous]
@@ -61,33 +61,33 @@ def metric_of(settings: Settings, images: Sequence[ValidationImage], manifest: s
     return metric
 
 
-def judged_by(metric: str, images: Sequence[ValidationImage], settings: Settings) -> tuple[int, int]:
-    """How many normal and how many anomalous ones of these images the metric is taken over."""
+def counted_images(metric: str, images: Sequence[ValidationImage], settings: Settings) -> tuple[int, int]:
+    """The number of normal and of anomalous images, of these, that the metric is taken over."""
     masks = _takes_masks(metric, settings)
     anomalous = sum(image.anomalous and (not masks or image.mask_uri is not None) for image in images)
     return sum(not image.anomalous for image in images), anomalous
 
 
-def figure(metric: str, judged: Sequence[Judged], settings: Settings) -> float:
+def metric_value(metric: str, evaluated: Sequence[Evaluated], settings: Settings) -> float:
     """The metric over these images, in [0, 1]; larger is better.
 
     Raises:
         DataError: readable images or usable masks are too few for it.
     """
     if metric == AU_PRO:
-        value = _au_pro(judged, settings)
+        value = _au_pro(evaluated, settings)
     elif metric == TILE_AUROC:
-        value = _tile_auroc(judged, settings)
+        value = _tile_auroc(evaluated, settings)
     else:
-        value = _image_auroc(judged)
+        value = _image_auroc(evaluated)
     if value is None:
         raise DataError(f"{metric} cannot be taken: no validation image of a kind, or no mask, is readable")
     return value
 
 
-def selection(metric: str, judged: Sequence[Judged]) -> float | None:
-    """What `raysvq train` keeps its best model by: the AUROC of labelled images, None without any."""
-    return None if metric == SYNTHETIC_AUROC else _image_auroc(judged)
+def selection_auroc(metric: str, evaluated: Sequence[Evaluated]) -> float | None:
+    """What `raysvq train` selects its best model by: the AUROC of labelled images, None without any."""
+    return None if metric == SYNTHETIC_AUROC else _image_auroc(evaluated)
 
 
 def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -> float | None:
@@ -113,15 +113,15 @@ def _takes_masks(metric: str, settings: Settings) -> bool:
     return metric == AU_PRO or (metric == TILE_AUROC and settings.tiles.mode == "tiles")
 
 
-def _image_auroc(judged: Sequence[Judged]) -> float | None:
-    labels = np.array([one.image.anomalous for one in judged], bool)
-    return image_auroc(labels, np.array([one.result.image_score for one in judged]))
+def _image_auroc(evaluated: Sequence[Evaluated]) -> float | None:
+    labels = np.array([one.image.anomalous for one in evaluated], bool)
+    return image_auroc(labels, np.array([one.result.image_score for one in evaluated]))
 
 
-def _tile_auroc(judged: Sequence[Judged], settings: Settings) -> float | None:
+def _tile_auroc(evaluated: Sequence[Evaluated], settings: Settings) -> float | None:
     masks = MaskReader()
     labels, scores = [], []
-    for one in judged:
+    for one in evaluated:
         tiling = one.result.tiling
         found = tile_labels(
             _as_test(one.image), tiling.rects(), (tiling.height, tiling.width), masks, settings.tiles
@@ -132,10 +132,10 @@ def _tile_auroc(judged: Sequence[Judged], settings: Settings) -> float | None:
     return image_auroc(np.concatenate(labels), np.concatenate(scores)) if labels else None
 
 
-def _au_pro(judged: Sequence[Judged], settings: Settings) -> float | None:
+def _au_pro(evaluated: Sequence[Evaluated], settings: Settings) -> float | None:
     masks = MaskReader()
-    curves = PixelCurves(min(float(one.result.anomaly_map.min()) for one in judged))
-    for one in judged:
+    curves = PixelCurves(min(float(one.result.anomaly_map.min()) for one in evaluated))
+    for one in evaluated:
         size = (one.result.tiling.height, one.result.tiling.width)
         mask = masks.read(one.image.mask_uri, *size) if one.image.anomalous else None
         if mask is not None or not one.image.anomalous:

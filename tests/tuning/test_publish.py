@@ -1,24 +1,34 @@
-"""Which trial is taken: the defaults, where the data cannot tell that another one is better."""
+"""Which trial is chosen, and how its model becomes the champion."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from raysvq.settings import TuningSettings
-from raysvq.tuning.choice import choose
-from raysvq.tuning.judging import AU_PRO, IMAGE_AUROC, SYNTHETIC_AUROC, TILE_AUROC
-from raysvq.tuning.leaderboard import FAILED, FINISHED, OVER, STOPPED, Trial, ranked, trial_of
+from raysvq.errors import DataError
+from raysvq.evaluation.leaderboard import FAILED, FINISHED, OVER_LIMIT, STOPPED, Trial, ranked, trial_of
+from raysvq.model.alias import resolve
+from raysvq.model.bundle import Bundle, Reference, load_bundle, make_bundle, save_bundle
+from raysvq.model.network import build_network
+from raysvq.settings import Settings, TuningSettings, parse_settings
+from raysvq.tuning.publish import choose, publish
+from raysvq.tuning.state import SweepState
+from raysvq.tuning.trial_metrics import AU_PRO, IMAGE_AUROC, SYNTHETIC_AUROC, TILE_AUROC
 
+Build = Callable[..., Settings]
 TRIALS = 16
 
 
-def _trial(number: int, *figures: float, counts: tuple[int, int] = (40, 2), status: str = FINISHED) -> Trial:
+def _trial(number: int, *values: float, counts: tuple[int, int] = (40, 2), status: str = FINISHED) -> Trial:
     point = {"objective.eta": number / 10} if number else {}
-    mean = sum(figures) / len(figures)
-    return Trial(number, point, status, mean, figures, validated=counts)
+    mean = sum(values) / len(values)
+    return Trial(number, point, status, mean, values, images=counts)
 
 
 def test_over_draws_the_defaults_are_kept_against_a_lead_that_luck_explains() -> None:
@@ -92,7 +102,7 @@ def test_masks_and_tiles_vary_more_than_images() -> None:
 
 
 def test_without_finished_defaults_the_best_is_taken() -> None:
-    for status in (FAILED, OVER):
+    for status in (FAILED, OVER_LIMIT):
         best = _trial(3, 0.91)
         assert choose([best, _trial(0, 0.9, status=status)], IMAGE_AUROC) == (best, "")
 
@@ -102,10 +112,54 @@ def test_stopped_trials_are_no_rivals() -> None:
     assert choose(ranked([stopped, defaults]), IMAGE_AUROC) == (defaults, "")
 
 
-def test_a_record_without_counts_prefers_nothing() -> None:
-    told = {"figure": 1.0, "figures": [1.0], "looks": [], "seconds": 1.0, "problem": "", "train_s": 1.0}
-    best = trial_of(1, {"objective.eta": 0.5}, TuningSettings(), told, "")
-    counted = trial_of(1, {}, TuningSettings(), told | {"validated": [40, 2]}, "")
-    assert (best.validated, counted.validated) == ((0, 0), (40, 2))
-    defaults = replace(best, number=0, point={}, figure=0.5, figures=(0.5,))
+def test_a_result_without_counts_prefers_nothing() -> None:
+    result = {"value": 1.0, "values": [1.0], "curve": [], "seconds": 1.0, "error": "", "train_s": 1.0}
+    best = trial_of(1, {"objective.eta": 0.5}, TuningSettings(), result, "")
+    counted = trial_of(1, {}, TuningSettings(), result | {"images": [40, 2]}, "")
+    assert (best.images, counted.images) == ((0, 0), (40, 2))
+    defaults = replace(best, number=0, point={}, value=0.5, values=(0.5,))
     assert choose([best, defaults], IMAGE_AUROC)[0] is defaults
+
+
+def _bundle(settings: Settings) -> Bundle:
+    return make_bundle(
+        build_network(settings), settings, Reference(1.0, "made up", 1.0, {}, {}), {}, {"history": []}
+    )
+
+
+@pytest.mark.parametrize("refit", [False, True], ids=["none was kept", "it learns from more images"])
+def test_it_is_trained_with_the_settings_taken(
+    small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refit: bool
+) -> None:
+    settings = small(objective={"eta": 0.7}, tuning={"refit": refit})
+    state = SweepState(str(tmp_path / "state"))
+    if refit:
+        save_bundle(_bundle(settings), state.model_folder(5))
+    trained: list[tuple[str, str]] = []
+
+    def train(manifest: str, out: str, settings: Settings) -> None:
+        trained.append((manifest, out))
+        save_bundle(_bundle(settings), out)
+
+    monkeypatch.setattr("raysvq.tuning.publish.train", train)
+    before = small(tuning={"refit": refit})  # of a trial that was the best before
+    publish("m.parquet", str(tmp_path), 4, before, state, {"CPU": 1}, lambda: None)
+    trained.clear()
+    held: list[Any] = []
+    bundle = publish("m.parquet", str(tmp_path), 5, settings, state, {"CPU": 1}, lambda: held.append(1))
+    assert trained == [("m.parquet", str(tmp_path / "model"))]
+    assert bundle.settings.objective.eta == 0.7
+    assert load_bundle(resolve(f"{tmp_path}@champion")).model_digest == bundle.model_digest
+    assert held
+    assert parse_settings(yaml.safe_load((tmp_path / "best.yaml").read_text())).objective.eta == 0.7
+    publish("m.parquet", str(tmp_path), 5, settings, state, {"CPU": 1}, lambda: None)
+    assert len(trained) == 1, "it is there"
+
+
+def test_a_model_of_someone_else_is_not_replaced(small: Build, tmp_path: Path) -> None:
+    theirs = _bundle(small())
+    save_bundle(theirs, str(tmp_path / "model"))
+    state = SweepState(str(tmp_path / "state"))
+    with pytest.raises(DataError, match="model holds a model that this sweep did not make"):
+        publish("m.parquet", str(tmp_path), 5, small(objective={"eta": 0.7}), state, {"CPU": 1}, lambda: None)
+    assert load_bundle(str(tmp_path / "model")).model_digest == theirs.model_digest

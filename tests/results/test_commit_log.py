@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from raysvq.errors import DataError
-from raysvq.results import log, read_results, read_snapshot
+from raysvq.results import commit_log, read_results, read_snapshot
+from raysvq.results.commit_log import record_uri
 from raysvq.results.format import FORMAT, Commit
-from raysvq.results.log import record_uri
 from raysvq.storage import read_bytes, write_bytes
 from tests.results.history import History
 
@@ -74,13 +74,13 @@ def test_a_driver_that_stalled_while_others_committed_does_not(place: str) -> No
 
 def test_an_answer_that_was_lost_is_no_other_run(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that created the record, and says that it is there when asked again."""
-    create = log.create_file
+    create = commit_log.create_file
 
     def lost(uri: str, content: bytes) -> bool:
         create(uri, content)
         return False
 
-    monkeypatch.setattr(log, "create_file", lost)
+    monkeypatch.setattr(commit_log, "create_file", lost)
     History(place).run("1", [A])
     assert _runs(place) == ["1"]
 

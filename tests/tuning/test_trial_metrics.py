@@ -1,4 +1,4 @@
-"""The figures that trials are judged by, and which of them a manifest allows."""
+"""The metrics of trials, and which of them a manifest allows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raysvq.imaging.tiling import plan_tiles
 from raysvq.model.scorer import ImageResult
 from raysvq.settings import Settings
 from raysvq.training.validation import ValidationImage
-from raysvq.tuning.judging import Judged, figure, judged_by, metric_of
+from raysvq.tuning.trial_metrics import Evaluated, counted_images, metric_of, metric_value
 
 Build = Callable[..., Settings]
 NORMAL, ANOMALOUS, MARKED = (
@@ -57,7 +57,7 @@ def test_a_metric_that_the_images_allow(
 def test_images_count_that_the_metric_is_taken_over(
     small: Build, metric: str, mode: str, counted: tuple[int, int]
 ) -> None:
-    assert judged_by(metric, [NORMAL, ANOMALOUS, MARKED], small(tiles={"mode": mode})) == counted
+    assert counted_images(metric, [NORMAL, ANOMALOUS, MARKED], small(tiles={"mode": mode})) == counted
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_metric_that_they_do_not_allow(
         metric_of(_asking(small, asked), images, "m")
 
 
-def test_figures_of_a_model_that_finds_half(small: Build, tmp_path: Path) -> None:
+def test_values_of_a_model_that_finds_half(small: Build, tmp_path: Path) -> None:
     settings = small(tiles={"size": 32})
     tiling = plan_tiles(64, 64, settings.tiles)
     mask = np.zeros((64, 64), np.uint8)
@@ -84,16 +84,22 @@ def test_figures_of_a_model_that_finds_half(small: Build, tmp_path: Path) -> Non
     cv2.imwrite(str(tmp_path / "mask.png"), mask)
     marked = ValidationImage("/m.png", True, str(tmp_path / "mask.png"))
 
-    def judged(image: ValidationImage, top: float, bottom: float, score: float) -> Judged:
+    def evaluated(image: ValidationImage, top: float, bottom: float, score: float) -> Evaluated:
         anomaly_map = np.repeat(np.array([top, bottom], np.float32), 8)[:, None] * np.ones(
             (1, 16), np.float32
         )
         tiles = np.array([top, top, bottom, bottom], np.float32)
-        return Judged(image, ImageResult(tiling, tiles, anomaly_map, (64, 64), score))
+        return Evaluated(image, ImageResult(tiling, tiles, anomaly_map, (64, 64), score))
 
-    seen = [judged(marked, 5.0, 1.0, 5.0), judged(NORMAL, 1.0, 2.0, 2.0), judged(NORMAL, 1.0, 1.0, 6.0)]
-    assert figure("image_auroc", seen, settings) == figure("synthetic_auroc", seen, settings) == 0.5
-    assert figure("tile_auroc", seen, settings) == 1.0
-    assert figure("au_pro", seen, settings) > 0.95  # the edge of the map is interpolated
+    seen = [
+        evaluated(marked, 5.0, 1.0, 5.0),
+        evaluated(NORMAL, 1.0, 2.0, 2.0),
+        evaluated(NORMAL, 1.0, 1.0, 6.0),
+    ]
+    assert (
+        metric_value("image_auroc", seen, settings) == metric_value("synthetic_auroc", seen, settings) == 0.5
+    )
+    assert metric_value("tile_auroc", seen, settings) == 1.0
+    assert metric_value("au_pro", seen, settings) > 0.95  # the edge of the map is interpolated
     with pytest.raises(DataError, match="image_auroc cannot be taken"):
-        figure("image_auroc", seen[1:], settings)
+        metric_value("image_auroc", seen[1:], settings)

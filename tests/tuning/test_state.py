@@ -1,4 +1,4 @@
-"""Models of trials: kept, forgotten, made bundles."""
+"""What a sweep keeps: points and results; models, kept, removed, made bundles."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from raysvq.data.index import build_index
-from raysvq.errors import TrainingError
+from raysvq.errors import DataError, TrainingError
 from raysvq.model.bundle import load_bundle
 from raysvq.model.network import Network
 from raysvq.sample import write_sample
 from raysvq.settings import Settings
-from raysvq.storage import exists, remove_file
-from raysvq.training.checkpoint import Progress
+from raysvq.storage import exists, remove_file, write_bytes
+from raysvq.training.checkpoint import TrainingState
 from raysvq.training.in_process import train_in_process
 from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import ValidationImage, validate, validation_images
-from raysvq.tuning.kept import Kept
+from raysvq.tuning.state import SweepState, require_readable
 
 Build = Callable[..., Settings]
 
@@ -48,20 +48,20 @@ def settings(small: Build) -> Settings:
 
 
 @pytest.fixture
-def trained(manifest: str, settings: Settings) -> tuple[Network, Progress]:
+def trained(manifest: str, settings: Settings) -> tuple[Network, TrainingState]:
     samples = training_samples(manifest, settings, _ignore)
     judge = partial(validate, images=validation_images(manifest, 20))
-    return train_in_process(settings, samples.normal, samples.outlier, judge, say=None)
+    return train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
 
 
 def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
-    manifest: str, settings: Settings, trained: tuple[Network, Progress], place: str
+    manifest: str, settings: Settings, trained: tuple[Network, TrainingState], place: str
 ) -> None:
     model, progress = trained
-    kept = Kept(f"{place}/state")
-    kept.keep(3, model, progress, {"outlier_tiles": 7, "device": "cpu", "seconds": 1.5})
-    assert kept.has(3)
-    kept.make_bundle(3, manifest, settings, {"normals": 11}, f"{place}/model")
+    state = SweepState(f"{place}/state")
+    state.save_model(3, model, progress, {"outlier_tiles": 7, "device": "cpu", "seconds": 1.5})
+    assert state.has_model(3)
+    state.make_bundle(3, manifest, settings, {"normals": 11}, f"{place}/model")
     bundle = load_bundle(f"{place}/model")
     for name, value in model.state_dict().items():
         assert torch.equal(bundle.model.state_dict()[name], value), name
@@ -78,32 +78,53 @@ def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
 
 
 def test_only_whole_models_count_and_what_is_not_there_can_be_forgotten(
-    trained: tuple[Network, Progress], place: str
+    trained: tuple[Network, TrainingState], place: str
 ) -> None:
-    kept = Kept(place)
-    kept.remove(1)
-    kept.keep(1, *trained, {})
-    kept.keep(2, *trained, {})
+    state = SweepState(place)
+    state.remove_model(1)
+    state.save_model(1, *trained, {})
+    state.save_model(2, *trained, {})
     remove_file(f"{place}/model-00001/state.json")
-    assert not kept.has(1)
-    assert kept.has(2)
-    kept.remove(1)
+    assert not state.has_model(1)
+    assert state.has_model(2)
+    state.remove_model(1)
     assert not exists(f"{place}/model-00001")
-    assert kept.has(2)
+    assert state.has_model(2)
 
 
 def test_a_model_that_no_normal_image_can_validate_is_no_bundle(
     manifest: str,
     settings: Settings,
-    trained: tuple[Network, Progress],
+    trained: tuple[Network, TrainingState],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    kept = Kept(str(tmp_path))
-    kept.keep(0, *trained, {})
+    state = SweepState(str(tmp_path))
+    state.save_model(0, *trained, {})
     monkeypatch.setattr(
-        "raysvq.tuning.kept.validation_images", lambda *_: [ValidationImage("/none.png", False)]
+        "raysvq.tuning.state.validation_images", lambda *_: [ValidationImage("/none.png", False)]
     )
     with pytest.raises(TrainingError, match="no normal validation image could be read"):
-        kept.make_bundle(0, manifest, settings, {}, str(tmp_path / "model"))
+        state.make_bundle(0, manifest, settings, {}, str(tmp_path / "model"))
     assert not (tmp_path / "model").exists()
+
+
+def test_points_and_results_are_found_again(place: str) -> None:
+    state = SweepState(place)
+    assert state.points() == []
+    state.write_points([{}, {"objective.eta": 0.7, "objective.form": "hinge"}])
+    assert state.points() == [{}, {"objective.eta": 0.7, "objective.form": "hinge"}]
+    result = {"rung": 6, "value": 0.5, "values": [0.5], "curve": [[6, 1.0, 0.5]], "seconds": 1.5, "error": ""}
+    state.write_result(1, result | {"train_s": 1.0, "done": True})
+    assert state.results(range(3)) == {1: result | {"train_s": 1.0}}
+
+
+def test_a_sweep_that_an_earlier_version_left_is_refused(place: str) -> None:
+    require_readable(place)
+    state = SweepState(f"{place}/_sweep/ours")
+    state.write_points([{}])
+    state.write_result(0, {"value": 0.5})
+    require_readable(place)
+    write_bytes(f"{place}/_sweep/0123abc/trial-00000.json", b'{"figure": 0.5, "looks": []}')
+    with pytest.raises(DataError, match=r"0123abc holds a sweep that an earlier version .* remove .*_sweep"):
+        require_readable(place)

@@ -1,4 +1,4 @@
-"""A file is read as it was indexed, or not at all."""
+"""How files are named; and that one is read as it was indexed, or not at all."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from devtools.fake_s3 import BUCKET, FakeS3
 from raysvq.storage import (
     ChangedError,
     ObjectInfo,
+    canonical,
     file_infos,
+    image_id,
+    join,
     list_objects,
     local,
     read_version,
     write_bytes,
 )
-from raysvq.storage.versions import difference, from_nanoseconds, plain_etag
+from raysvq.storage.objects import difference, from_nanoseconds, plain_etag
 
 URI = f"s3://{BUCKET}/images/a.png"
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -124,7 +127,7 @@ def _read_while(
 ) -> bytes:
     opened = _Meanwhile(path, happens)
     monkeypatch.setattr(local.Path, "open", lambda *_: opened)
-    return local.read(path, info)
+    return local.read(str(path), info)
 
 
 def test_a_file_written_to_while_it_is_read_has_changed(
@@ -217,3 +220,41 @@ def test_no_etag_is_none() -> None:
         "a",
         "a",
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("/data/images/", "/data/images"),
+        ("/data/./a/../images", "/data/images"),
+        ("file:///data/images", "/data/images"),
+        ("FILE:///data/images", "/data/images"),
+        ("s3://bucket/images/", "s3://bucket/images"),
+        ("s3://bucket/a b#c?d%20e", "s3://bucket/a b#c?d%20e"),
+        ("S3://Bucket/Images", "s3://Bucket/Images"),
+        ("gs://bucket/x", "gs://bucket/x"),
+    ],
+)
+def test_canonical_is_the_one_spelling(given: str, expected: str) -> None:
+    assert canonical(given) == expected
+    assert canonical(canonical(given)) == expected
+
+
+def test_canonical_resolves_against_folder_and_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert canonical("a/b.png") == str(tmp_path / "a/b.png")
+    assert canonical(Path("a")) == str(tmp_path / "a")
+    assert canonical("~/a") == "/home/someone/a"
+
+
+def test_join_takes_no_account_of_a_trailing_slash() -> None:
+    assert join("s3://bucket/a/", "b", "c d#.png") == "s3://bucket/a/b/c d#.png"
+    assert join("/data", "x") == "/data/x"
+
+
+def test_image_id_depends_on_the_uri_alone() -> None:
+    assert image_id("s3://b/größe.png") == image_id("s3://b/größe.png")
+    assert image_id("s3://b/a.png") != image_id("s3://b/b.png")
+    assert len(image_id("x")) == 32
+    assert int(image_id("x"), 16) < 2**128

@@ -6,11 +6,10 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from raysvq.storage.retry import TransientError
-from raysvq.storage.s3_errors import s3_errors
-from raysvq.storage.versions import ChangedError, ObjectInfo, difference
+from raysvq.storage.errors import TransientError, bucket_errors
+from raysvq.storage.objects import ChangedError, ObjectInfo, difference
 
-MOST_BEGUN = 5  # times from the start, of an object that is replaced while it is read
+MAX_BEGUN = 5  # times from the start, of an object that is replaced while it is read
 
 Part = tuple[ObjectInfo, Iterable[bytes]]
 
@@ -44,12 +43,12 @@ class Download:
         """
         start = self._content.tell()
         try:
-            with s3_errors(self.uri):
+            with bucket_errors(self.uri):
                 self._read_on(start)
             if not self.complete and self._content.tell() == start:
                 raise TransientError(f"the answer ended after {start} bytes")
         except ChangedError as error:
-            if self.require or self.begun == MOST_BEGUN:
+            if self.require or self.begun == MAX_BEGUN:
                 raise
             self._content, self.version = io.BytesIO(), None
             raise TransientError(str(error)) from None
