@@ -119,8 +119,9 @@ def decide(manifest: str, out: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         pending = find_pending(open_manifest(manifest), out, ORIGIN, ScoringSettings(), Path(name))
     seconds = time.monotonic() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    found = {"new": pending.rows.count, "done": pending.done, "seconds": round(seconds, 1), "mb": round(peak)}
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found = {"new": pending.images, "done": pending.done, "seconds": round(seconds, 1)}
+    found |= {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mb": round(used.ru_maxrss * 1024 / 1e6)}
     print(json.dumps(found), flush=True)
 
 
@@ -165,7 +166,7 @@ def main() -> None:
         decide(*arguments.decide)
         return
     rows: list[dict[str, Any]] = []
-    print(f"{'layout':<19}{'asked':<22}{'nights':>7}{'images':>11}{'new':>11}{'seconds':>9}{'MB':>6}")
+    print(f"{'layout':<19}{'asked':<22}{'nights':>6}{'images':>11}{'new':>11}{'s':>7}{'CPU s':>7}{'MB':>6}")
     with tempfile.TemporaryDirectory() as name, s3_server(Path(name) / "s3") as server:
         os.environ |= server.environment
         forget_clients()
@@ -173,7 +174,9 @@ def main() -> None:
             for row in measure(layout, arguments.images, tuple(arguments.nights), Path(name)):
                 rows.append(row)
                 text = f"{row['layout']:<19}{row['asked']:<22}{row['nights']:>7}{row['images']:>11,}"
-                print(f"{text}{row['new']:>11,}{row['seconds']:>9}{row['mb']:>6}", flush=True)
+                print(
+                    f"{text}{row['new']:>11,}{row['seconds']:>9}{row['cpu_s']:>7}{row['mb']:>6}", flush=True
+                )
     if arguments.json:
         arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
     missed = list(problems(rows))

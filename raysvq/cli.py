@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import timedelta
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from raysvq import log
-from raysvq.errors import RaysvqError
+from raysvq.cli_errors import explain
 from raysvq.settings import Settings, describe, load_settings, shipped_configs
-
-if TYPE_CHECKING:
-    from raysvq.scoring.job import ScoreSummary
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
 
 INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
-_Usage = typer.BadParameter.__mro__[1]  # of all errors of usage
 
 _HELP = """Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.
 
@@ -222,7 +219,7 @@ def score(
 
     summary = run(manifest, model, out, settings)
     log.info(
-        "\n".join(_scored(summary)),
+        "\n".join(summary.lines()),
         "result",
         run_id=summary.run_id,
         images=summary.images,
@@ -236,26 +233,6 @@ def score(
     )
 
 
-def _scored(summary: ScoreSummary) -> Iterator[str]:
-    """What a scoring run did, as lines of text."""
-    if not summary.images:
-        done = f"all {summary.done_before} images of the manifest are done in {summary.out}"
-        yield f"nothing to do: {done if summary.done_before else 'the manifest holds no image'}"
-        return
-    yield (
-        f"{summary.scored} images scored, {summary.anomalous} of them anomalous,"
-        f" {summary.rejects.total()} rejected, in {summary.seconds:.0f} s"
-    )
-    if total := summary.spent.total():
-        shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in summary.spent.most_common())
-        yield f"workers' time: {shares}"
-    for reason, images in summary.rejects.most_common():
-        yield f"  rejected as {reason}: {images}"
-    if summary.heatmaps:
-        yield f"{len(summary.heatmaps)} heat maps, the first is {summary.heatmaps[0]}"
-    yield f"run {summary.run_id} committed in {summary.out}"
-
-
 @app.command(short_help="Merge small result files, remove what was replaced.")
 def compact(
     scores: Annotated[str, typer.Argument(help="Folder made by `raysvq score`.")],
@@ -265,29 +242,25 @@ def compact(
     plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and change nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Merge the small files of each partition, and remove those that were replaced longer than --grace ago.
 
     Rows stay as they are, and readers see all of them at any time. For folders that many runs scored into:
     afterwards queries open few files, and runs start as fast as after the first one.
     """
-    from datetime import timedelta
-    from uuid import uuid4
-
-    from raysvq.results.compact import compact as run
-    from raysvq.results.compact import plan_compaction
+    from raysvq.results import compact as compaction
     from raysvq.runtime.lease import lease
     from raysvq.storage import canonical
 
     _settings(config, overrides)
     out, hours = canonical(scores), timedelta(hours=grace)
     if plan:
-        found = plan_compaction(out, hours)
+        found = compaction.plan_compaction(out, hours)
     else:
-        with lease(out, f"compact-{uuid4().hex[:8]}") as require_held:
-            found = run(out, hours, require_held)
-    for line in found.lines():
-        typer.echo(line)
+        with lease(out, "compact") as require_held:
+            found = compaction.compact(out, hours, require_held)
+    log.info("\n".join(found.lines()), "result", version=found.version)
 
 
 @app.command(short_help="Compare scores with labels and masks: the report.")
@@ -340,7 +313,7 @@ def settings(
     """List every setting: its value with --config and --set applied, and what it does."""
     resolved = load_settings(config, overrides or ())
     for key, default, text in describe():
-        value = _value(resolved, key)
+        value = attrgetter(key)(resolved)
         changed = "" if value == default else f"  (default {default})"
         log.info(f"{key} = {value}{changed}\n    {text}", "setting", key=key, value=value, default=default)
 
@@ -352,11 +325,6 @@ def _settings(config: str | Path | None, overrides: list[str] | None) -> Setting
     resolved = load_settings(config, overrides or ())
     configure(resolved.storage)
     return resolved
-
-
-def _value(resolved: Settings, key: str) -> object:
-    section, name = key.split(".")
-    return getattr(getattr(resolved, section), name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -371,13 +339,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = INTERRUPTED
         log.error("raysvq: interrupted", type="KeyboardInterrupt", exit_code=code)
     except Exception as error:
-        message, code = _explained(error, given)
-        details = {"message": message, "type": type(error).__name__, "exit_code": code}
-        if message:
-            log.error(message if isinstance(error, _Usage) else f"raysvq: error: {message}", **details)
+        failure = explain(error, given)
+        if failure is not None:
+            code = failure.exit_code
+            log.error(**failure._asdict())
         elif log.is_json():
-            details |= {"message": str(error), "traceback": traceback.format_exc()}
-            log.error("", **details)
+            code = 1
+            text, kind = traceback.format_exc(), type(error).__name__
+            log.error(text, message=str(error), type=kind, exit_code=code, traceback=text)
         else:
             raise
     finally:
@@ -392,39 +361,3 @@ def _format(arguments: Sequence[str]) -> str:
         if one == "--log" or one.startswith("--log="):
             wanted = one.removeprefix("--log").removeprefix("=") or following
     return wanted if wanted in list(log.Format) else log.Format.AUTO
-
-
-def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
-    """Why a command failed, and the exit code; an empty text where it is a mistake of the program."""
-    if "ray" in sys.modules:
-        from raysvq.runtime.failures import in_a_sentence, is_rays, root_cause
-
-        if is_rays(error):
-            cause = root_cause(error)
-            if not isinstance(cause, RaysvqError):
-                return in_a_sentence(error), 1
-            error = cause
-    if isinstance(error, RaysvqError):
-        return str(error), error.exit_code
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error})", 1
-    if isinstance(error, OSError) or type(error).__module__.startswith(("duckdb", "_duckdb")):
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", 1
-    if isinstance(error, _Usage):
-        return _usage(error, arguments), 2
-    return "", 1
-
-
-def _usage(error: Any, arguments: Sequence[str]) -> str:
-    """How to call it, without what may be a key: an argument that follows one of the section `storage`."""
-    if not arguments:
-        return str(error.ctx.get_help())
-    text: str = error.format_message()
-    begun = next((n for n, one in enumerate(arguments) if "storage" in one), len(arguments))
-    for one in sorted(arguments[begun:], key=len, reverse=True):
-        word = re.escape(one.partition("=")[0] if one.startswith("-") else one)
-        text = re.sub(rf"(?<!\w){word}(?!\w)", "…", text)
-    usage = (
-        f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n" if error.ctx else ""
-    )
-    return f"{usage}Error: {text}"

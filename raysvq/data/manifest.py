@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 from raysvq.errors import DataError, first_line
 from raysvq.schema import MANIFEST, UNKNOWN
 from raysvq.storage import ObjectInfo, filesystem, image_id, put_file
-from raysvq.tables import ROW_GROUP, database, spool_columns, stream
+from raysvq.tables import ROW_GROUP, database, spool_columns
 
 # The schema of rows whose split is not drawn yet.
 UNSPLIT = MANIFEST.set(MANIFEST.get_field_index("split"), pa.field("split", pa.string()))
@@ -98,35 +97,6 @@ def select(uri: str, **equal: str) -> pa.Table:
     for column, value in equal.items():
         condition = condition & (pc.field(column) == value)
     return open_manifest(uri).to_table(filter=condition)
-
-
-@dataclass
-class Tally:
-    """The number of image ids, and their sum modulo 2^128. Equal tallies mean equal multisets of ids.
-
-    Ids are 128-bit hashes, so the sum stands for the set: millions of ids are compared without holding them.
-    """
-
-    count: int = 0
-    total: int = 0
-
-    def add(self, image_ids: pa.Array | pa.ChunkedArray) -> None:
-        """Add a column of hexadecimal ids."""
-        self.count += len(image_ids)
-        self.total = (self.total + sum(int(value, 16) for value in image_ids.to_pylist())) % 2**128
-
-    def merge(self, other: Tally) -> None:
-        """Add the ids of another tally."""
-        self.count += other.count
-        self.total = (self.total + other.total) % 2**128
-
-
-def tally(dataset: ds.Dataset) -> Tally:
-    """The tally of a dataset with a column `image_id`, one batch in memory at a time."""
-    result = Tally()
-    for batch in stream(dataset, ["image_id"]):
-        result.add(batch.column(0))
-    return result
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

@@ -77,6 +77,13 @@ def read_snapshot(scores: str) -> Snapshot:
     Raises:
         DataError: a record is missing or damaged, or a later version of raysvq has written it.
     """
+    try:
+        return _read_snapshot(scores)
+    except FileNotFoundError:  # a compaction removed a record after it was listed; its own is there by now
+        return _read_snapshot(scores)
+
+
+def _read_snapshot(scores: str) -> Snapshot:
     numbers, unnumbered = record_names(scores)
     commits: list[Commit] = []
     for commit in _newest_first(scores, numbers):

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from raysvq import log
 from raysvq.results import ids
 from raysvq.results.commit_log import Snapshot, publish
 from raysvq.results.done import NEWEST, rebuilt_ids
-from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired
+from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
 from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
 from raysvq.results.reader import read_results
 from raysvq.results.reconcile import rebuild_ids
@@ -79,15 +79,21 @@ class Compaction:
         )
 
 
-def plan_compaction(scores: str, grace: timedelta, target: int = TARGET_BYTES) -> Compaction:
+def plan_compaction(
+    scores: str, grace: timedelta, target: int = TARGET_BYTES, now: datetime | None = None
+) -> Compaction:
     """Look at what `compact` would do; changes nothing.
+
+    Args:
+        now: by the store's clock; None takes this machine's.
 
     Raises:
         DataError: no scoring run has finished there.
         StorageError: the store does not answer.
     """
     snapshot = read_results(scores)
-    return Compaction(snapshot, tuple(_groups(snapshot, target)), find_expired(snapshot, grace), grace)
+    expired = find_expired(snapshot, grace, now or datetime.now(UTC))
+    return Compaction(snapshot, tuple(_groups(snapshot, target)), expired, grace)
 
 
 def compact(
@@ -105,7 +111,7 @@ def compact(
         DataError: no scoring run has finished there, or one has committed meanwhile.
         StorageError: the store does not answer, or may not be written.
     """
-    plan = plan_compaction(scores, grace, target)
+    plan = plan_compaction(scores, grace, target, store_time(scores))
     if not plan.needs_record:
         remove_expired(scores, plan.expired)
         return plan
@@ -133,7 +139,7 @@ def compact(
     )
     require_held()
     publish(scores, commit)
-    expired = find_expired(read_results(scores), grace)
+    expired = find_expired(read_results(scores), grace, store_time(scores))
     remove_expired(scores, expired)
     return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
 
@@ -204,7 +210,7 @@ def _merged_ids(snapshot: Snapshot, current: Files, merged: dict[str, str]) -> t
         found = (*(file for file, _ in kept), *written)
         if sum(file.rows for file in found) == count_rows(current):
             return found
-        log.info(f"{scores}: its ids are not those of its rows; made again from the result files")
+        log.warning(f"{scores}: its ids are not those of its rows; made again from the result files")
         return rebuild_ids(scores, current, snapshot.version + 1, folder, scores, f"{stem}-all")
 
 

@@ -193,7 +193,7 @@ def _rebuilt(
         ]
         if not any(isinstance(answer, DamagedError) for answer in answers):
             return [path for path in answers if isinstance(path, Path)]
-    log.info(f"{block.why}: made again from the result files")
+    log.warning(f"{block.why}: made again from the result files")
     target = scores if mend else str(folder / "rebuilt")
     made = rebuild_ids(scores, files, version, folder, target, f"rebuilt-{key}")
     if mend:

@@ -30,7 +30,7 @@ class Expired:
     size_bytes: int = 0
 
 
-def find_expired(snapshot: Snapshot, grace: timedelta) -> Expired:
+def find_expired(snapshot: Snapshot, grace: timedelta, now: datetime) -> Expired:
     """What is retired, or was left behind, for longer than the grace time.
 
     What interrupted scoring runs have finished is none of it: another run may take it over.
@@ -43,7 +43,7 @@ def find_expired(snapshot: Snapshot, grace: timedelta) -> Expired:
     retired = _retired(records)
     current = {name for kind in SCHEMAS for name in (file.name for file in snapshot.files(kind))}
     current |= {file.name for commit in snapshot.commits for file in commit.ids}
-    until = _now(scores) - grace
+    until = now - grace
     found = Expired()
     for folder in (*SCHEMAS, IDS):
         for info in list_objects(join(scores, folder), must_exist=False):
@@ -127,8 +127,12 @@ def _is_made_of_others(name: str) -> bool:
     return name.rpartition("/")[2].startswith((f"{MERGED}-", f"{REWRITTEN}-"))
 
 
-def _now(scores: str) -> datetime:
-    """By the store's clock."""
+def store_time(scores: str) -> datetime:
+    """Now, by the store's clock.
+
+    Raises:
+        StorageError: the folder may not be written.
+    """
     probe = join(scores, COMMITS, ".clock")
     write_bytes(probe, b"")
     (info,) = file_infos([probe])

@@ -101,7 +101,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         folder = Path(name)
         leftovers = find_leftovers(request.out, folder)
         pending = request.find_pending(folder, leftovers.paths)
-        if not pending.rows.count:
+        if not pending.images:
             return Forecast(0, pending.done)
         plan = plan_run(request, "", pending, leftovers)
         rest = plan.takeover.rest
@@ -110,7 +110,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
             task = _sample.options(**plan.workers.resources)
             sampled = result_of(task.remote(uris, replace(plan.session, decoders=0)))
     return Forecast(
-        images=rest.rows.count,
+        images=rest.images,
         done_before=pending.done,
         rescored=rest.rescored,
         taken_over=tuple(plan.takeover.lines()),
@@ -127,7 +127,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
 def _spread(pending: Pending) -> list[str]:
     """URIs of some images, evenly over the rows left."""
     rows = PendingRows(str(pending.path))
-    count = pending.rows.count
+    count = pending.images
     return [rows.read(start, 1)[0]["uri"] for start in range(0, count, -(-count // SAMPLE))] if count else []
 
 

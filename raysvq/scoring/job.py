@@ -6,6 +6,7 @@ import tempfile
 import time
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -68,6 +69,25 @@ class ScoreSummary:
         for kind, files in report.files.items():
             self.files[kind] += files
 
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        if not self.images:
+            done = f"all {self.done_before} images of the manifest are done in {self.out}"
+            yield f"nothing to do: {done if self.done_before else 'the manifest holds no image'}"
+            return
+        yield (
+            f"{self.scored} images scored, {self.anomalous} of them anomalous,"
+            f" {self.rejects.total()} rejected, in {self.seconds:.0f} s"
+        )
+        if total := self.spent.total():
+            shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in self.spent.most_common())
+            yield f"workers' time: {shares}"
+        for reason, images in self.rejects.most_common():
+            yield f"  rejected as {reason}: {images}"
+        if self.heatmaps:
+            yield f"{len(self.heatmaps)} heat maps, the first is {self.heatmaps[0]}"
+        yield f"run {self.run_id} committed in {self.out}"
+
 
 def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSummary:
     """Score every image of a manifest that is not yet scored in `out`, or has changed since.
@@ -95,13 +115,13 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         require_put_if_absent(out)
         leftovers = find_leftovers(out, folder)
         pending = request.find_pending(folder, leftovers.paths, mend=True)
-        if not pending.rows.count:
+        if not pending.images:
             remove_work(finished_folders(leftovers))
             return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
         plan = plan_run(request, run_id, pending, leftovers)
         taken = plan.takeover.images
-        summary = ScoreSummary(out, run_id, pending.rows.count, pending.done, pending.rescored, taken)
+        summary = ScoreSummary(out, run_id, pending.images, pending.done, pending.rescored, taken)
         for report in plan.takeover.reports:
             summary.add(report)
         log.info(_announce(summary, request, plan), "start", images=summary.images)

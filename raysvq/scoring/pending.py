@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.manifest import Row, Tally, require_distinct, tally
+from raysvq.data.manifest import Row, require_distinct
 from raysvq.errors import DataError, SettingsError
 from raysvq.results import SCHEMAS, Snapshot, read_snapshot
 from raysvq.results.done import find_done
@@ -69,7 +69,7 @@ class Pending:
     """The rows of a manifest that this run scores."""
 
     path: Path  # a local Parquet file
-    rows: Tally
+    images: int
     size_bytes: int  # of their images
     rescored: int  # rows among them that replace committed ones
     done: int  # rows of the manifest that are committed already and stay
@@ -133,14 +133,12 @@ def find_pending(
     with database(folder, pending=[path], done=[done_path(folder)]) as connection:
         names = {name for (name,) in connection.execute(_REPLACED).fetchall() if name}
     replaces = sorted(name for name in map(snapshot.current_name, names) if name)
-    rows = tally(ds.dataset(path))
-    done = manifest.count_rows() - rows.count
     return Pending(
         path=path,
-        rows=rows,
+        images=totals.images,
         size_bytes=totals.size_bytes,
         rescored=totals.rescored,
-        done=done,
+        done=manifest.count_rows() - totals.images,
         retried=totals.retried,
         replaces=tuple(replaces),
         version=snapshot.version,
@@ -191,6 +189,7 @@ class _Totals:
     """Sums over the rows left, as they pass; turns partition values into folders."""
 
     def __init__(self, partition_by: Sequence[str]) -> None:
+        self.images = 0
         self.size_bytes = 0
         self.rescored = 0
         self.retried = 0
@@ -199,6 +198,7 @@ class _Totals:
     def count(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         rows = pa.table(batch.drop_columns(["parts", "retried"]))
         self.retried += int(batch["retried"].to_numpy(zero_copy_only=False).sum())
+        self.images += batch.num_rows
         self.size_bytes += int(rows["size_bytes"].to_numpy().sum())
         self.rescored += int(rows["rescored"].to_numpy().sum())
         folders = pa.array([self._folder(values) for values in batch["parts"].to_pylist()], pa.string())

@@ -154,7 +154,7 @@ class RunPlan:
     @property
     def units(self) -> int:
         """Work units left, once finished ones of interrupted runs are taken over."""
-        return -(-self.takeover.rest.rows.count // self.unit_images)
+        return -(-self.takeover.rest.images // self.unit_images)
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers) -> RunPlan:
@@ -168,7 +168,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     precision = _resolve_precision(request, workers)
     origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
     run = new_run(origin, scoring, pending.version)
-    budget = RejectBudget(pending.rows.count, scoring.max_rejected, pending.retried)
+    budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
     takeover = take_over(leftovers, run, pending, budget)
     return RunPlan(
         workers=workers,
@@ -185,7 +185,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
         run=run,
         budget=budget,
         takeover=takeover,
-        unit_images=unit_images(takeover.rest.rows.count, scoring.batch_images),
+        unit_images=unit_images(takeover.rest.images, scoring.batch_images),
     )
 
 

@@ -20,7 +20,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.data.manifest import tally
 from raysvq.scoring.pending import PENDING, Pending, differs, done_path, manifest_path
 from raysvq.scoring.work import (
     RejectBudget,
@@ -150,7 +149,7 @@ def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectB
         rest = _rest(_about(connection, _REST, taken), pending, leftovers.folder / "rest.parquet")
     return Takeover(
         rest,
-        pending.rows.count - rest.rows.count,
+        pending.images - rest.images,
         [reports[unit] for unit in sorted(taken)],
         frozenset(run.run_id for unit in taken if (run := owners[unit].run)),
         rescored,
@@ -222,11 +221,12 @@ def _about(connection: duckdb.DuckDBPyConnection, query: str, units: set[int]) -
 def _rest(result: duckdb.DuckDBPyRelation, pending: Pending, path: Path) -> Pending:
     reader: pa.RecordBatchReader = result.to_arrow_reader(ROW_GROUP)
     schema = pq.read_schema(pending.path)
-    size = rescored = 0
+    images = size = rescored = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in reader:
             rows = pa.Table.from_batches([batch]).cast(schema)
+            images += rows.num_rows
             size += int(rows["size_bytes"].to_numpy().sum())
             rescored += int(rows["rescored"].to_numpy().sum())
             writer.write_table(rows)
-    return replace(pending, path=path, rows=tally(ds.dataset(path)), size_bytes=size, rescored=rescored)
+    return replace(pending, path=path, images=images, size_bytes=size, rescored=rescored)

@@ -15,13 +15,11 @@ from hypothesis import strategies as st
 from raysvq.data.manifest import (
     UNSPLIT,
     Row,
-    Tally,
     chunks,
     open_manifest,
     read_rows,
     select,
     spool,
-    tally,
     write_manifest,
 )
 from raysvq.errors import DataError, StorageError
@@ -132,33 +130,6 @@ def test_a_parquet_file_of_another_kind_names_what_it_lacks(place: str) -> None:
     write_bytes(join(place, "m.parquet"), sink.getvalue())
     with pytest.raises(DataError, match=r"lacks the columns size_bytes, etag, mtime, mask_uri, split"):
         open_manifest(join(place, "m.parquet"))
-
-
-@given(st.lists(st.integers(0, 40), max_size=30), st.randoms(), st.integers(0, 30))
-def test_tallies_do_not_depend_on_order_or_on_batches(numbers: list[int], random: Any, cut: int) -> None:
-    one, other = Tally(), Tally()
-    one.add(_ids(numbers))
-    shuffled = random.sample(numbers, len(numbers))
-    other.add(_ids(shuffled[:cut]))
-    other.add(pa.chunked_array([_ids(shuffled[cut:]), _ids([])]))
-    assert one == other
-
-
-@given(st.lists(st.integers(0, 6), max_size=8), st.lists(st.integers(0, 6), max_size=8))
-def test_equal_tallies_mean_equal_multisets(left: list[int], right: list[int]) -> None:
-    one, other = Tally(), Tally()
-    one.add(_ids(left))
-    other.add(_ids(right))
-    assert (one == other) == (sorted(left) == sorted(right))
-
-
-def test_tally_counts_a_whole_manifest(tmp_path: Path) -> None:
-    uri = str(tmp_path / "m.parquet")
-    write_manifest((_row(number) for number in range(1000)), uri)
-    expected = Tally()
-    expected.add(_ids(list(range(999, -1, -1))))
-    assert tally(open_manifest(uri)) == expected
-    assert expected.count == 1000
 
 
 @given(st.lists(st.integers()), st.integers(1, 10))

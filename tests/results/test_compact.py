@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.results.test_log import to_format_1
 
+from raysvq import cli
 from raysvq.errors import DataError
 from raysvq.results import (
     SCHEMAS,
+    commit_log,
     compact,
     expire,
     ids,
-    log,
     open_results,
     read_results,
     read_snapshot,
@@ -26,7 +26,9 @@ from raysvq.results import (
 )
 from raysvq.results.commit_log import record_uri
 from raysvq.results.compact import Compaction, plan_compaction
+from raysvq.runtime.lease import lease
 from tests.results.history import History
+from tests.results.test_commit_log import to_format_1
 
 NIGHTS = [[f"/cam/2026-05-0{night}/{number}.png" for number in range(4)] for night in range(1, 5)]
 IMAGES = [uri for night in NIGHTS for uri in night]
@@ -229,6 +231,35 @@ def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
         _compact(History(str(tmp_path)))
 
 
+def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    history = _history(str(tmp_path))
+    said = []
+    for more in (["--plan"], ["--grace", "0"], ["--grace", "0"]):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["compact", history.out, *more])
+        assert not end.value.code
+        said.append(capsys.readouterr().out.splitlines())
+    assert said[0][0] == "13 small files are to be merged, in 3 kinds and partitions"
+    assert said[1][:2] == [
+        "merged 13 files into 3",
+        "version 4 is complete: readers need no record before it",
+    ]
+    assert said[2] == [f"nothing to do: {history.out} is compact"]
+    assert not list(Path(history.out, "_leases").iterdir())
+
+
+def test_a_folder_that_a_run_writes_is_not_compacted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history = _history(str(tmp_path))
+    before = _files(history.out)
+    with lease(history.out, "night-2"), pytest.raises(SystemExit) as end:
+        cli.main(["compact", history.out])
+    assert end.value.code == 2
+    assert "is being written by run night-2" in capsys.readouterr().err
+    assert _files(history.out) == before
+
+
 class _Killed(BaseException):
     pass
 
@@ -248,7 +279,7 @@ def _dying_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], i
 
     for module, names in (
         (writer, ("put_file", "write_bytes")),
-        (log, ("create_file", "write_bytes", "remove_file")),
+        (commit_log, ("create_file", "write_bytes", "remove_file")),
         (expire, ("remove_file", "write_bytes")),
     ):
         for name in names:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.results.test_log import to_format_1
 
 from raysvq.results import done, ids, read_snapshot
 from raysvq.results.commit_log import record_uri
 from tests.results.history import History
+from tests.results.test_commit_log import to_format_1
 
 NIGHTS = [[f"/cam/2026-05-0{night}/{number}.png" for number in range(3)] for night in range(1, 5)]
 
@@ -132,7 +132,7 @@ def test_ids_that_are_lost_are_made_again_from_the_result_files(
             assert {name: found[uri][name] for name in row if name not in changes} == {
                 name: row[name] for name in row if name not in changes
             }
-        said = capsys.readouterr().out.count("made again from the result files")
+        said = capsys.readouterr().err.count("made again from the result files")
         assert said == (1 - turn if mend else 1)
         new = {path.name for path in set(tmp_path.rglob("*")) - before}
         assert bool(new) == mend, new
@@ -150,5 +150,5 @@ def test_records_of_the_first_format_are_listed_once(
     for said in (1, 0):
         found = history.done([*NIGHTS[0], *NIGHTS[3]], mend=True)
         assert [row["size_bytes"] for row in found.values()] == [1, 5, 1]
-        assert capsys.readouterr().out.count("records of an earlier format, without ids: made again") == said
+        assert capsys.readouterr().err.count("records of an earlier format, without ids: made again") == said
     assert not Path(record_uri(history.out, 1)).exists()

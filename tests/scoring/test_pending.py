@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysvq.data.manifest import open_manifest, tally
+from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
@@ -59,7 +59,7 @@ def _manifest(folder: Path, rows: list[Row]) -> ds.Dataset:
 def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> list[str]:
     pending = find_pending(manifest, str(folder / "out"), origin, ScoringSettings(**scoring), folder)
     ids: list[str] = pq.read_table(pending.path)["image_id"].to_pylist()
-    assert pending.rows.count == len(ids)
+    assert pending.images == len(ids)
     assert pending.done == manifest.count_rows() - len(ids)
     return ids
 
@@ -86,7 +86,7 @@ def test_an_image_that_changed_is_left_and_replaces_its_row(
     origin = commit([source(0), source(1)], [])
     manifest = _manifest(tmp_path, [source(0), source(1, **change), source(2)])
     pending = find_pending(manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path)
-    assert (pending.rows.count, pending.rescored, pending.done) == (2, 1, 1)
+    assert (pending.images, pending.rescored, pending.done) == (2, 1, 1)
     assert pending.rescored_ids().to_pylist() == [source(1)["image_id"]]
 
 
@@ -211,7 +211,7 @@ def test_the_same_rows_are_left_whatever_the_manifests_order(
     rows = [source(number) for number in range(50)]
     first = _left(_manifest(tmp_path, rows), origin, tmp_path)
     assert first == _left(_manifest(tmp_path, rows[::-1]), origin, tmp_path)
-    assert tally(_manifest(tmp_path, rows)).count == len(first)
+    assert _manifest(tmp_path, rows).count_rows() == len(first)
 
 
 def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
@@ -230,7 +230,7 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     scoring = ScoringSettings(retry_rejected=True)
     rows = [source(1), source(2, size_bytes=1), source(3), source(4)]
     pending = find_pending(_manifest(tmp_path, rows), str(tmp_path / "out"), origin, scoring, tmp_path)
-    assert (pending.rows.count, pending.rescored, pending.retried) == (4, 3, 2)
+    assert (pending.images, pending.rescored, pending.retried) == (4, 3, 2)
 
 
 def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle: Bundle) -> None:

@@ -69,8 +69,8 @@ class Start:
 
     def finish(self) -> None:
         """Score the rest, account for all, and commit."""
-        summary = ScoreSummary(self.plates.out, self.run.run_id, self.pending.rows.count)
-        units = range(-(-self.found.rest.rows.count // self.size))
+        summary = ScoreSummary(self.plates.out, self.run.run_id, self.pending.images)
+        units = range(-(-self.found.rest.images // self.size))
         for report in [*self.found.reports, *(self.work(*units) if units else [])]:
             summary.add(report)
         require_complete(self.plates.out, summary.files, self.pending.path, self.leftovers.folder)
@@ -96,7 +96,7 @@ def begin(tmp_path: Path) -> Begin:
         columns = provenance(plates.bundle, run_id, settings_digest, "float32") | (origin or {})
         leftovers = find_leftovers(plates.out, folder)
         pending = request.find_pending(folder, leftovers.paths)
-        budget = RejectBudget(pending.rows.count, settings.scoring.max_rejected)
+        budget = RejectBudget(pending.images, settings.scoring.max_rejected)
         run = new_run(columns, settings.scoring, pending.version)
         found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
@@ -106,7 +106,7 @@ def begin(tmp_path: Path) -> Begin:
 
 def _counts(start: Start) -> tuple[int, int, dict[str, int]]:
     """Images taken over, left to score, and finished but scored again, by why."""
-    return start.found.images, start.found.rest.rows.count, dict(start.found.rescored)
+    return start.found.images, start.found.rest.images, dict(start.found.rescored)
 
 
 def test_nothing_is_taken_over_where_nothing_was_left(begin: Begin) -> None:
@@ -217,7 +217,7 @@ def test_what_is_committed_is_not_taken_over(begin: Begin) -> None:
     begin().run.begin(second.plates.out, second.pending.path, UNIT)
     Path(second.plates.out, "_work").rename(Path(second.plates.folder, "left"))
     third = begin(retry_rejected=True)
-    assert third.pending.rows.count == 1
+    assert third.pending.images == 1
     assert _counts(third) == (0, 1, {})
 
 

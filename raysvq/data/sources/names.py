@@ -46,7 +46,7 @@ _SYSTEM_FILES = re.compile(
 # A name that only raysvq writes -> the names that it writes into the same folder; None: everything in it. In
 # every listing such a mark comes before the folders that it explains.
 _OWN: dict[str, frozenset[str] | None] = {
-    "_commits/": word_set("_commits/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
+    "_commits/": word_set("_commits/ _ids/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
     "bundle.json": word_set("bundle.json weights.safetensors history.json tensorboard/ _training/"),
     "_sweep/": word_set("_sweep/ report.html leaderboard.parquet best.yaml model/"),
     "evaluation.json": word_set("evaluation.json report.html"),
