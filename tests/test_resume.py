@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.sample import write_sample
 from raysvq.scoring.job import ScoreSummary, score
+from raysvq.scoring.work import UnitReport
 from raysvq.settings import Settings, load_settings
 
 WAIT_S = 120
@@ -90,7 +90,8 @@ def test_a_run_started_again_keeps_what_was_finished(setup: Setup, tmp_path: Pat
     assert 3 <= len(kept) < len(setup.undisturbed) / 2
     with pytest.raises(DataError, match="no finished scoring run"):
         read_scores(str(out))
-    files = [out / file.name for text in kept.values() for file in json.loads(text)["files"]["scores"]]
+    reports = map(UnitReport.from_json, kept.values())
+    files = [out / file.name for report in reports for file in report.files["scores"]]
     written = {file: file.stat().st_mtime_ns for file in files}
 
     summary = setup.score(out)

@@ -99,10 +99,11 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
     request = open_request(manifest, model, out, settings)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pending = request.find_pending(folder)
+        leftovers = find_leftovers(request.out, folder)
+        pending = request.find_pending(folder, leftovers.paths)
         if not pending.images:
             return Forecast(0, pending.done)
-        plan = plan_run(request, "", pending, find_leftovers(request.out, folder))
+        plan = plan_run(request, "", pending, leftovers)
         rest = plan.takeover.rest
         sampled = NOTHING
         if uris := _spread(rest):

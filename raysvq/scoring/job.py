@@ -120,29 +120,14 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
             return ScoreSummary(out, run_id, 0, pending.done)
         started = time.monotonic()
         plan = plan_run(request, run_id, pending, leftovers)
-        before = plan.takeover
-        summary = ScoreSummary(out, run_id, pending.images, pending.done, pending.rescored, before.images)
-        for report in before.reports:
+        taken = plan.takeover.images
+        summary = ScoreSummary(out, run_id, pending.images, pending.done, pending.rescored, taken)
+        for report in plan.takeover.reports:
             summary.add(report)
         log.info(_announce(summary, request, plan), "start", images=summary.images)
         if plan.units:
             _score_units(plan, summary)
-        _require_complete(out, summary, pending, folder)
-        worst = find_worst(out, summary.files["scores"], settings.scoring.worst)
-        drawn = write_worst(worst, run_id, out, plan.session)
-        summary.heatmaps = [join(out, name) for name in drawn]
-        kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
-        version = pending.version + 1
-        commit = Commit(
-            version=version,
-            runs=(_record(summary, plan, drawn),),
-            partition_by=settings.scoring.partition_by,
-            files=summary.files,
-            kept=kept,
-            replaced=replaced,
-            ids=write_run_ids(out, version, pending.path, folder, request.digests()),
-            settings=_resolved(request),
-        )
+        commit = _make_commit(request, pending, plan, summary, folder)
         require_held()
         publish(out, commit)
         remove_work([*finished_folders(leftovers), plan.run.folder(out)])
@@ -150,25 +135,45 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     return summary
 
 
-def _record(summary: ScoreSummary, plan: RunPlan, heatmaps: list[str]) -> RunRecord:
-    return RunRecord(
+def _make_commit(
+    request: Request, pending: Pending, plan: RunPlan, summary: ScoreSummary, folder: Path
+) -> Commit:
+    """Account for every image, and write what the commit names beside the rows: overlays, old rows, ids.
+
+    Raises:
+        AccountingError: scored and rejected rows do not add up to the images that were to be scored. The
+            work of all runs is removed, so that none builds on it.
+    """
+    out, scoring = request.out, request.settings.scoring
+    try:
+        require_complete(out, summary.files, pending.path, folder)
+    except AccountingError:
+        remove_work(list(work_folders(out)))
+        raise
+    worst = find_worst(out, summary.files["scores"], scoring.worst)
+    drawn = write_worst(worst, summary.run_id, out, plan.session)
+    summary.heatmaps = [join(out, name) for name in drawn]
+    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
+    version = pending.version + 1
+    record = RunRecord(
         **plan.origin,
         created_at=datetime.now(UTC).isoformat(),
         images=summary.images,
         scored=summary.scored,
         rejected=summary.rejects.total(),
         run_ids=tuple(sorted({summary.run_id, *plan.takeover.run_ids})),
-        heatmaps=tuple(heatmaps),
+        heatmaps=tuple(drawn),
     )
-
-
-def _require_complete(out: str, summary: ScoreSummary, pending: Pending, folder: Path) -> None:
-    """Raise AccountingError, and let no run build on what this one has done, where images do not add up."""
-    try:
-        require_complete(out, summary.files, pending.path, folder)
-    except AccountingError:
-        remove_work(list(work_folders(out)))
-        raise
+    return Commit(
+        version=version,
+        runs=(record,),
+        partition_by=scoring.partition_by,
+        files=summary.files,
+        kept=kept,
+        replaced=replaced,
+        ids=write_run_ids(out, version, pending.path, folder, request.digests()),
+        settings=_resolved(request),
+    )
 
 
 def _resolved(request: Request) -> Row:

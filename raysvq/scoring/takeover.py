@@ -132,7 +132,7 @@ def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectB
         found = connection.execute(_UNITS).fetchall()
         images = {unit: count for unit, count, _, _ in found}
         same = {unit for unit in images if (run := owners[unit].run) and run.depends_on == this.depends_on}
-        # A unit that is committed, or older than what is, is no longer any run's to take over.
+        # A commit since the unit's run began holds some of its images: the unit may be in it, or out of date.
         older = {unit for unit, *_, last in found if (run := owners[unit].run) and last > run.version}
         chosen = [unit for unit, _, unchanged, _ in found if unchanged and unit in same - older]
         rescored[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)

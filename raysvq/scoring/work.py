@@ -35,7 +35,7 @@ class Run:
     run_id: str
     retry_rejected: bool
     depends_on: Row  # all that its rows depend on, beside the images
-    version: int  # of what was committed when it began
+    version: int  # number of the newest commit when it began
     unit_images: int = 0  # once it has begun
 
     def folder(self, out: str) -> str:

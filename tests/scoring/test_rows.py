@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from raysvq.imaging.decode import REASONS, DecodeError
 from raysvq.model.anomaly import share_over
 from raysvq.model.bundle import Bundle, Reference
 from raysvq.model.scorer import ImageResult
+from raysvq.scoring import rows
 from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_finite, score_row
 
 Source = Callable[..., Row]
@@ -153,3 +155,20 @@ def test_what_is_not_finite_becomes_a_reject_and_never_a_sound_image(
     assert require_finite(result) is result
     error = DecodeError("empty", "0 bytes")
     assert require_finite(error) is error
+
+
+def test_rows_are_written_when_they_outgrow_the_buffer_and_at_the_end(
+    tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "BUFFER_BYTES", 4999)  # two rejects, and not three
+    buffer = rows.RowBuffer(str(tmp_path), "unit", {})
+    written = []
+    for number, error in enumerate([OSError("no answer"), DecodeError("empty", "0 bytes")] * 3, start=1):
+        buffer.add_reject(reject_row(source(number), error, _origin(bundle)))
+        written.append(sum(file.rows for file in buffer.files["rejects"]))
+    assert written == [0, 0, 3, 3, 3, 6]
+    buffer.add_score(score_row(source(0), result, bundle.reference, _origin(bundle)))
+    buffer.write()
+    assert [file.rows for file in buffer.files["scores"]] == [1]
+    assert (buffer.scored, buffer.reasons) == (1, {"unreadable": 3, "empty": 3})
+    assert buffer.example == f"{source(1)['uri']}: no answer"
