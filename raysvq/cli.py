@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from raysvq import log
-from raysvq.errors import RaysvqError
+from raysvq.cli_errors import explain
 from raysvq.settings import Settings, describe, load_settings, shipped_configs
 
 # Stages are imported inside the commands: `--help` and usage errors need neither Ray nor PyTorch.
 
 INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
-_Usage = typer.BadParameter.__mro__[1]  # of all errors of usage
 
 _HELP = """Fleet-scale visual inspection: learn what normal looks like, score every image, as Ray batch jobs.
 
@@ -341,13 +339,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = INTERRUPTED
         log.error("raysvq: interrupted", type="KeyboardInterrupt", exit_code=code)
     except Exception as error:
-        message, code = _explained(error, given)
-        details = {"message": message, "type": type(error).__name__, "exit_code": code}
-        if message:
-            log.error(message if isinstance(error, _Usage) else f"raysvq: error: {message}", **details)
+        failure = explain(error, given)
+        if failure is not None:
+            code = failure.exit_code
+            log.error(**failure._asdict())
         elif log.is_json():
-            details |= {"message": str(error), "traceback": traceback.format_exc()}
-            log.error("", **details)
+            code = 1
+            text, kind = traceback.format_exc(), type(error).__name__
+            log.error(text, message=str(error), type=kind, exit_code=code, traceback=text)
         else:
             raise
     finally:
@@ -362,39 +361,3 @@ def _format(arguments: Sequence[str]) -> str:
         if one == "--log" or one.startswith("--log="):
             wanted = one.removeprefix("--log").removeprefix("=") or following
     return wanted if wanted in list(log.Format) else log.Format.AUTO
-
-
-def _explained(error: BaseException, arguments: Sequence[str]) -> tuple[str, int]:
-    """Why a command failed, and the exit code; an empty text where it is a mistake of the program."""
-    if "ray" in sys.modules:
-        from raysvq.runtime.failures import in_a_sentence, is_rays, root_cause
-
-        if is_rays(error):
-            cause = root_cause(error)
-            if not isinstance(cause, RaysvqError):
-                return in_a_sentence(error), 1
-            error = cause
-    if isinstance(error, RaysvqError):
-        return str(error), error.exit_code
-    if isinstance(error, MemoryError):
-        return f"out of memory ({error})", 1
-    if isinstance(error, OSError) or type(error).__module__.startswith(("duckdb", "_duckdb")):
-        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}", 1
-    if isinstance(error, _Usage):
-        return _usage(error, arguments), 2
-    return "", 1
-
-
-def _usage(error: Any, arguments: Sequence[str]) -> str:
-    """How to call it, without what may be a key: an argument that follows one of the section `storage`."""
-    if not arguments:
-        return str(error.ctx.get_help())
-    text: str = error.format_message()
-    begun = next((n for n, one in enumerate(arguments) if "storage" in one), len(arguments))
-    for one in sorted(arguments[begun:], key=len, reverse=True):
-        word = re.escape(one.partition("=")[0] if one.startswith("-") else one)
-        text = re.sub(rf"(?<!\w){word}(?!\w)", "…", text)
-    usage = (
-        f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n" if error.ctx else ""
-    )
-    return f"{usage}Error: {text}"

@@ -134,6 +134,7 @@ def _one_trial_killed(out: Path) -> Iterator[None]:
     def kill() -> None:
         wait_for("a trial that has ended", lambda: records(out))
         time.sleep(0.5)
+        wait_for("a trial at work", running_trials)
         killed.append(running_trials()[0].pid)
         os.kill(killed[0], signal.SIGKILL)
 

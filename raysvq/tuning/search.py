@@ -210,6 +210,10 @@ class TrialSearch(Searcher):
         if trial_id in self._asked:
             self._optuna.on_trial_complete(self._asked[trial_id], result, error)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Ray Tune pickles it into a file; nothing is restored from that, and credentials stay out of it."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Leave an empty file, which Ray Tune expects: nothing is restored from it."""
         Path(checkpoint_path).touch()

@@ -15,6 +15,7 @@ from ray import tune
 from ray.cluster_utils import Cluster
 
 from raysvq.errors import SettingsError, StorageError
+from raysvq.evaluation.leaderboard import Point
 from raysvq.runtime.cluster import Capacity, Node, connect
 from raysvq.settings import RaySettings, Settings
 from raysvq.tuning.early_stopping import LearningCurve
@@ -147,6 +148,28 @@ def test_a_model_that_cannot_be_removed_ends_no_sweep(
     for number in range(2):
         log.on_trial_complete(0, [], SimpleNamespace(last_result=result, config={"number": number}))
     assert log.ended == 2
+
+
+def test_a_space_that_is_used_up_ends_the_sweep_and_one_that_goes_on(
+    small: Build, small_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trial(config: dict[str, Any], sweep: Sweep, catalog: Any) -> None:
+        tune.report(LearningCurve(sweep.space.base).fail("") | {"train_s": 1.0})
+
+    def run(points: list[Point], results: dict[int, dict[str, Any]]) -> list[Point]:
+        search = TrialSearch(space, points, results, 5, sweep.state, lambda settings: None)
+        assert run_trials(sweep, None, search, results, plan, 5) == {}
+        return search.points
+
+    monkeypatch.setattr("raysvq.tuning.runner.run_trial", trial)
+    base = small(tuning={"trials": 5, "early_stopping": False})
+    space = parse_space({"model.codebook_size": {"choice": [16, 32]}}, base)  # 16 is the base's
+    sweep = Sweep(space, IMAGE_AUROC, ["m"], SweepState(str(tmp_path)))
+    plan = plan_trials([base], Capacity((Node(2),)), IMAGE_AUROC)
+    points = run([{}], {})
+    assert points == sweep.state.points() == [{}, {"model.codebook_size": 32}]
+    result = LearningCurve(base).fail("")
+    assert run(points, {0: result, 1: result}) == points
 
 
 @pytest.fixture

@@ -228,4 +228,6 @@ def test_ray_tune_gives_the_same_trials_again_one_at_a_time(small_cluster: None,
 
     first = points(tmp_path / "a")
     assert len(first) == 14
+    (pickled,) = (tmp_path / "a").rglob("tuner.pkl")
+    assert b"raysvq.settings" not in pickled.read_bytes(), "settings hold credentials"
     assert first == points(tmp_path / "b")
