@@ -86,9 +86,7 @@ def test_an_answer_that_was_lost_is_no_other_run(place: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("left", [b"", b'{"format": 2, "version": 2, "runs"'], ids=["empty", "half"])
-def test_a_record_that_was_cut_off_is_none_and_the_next_run_s_takes_its_place(
-    place: str, left: bytes
-) -> None:
+def test_a_record_that_was_cut_off_is_none_and_gives_way(place: str, left: bytes) -> None:
     history = History(place)
     history.run("1", [A])
     write_bytes(record_uri(place, 2), left)
