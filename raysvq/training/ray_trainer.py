@@ -145,8 +145,7 @@ def _trainer(
         train_loop_config=loop,
         datasets={**datasets},
         dataset_config=DataConfig(
-            datasets_to_split=["normal"],
-            execution_options=ray.data.ExecutionOptions(preserve_order=True),
+            datasets_to_split=["normal"], execution_options=ray.data.ExecutionOptions(preserve_order=True)
         ),
         scaling_config=ScalingConfig(
             num_workers=plan.number,  # type: ignore[arg-type]  # Train V2 takes a range

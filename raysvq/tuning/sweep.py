@@ -30,14 +30,7 @@ from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.lease import lease
 from raysvq.runtime.progress import Progress, forwarded_progress
 from raysvq.settings import Settings
-from raysvq.storage import (
-    canonical,
-    configure,
-    exists,
-    join,
-    remove_folder,
-    require_writable,
-)
+from raysvq.storage import canonical, configure, exists, join, remove_folder, require_writable
 from raysvq.training.plan import require_trainable, run_name
 from raysvq.training.validation import validation_images
 from raysvq.tuning.early_stopping import scheduler_for

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from raysvq.data.sources.names import (
-    OTHER_FORMATS,
-    extension,
-    is_image,
-    mark_of,
-    printable,
-    why_left_out,
-)
+from raysvq.data.sources.names import OTHER_FORMATS, extension, is_image, mark_of, printable, why_left_out
 from raysvq.imaging.decode import FIRST_BYTES, looks_like_an_image
 from raysvq.storage import ObjectInfo, filesystem, list_objects, patiently
 
