@@ -17,7 +17,7 @@ from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
 from raysvq.data.mask_check import MaskSummary, check_masks
 from raysvq.data.mask_pairing import masks_among_images, without
 from raysvq.data.sources import rows_of
-from raysvq.data.sources.folder_scan import Skipped, Skips, skipped_lines
+from raysvq.data.sources.folder_scan import Skips
 from raysvq.data.sources.listing_file import LISTINGS
 from raysvq.data.sources.names import EXTENSIONS, printable
 from raysvq.data.split import assign, draw_outliers, survey
@@ -40,7 +40,7 @@ class IndexSummary:
     missing: int  # listed images that do not exist
     first_missing: tuple[str, ...]
     counts: dict[tuple[str, str], int]  # (split, label) -> images
-    skipped: Skipped
+    skipped: Skips
     masks: MaskSummary
 
     def table(self) -> str:
@@ -52,7 +52,7 @@ class IndexSummary:
     def lines(self) -> list[str]:
         """The whole summary, as lines of text."""
         found = [self.table()] if self.counts else []
-        found += skipped_lines(self.skipped)
+        found += self.skipped.lines()
         found += self.masks.lines()
         if self.missing:
             found.append(
@@ -131,7 +131,7 @@ def build_index(
         missing=seen.missing,
         first_missing=seen.first,
         counts=dict(counts),
-        skipped=skips.counts,
+        skipped=skips,
         masks=masks,
     )
 
