@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raysvq.data.manifest import open_manifest
+from raysvq.data.sources.names import printable
 from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.labelled_images import free_name
@@ -65,17 +66,13 @@ def metrics_table(evaluation: Evaluation) -> str:
     """The metrics, overall and by defect type, as aligned text."""
     types = evaluation.by_defect_type
     rows = [(free_name("all", types), evaluation.overall)]
-    rows += [(_on_one_line(name), metrics) for name, metrics in types.items()]
+    rows += [(printable(name), metrics) for name, metrics in types.items()]
     width = max(len(name) for name, _ in rows)
     lines = [" " * width + "".join(f"{name:>20}" for name in _METRICS)]
     for name, metrics in rows:
         cells = [_cell(getattr(metrics, field)) for field in _METRICS.values()]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
-
-
-def _on_one_line(name: str) -> str:
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
 def _cell(metric: MetricValue) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 REPORT_EVERY_S = 5.0  # between two lines of progress in a log
 VARIABLE = "RAYSVQ_LOG"  # names the format where `--log` does not
@@ -191,17 +191,10 @@ def duration(seconds: float) -> str:
     )
 
 
-class _Output(Protocol):
-    """A format; its methods are called by one thread at a time."""
-
-    interval_s: float  # least time between two reports of progress
-
-    def write(self, line: Line) -> None: ...
-    def end_bar(self) -> None: ...
-
-
 class _Plain:
-    interval_s = REPORT_EVERY_S
+    """Lines; the methods of a format are called by one thread at a time."""
+
+    interval_s = REPORT_EVERY_S  # least time between two reports of progress
 
     def write(self, line: Line) -> None:
         _print(line.level, _readable(line))
@@ -210,9 +203,7 @@ class _Plain:
         """Lines need no end."""
 
 
-class _Json:
-    interval_s = REPORT_EVERY_S
-
+class _Json(_Plain):
     def __init__(self, verb: str) -> None:
         self._verb = verb
 
@@ -222,11 +213,8 @@ class _Json:
         fields = {key: _number(value) for key, value in line.fields.items()}
         _print(line.level, json.dumps(start | fields, default=str))
 
-    def end_bar(self) -> None:
-        """Lines need no end."""
 
-
-class _Terminal:
+class _Terminal(_Plain):
     interval_s = _REDRAW_S
 
     def __init__(self) -> None:
@@ -327,4 +315,4 @@ def _number(value: Any) -> Any:
 
 _lock = threading.RLock()
 _taken_over: dict[logging.Logger, list[logging.Handler]] = {}  # with the handlers they had
-_output: _Output = _Plain()
+_output: _Plain = _Plain()

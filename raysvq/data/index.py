@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 import duckdb
 
 from raysvq.data.manifest import UNSPLIT, Row, read_rows, spool, write_manifest
-from raysvq.data.mask_check import MaskSummary, MaskTally, check_masks
+from raysvq.data.mask_check import MaskSummary, check_masks
 from raysvq.data.mask_pairing import masks_among_images, without
 from raysvq.data.sources import rows_of
-from raysvq.data.sources.folder_scan import Skipped, Skips, skipped_lines
+from raysvq.data.sources.folder_scan import Skips
 from raysvq.data.sources.listing_file import LISTINGS
 from raysvq.data.sources.names import EXTENSIONS, printable
 from raysvq.data.split import assign, draw_outliers, survey
@@ -40,7 +40,7 @@ class IndexSummary:
     missing: int  # listed images that do not exist
     first_missing: tuple[str, ...]
     counts: dict[tuple[str, str], int]  # (split, label) -> images
-    skipped: Skipped
+    skipped: Skips
     masks: MaskSummary
 
     def table(self) -> str:
@@ -52,7 +52,7 @@ class IndexSummary:
     def lines(self) -> list[str]:
         """The whole summary, as lines of text."""
         found = [self.table()] if self.counts else []
-        found += skipped_lines(self.skipped)
+        found += self.skipped.lines()
         found += self.masks.lines()
         if self.missing:
             found.append(
@@ -106,7 +106,7 @@ def build_index(
     """
     source, manifest = canonical(source), canonical(manifest)
     counts: Counter[tuple[str, str]] = Counter()
-    skips, seen, masks = Skips(), _Missing(), MaskTally()
+    skips, seen, masks = Skips(), _Missing(), MaskSummary()
     absent = allow_empty and _is_absent_prefix(source)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "unsplit.parquet"
@@ -118,7 +118,7 @@ def build_index(
             raise DataError("; ".join([f"no images found in {source}", looked_for, *skips.lines()]))
         with database(path.parent, spooled=[path]) as connection:
             _require_unique(connection)
-            among = masks_among_images(connection, source) if seen.images else ()
+            masks.among_images = among = masks_among_images(connection, source) if seen.images else ()
         if among and len(among) == seen.images:
             raise DataError(f"all {seen.images} images of {source} are masks, such as {printable(among[0])}")
         split = _split(path, source, settings, among, counts) if seen.images else []
@@ -131,8 +131,8 @@ def build_index(
         missing=seen.missing,
         first_missing=seen.first,
         counts=dict(counts),
-        skipped=skips.counts,
-        masks=masks.summary(among),
+        skipped=skips,
+        masks=masks,
     )
 
 

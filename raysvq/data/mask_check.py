@@ -26,7 +26,6 @@ EVERYTHING = "mark all of their image"
 SHARED = "have the same marks as the mask of another image"
 TURNED = "are not turned by an EXIF orientation as their image is"
 
-
 READERS = 16  # files that are read at the same time
 _ANY_SIZE = 2**40  # pixels: no limit
 _LARGE_PIXELS = 2**24
@@ -42,29 +41,42 @@ class MaskContent:
     turned: bool  # its EXIF orientation is not its image's, and the size does not say which is right
 
 
-@dataclass(frozen=True)
+@dataclass
 class MaskSummary:
-    """What the masks of an image set mark."""
+    """What the masks of an image set mark, counted as they are read."""
 
-    masks: int  # of images that may have a defect
-    smallest: float  # marked share of an image, 0 to 1; so are the next two
-    median: float
-    largest: float
-    implausible: dict[str, tuple[int, str]]  # what is wrong -> how many masks, and one of them
-    of_normal: int  # masks of normal images, which mark nothing
-    unmasked: int  # anomalous images without a mask
-    among_images: tuple[str, ...]  # URIs of masks among the images of a folder
+    shares: list[float] = field(default_factory=list)  # marked, 0 to 1, of images that may have a defect
+    implausible: dict[str, tuple[int, str]] = field(default_factory=dict)  # what is wrong -> how many, one
+    of_normal: int = 0  # masks of normal images, which mark nothing
+    unmasked: int = 0  # anomalous images without a mask
+    among_images: tuple[str, ...] = ()  # URIs of masks among the images of a folder
+    _uses: Counter[bytes] = field(default_factory=Counter)  # digest of marks -> images
+
+    def add(self, mask: str, content: MaskContent) -> None:
+        """Count the mask of an image that may have a defect."""
+        self.shares.append(content.share)
+        self._uses[content.digest] += 1
+        kinds = {
+            OVER_HALF: 0.5 < content.share < 1,
+            EVERYTHING: content.share == 1,
+            SHARED: self._uses[content.digest] > 1,
+            TURNED: content.turned,
+        }
+        for kind in (kind for kind, found in kinds.items() if found):
+            count, example = self.implausible.get(kind, (0, mask))
+            self.implausible[kind] = count + 1, example
 
     def lines(self) -> list[str]:
         """The summary as lines of text; none where there is nothing to say."""
         lines = []
-        if self.masks:
+        if self.shares:
+            smallest, median, largest = (of(self.shares) for of in (min, statistics.median, max))
             lines.append(
-                f"masks: {self.masks}, marking {_percent(self.smallest)} to {_percent(self.largest)} of their"
-                f" images, median {_percent(self.median)}"
+                f"masks: {len(self.shares)}, marking {_percent(smallest)} to {_percent(largest)} of their"
+                f" images, median {_percent(median)}"
             )
         for what, (count, example) in self.implausible.items():
-            lines.append(f"warning: {count} of {self.masks} masks {what}, such as {example}")
+            lines.append(f"warning: {count} of {len(self.shares)} masks {what}, such as {example}")
         if self.of_normal:
             lines.append(f"masks of normal images, which mark nothing, left aside: {self.of_normal}")
         if self.unmasked:
@@ -73,45 +85,6 @@ class MaskSummary:
             found = self.among_images
             lines.append(f"masks among the images, left out: {len(found)}, such as {found[0]}")
         return lines
-
-
-@dataclass
-class MaskTally:
-    """Counts masks as they are read."""
-
-    of_normal: int = 0
-    unmasked: int = 0
-    shares: list[float] = field(default_factory=list)
-    uses: Counter[bytes] = field(default_factory=Counter)  # digest of marks -> images
-    implausible: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    def add(self, mask: str, content: MaskContent) -> None:
-        """Count the mask of an image that may have a defect."""
-        self.shares.append(content.share)
-        self.uses[content.digest] += 1
-        kinds = {
-            OVER_HALF: 0.5 < content.share < 1,
-            EVERYTHING: content.share == 1,
-            SHARED: self.uses[content.digest] > 1,
-            TURNED: content.turned,
-        }
-        for kind in (kind for kind, found in kinds.items() if found):
-            count, example = self.implausible.get(kind, (0, mask))
-            self.implausible[kind] = count + 1, example
-
-    def summary(self, among_images: tuple[str, ...]) -> MaskSummary:
-        """The summary of what was counted; `among_images` are URIs of masks among the images of a folder."""
-        shares = self.shares or [0.0]
-        return MaskSummary(
-            len(self.shares),
-            min(shares),
-            statistics.median(shares),
-            max(shares),
-            self.implausible,
-            self.of_normal,
-            self.unmasked,
-            among_images,
-        )
 
 
 @dataclass(frozen=True)
@@ -123,8 +96,8 @@ class _File:
     orientation: int  # of EXIF, 1 to 8
 
 
-def check_masks(rows: Iterable[Row], tally: MaskTally) -> Iterator[Row]:
-    """Yield the rows after reading the mask of every row that has one; the tally counts what the masks mark.
+def check_masks(rows: Iterable[Row], summary: MaskSummary) -> Iterator[Row]:
+    """Yield the rows after reading the mask of every row that has one; the summary counts what they mark.
 
     The row of a normal image loses its mask, which marks nothing.
 
@@ -138,12 +111,12 @@ def check_masks(rows: Iterable[Row], tally: MaskTally) -> Iterator[Row]:
             for row in chunk:
                 if row["mask_uri"] and row["label"] == NORMAL:
                     next(contents)
-                    tally.of_normal += 1
+                    summary.of_normal += 1
                     row["mask_uri"] = None
                 elif row["mask_uri"]:
-                    tally.add(row["mask_uri"], next(contents))
+                    summary.add(row["mask_uri"], next(contents))
                 elif row["label"] == ANOMALOUS:
-                    tally.unmasked += 1
+                    summary.unmasked += 1
                 yield row
 
 

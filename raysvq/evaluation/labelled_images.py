@@ -56,7 +56,12 @@ def read_manifest(uri: str) -> ManifestView:
     """
     images: dict[str, TestImage] = {}
     counts: Counter[tuple[str, str]] = Counter()
-    for file in parquet_files(uri):
+    files = [uri]
+    if storage.is_folder(uri):
+        files = [info.uri for info in storage.list_objects(uri) if info.uri.endswith(".parquet")]
+    if not files:
+        raise DataError(f"manifest {uri}: found no .parquet file in this folder; `raysvq index` writes one")
+    for file in files:
         for batch in batches(file, _MANIFEST_COLUMNS):
             counts.update(zip(batch["split"].to_pylist(), batch["label"].to_pylist(), strict=True))
             labelled = pc.is_in(batch["label"], pa.array([schema.NORMAL, schema.ANOMALOUS]))
@@ -75,21 +80,6 @@ def read_manifest(uri: str) -> ManifestView:
     for (split, label), number in sorted(counts.items()):
         table.setdefault(split, {})[label] = number
     return ManifestView(images, table)
-
-
-def parquet_files(uri: str) -> list[str]:
-    """The file itself, or the Parquet files below a folder.
-
-    Raises:
-        DataError: the folder holds none.
-        StorageError: nothing is there.
-    """
-    if not storage.is_folder(uri):
-        return [uri]
-    files = [info.uri for info in storage.list_objects(uri) if info.uri.endswith(".parquet")]
-    if not files:
-        raise DataError(f"manifest {uri}: found no .parquet file in this folder; `raysvq index` writes one")
-    return files
 
 
 def batches(uri: str, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:

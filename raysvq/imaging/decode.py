@@ -88,8 +88,7 @@ def open_header(content: bytes, max_pixels: int) -> Header:
     header = _read_header(content)
     if header.width * header.height > max_pixels:
         raise DecodeError(
-            "too_large",
-            f"{header.width} x {header.height} pixels, scoring.max_pixels allows {max_pixels}",
+            "too_large", f"{header.width} x {header.height} pixels, scoring.max_pixels allows {max_pixels}"
         )
     return header
 

@@ -7,9 +7,13 @@ and the bundle carries the figure; `scoring.precision=auto` decides by it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
+
+from raysvq.errors import RaysvqError, first_line
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -53,3 +57,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # On a CPU, PyTorch raises nothing more telling.
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+@contextmanager
+def memory_errors_as(kind: type[RaysvqError], advice: str) -> Iterator[None]:
+    """Raise an error of this kind, with the advice, where memory is used up in the block."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        raise kind(f"{advice} ({first_line(error)})") from None

@@ -5,18 +5,17 @@ The scoring job, its plan and the heat maps of the highest scores all work in su
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
 import cv2
 import torch
 
-from raysvq.errors import BundleError, ScoringError, first_line
+from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
-from raysvq.model.device import Precision, is_out_of_memory
+from raysvq.model.device import Precision, memory_errors_as
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure
@@ -68,17 +67,11 @@ class WorkerSession:
         return Sandbox(decoder, scoring.decode_timeout_s)
 
 
-@contextmanager
-def memory_advice(config: SessionConfig) -> Iterator[None]:
+def memory_advice(config: SessionConfig) -> AbstractContextManager[None]:
     """Raise a ScoringError that names the settings to lower where memory is used up."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not is_out_of_memory(error):
-            raise
-        on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus),"
-        raise ScoringError(
-            f"a worker ran out of memory on {config.device}: lower scoring.tile_batch, which is"
-            f" {config.scoring.tile_batch},{on_cpu if config.device == 'cpu' else ''} and start the run again"
-            f" ({first_line(error)})"
-        ) from None
+    on_cpu = " or scoring.image_memory_mib, or take fewer workers (ray.cpus),"
+    return memory_errors_as(
+        ScoringError,
+        f"a worker ran out of memory on {config.device}: lower scoring.tile_batch, which is"
+        f" {config.scoring.tile_batch},{on_cpu if config.device == 'cpu' else ''} and start the run again",
+    )

@@ -48,7 +48,7 @@ def read_bytes(uri: str, within_s: float | None = None) -> bytes:
 
 
 def read_version(uri: str, size_bytes: int, etag: str | None, mtime: datetime | None) -> bytes:
-    """The whole content of a file as it was indexed, see `raysvq.storage.versions.difference`.
+    """The whole content of a file as it was indexed, see `raysvq.storage.objects.difference`.
 
     On S3 the answer that brings the content says its version; a local file's is looked at before and
     after reading, that of other stores after it.
@@ -108,10 +108,7 @@ def remove_file(uri: str) -> None:
     Raises:
         StorageError: it may not be removed.
     """
-    with (
-        suppress(FileNotFoundError),
-        storage_errors(f"cannot remove {uri}", passing=(FileNotFoundError,)),
-    ):
+    with suppress(FileNotFoundError), storage_errors(f"cannot remove {uri}", passing=(FileNotFoundError,)):
         store, path = store_of(uri)
         store.remove(path)
 
@@ -168,8 +165,9 @@ def file_infos(uris: list[str]) -> list[ObjectInfo | None]:
     once = list(dict.fromkeys(uris))
     shares = [once[start::ASKED_AT_ONCE] for start in range(ASKED_AT_ONCE)]
     infos: dict[str, ObjectInfo | None] = {}
-    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
-        for share, found in zip(shares, pool.map(_infos_in_turn, shares), strict=True):
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:  # a task for each file would cost more than asking a disk
+        answers = pool.map(lambda share: [_file_info(uri) for uri in share], shares)
+        for share, found in zip(shares, answers, strict=True):
             infos |= zip(share, found, strict=True)
     return [infos[uri] for uri in uris]
 
@@ -249,11 +247,6 @@ def _kind_or_none(uri: str) -> Kind | None:
     with storage_errors(f"cannot read {uri}"):
         store, path = store_of(uri)
         return store.kind(path)
-
-
-def _infos_in_turn(uris: list[str]) -> list[ObjectInfo | None]:
-    """A task for each file would cost more than asking a disk."""
-    return [_file_info(uri) for uri in uris]
 
 
 def _file_info(uri: str) -> ObjectInfo | None:

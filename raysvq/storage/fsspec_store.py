@@ -8,15 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from raysvq.storage.objects import (
-    ChangedError,
-    Kind,
-    ObjectInfo,
-    Problem,
-    Skip,
-    difference,
-    plain_etag,
-)
+from raysvq.storage.objects import ChangedError, Kind, ObjectInfo, Problem, Skip, difference, plain_etag
 
 _ETAGS = ("ETag", "etag")
 _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "created")

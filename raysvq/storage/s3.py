@@ -57,7 +57,43 @@ class S3Bucket(Bucket):
         return info, answer["Body"].iter_chunks(CHUNK)
 
     def _write_large(self, path: str, content: bytes | Path, size: int) -> None:
-        _upload(self, path, content, size)
+        """Readers see the object when all parts have come."""
+        client, place = self.exact(), {"Bucket": self.name, "Key": path}
+        place["UploadId"] = self.ask(path, lambda: client.create_multipart_upload(**place))["UploadId"]
+        length = max(LARGE, -(-size // MAX_PARTS))
+
+        def send(number: int) -> dict[str, Any]:
+            body = _part(content, number * length, length)
+            answer = self.ask(path, lambda: client.upload_part(**place, PartNumber=number + 1, Body=body))
+            return {"PartNumber": number + 1, "ETag": answer["ETag"]}
+
+        pool = ThreadPoolExecutor(PARTS_AT_ONCE)
+        try:
+            parts = list(pool.map(send, range(-(-size // length))))
+            done = partial(client.complete_multipart_upload, **place, MultipartUpload={"Parts": parts})
+            self._complete(path, done, size)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            with suppress(Exception):  # one attempt to forget the parts: the upload's own error matters
+                client.abort_multipart_upload(**place)
+            raise
+        pool.shutdown()
+
+    def _complete(self, path: str, call: Callable[[], Any], size: int) -> None:
+        """An attempt whose answer was lost may have done it; the store no longer knows the parts then."""
+        attempts = 0
+
+        def once() -> None:
+            nonlocal attempts
+            attempts += 1
+            call()
+
+        try:
+            self.ask(path, once)
+        except FileNotFoundError:
+            found = self.info(path) if attempts > 1 else None
+            if found is None or found.size_bytes != size:
+                raise
 
     def _head(self, path: str) -> ObjectInfo:
         if not is_odd(path):
@@ -79,52 +115,6 @@ class S3Bucket(Bucket):
     def _listed(self, entry: dict[str, Any]) -> ObjectInfo:
         uri, etag = f"{self.uri}/{entry['Key']}", plain_etag(entry.get("ETag"))
         return ObjectInfo(uri, entry["Size"], etag, entry.get("LastModified"))
-
-
-def _upload(target: S3Bucket, key: str, content: bytes | Path, size: int) -> None:
-    """Write an object of `size` bytes, which readers see when all parts have come."""
-    client, place = target.exact(), {"Bucket": target.name, "Key": key}
-    place["UploadId"] = target.ask(key, lambda: client.create_multipart_upload(**place))["UploadId"]
-    length = max(LARGE, -(-size // MAX_PARTS))
-
-    def send(number: int) -> dict[str, Any]:
-        body = _part(content, number * length, length)
-        answer = target.ask(key, lambda: client.upload_part(**place, PartNumber=number + 1, Body=body))
-        return {"PartNumber": number + 1, "ETag": answer["ETag"]}
-
-    pool = ThreadPoolExecutor(PARTS_AT_ONCE)
-    try:
-        parts = list(pool.map(send, range(-(-size // length))))
-        done = partial(client.complete_multipart_upload, **place, MultipartUpload={"Parts": parts})
-        _complete(target, key, done, size)
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        _abort(partial(client.abort_multipart_upload, **place))
-        raise
-    pool.shutdown()
-
-
-def _complete(target: S3Bucket, key: str, call: Callable[[], Any], size: int) -> None:
-    """An attempt whose answer was lost may have done it; the store no longer knows the parts then."""
-    attempts = 0
-
-    def once() -> None:
-        nonlocal attempts
-        attempts += 1
-        call()
-
-    try:
-        target.ask(key, once)
-    except FileNotFoundError:
-        found = target.info(key) if attempts > 1 else None
-        if found is None or found.size_bytes != size:
-            raise
-
-
-def _abort(call: Callable[[], Any]) -> None:
-    """Have the store forget the parts; one attempt, as the upload's own error is what matters."""
-    with suppress(Exception):
-        call()
 
 
 def _part(content: bytes | Path, start: int, length: int) -> bytes:

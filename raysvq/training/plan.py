@@ -31,15 +31,7 @@ _FREE: Any = {
     "ray": True,
     "training": {"workers", "min_workers", "max_failures"},
 }
-_SHARES = (
-    4.0,
-    3.0,
-    2.0,
-    1.0,
-    0.5,
-    0.25,
-    0.125,
-)  # CPUs of a worker; the most that fits is taken
+_SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs of a worker; the most that fits is taken
 
 
 @dataclass(frozen=True)
@@ -158,12 +150,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
             " anomalous cannot be told; add masks, or set tiles.mode=whole"
         )
     unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
-    return {
-        "manifest": manifest,
-        "normals": normals,
-        "unlabelled": unlabelled,
-        "outliers": len(outliers),
-    }
+    return {"manifest": manifest, "normals": normals, "unlabelled": unlabelled, "outliers": len(outliers)}
 
 
 def _require_validation(images: list[ValidationImage], manifest: str, settings: Settings) -> None:

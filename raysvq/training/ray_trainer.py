@@ -145,8 +145,7 @@ def _trainer(
         train_loop_config=loop,
         datasets={**datasets},
         dataset_config=DataConfig(
-            datasets_to_split=["normal"],
-            execution_options=ray.data.ExecutionOptions(preserve_order=True),
+            datasets_to_split=["normal"], execution_options=ray.data.ExecutionOptions(preserve_order=True)
         ),
         scaling_config=ScalingConfig(
             num_workers=plan.number,  # type: ignore[arg-type]  # Train V2 takes a range
@@ -253,8 +252,10 @@ def _train_rank(config: dict[str, Any]) -> TrainingState:
         torch.set_num_threads(config["threads"])
     tiles = Tiles(_shard("normal"), _shard("outlier") if config["outlier_tiles"] else None)
     progress = config["progress"] if place.rank == 0 else None
-    with _restored_checkpoint() as folder:
-        trainer, batches = initialize(settings, tiles, place, folder, progress, _data_parallel)
+    restored = ray.train.get_checkpoint()
+    with restored.as_directory() if restored else contextlib.nullcontext() as folder:
+        checkpoint = Path(folder) if folder else None
+        trainer, batches = initialize(settings, tiles, place, checkpoint, progress, _data_parallel)
 
     def score(scorer: ImageScorer) -> dict[str, Any]:
         # Ray Train bounds the tries of a validation.
@@ -273,16 +274,6 @@ def _shard(name: str) -> Source:
         return iter(shard.iter_batches(batch_size=BLOCK, batch_format="numpy"))
 
     return read
-
-
-@contextlib.contextmanager
-def _restored_checkpoint() -> Iterator[Path | None]:
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        yield None
-        return
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
 
 
 def _data_parallel(model: Network) -> nn.Module:

@@ -28,7 +28,7 @@ from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN
 from raysvq.settings import Settings, TileSettings
 from raysvq.storage import ChangedError, configure, filesystem, read_version
 from raysvq.training.decoding import Attempts, Guard, guarded
-from raysvq.training.shuffling import Columns
+from raysvq.training.shuffling import Columns, join
 
 IMAGES_PER_BLOCK = 64
 IMAGES_PER_TASK = 16
@@ -97,7 +97,7 @@ def training_samples(manifest: str, settings: Settings, progress: Progress) -> S
 
 def normal_samples(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
     """The tiles of these rows of a manifest."""
-    return _cut_here(rows, normal_cutter(settings, progress))
+    return join(list(normal_cutter(settings, progress)(rows)))
 
 
 def outlier_samples(manifest: str, settings: Settings, progress: Progress) -> Columns:
@@ -107,7 +107,7 @@ def outlier_samples(manifest: str, settings: Settings, progress: Progress) -> Co
         DataError: there is none.
     """
     outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
-    columns = _cut_here(outliers, outlier_cutter(settings, cell_size(settings.model), progress))
+    columns = join(list(outlier_cutter(settings, cell_size(settings.model), progress)(outliers)))
     require_marked(len(columns["tile"]), len(outliers), settings.tiles)
     return columns
 
@@ -129,11 +129,6 @@ def require_marked(tiles: int, outliers: int, settings: TileSettings) -> None:
 def _cut(rows: ray.data.Dataset, cutter: Cutter) -> ray.data.Dataset:
     blocks = rows.repartition(target_num_rows_per_block=IMAGES_PER_BLOCK)
     return blocks.map_batches(cutter, batch_size=IMAGES_PER_TASK, batch_format="pyarrow")
-
-
-def _cut_here(rows: pa.Table, cutter: Cutter) -> Columns:
-    found = list(cutter(rows))
-    return {name: np.concatenate([piece[name] for piece in found]) for name in found[0]}
 
 
 def normal_cutter(settings: Settings, progress: Progress, attempts: Attempts | None = None) -> Cutter:

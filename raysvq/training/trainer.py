@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from raysvq.errors import TrainingError, TrainingMemoryError
 from raysvq.log import Line
 from raysvq.model.collective import mean_over_ranks
-from raysvq.model.device import Precision, has_fast_bfloat16, is_out_of_memory
+from raysvq.model.device import Precision, has_fast_bfloat16, memory_errors_as
 from raysvq.model.network import Network
 from raysvq.model.objective import Loss, objective
 from raysvq.model.quantizer import perplexity
@@ -63,17 +63,9 @@ def fit(
         report()
 
 
-@contextmanager
-def naming_memory(setting: str) -> Iterator[None]:
+def naming_memory(setting: str) -> AbstractContextManager[None]:
     """Raise TrainingMemoryError, naming the setting to lower, where memory is used up."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not is_out_of_memory(error):
-            raise
-        raise TrainingMemoryError(
-            f"out of memory with {setting}: set it lower ({str(error).partition(chr(10))[0]})"
-        ) from None
+    return memory_errors_as(TrainingMemoryError, f"out of memory with {setting}: set it lower")
 
 
 def training_precision(settings: TrainingSettings, device: torch.device) -> Precision:

@@ -30,14 +30,7 @@ from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.lease import lease
 from raysvq.runtime.progress import Progress, forwarded_progress
 from raysvq.settings import Settings
-from raysvq.storage import (
-    canonical,
-    configure,
-    exists,
-    join,
-    remove_folder,
-    require_writable,
-)
+from raysvq.storage import canonical, configure, exists, join, remove_folder, require_writable
 from raysvq.training.plan import require_trainable, run_name
 from raysvq.training.validation import validation_images
 from raysvq.tuning.early_stopping import scheduler_for
@@ -62,7 +55,6 @@ class SweepResult:
     chosen: Trial
     settings: Settings  # of the chosen one, complete
     bundle: Bundle  # the chosen one, trained
-    folder: str
 
 
 def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResult:
@@ -96,7 +88,9 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
     with lease(out, name) as require_held:
         _remove_published(out)
         _require_unfinished(out, state.folder)  # another run may just have ended
-        final = _final_manifest(manifest, state.folder, settings)
+        final = manifest  # what the published model learns from
+        if settings.tuning.refit:
+            final = with_all_outliers(manifest, join(state.folder, "refit-manifest.parquet"))
         for one in {(data_key(one), one.training.patience): one for one in known}.values():
             require_trainable(final, one)
         with forwarded_progress() as progress:
@@ -108,7 +102,7 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
         chosen = space.settings(best.point)
         bundle = publish(final, out, best.number, chosen, state, plan.resources, require_held)
         remove_folder(join(out, FOLDER))
-    return SweepResult(board, best, chosen, bundle, out)
+    return SweepResult(board, best, chosen, bundle)
 
 
 def _require_unfinished(out: str, state: str) -> None:
@@ -133,13 +127,6 @@ def _name(manifest: str, space: Space, points: Sequence[Point], metric: str) -> 
     parameters = [asdict(parameter) for parameter in space.parameters]
     key = json.dumps([run_name(manifest, base), search, parameters, points, metric, several], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-def _final_manifest(manifest: str, state: str, settings: Settings) -> str:
-    """What the published model has learnt from."""
-    if not settings.tuning.refit:
-        return manifest
-    return with_all_outliers(manifest, join(state, "refit-manifest.parquet"))
 
 
 def _run(

@@ -28,7 +28,7 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import load_tiles
 from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
-from raysvq.model.device import is_out_of_memory
+from raysvq.model.device import memory_errors_as
 from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.runtime.cluster import Capacity
@@ -322,11 +322,9 @@ def _chunk(part: Part, storage: StorageSettings, _turn: None) -> tuple[Any, None
     """What cannot be read is handed to the trials, and does not keep the next chunk from being made."""
     torch.set_num_threads(1)
     configure(storage)
+    advice = "the tiles that trials share do not fit into memory"
     try:
-        return part(), None
+        with memory_errors_as(TrainingMemoryError, advice):
+            return part(), None
     except (RaysvqError, OSError) as error:
         return error, None
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        if not is_out_of_memory(error):
-            raise
-        return TrainingMemoryError(f"the tiles that trials share do not fit into memory ({error})"), None

@@ -299,7 +299,7 @@ def test_a_tree_in_a_bucket_is_the_tree_on_disk(folder: Any) -> None:
         folder.image(f"tree/{name}")
     summary, rows = _index(source)
     assert len(rows) == 5
-    assert {cause: count for cause, (count, _) in summary.skipped.items()} == {
+    assert {cause: count for cause, (count, _) in summary.skipped.counts.items()} == {
         BESIDE: 1,
         HIDDEN: 3,
         SYSTEM: 2,
@@ -313,7 +313,7 @@ def test_results_below_a_prefix_are_not_its_images(folder: Any) -> None:
         folder.image(f"day/out/{name}")
     summary, rows = _index(join(folder.uri, "day"))
     assert [row["uri"] for row in rows] == [join(folder.uri, "day/line 1/a.png")]
-    assert summary.skipped == {RESULTS: (4, join(folder.uri, "day/out/_commits/"))}
+    assert summary.skipped.counts == {RESULTS: (4, join(folder.uri, "day/out/_commits/"))}
 
 
 def test_a_relative_entry_finds_its_file_beside_the_folder_of_the_listing(folder: Any) -> None:

@@ -62,7 +62,7 @@ def _index(source: Path, manifest: Path) -> tuple[str, str]:
         return "refused", str(error)
     rows = open_manifest(str(manifest)).to_table().to_pylist()
     text = "\n".join([*summary.lines(), *(_said(row) for row in rows)])
-    if not summary.skipped:
+    if not summary.skipped.counts:
         return "read", text
     assert {Path(row["uri"]).name for row in rows} <= {"kept.png", "0.png", "1.png"}
     return "left out", text

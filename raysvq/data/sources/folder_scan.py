@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from raysvq.data.sources.names import (
-    OTHER_FORMATS,
-    extension,
-    is_image,
-    mark_of,
-    printable,
-    why_left_out,
-)
+from raysvq.data.sources.names import OTHER_FORMATS, extension, is_image, mark_of, printable, why_left_out
 from raysvq.imaging.decode import FIRST_BYTES, looks_like_an_image
 from raysvq.storage import ObjectInfo, filesystem, list_objects, patiently
 
@@ -22,7 +15,6 @@ BESIDE = "files or folders beside those of an image tree"
 OTHER_ENDINGS = "files of further endings"
 OTHER_CAUSES = "files or folders left out for further reasons"
 
-Skipped = dict[str, tuple[int, str]]  # cause -> how many, and one of them
 Visit = Callable[[str, str], None]  # takes the URI of a folder and the name of a folder directly in it
 
 
@@ -31,7 +23,7 @@ class Skips:
 
     def __init__(self) -> None:
         """Start with nothing counted."""
-        self.counts: Skipped = {}
+        self.counts: dict[str, tuple[int, str]] = {}  # cause -> how many, and one of them
         self.pictures = 0  # skipped files that are pictures, by their ending or their first bytes
         self._endings: dict[str, tuple[str, bool]] = {}  # ending -> cause, and whether it is a picture's
 
@@ -53,12 +45,8 @@ class Skips:
 
     def lines(self) -> list[str]:
         """What was skipped, one line per cause."""
-        return skipped_lines(self.counts)
-
-
-def skipped_lines(skipped: Skipped) -> list[str]:
-    """One line of text per cause."""
-    return [f"skipped {count}: {cause}, such as {example}" for cause, (count, example) in skipped.items()]
+        counts = self.counts.items()
+        return [f"skipped {count}: {cause}, such as {example}" for cause, (count, example) in counts]
 
 
 def images(root: str, skips: Skips, visit: Visit | None = None) -> Iterator[ObjectInfo]:
