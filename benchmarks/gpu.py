@@ -115,9 +115,9 @@ def make_case(name: str, device: torch.device, ceilings: Ceilings, files: list[b
     model.load_pretrained()
     model.to(device)
     with torch.no_grad():
-        stemmed = model.extract_features(to_model_input(found[:_PICTURES], device))
-        model.fit_statistics(stemmed)
-        positions = model.encode(stemmed).movedim(1, -1).flatten(0, 2)
+        features = model.extract_features(to_model_input(found[:_PICTURES], device))
+        model.fit_statistics(features)
+        positions = model.encode(features).movedim(1, -1).flatten(0, 2)
         some = torch.randperm(len(positions), device=device)[:_FITTED]
         model.quantizer.initialize(positions[some], seed=0)
     return Case(name, settings, model.eval(), files, tiles, device, ceilings, 0.001 if quick else 0.3)

@@ -140,7 +140,7 @@ def tune(
 ) -> None:
     """Search settings with Ray Tune, as many trials at once as the cluster has CPUs, or GPUs.
 
-    Trials are judged on the validation split, never on the test split, by tuning.metric, over
+    Trials are compared by tuning.metric on the validation split, never on the test split, over
     tuning.repeats draws; they share what is read, decoded and put through a frozen stem. The best
     settings are trained as OUT/model, and `OUT@champion` stands for it, for `raysvq score --model`.
     Stopped and started again with the same arguments, it goes on.

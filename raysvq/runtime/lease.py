@@ -33,7 +33,7 @@ LEASES = "_leases"
 RENEW_S = 5.0
 ANSWER_S = 10.0  # longest that a request of the renewal takes
 DEAD_S = 60.0  # not renewed for so long: its holder is gone; more than RENEW_S and all requests of a renewal
-MOST_TRIES = 5  # to take a folder that other runs take and let go meanwhile
+MAX_TRIES = 5  # to take a folder that other runs take and let go meanwhile
 
 
 @contextmanager
@@ -97,7 +97,7 @@ class _Lease:
 
 
 def _acquire(out: str, run_id: str) -> _Lease:
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         held = _newest(out)
         left = None if held is None else _require_dead(out, held)
         if held is not None and left is None:  # let go meanwhile
@@ -113,7 +113,7 @@ def _acquire(out: str, run_id: str) -> _Lease:
             remove_file(held)
         return mine
     raise DataError(
-        f"{out}: {MOST_TRIES} times another run was quicker to take the folder; start one at a time"
+        f"{out}: {MAX_TRIES} times another run was quicker to take the folder; start one at a time"
     )
 
 

@@ -153,6 +153,5 @@ def _where(error: yaml.YAMLError) -> str:
     """What is wrong and in which line, without a word of the file, which may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return "it holds characters that YAML does not allow"
-    told = (error.problem or "").replace("'\\t'", "tab")
-    problem = re.sub(r"\s*['\"].*['\"]", "", told)
+    problem = re.sub(r"\s*['\"].*['\"]", "", (error.problem or "").replace("'\\t'", "tab"))
     return f"line {error.problem_mark.line + 1}: {problem}"

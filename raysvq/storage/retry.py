@@ -20,7 +20,7 @@ from raysvq import log
 from raysvq.storage.errors import TransientError
 
 FIRST_CONTACT_S = 10.0
-SAY_AFTER_S = 5.0
+WARN_AFTER_S = 5.0
 
 _PAUSE = wait_random_exponential(multiplier=0.2, max=5)
 
@@ -32,7 +32,7 @@ class Contact:
     """What a process knows of a store."""
 
     reached: bool = False
-    told: bool = False  # that it is waited for
+    warned: bool = False  # that requests wait for it
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def persist(self, uri: str, call: Callable[[], Result], retry_s: float) -> Result:
@@ -45,7 +45,7 @@ class Contact:
             retry=retry_if_exception_type(TransientError),
             wait=lambda state: min(_PAUSE(state), max(self._left(state, retry_s), 0.0)),
             stop=lambda state: self._left(state, retry_s) <= 0,
-            before_sleep=lambda state: self._say(state, uri),
+            before_sleep=lambda state: self._warn(state, uri),
             reraise=True,
         )
         try:
@@ -55,18 +55,18 @@ class Contact:
         except OSError:  # it answered
             self.reached = True
             raise
-        self.reached, self.told = True, False
+        self.reached, self.warned = True, False
         return result
 
     def _left(self, state: RetryCallState, retry_s: float) -> float:
         limit = retry_s if self.reached else min(retry_s, FIRST_CONTACT_S)
         return limit - (state.seconds_since_start or 0.0)
 
-    def _say(self, state: RetryCallState, uri: str) -> None:
-        """Once an outage, however many threads wait."""
-        if (state.seconds_since_start or 0.0) + state.upcoming_sleep < SAY_AFTER_S:
+    def _warn(self, state: RetryCallState, uri: str) -> None:
+        """Once per outage, however many threads wait."""
+        if (state.seconds_since_start or 0.0) + state.upcoming_sleep < WARN_AFTER_S:
             return
         with self.lock:
-            first, self.told = not self.told, True
+            first, self.warned = not self.warned, True
         if first and state.outcome is not None:
             log.warning(f"waiting for {uri}: {state.outcome.exception()}", "waiting", uri=uri)

@@ -117,7 +117,7 @@ class Batches:
         """The next batch, with all positions of its grids."""
         return self._next(None)
 
-    def _next(self, most: int | None) -> Batch:
+    def _next(self, count: int | None) -> Batch:
         normal = next(self._normal)
         outlier: Columns | None = next(self._outlier) if self._outlier else None
         parts = [self._inputs(part) for part in (normal, outlier) if part is not None]
@@ -126,8 +126,8 @@ class Batches:
             grids = mirrored([*parts, weight] if weight is not None else parts, self._rng(_FLIPS))
             parts, weight = grids[: len(parts)], grids[-1] if weight is not None else None
         positions = None
-        if "features" in normal and most is not None and most < parts[0][0, 0].numel():
-            drawn = draw_positions(parts, most, weight, self._rng(_POSITIONS))
+        if "features" in normal and count is not None and count < parts[0][0, 0].numel():
+            drawn = draw_positions(parts, count, weight, self._rng(_POSITIONS))
             parts = [gather_positions(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
             weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
             positions = torch.cat(drawn).to(self._device)

@@ -88,24 +88,24 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
             f" fit into {capacity.cpus:g} CPUs on {len(capacity.nodes)} node(s)"
         )
     hosts = sum(node.cpus >= cpus and node.gpus >= use_gpu for node in capacity.nodes)
-    most_cpus = max(node.cpus for node in capacity.nodes)
-    together = min(-(-workers // hosts), int(most_cpus / cpus))  # on one node
-    threads = max(1, int(most_cpus / together))
+    max_cpus = max(node.cpus for node in capacity.nodes)
+    together = min(-(-workers // hosts), int(max_cpus / cpus))  # on one node
+    threads = max(1, int(max_cpus / together))
     return WorkerPlan(workers, cpus, use_gpu, threads, least)
 
 
-def _require_shares(batch_size: int, least: int, most: int) -> None:
+def _require_shares(batch_size: int, least: int, maximum: int) -> None:
     """Every number of workers that may come about shares the batch out evenly."""
-    multiple = math.lcm(*range(least, most + 1))
+    multiple = math.lcm(*range(least, maximum + 1))
     if batch_size % multiple:
         raise SettingsError(
             f"setting `training.batch_size`: {batch_size} cannot be shared evenly by"
-            f" {_name(least, most)}; expected a multiple of {multiple}"
+            f" {_name(least, maximum)}; expected a multiple of {multiple}"
         )
-    if batch_size // most < 2:
+    if batch_size // maximum < 2:
         raise SettingsError(
             f"setting `training.batch_size`: {batch_size} leaves fewer than 2 tiles for each of"
-            f" training.workers={most}"
+            f" training.workers={maximum}"
         )
 
 
@@ -118,10 +118,10 @@ def _keep_a_cpu_each(capacity: Capacity, share: float, use_gpu: bool, workers: i
     return all(node.cpus - held * share >= 1 for node, held in full if held)
 
 
-def _name(least: int, most: int) -> str:
-    if least == most:
-        return f"training.workers={most}"
-    return f"training.min_workers={least} to training.workers={most}"
+def _name(least: int, maximum: int) -> str:
+    if least == maximum:
+        return f"training.workers={maximum}"
+    return f"training.min_workers={least} to training.workers={maximum}"
 
 
 def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:

@@ -131,8 +131,8 @@ class EndlessBatches:
 class _Cache:
     """Keeps a first epoch's rows while they fit."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._room = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._room = max_bytes
         self._kept: list[Columns] = []
 
     def keep(self, pieces: Iterator[Columns]) -> Iterator[Columns]:

@@ -126,15 +126,15 @@ class Trainer:
         self.model.train()
         self.used.zero_()
         self.pace = Pace(self.state.step)
-        told = self.pace.started
+        reported = self.pace.started
         while self.state.step < stop:
             loss, used = self._step(self.pace.wait_for(batches))
             self.used += used
             self.state.step += 1
             self._watch(loss)
             self.pace.measure()
-            if self.progress and self.pace.started + self.pace.seconds - told > REPORT_EVERY_S:
-                told = self.pace.started + self.pace.seconds
+            if self.progress and self.pace.started + self.pace.seconds - reported > REPORT_EVERY_S:
+                reported = self.pace.started + self.pace.seconds
                 self.progress(pace_line(self.pace, self.state.step, self.settings.training))
         self.losses = _values(loss)
 

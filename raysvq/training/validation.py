@@ -45,16 +45,16 @@ class ValidationImage:
         return read_version(self.uri, indexed.size_bytes, indexed.etag, indexed.mtime)
 
 
-def validation_images(manifest: str, most: int) -> list[ValidationImage]:
-    """Labelled validation images, at most `most`: outliers up to half, then normal ones.
+def validation_images(manifest: str, limit: int) -> list[ValidationImage]:
+    """Labelled validation images, at most `limit`: outliers up to half, then normal ones.
 
     Of more than fit, those with the smallest ids are taken: the same in every run.
     """
-    outliers = _first(manifest, ANOMALOUS, most // 2)
-    return outliers + _first(manifest, NORMAL, most - len(outliers))
+    outliers = _first(manifest, ANOMALOUS, limit // 2)
+    return outliers + _first(manifest, NORMAL, limit - len(outliers))
 
 
-def _first(manifest: str, label: str, most: int) -> list[ValidationImage]:
+def _first(manifest: str, label: str, limit: int) -> list[ValidationImage]:
     wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
     names = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime"]
     rows = (
@@ -62,7 +62,7 @@ def _first(manifest: str, label: str, most: int) -> list[ValidationImage]:
         for batch in open_manifest(manifest).to_batches(columns=names, filter=wanted)
         for row in zip(*(batch[name].to_pylist() for name in names), strict=True)
     )
-    chosen = heapq.nsmallest(most, rows, key=lambda row: row[:2])
+    chosen = heapq.nsmallest(limit, rows, key=lambda row: row[:2])
     return [
         ValidationImage(uri, label == ANOMALOUS, mask, ObjectInfo(uri, *version))
         for _, uri, mask, *version in chosen
