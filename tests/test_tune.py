@@ -361,7 +361,7 @@ def test_what_cannot_be_a_trial_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(SettingsError, match=r"40 workers and a CPU for reading data do not fit into 2 CPUs"):
         _sweep(manifest, config, tmp_path, "training.workers=40", "training.batch_size=80")
-    with pytest.raises(SettingsError, match=r"judged by image_auroc .* found au_pro; expected 1 worker"):
+    with pytest.raises(SettingsError, match=r"compared by image_auroc .* found au_pro; expected 1 worker"):
         _sweep(manifest, config, tmp_path, "training.workers=2", "tuning.metric=au_pro")
     with pytest.raises(DataError, match=r"`tuning.metric`: image_auroc needs anomalous images"):
         _sweep(_without_outliers(config, tmp_path), config, tmp_path, "tuning.metric=image_auroc")

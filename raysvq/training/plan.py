@@ -1,7 +1,4 @@
-"""Before a training starts: what there is to train on, and how many CPUs and GPUs each worker gets.
-
-What could never succeed is refused here.
-"""
+"""Checks before a training starts, and the CPUs and GPUs of each worker."""
 
 from __future__ import annotations
 
@@ -22,44 +19,36 @@ from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.validation import ValidationImage, validation_images
 
-_PROBED = 32
+_SAMPLED = 32
 _LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
-# Settings that a run may go on with changed; the split is part of the data.
+# Settings that may change before a run is continued. The split counts as part of the data.
 _FREE: Any = {
     "split": True,
     "evaluation": True,
     "ray": True,
     "training": {"workers", "min_workers", "max_failures"},
 }
-_SHARES = (
-    4.0,
-    3.0,
-    2.0,
-    1.0,
-    0.5,
-    0.25,
-    0.125,
-)  # CPUs of a worker; the most that fits is taken
+_SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs per worker; the largest that fits is taken
 
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What each of the workers asks of the cluster."""
+    """Number of workers and resources of each."""
 
     workers: int
     cpus: float
     use_gpu: bool
-    threads: int  # of PyTorch, on CPU
-    least: int  # workers that are enough to start and to go on
+    threads: int  # PyTorch threads on a CPU
+    least: int  # workers needed to start and to continue
 
     @property
     def number(self) -> int | tuple[int, int]:
-        """Of workers, as Ray Train takes it: fixed, or from and to."""
+        """Number of workers for Ray Train: fixed, or (least, most)."""
         return self.workers if self.least == self.workers else (self.least, self.workers)
 
     @property
     def resources(self) -> dict[str, float]:
-        """As Ray Train takes them."""
+        """Resources of one worker for Ray Train."""
         return {"CPU": self.cpus} | ({"GPU": 1.0} if self.use_gpu else {})
 
 
@@ -95,7 +84,7 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
 
 
 def _require_shares(batch_size: int, least: int, maximum: int) -> None:
-    """Every number of workers that may come about shares the batch out evenly."""
+    """Refuse a batch that some allowed number of workers cannot share evenly."""
     multiple = math.lcm(*range(least, maximum + 1))
     if batch_size % multiple:
         raise SettingsError(
@@ -125,7 +114,7 @@ def _name(least: int, maximum: int) -> str:
 
 
 def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
-    """What there is to train and to validate on.
+    """Describe the training set and its validation images.
 
     Raises:
         DataError: it cannot be trained or validated on.
@@ -146,7 +135,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
             f"manifest {manifest} has no normal images in its train split; label some `normal`, or index"
             " a tree with train/good"
         )
-    sample = rows.head(_PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
+    sample = rows.head(_SAMPLED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
     require_fitting(sample["uri"].to_pylist(), settings.tiles)
     if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
         log.info(hint, "hint")
@@ -180,10 +169,9 @@ def _require_validation(images: list[ValidationImage], manifest: str, settings: 
 
 
 def run_name(manifest: str, settings: Settings) -> str:
-    """The same for the same data and settings, so that a restart finds its checkpoints.
+    """A name derived from data and settings, by which a restart finds its checkpoints.
 
-    Who trains and who validates is part of the data: a checkpoint of another split has learnt from
-    images that are now tested.
+    The split is part of the data: a checkpoint of another one has learnt from images that are now tested.
     """
     learnt = pc.field("split").isin([TRAIN, VALIDATION])
     if settings.training.unlabelled:

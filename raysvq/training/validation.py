@@ -1,4 +1,4 @@
-"""Scores of validation images during training, shared out over the ranks."""
+"""Scores of validation images during training, divided among the ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
 from raysvq.storage import ObjectInfo, read_bytes, read_version
 
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
-_COMPARED = 64  # images scored in bfloat16 too
+_COMPARED = 64  # images that are also scored in bfloat16
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ValidationImage:
     uri: str
     anomalous: bool
     mask_uri: str | None = None
-    indexed: ObjectInfo | None = None  # its version; None: whichever there is now
+    indexed: ObjectInfo | None = None  # required version; None: any
 
     def read(self) -> bytes:
         """The file's content.
@@ -48,7 +48,7 @@ class ValidationImage:
 def validation_images(manifest: str, limit: int) -> list[ValidationImage]:
     """Labelled validation images, at most `limit`: outliers up to half, then normal ones.
 
-    Of more than fit, those with the smallest ids are taken: the same in every run.
+    Of more images the ones with the smallest ids are taken, the same in every run.
     """
     outliers = _first(manifest, ANOMALOUS, limit // 2)
     return outliers + _first(manifest, NORMAL, limit - len(outliers))

@@ -51,7 +51,7 @@ from raysvq.tuning.trial import Sweep
 from raysvq.tuning.trial_data import TrialDataStore, data_key
 from raysvq.tuning.trial_metrics import metric_of
 
-_PACE = {"max_concurrent_trials", "trials_per_gpu"}  # settings that a sweep may go on with changed
+_PACE = {"max_concurrent_trials", "trials_per_gpu"}  # may change before a sweep is continued
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class SweepResult:
 
     board: Leaderboard
     chosen: Trial
-    settings: Settings  # of the chosen one, complete
-    bundle: Bundle  # the chosen one, trained
+    settings: Settings  # complete settings of the chosen trial
+    bundle: Bundle  # its model
     folder: str
 
 
@@ -73,7 +73,7 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
 
     Args:
         manifest: the metric of trials is taken over its validation split.
-        settings: what every trial starts from; `tuning` says how to search.
+        settings: what every trial starts from; the section `tuning` configures the search.
         search: the section `search` of the configuration, see `raysvq.tuning.space`.
 
     Raises:
@@ -91,13 +91,13 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
     require_readable(out)
     require_writable(out)
     capacity = connect(settings.ray)
-    known = [*space.ends(), *map(space.settings, points)]
-    plan = plan_trials(known, capacity, metric)
+    candidates = [*space.ends(), *map(space.settings, points)]
+    plan = plan_trials(candidates, capacity, metric)
     with lease(out, name) as require_held:
         _remove_published(out)
-        _require_unfinished(out, state.folder)  # another run may just have ended
+        _require_unfinished(out, state.folder)  # another run may have ended since
         final = _final_manifest(manifest, state.folder, settings)
-        for one in {(data_key(one), one.training.patience): one for one in known}.values():
+        for one in {(data_key(one), one.training.patience): one for one in candidates}.values():
             require_trainable(final, one)
         with forwarded_progress() as progress:
             trials = _run(manifest, state, space, points, metric, plan, capacity, progress)
@@ -126,9 +126,9 @@ def _remove_published(out: str) -> None:
 
 
 def _name(manifest: str, space: Space, points: Sequence[Point], metric: str) -> str:
-    """The same for a sweep of the same data and settings, so that a restart finds its trials."""
+    """A name derived from data and settings, by which a restart finds its trials."""
     base = space.base
-    several = base.training.workers > 1  # such a trial reports fewer rungs
+    several = base.training.workers > 1  # trials of several workers report fewer rungs
     search = [base.evaluation.model_dump(mode="json"), base.tuning.model_dump(mode="json", exclude=_PACE)]
     parameters = [asdict(parameter) for parameter in space.parameters]
     key = json.dumps([run_name(manifest, base), search, parameters, points, metric, several], sort_keys=True)
@@ -136,7 +136,7 @@ def _name(manifest: str, space: Space, points: Sequence[Point], metric: str) -> 
 
 
 def _final_manifest(manifest: str, state: str, settings: Settings) -> str:
-    """What the published model has learnt from."""
+    """The manifest that the published model learns from."""
     if not settings.tuning.refit:
         return manifest
     return with_all_outliers(manifest, join(state, "refit-manifest.parquet"))
@@ -152,7 +152,7 @@ def _run(
     capacity: Capacity,
     progress: Progress,
 ) -> list[Trial]:
-    """Run all trials that have not ended; all trials."""
+    """Run the trials that have not ended; returns all trials."""
     tuning = space.base.tuning
     points = [*points, *state.points()[len(points) :]]
     manifests = [
@@ -177,7 +177,7 @@ def _run(
 
 
 def _report(board: Leaderboard, out: str) -> Trial:
-    """Write the leaderboard and its page, and print it. The trial to publish."""
+    """Write and print the leaderboard and its page; returns the trial to publish."""
     write_leaderboard(board, join(out, "leaderboard.parquet"))
     first = board.trials[0]
     if first.status not in (FINISHED, STOPPED):
@@ -194,6 +194,6 @@ def _announce(trials: int, metric: str, slots: int, settings: Settings) -> str:
     stop = "weak ones stopped early" if scheduler_for(settings) else "all to their end"
     splits = "" if tuning.repeats == 1 else f" over {tuning.repeats} splits"
     return (
-        f"{trials} trials, {slots} at once, {stop}; sampler {tuning.sampler}; judged by {metric} on"
+        f"{trials} trials, {slots} at once, {stop}; sampler {tuning.sampler}; compared by {metric} on"
         f" validation{splits}"
     )
