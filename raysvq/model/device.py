@@ -1,8 +1,8 @@
-"""What a device computes in, and whether its memory is used up.
+"""Precision to compute in, and whether a device's memory is used up.
 
-bfloat16 keeps eight bits of a number. Where hardware multiplies in it, the encoder takes little more
-than half the time. Training measures on validation images how far the image scores of a model move,
-and the bundle carries the figure; `scoring.precision=auto` decides by it.
+bfloat16 has eight significant bits. Where hardware multiplies in it, the encoder takes little more than half
+the time. Training measures on validation images by how much it changes image scores. The bundle stores that
+value, and `scoring.precision=auto` decides by it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 Precision = Literal["float32", "bfloat16"]
 
-TOLERANCE = 0.02  # of an image score, relative to the one in float32
+TOLERANCE = 0.02  # largest relative change of an image score
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from raysvq.model.feature_dictionary import FeatureDictionary
     from raysvq.model.pixel_network import PixelNetwork
 
-_LEAST = 1e-3  # deviation of a channel that hardly varies, so that nothing is divided by 0
+_LEAST = 1e-3  # lower bound of a channel's deviation, to avoid division by 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def cell_size(settings: ModelSettings) -> int:
 
 
 def _network(settings: ModelSettings) -> type[PixelNetwork | FeatureDictionary]:
-    # Both import what stands above.
+    # Imported here: both modules import this one.
     from raysvq.model.feature_dictionary import FeatureDictionary
     from raysvq.model.pixel_network import PixelNetwork
 

@@ -109,7 +109,7 @@ class Quantizer(nn.Module):
         Args:
             encoded: (P, d), or fewer columns; the dimensions that are missing start at 0.
         """
-        # Scoring, which begins with a codebook, need not load it.
+        # Imported here, as scoring does not need it.
         from sklearn.cluster import MiniBatchKMeans
 
         size = self.codebook.shape[0]
@@ -183,7 +183,7 @@ def perplexity(used: Tensor) -> float:
 
 
 def _at_least(encoded: Tensor, size: int) -> Tensor:
-    """Repeat positions, slightly apart, where there are fewer than codes."""
+    """Repeat positions, with small noise, until there are as many as codes."""
     if len(encoded) >= size:
         return encoded
     repeated = encoded.repeat(-(-size // len(encoded)), 1)

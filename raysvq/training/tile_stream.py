@@ -74,8 +74,8 @@ def outlier_tiles(
 ) -> ray.data.Dataset:
     """Anomalous tiles of the labelled training outliers, by the label rule.
 
-    Rows have `tile` as in `normal_tiles`, and `weight` (size / cell, size / cell) float32, the marked share of
-    each grid position. In whole-image mode an image without a mask has weight 1 everywhere.
+    Rows have `tile` as in `normal_tiles`, and `weight` (size / cell, size / cell) float32, the marked share
+    of each grid position. In whole-image mode an image without a mask has weight 1 everywhere.
     """
     # The driver reads these few rows: Ray's Parquet readers are lost with the machine they run on.
     rows = select(manifest, split=TRAIN, label=ANOMALOUS).select([*_VERSION, "mask_uri"])

@@ -32,8 +32,8 @@ _WRITTEN = "made"  # file in the sweep's state with the settings digest of the m
 def choose(trials: Sequence[Trial], metric: str) -> tuple[Trial, str]:
     """The trial to publish, and the reason why it is not the first of the ranked `trials`, if so.
 
-    The defaults, trial 0, are chosen unless they failed, exceed a limit, or the best trial leads significantly:
-    at the level _CHANCE, with Bonferroni's correction for the number of trials.
+    The defaults, trial 0, are chosen unless they failed, exceed a limit, or the best trial leads by more than
+    chance: at the level _CHANCE, with Bonferroni's correction for the number of trials.
 
     Over several draws of the split, the threshold is that of a t-test of the differences over the same
     draws, their variance pooled over the trials. A single draw does not show its own spread: there it
@@ -148,8 +148,8 @@ def _standard_error(value: float, normal: int, anomalous: int, metric: str) -> f
     """Standard error of a metric over so many validation images.
 
     For the AUROC of images: Hanley and McNeil, "The meaning and use of the area under a receiver operating
-    characteristic (ROC) curve", Radiology 143 (1982), eq. 1. Other metrics get the maximum for a mean of values
-    between 0 and 1; they count images too, as tiles and regions of one image are not independent.
+    characteristic (ROC) curve", Radiology 143 (1982), eq. 1. Other metrics get the maximum for a mean of
+    values between 0 and 1; they count images too, as tiles and regions of one image are not independent.
     """
     if not normal or not anomalous:
         return math.inf

@@ -5,9 +5,9 @@ hand them to the search as points to evaluate. So each is known to be valid, and
 trials in the same order, however many run at once. Asked one at a time as trials end, Optuna 5 would draw
 the first concurrent Sobol points independently, and its grid would take points to evaluate for its own.
 
-`tpe` draws as trials start, and gets results as they end. What it suggests depends on which trials have ended by
-then: with several at once, on timing. With `tuning.max_concurrent_trials=1` the same seed gives the same
-trials; a sweep that goes on after an interruption knows the results so far, but draws anew.
+`tpe` draws as trials start, and gets results as they end. What it suggests depends on which trials have
+ended by then: with several at once, on timing. With `tuning.max_concurrent_trials=1` the same seed gives the
+same trials; a sweep that goes on after an interruption knows the results so far, but draws anew.
 
 What `OptunaSearch` of Ray 2.60 lacks and `TrialSearch` adds: evaluated rewards for a define-by-run space
 (needed for `when`), points outside of the space (the base may be one), numbers by which a restart finds
@@ -50,9 +50,9 @@ def sampler_of(tuning: TuningSettings) -> optuna.samplers.BaseSampler:
 
 
 def first_points(space: Space, tuning: TuningSettings) -> list[Point]:
-    """The points fixed before the first trial: the base, `points_to_evaluate`, and except with `tpe` drawn ones.
+    """The points fixed before the first trial: the base, `points_to_evaluate`, then drawn ones.
 
-    No two of them have the same settings.
+    No two of them have the same settings. With `tpe` none is drawn here.
 
     Raises:
         SettingsError: a point is not valid, or there are more than `tuning.trials`, drawn ones not counted.
