@@ -284,7 +284,7 @@ def evaluate(
     log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
 
 
-@app.command(short_help="All four in a row, on sample images or your own.")
+@app.command(short_help="Run index, train, score, evaluate on sample images or your own.")
 def demo(
     data: Annotated[str | None, typer.Option(help="Your own image tree or listing.")] = None,
     out: Annotated[

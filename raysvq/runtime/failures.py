@@ -1,8 +1,8 @@
 """Errors of workers, as the person who started the run sees them.
 
 A worker returns errors of raysvq as a value, a `Failure`: Ray would wrap the exception, lose its type in Ray
-Data, and print a page about it. Of every other error the driver makes one sentence, and writes Ray's page into
-a file.
+Data, and print a page about it. For any other error the driver prints one sentence, and writes Ray's page
+into a file.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Failure:
 
 
 def returns_failures(call: Callable[P, T]) -> Callable[P, T | Failure]:
-    """Decorate a function for workers: it returns a RaysvqError as a Failure, and an OSError as a StorageError."""
+    """Decorate a function for workers: its RaysvqErrors and OSErrors are returned as a Failure."""
 
     @functools.wraps(call)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T | Failure:

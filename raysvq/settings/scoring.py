@@ -42,8 +42,8 @@ class ScoringSettings(Section):
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found that it"
-        " moves this model's image scores by 2 % at most, else float32.",
+        description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found"
+        " that it moves this model's image scores by 2 % at most, else float32.",
     )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Images whose anomaly maps are stored for `evaluate`."

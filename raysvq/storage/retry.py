@@ -1,10 +1,8 @@
-"""Patience with a store that does not answer, or not well.
+"""Retries of requests to a store that fails transiently: overloaded, restarting, connection broken.
 
-A transient problem (the store is overloaded, restarts, breaks off) is tried again after a growing,
-random pause, for `storage.retry_s` seconds without progress and one attempt. What is persisted with is one
-request: a page of a listing, a part of an upload, what comes of a download until it breaks. Until a process
-has heard from a store for the first time, it tries for FIRST_CONTACT_S seconds only: a wrong or dead
-endpoint shows when a command starts, not minutes later.
+Each request (a page of a listing, a part of an upload, the rest of a download) is tried again after growing,
+random pauses, for `storage.retry_s` seconds without progress and one last attempt. A process that has never
+reached the store tries for FIRST_CONTACT_S seconds only, so that a wrong endpoint shows at once.
 """
 
 from __future__ import annotations
@@ -29,14 +27,14 @@ Result = TypeVar("Result")
 
 @dataclass
 class Contact:
-    """What a process knows of a store."""
+    """State of this process's requests to one store."""
 
     reached: bool = False
-    warned: bool = False  # that requests wait for it
+    warned: bool = False  # whether the present outage was reported
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def persist(self, uri: str, call: Callable[[], Result], retry_s: float) -> Result:
-        """The result of `call`, which is made again while it raises TransientError.
+        """The result of `call`, repeated while it raises TransientError.
 
         Raises:
             OSError: what the last call raised.

@@ -22,7 +22,7 @@ from raysvq.imaging.rejection import DecodeError
 
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14 = b"\xff\xd8", 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
-_SCAN = 0  # stands for the entropy-coded data behind a scan's header
+_SCAN = 0  # pseudo marker of the entropy-coded data behind a scan's header
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _READ = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic"}
 _NEEDED = {*range(0xC0, 0xE0), _APP14}
@@ -32,7 +32,7 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _PADDING = re.compile(rb"(?:(?<=[^\xff\x00])|(?<=\xff\x00))\x00+(?=\xff+[\xd0-\xd7]|\Z)", re.DOTALL)
 _UNREAD = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _ROUNDS = 2  # a decoder that reads ahead complains of some bytes only when the others are gone
-_MAX_UNREAD = 16  # bytes at a scan's end: damage in a scan leaves more, as a rule
+_MAX_UNREAD = 16  # bytes at a scan's end; damage usually leaves more
 
 
 def read_header(content: bytes) -> Header:
