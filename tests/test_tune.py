@@ -307,7 +307,7 @@ def test_two_sweeps_do_not_share_a_folder(
         _sweep(manifest, config, tmp_path)
 
 
-def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
+def test_without_labelled_outliers_trials_are_compared_by_drawn_on_defects(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
     plain = _without_outliers(config, tmp_path)
