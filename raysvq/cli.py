@@ -191,7 +191,7 @@ def score(
     manifest: Manifest,
     model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`, or an alias.")] = "model",
     out: Annotated[str, typer.Option(help="Folder for scores/, rejects/ and maps/.")] = "scores",
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and score nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what it would take; score nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,
@@ -239,7 +239,7 @@ def compact(
     grace: Annotated[
         float, typer.Option(min=0, help="Hours that replaced files stay, for those who read them now.")
     ] = 24.0,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and change nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what it would do, and change nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,

@@ -28,7 +28,7 @@ def has_fast_bfloat16(device: torch.device | str) -> bool:
 def choose_precision(
     setting: Literal["auto", "float32", "bfloat16"], measured: float | None, fast: bool
 ) -> Precision:
-    """What to score in: what `scoring.precision` says, or, with `auto`, bfloat16 where that is safe and fast.
+    """The precision to score in: `scoring.precision`, or with `auto` bfloat16 where that is safe and fast.
 
     Args:
         measured: largest relative deviation of the model's image scores in bfloat16; None: not measured,
@@ -48,7 +48,7 @@ def relative_deviation(score: float, exact: float) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, of a GPU or of the machine."""
+    """Whether an error means that memory of a GPU or of the machine is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # On a CPU, PyTorch raises nothing more telling.

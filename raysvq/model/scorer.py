@@ -29,7 +29,7 @@ _CPU_PIXELS = 2**18  # pixels encoded at once; activations of more outgrow the c
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What the model says of one image."""
+    """Scores and anomaly map of one image."""
 
     tiling: Tiling
     tile_scores: npt.NDArray[np.float32]  # (T,)

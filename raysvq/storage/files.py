@@ -89,7 +89,7 @@ def create_file(uri: str, content: bytes) -> bool:
     On file systems without hard links readers may see the start of it for a moment.
 
     Args:
-        content: no other process's: after a lost answer it tells whose file is there.
+        content: unlike that of any other process: after a lost answer it identifies the creator.
 
     Returns:
         Whether this call created it.

@@ -144,7 +144,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     if unmasked and settings.tiles.mode == "tiles":
         raise DataError(
             f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
-            " anomalous cannot be told; add masks, or set tiles.mode=whole"
+            " anomalous is unknown; add masks, or set tiles.mode=whole"
         )
     unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
     return {
