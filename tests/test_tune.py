@@ -256,8 +256,8 @@ def _assert_as_trained_without_rungs(found: SweepResult, manifest: str) -> None:
     assert found.chosen.status == FINISHED
     with forwarded_progress() as report:
         samples = training_samples(manifest, settings, report)
-    judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
-    model, progress = train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
+    validation = partial(validate, images=validation_images(manifest, settings.training.validation_images))
+    model, progress = train_in_process(settings, samples.normal, samples.outlier, validation, progress=None)
     assert [row["step"] for row in progress.history] == [20, 40]
     assert found.bundle.training["best_step"] == progress.step
     assert found.bundle.reference.validation["auroc"] == progress.validation["auroc"]
