@@ -251,7 +251,7 @@ def _kind_or_none(uri: str) -> Kind | None:
 
 
 def _infos_in_turn(uris: list[str]) -> list[ObjectInfo | None]:
-    """Sizes of local files in turn: threads would cost more than the calls."""
+    """A task for each file would cost more than asking a disk."""
     return [_file_info(uri) for uri in uris]
 
 

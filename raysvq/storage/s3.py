@@ -104,7 +104,7 @@ def _upload(target: S3Bucket, key: str, content: bytes | Path, size: int) -> Non
 
 
 def _complete(target: S3Bucket, key: str, call: Callable[[], Any], size: int) -> None:
-    """Complete the upload. If an earlier attempt did, whose answer was lost, the parts are gone."""
+    """An attempt whose answer was lost may have done it; the store no longer knows the parts then."""
     attempts = 0
 
     def once() -> None:
@@ -121,7 +121,7 @@ def _complete(target: S3Bucket, key: str, call: Callable[[], Any], size: int) ->
 
 
 def _abort(call: Callable[[], Any]) -> None:
-    """Remove the parts, in one attempt: the error of the upload itself matters more."""
+    """Have the store forget the parts; one attempt, as the upload's own error is what matters."""
     with suppress(Exception):
         call()
 

@@ -28,7 +28,7 @@ _FREE: Any = {
     "ray": True,
     "training": {"workers", "min_workers", "max_failures"},
 }
-_SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs per worker; the largest that fits is taken
+_SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs of a worker; the most that fits is taken
 
 
 @dataclass(frozen=True)

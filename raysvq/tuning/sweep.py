@@ -60,8 +60,8 @@ class SweepResult:
 
     board: Leaderboard
     chosen: Trial
-    settings: Settings  # complete settings of the chosen trial
-    bundle: Bundle  # its model
+    settings: Settings  # of the chosen one, complete
+    bundle: Bundle  # the chosen one, trained
     folder: str
 
 
@@ -91,13 +91,13 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
     require_readable(out)
     require_writable(out)
     capacity = connect(settings.ray)
-    candidates = [*space.ends(), *map(space.settings, points)]
-    plan = plan_trials(candidates, capacity, metric)
+    known = [*space.ends(), *map(space.settings, points)]
+    plan = plan_trials(known, capacity, metric)
     with lease(out, name) as require_held:
         _remove_published(out)
-        _require_unfinished(out, state.folder)  # another run may have ended since
+        _require_unfinished(out, state.folder)  # another run may just have ended
         final = _final_manifest(manifest, state.folder, settings)
-        for one in {(data_key(one), one.training.patience): one for one in candidates}.values():
+        for one in {(data_key(one), one.training.patience): one for one in known}.values():
             require_trainable(final, one)
         with forwarded_progress() as progress:
             trials = _run(manifest, state, space, points, metric, plan, capacity, progress)
@@ -136,7 +136,7 @@ def _name(manifest: str, space: Space, points: Sequence[Point], metric: str) -> 
 
 
 def _final_manifest(manifest: str, state: str, settings: Settings) -> str:
-    """The manifest that the published model learns from."""
+    """What the published model has learnt from."""
     if not settings.tuning.refit:
         return manifest
     return with_all_outliers(manifest, join(state, "refit-manifest.parquet"))
