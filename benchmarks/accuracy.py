@@ -1,4 +1,4 @@
-"""How well anomalies are found: ss-VQ-VAE beside other methods, on the same images, splits and figures.
+"""How well anomalies are found: ss-VQ-VAE beside other methods, on the same images, splits and metrics.
 
 Run: python -m benchmarks.accuracy [--sets NAME ...] [--methods NAME ...] [--labels N ... | --gammas G ...]
      [--seeds N ...] [--data FOLDER] [--json FILE] [--plot FILE.svg] [--set SECTION.NAME=VALUE ...]
@@ -7,9 +7,9 @@ Run: python -m benchmarks.accuracy [--sets NAME ...] [--methods NAME ...] [--lab
 method on a set with so many labelled outliers, or so large a share gamma of them, and one draw of split,
 weights and batches. Runs take one thread. A run that stands in the JSON with the same settings is not run
 again, so that an interrupted command goes on where it was; after a change of code use another file. A method
-that takes no labels is trained once a seed and measured on the test images of every level.
+that takes no labels is trained once per seed and measured on the test images of every level.
 
-Figures are those of `raysvq evaluate`, mean and standard deviation over the seeds; tile AUROC is taken on
+Metrics are those of `raysvq evaluate`, mean and standard deviation over the seeds; tile AUROC is taken on
 tiles of 64 x 64 pixels, anomalous where 5 % are marked, for every method. `train s` is from manifest to
 model, `score ms` from file to map, of one image: in CPU time, or where a GPU computes (`training.device`), in
 time of the clock, which grows with whatever else runs there.
@@ -41,7 +41,7 @@ COLUMNS = {
 }
 TIMES = {"train_s": "train s", "score_ms": "score ms"}
 
-Found = Mapping[tuple[str, str, Level], list[Run]]  # by set, method and level: a run a seed
+Found = Mapping[tuple[str, str, Level], list[Run]]  # by set, method and level: one run per seed
 
 
 def complete(jobs: Sequence[Job], records: Records, manifests: Manifests) -> None:

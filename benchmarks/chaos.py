@@ -248,7 +248,7 @@ def _compare(world: World, out: str, tally: Tally) -> None:
 
 
 def table(tallies: list[Tally]) -> str:
-    """A line an attack."""
+    """Print one line per attack."""
     heads = f"{'attack':<8}{'runs':>6}{'restarts':>10}{'lost':>6}{'twice':>7}{'other':>7}{'failed':>8}"
     lines = [f"{heads}{'s a run':>9}"]
     lines += [

@@ -8,7 +8,7 @@ configuration on 256 x 256 pictures, or tiles of them:
     score  distance maps: of pixels in device memory (`device`), or by `ImageScorer.distances` of 8-bit tiles
            in host memory, pinned or not, so many at once; and with torch.compile
     train  `Trainer.run` over a batch in device memory, as configured and large; and with torch.compile
-    files  `ImageScorer.score_many`, from JPEG files in memory to image scores, with a decoder a core
+    files  `ImageScorer.score_many`, from JPEG files in memory to image scores, with one decoder per core
     parity image scores against those in float32 on the CPU: the largest relative deviation
 
 `floor` is the share of the time that must pass: operations at the rate of their unit (float32 scores exactly,
@@ -95,7 +95,7 @@ class Case:
         return row if busy is None else row | {"busy": busy / calls / seconds}
 
     def against_floor(self, row: Row, flops: float, fewest: float, layers: float, unit: str) -> Row:
-        """Add what the ceilings say of a row."""
+        """Add the least time that the ceilings allow for a row."""
         floors = {"floor": fewest, "layers": layers}
         shares = {
             name: 1000 * self.ceilings.floor_s(flops, moved, unit) / row["ms"]
@@ -115,9 +115,9 @@ def make_case(name: str, device: torch.device, ceilings: Ceilings, files: list[b
     model.load_pretrained()
     model.to(device)
     with torch.no_grad():
-        stemmed = model.extract_features(to_model_input(found[:_PICTURES], device))
-        model.fit_statistics(stemmed)
-        positions = model.encode(stemmed).movedim(1, -1).flatten(0, 2)
+        features = model.extract_features(to_model_input(found[:_PICTURES], device))
+        model.fit_statistics(features)
+        positions = model.encode(features).movedim(1, -1).flatten(0, 2)
         some = torch.randperm(len(positions), device=device)[:_FITTED]
         model.quantizer.initialize(positions[some], seed=0)
     return Case(name, settings, model.eval(), files, tiles, device, ceilings, 0.001 if quick else 0.3)

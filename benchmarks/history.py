@@ -4,8 +4,8 @@ Nights of so many images are committed to an S3 server on this machine, with ids
 writes them; the score files are named in the records and not written, for nothing here opens them. Then
 `find_pending`, what a run does before it scores, is timed in a process of its own against 5, 15 and 30
 nights: for the next night, and for the last one once more. With a folder per date, and with one folder for
-all. Requirements, with a million images a night: less than 60 s and 1000 MB each; with a folder per date, no
-more after 30 nights than half as much again as after 5.
+all. Requirements, with a million images per night: less than 60 s and 1000 MB each; with a folder per date,
+after 30 nights at most 1.5 times as much as after 5.
 
     python -m benchmarks.history --json benchmarks/results/history.json
 """

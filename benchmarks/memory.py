@@ -46,7 +46,7 @@ def make_images(folder: Path, width: int, height: int) -> dict[str, Path]:
 
 
 def bound_mib(file: int, pixels: int, settings: Settings) -> float:
-    """What `scoring.image_memory_mib` promises: that, the file, and half a byte a pixel for the map."""
+    """What `scoring.image_memory_mib` promises: that, the file, and half a byte per pixel for the map."""
     return settings.scoring.image_memory_mib + (file + pixels / 2) / MIB
 
 

@@ -103,12 +103,12 @@ def main() -> None:
             found[way]["pixel"].extend(upsample(anomaly_map, span, (height, width)).ravel()[chosen])
     rows = []
     print(f"{len(truth['image'])} test images of {arguments.run}; tiles of {size} pixels, one thread")
-    print(f"{'way':<10}{'image AUROC':>13}{'tile AUROC':>12}{'pixel AUROC':>13}{'ms an image':>13}")
+    print(f"{'way':<10}{'image AUROC':>13}{'tile AUROC':>12}{'pixel AUROC':>13}{'ms per image':>14}")
     for way, scores in found.items():
         image, tile, pixel = (roc_auc_score(truth[kind], scores[kind]) for kind in truth)
         ms = 1000 * seconds[way] / len(truth["image"])
         rows.append({"way": way, "image_auroc": image, "tile_auroc": tile, "pixel_auroc": pixel, "ms": ms})
-        print(f"{way:<10}{image:>13.3f}{tile:>12.3f}{pixel:>13.3f}{ms:>13.1f}")
+        print(f"{way:<10}{image:>13.3f}{tile:>12.3f}{pixel:>13.3f}{ms:>14.1f}")
     if arguments.json:
         arguments.json.write_text(json.dumps({"images": len(truth["image"]), "rows": rows}, indent=1) + "\n")
 

@@ -62,7 +62,7 @@ def main() -> None:
     print(f"largest deviation {record['largest_deviation']:.2%}, {changed} decisions changed")
     for name in scorers:
         print(
-            f"{name:<10} image AUROC {record['image_auroc'][name]:.4f}  {record['ms'][name]:.1f} ms an image"
+            f"{name:<10} image AUROC {record['image_auroc'][name]:.4f}  {record['ms'][name]:.1f} ms per image"
         )
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """A large night on one driver: a manifest planned, and its results reconciled and committed, with ids only.
 
 Run: python -m benchmarks.scale [--rows 1000000 100000000] [--json FILE] [--folder FOLDER]. No image exists
-and none is scored: result files hold what accounting reads of them. Planning and accounting run in a
-process each, whose peak memory is printed. 100 million rows take about 40 GB of the folder, for about half
-an hour.
+and none is scored: result files hold what reconciling reads of them. Planning and reconciling each run
+in a process of their own, whose peak memory is printed. 100 million rows take about 40 GB of the folder, for
+about half an hour.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from raysvq.settings import ScoringSettings
 
 PREFIXES = 10_000  # cameras, each with the same share of the images
 DIGESTS = {"model_digest": "0" * 64, "settings_digest": "1" * 64}
-STEPS = ("plan", "account")
+STEPS = ("plan", "reconcile")
 
 _MANIFEST = """
 copy (
@@ -87,7 +87,7 @@ def plan(folder: Path) -> dict[str, float]:
     return {"images": pending.images, "units": -(-pending.images // size), "unit_images": size}
 
 
-def account(folder: Path) -> dict[str, float]:
+def reconcile(folder: Path) -> dict[str, float]:
     """Ids of all rows against those that were to be scored; then the id index and the record."""
     files: Files = no_files() | {
         "scores": [
@@ -128,7 +128,7 @@ def measured(step: str, folder: Path) -> dict[str, Any]:
 def run_step(step: str, folder: Path) -> None:
     """What the process of its own does."""
     started = time.monotonic()
-    counted = {"plan": plan, "account": account}[step](folder)
+    counted = {"plan": plan, "reconcile": reconcile}[step](folder)
     seconds = time.monotonic() - started
     rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"seconds": seconds, "rss_mib": rss_mib, **counted}), flush=True)
@@ -140,7 +140,7 @@ def measure(rows: int, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"rows": rows, "manifest_bytes_per_image": manifest.stat().st_size / rows}
     found["plan"] = measured("plan", folder)
     make_results(folder)
-    found["account"] = measured("account", folder)
+    found["reconcile"] = measured("reconcile", folder)
     return found
 
 
@@ -172,14 +172,14 @@ def main() -> None:
 
 def print_result(found: dict[str, Any]) -> None:
     """A night's figures."""
-    planned, accounted = found["plan"], found["account"]
+    planned, reconciled = found["plan"], found["reconcile"]
     print(f"{found['rows']:,} images over {PREFIXES:,} prefixes")
     print(f"  manifest   {found['manifest_bytes_per_image']:.0f} bytes per image")
-    for name, step in (("plan", planned), ("account", accounted)):
+    for name, step in (("plan", planned), ("reconcile", reconciled)):
         print(f"  {name:<10} {step['seconds']:.0f} s, peak {step['rss_mib']:.0f} MiB")
     print(f"  units      {planned['units']:,} of {planned['unit_images']:,} images")
-    print(f"  record     {accounted['record_mb']:.1f} MB for {accounted['files']:,} files")
-    print(f"  ids        {accounted['ids_bytes_per_image']:.0f} bytes per image", flush=True)
+    print(f"  record     {reconciled['record_mb']:.1f} MB for {reconciled['files']:,} files")
+    print(f"  ids        {reconciled['ids_bytes_per_image']:.0f} bytes per image", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Run: python -m benchmarks.scoring [--images 5000] [--rounds 3] [--json FILE]. Three ways, in turn:
 
     raysvq   the batch job, on a cluster started on this machine
-    bare     one process a core, each with its share of the images: same decoder, model, precision and rows
+    bare     one process per core, each with its share of the images: same decoder, model, precision and rows
     naive    one process, one thing after the other: Pillow, then one tile at a time in float32
 
 raysvq and bare read the images from local disk, and then from an S3 server on this machine, where raysvq
@@ -102,7 +102,7 @@ def start_up(manifest: str, model: str, out: str) -> float:
 
 
 def run_bare(manifest: str, model: str, out: Path, settings: Settings, precision: Precision) -> float:
-    """Images/s of one process a core."""
+    """Images per second of one process per core."""
     rows = open_manifest(manifest).to_table().to_pylist()
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")

@@ -48,7 +48,7 @@ List = Callable[[], int]
 
 
 def with_pyarrow(env: dict[str, str]) -> tuple[Read, List]:
-    """A HEAD and a GET a file; listings carry no ETag."""
+    """One HEAD and one GET per file; listings carry no ETag."""
     fs = pafs.S3FileSystem(
         access_key=env["AWS_ACCESS_KEY_ID"],
         secret_key=env["AWS_SECRET_ACCESS_KEY"],
@@ -77,7 +77,7 @@ def with_s3fs(env: dict[str, str]) -> tuple[Read, List]:
 
 
 def with_obstore(env: dict[str, str]) -> tuple[Read, List]:
-    """One GET a file."""
+    """One GET per file."""
     store = S3Store(
         BUCKET,
         access_key_id=env["AWS_ACCESS_KEY_ID"],
@@ -144,7 +144,7 @@ def main() -> None:
         for wall, cpu in [[statistics.median(column) for column in zip(*times, strict=True)]]
     ]
     print(
-        f"{FILE_BYTES} bytes a file, median of {ROUNDS} rounds, {os.cpu_count()} {platform.machine()} cores"
+        f"{FILE_BYTES} bytes per file, median of {ROUNDS} rounds, {os.cpu_count()} {platform.machine()} cores"
     )
     print(f"{'task':<28}{'client':<10}{'wall, s':>9}{'CPU, s':>9}")
     for row in rows:

@@ -150,7 +150,7 @@ def main() -> None:
 
 
 def table(rows: list[Row]) -> str:
-    """A line a way."""
+    """Print one line per way."""
     lines = [f"{'':<10}{'tiles/s':>9}{'of':>11}{'ratio':>8}{'from':>7}{'to':>7}{'waiting':>10}"]
     for row in rows:
         line = f"{row['way']:<10}{row['tiles_per_s']:>9.1f}{row.get('of', ''):>11}"

@@ -1,4 +1,4 @@
-"""Certificates of an authority that nobody knows, for a server of this machine."""
+"""Certificates of an unknown authority, for a server on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An S3 server in memory, which takes every key that S3 takes, and can do what real stores differ in.
+"""An S3 server in memory that takes every key of S3, and imitates differences between real stores.
 
 The real server of `devtools.s3_server` keeps its keys as paths, so it has none with `//` or `..`.
 Signatures are not checked.

@@ -1,4 +1,4 @@
-"""A model that nobody trained, for tests and benchmarks: the arithmetic is the same."""
+"""An untrained model, for tests and benchmarks: the arithmetic is the same."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def tune(
 ) -> None:
     """Search settings with Ray Tune, as many trials at once as the cluster has CPUs, or GPUs.
 
-    Trials are judged on the validation split, never on the test split, by tuning.metric, over
+    Trials are compared by tuning.metric on the validation split, never on the test split, over
     tuning.repeats draws; they share what is read, decoded and put through a frozen stem. The best
     settings are trained as OUT/model, and `OUT@champion` stands for it, for `raysvq score --model`.
     Stopped and started again with the same arguments, it goes on.
@@ -191,7 +191,7 @@ def score(
     manifest: Manifest,
     model: Annotated[str, typer.Option(help="Model bundle made by `raysvq train`, or an alias.")] = "model",
     out: Annotated[str, typer.Option(help="Folder for scores/, rejects/ and maps/.")] = "scores",
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would take, and score nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what it would take; score nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,
@@ -239,7 +239,7 @@ def compact(
     grace: Annotated[
         float, typer.Option(min=0, help="Hours that replaced files stay, for those who read them now.")
     ] = 24.0,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what it would do, and change nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what it would do, and change nothing.")] = False,
     config: Config = None,
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,
@@ -284,7 +284,7 @@ def evaluate(
     log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
 
 
-@app.command(short_help="All four in a row, on sample images or your own.")
+@app.command(short_help="Run index, train, score, evaluate on sample images or your own.")
 def demo(
     data: Annotated[str | None, typer.Option(help="Your own image tree or listing.")] = None,
     out: Annotated[

@@ -1,4 +1,4 @@
-"""Why a command failed: one sentence and an exit code. A mistake of the program is none of these."""
+"""Errors of a command as one sentence and an exit code; mistakes in raysvq are not among them."""
 
 from __future__ import annotations
 

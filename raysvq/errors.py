@@ -54,5 +54,5 @@ class AccountingError(RaysvqError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, of the page that some libraries raise; its type where it says nothing."""
+    """The first line of an error, as some libraries raise a page; its type if it has no text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

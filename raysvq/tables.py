@@ -1,4 +1,4 @@
-"""Tables that are too large for memory: streamed, copied to local files, queried with DuckDB."""
+"""Arrow tables larger than memory: streamed, copied to local files, queried with DuckDB."""
 
 from __future__ import annotations
 

@@ -128,8 +128,8 @@ def _ignore(line: str) -> None:
 
 def _train(manifest: str, settings: Settings) -> tuple[Network, TrainingState]:
     samples = training_samples(manifest, settings, _ignore)
-    judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
-    return train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
+    validation = partial(validate, images=validation_images(manifest, settings.training.validation_images))
+    return train_in_process(settings, samples.normal, samples.outlier, validation, progress=None)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
     outlier = {"tile": draw.integers(0, 65535, (7, 32, 32, 3), np.uint16)}
     outlier["weight"] = np.ones((7, 8, 8), np.float32)
 
-    def judge(scorer: ImageScorer) -> dict[str, Any]:
+    def validation(scorer: ImageScorer) -> dict[str, Any]:
         scorer.distances(normal["tile"][:4])
         return {"anomalous": [False], "auroc": None, "unreadable": []}
 
@@ -188,7 +188,7 @@ def test_a_checkpoint_goes_on_here_and_on_the_cpu(small: Build, tmp_path: Path) 
             "precision": "float32",
             "device": device,
         }
-        return train_in_process(small(training=training), normal, outlier, judge, say, folder)
+        return train_in_process(small(training=training), normal, outlier, validation, say, folder)
 
     straight, whole = run(tmp_path / "straight")
     with pytest.raises(_Stop):

@@ -173,7 +173,7 @@ def test_a_store_that_never_answered_is_given_up_soon(
 def test_waiting_is_said_once_an_outage_and_says_no_secret(
     store: FaultyStore, folder: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(patience, "SAY_AFTER_S", 0.4)
+    monkeypatch.setattr(patience, "WARN_AFTER_S", 0.4)
     uris = [join(folder, "a.bin")] * 8
     for _ in range(2):
         store.refuse(1.2)

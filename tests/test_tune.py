@@ -256,8 +256,8 @@ def _assert_as_trained_without_rungs(found: SweepResult, manifest: str) -> None:
     assert found.chosen.status == FINISHED
     with forwarded_progress() as report:
         samples = training_samples(manifest, settings, report)
-    judge = partial(validate, images=validation_images(manifest, settings.training.validation_images))
-    model, progress = train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
+    validation = partial(validate, images=validation_images(manifest, settings.training.validation_images))
+    model, progress = train_in_process(settings, samples.normal, samples.outlier, validation, progress=None)
     assert [row["step"] for row in progress.history] == [20, 40]
     assert found.bundle.training["best_step"] == progress.step
     assert found.bundle.reference.validation["auroc"] == progress.validation["auroc"]
@@ -307,7 +307,7 @@ def test_two_sweeps_do_not_share_a_folder(
         _sweep(manifest, config, tmp_path)
 
 
-def test_without_labelled_outliers_trials_are_judged_by_drawn_on_defects(
+def test_without_labelled_outliers_trials_are_compared_by_drawn_on_defects(
     manifest: str, config: Path, tmp_path: Path
 ) -> None:
     plain = _without_outliers(config, tmp_path)
@@ -361,7 +361,7 @@ def test_what_cannot_be_a_trial_is_refused_before_anything_starts(
 ) -> None:
     with pytest.raises(SettingsError, match=r"40 workers and a CPU for reading data do not fit into 2 CPUs"):
         _sweep(manifest, config, tmp_path, "training.workers=40", "training.batch_size=80")
-    with pytest.raises(SettingsError, match=r"judged by image_auroc .* found au_pro; expected 1 worker"):
+    with pytest.raises(SettingsError, match=r"compared by image_auroc .* found au_pro; expected 1 worker"):
         _sweep(manifest, config, tmp_path, "training.workers=2", "tuning.metric=au_pro")
     with pytest.raises(DataError, match=r"`tuning.metric`: image_auroc needs anomalous images"):
         _sweep(_without_outliers(config, tmp_path), config, tmp_path, "tuning.metric=image_auroc")

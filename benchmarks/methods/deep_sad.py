@@ -72,8 +72,8 @@ def fit_deep_sad(manifest: str, settings: Settings) -> ImageScorer:
         pass
     network.fix_centre(first_normals(samples, settings))
     rest = _shortened(settings, settings.training.steps - first)
-    course = fit(network, network.loss, samples, rest, _WEIGHT_DECAY)
-    return keep_best(network, course, manifest, settings)
+    steps = fit(network, network.loss, samples, rest, _WEIGHT_DECAY)
+    return keep_best(network, steps, manifest, settings)
 
 
 def _shortened(settings: Settings, steps: int) -> Settings:

@@ -41,9 +41,9 @@ class Dictionary(nn.Module):
         self.stem.to(device)
         parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
         with torch.inference_mode():
-            stemmed = torch.cat([self.stem(to_model_input(part, device)) for part in parts])
-        self.mean, self.std = channel_statistics(stemmed)
-        self.entries = choose(((stemmed - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
+            features = torch.cat([self.stem(to_model_input(part, device)) for part in parts])
+        self.mean, self.std = channel_statistics(features)
+        self.entries = choose(((features - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries."""

@@ -42,7 +42,7 @@ def plan(
     seeds: Sequence[int],
     overrides: Sequence[str],
 ) -> list[Job]:
-    """All trainings that are asked for, seed by seed, so that every method has figures early."""
+    """All trainings that are asked for, seed by seed, so that every method has results early."""
     jobs = []
     for seed, name, method in itertools.product(seeds, sets, methods):
         settings = METHODS[method].settings(name, seed, overrides)
@@ -52,7 +52,7 @@ def plan(
 
 
 def run(job: Job, levels: Sequence[Level], manifests: Manifests) -> Iterator[Run]:
-    """Train once, measure at each of the levels. A training that ran away is a run without figures."""
+    """Train once, measure at each of the levels. A training that ran away is a run without metrics."""
     method = METHODS[job.method]
     learns = levels[0] if method.uses_labels else NO_LABELS
     manifest = manifests(job.set_name, learns, job.seed)

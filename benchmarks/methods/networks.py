@@ -95,7 +95,7 @@ def fit(
             yield done
 
 
-def keep_best(network: PixelNetwork, course: Iterator[int], manifest: str, settings: Settings) -> ImageScorer:
+def keep_best(network: PixelNetwork, steps: Iterator[int], manifest: str, settings: Settings) -> ImageScorer:
     """Run a training to its end, or out of patience; score with what validated best, as raysvq chooses it."""
     scorer = ImageScorer(network, settings, settings.scoring, network.mean.device)
     images = validation_images(manifest, settings.training.validation_images)
@@ -103,7 +103,7 @@ def keep_best(network: PixelNetwork, course: Iterator[int], manifest: str, setti
     anomalous = np.array([image.anomalous for image in images])
     history: list[dict[str, Any]] = []
     weights = network.state_dict()
-    for step in course:
+    for step in steps:
         scores = np.array([scorer(content).image_score for content in contents])
         history.append({"step": step, "validation_auroc": image_auroc(anomalous, scores)})
         if best_step(history) == step:

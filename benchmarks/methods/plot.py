@@ -13,7 +13,7 @@ from benchmarks.methods.records import Run, mean_and_deviation
 from benchmarks.methods.registry import METHODS
 
 _GREY = "#808080"  # readable on white and on black
-_LOOKS = {  # colour and marker; the colours are told apart on white and on black
+_STYLES = {  # colour and marker; the colours are told apart on white and on black
     "features": ("#d9480f", "o"),
     "vqvae-features": ("#d9480f", "o"),
     "pixels": ("#1c7ed6", "s"),
@@ -24,7 +24,7 @@ _LOOKS = {  # colour and marker; the colours are told apart on white and on blac
     "kmeans": ("#37a04b", "P"),
     "memory-bank": ("#c79a00", "X"),
 }
-_FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
+_METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
 
 
 def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
@@ -32,10 +32,10 @@ def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
     sets = list(dict.fromkeys(name for name, _, _ in found))
     kinds = {level.kind for _, _, level in found if level.value}
     figure = Figure(figsize=(4.2 * len(sets), 7.2))
-    axes = figure.subplots(len(_FIGURES), len(sets), squeeze=False, sharex="col", sharey="row")
+    axes = figure.subplots(len(_METRICS), len(sets), squeeze=False, sharex="col", sharey="row")
     for column, name in enumerate(sets):
         of_set = {place[1:]: runs for place, runs in found.items() if place[0] == name}
-        for row, (key, title) in enumerate(_FIGURES.items()):
+        for row, (key, title) in enumerate(_METRICS.items()):
             _panel(axes[row][column], of_set, key)
             axes[row][column].set_ylabel("" if column else title)
         axes[0][column].set_title(name)
@@ -61,7 +61,7 @@ def _panel(axis: Axes, found: Mapping[tuple[str, Level], list[Run]], key: str) -
         if not points:
             continue
         x, mean, deviation = zip(*points, strict=True)
-        colour, marker = _LOOKS[method]
+        colour, marker = _STYLES[method]
         axis.errorbar(
             x,
             mean,

@@ -30,7 +30,7 @@ from raysvq.storage import ObjectInfo, read_bytes
 Scorer = Callable[[bytes], ImageResult]  # an image file -> its scores and anomaly map
 Results = dict[str, ImageResult]  # by image id
 
-FIGURES = ("image_auroc", "tile_auroc", "pixel_auroc", "au_pro")
+METRICS = ("image_auroc", "tile_auroc", "pixel_auroc", "au_pro")
 TILES = TileSettings(size=64, anomalous_fraction=0.05)  # that tile AUROC is measured on, for every method
 
 
@@ -87,15 +87,15 @@ def score_test(
 
 
 def measure(results: Results, manifest: str) -> dict[str, Any]:
-    """The figures of `raysvq evaluate` over a manifest's test images, and the numbers of these."""
+    """The metric values of `raysvq evaluate` over a manifest's test images, and the numbers of these."""
     images = read_manifest(manifest).images
     settings = EvaluationSettings(bootstrap=0)
     masks = MaskReader()
     scored = [_scored(image, results[name], masks) for name, image in sorted(images.items())]
     metrics = measure_group(scored, _pixels(results, images, masks), settings)
     counts = {"test_normal": metrics.normal_images, "test_anomalous": metrics.anomalous_images}
-    figures = {name: getattr(metrics, name).value for name in FIGURES}
-    return figures | counts
+    values = {name: getattr(metrics, name).value for name in METRICS}
+    return values | counts
 
 
 def _scored(image: TestImage, result: ImageResult, masks: MaskReader) -> ScoredImage:

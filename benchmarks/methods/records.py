@@ -50,7 +50,7 @@ def _read(path: Path) -> list[Run]:
 
 
 def run_digest(set_name: str, method: Method, level: Level, settings: Settings) -> str:
-    """16 hexadecimal digits over all that decides a run's figures, times excepted.
+    """16 hexadecimal digits over all that decides a run's metrics, times excepted.
 
     The same for two names of one computation, such as a method without outliers and its form without labels.
     """
@@ -64,7 +64,7 @@ def run_digest(set_name: str, method: Method, level: Level, settings: Settings) 
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """Over seeds, of the figures that exist; the deviation is that of a sample, 0 for one value."""
+    """Over seeds, of the values that exist; the deviation is that of a sample, 0 for one value."""
     found = [value for value in values if value is not None]
     if not found:
         return None

@@ -15,6 +15,6 @@ def fit_ss_vq_vae(manifest: str, settings: Settings) -> ImageScorer:
     """Train on the normal tiles and labelled outliers of a manifest; without outliers it is the VQ-VAE."""
     samples = read_samples(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
-    judge = partial(validate, images=images)
-    model, _ = train_in_process(settings, samples.normal, samples.outlier, judge, print_line)
+    validation = partial(validate, images=images)
+    model, _ = train_in_process(settings, samples.normal, samples.outlier, validation, print_line)
     return ImageScorer(model, settings, settings.scoring, model.mean.device)

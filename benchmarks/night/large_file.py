@@ -53,7 +53,7 @@ def read_over_resets(folder: Path, side: int = SIDE) -> Outcome:
 
 
 def write_tiff(file: Path, side: int) -> str:
-    """A grey, uncompressed TIFF of noise, a row a strip of its own in memory; returns its SHA-256."""
+    """A grey, uncompressed TIFF of noise, each row a strip of its own; returns its SHA-256."""
     tags = [(256, 4, side), (257, 4, side), (258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
     tags += [(278, 4, side), (279, 4, side * side)]
     length = 8 + 2 + 12 * (len(tags) + 1) + 4

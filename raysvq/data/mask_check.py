@@ -1,4 +1,4 @@
-"""Every mask of a set is read whole and checked before anything is trained on it or measured with it."""
+"""Read and check every mask of a set, before training and evaluation rely on them."""
 
 from __future__ import annotations
 

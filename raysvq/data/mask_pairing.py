@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by name in a tree, by name and content among the images of a folder."""
+"""Pair masks with images: by name in a tree, by name and content in a folder of images."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class PixelCurves:
 class PixelResult:
     """Pixel curves of all images, and of each defect type against the normal images."""
 
-    overall: PixelCurves | None  # None where no map of a labelled test image was kept
+    overall: PixelCurves | None  # None where no map of a labelled test image is stored
     by_defect_type: dict[str | None, PixelCurves]  # None: anomalous images without a defect type
     without_map: int
     without_mask: int  # anomalous images with a map, but no usable mask
@@ -190,7 +190,7 @@ def stream_maps(scores: str, image_ids: Sequence[str]) -> Iterator[AnomalyMap]:
 
 
 def measure_pixels(scores: str, images: Mapping[str, TestImage], masks: MaskReader) -> PixelResult:
-    """Fill pixel curves from the kept maps of labelled images, in 24 MiB per defect type.
+    """Fill pixel curves from the stored maps of labelled images, in 24 MiB per defect type.
 
     Args:
         images: image id -> labelled test image.

@@ -16,10 +16,10 @@ import pyvips
 from raysvq.imaging.header import Header, Pixels
 from raysvq.imaging.rejection import DecodeError
 
-ROWS = 64  # handed over by libvips at once
+ROWS = 64  # rows that libvips delivers at once
 _DEPTHS: dict[str, type[np.uint8] | type[np.uint16]] = {"uchar": np.uint8, "ushort": np.uint16}
 
-# Every image is read once: there is nothing to look up again, and the process has its share of cores.
+# No cache, as every image is read once, and one thread, as each process has its share of cores.
 pyvips.cache_set_max(0)
 pyvips.concurrency_set(1)
 
@@ -28,7 +28,7 @@ class Bands:
     """The rows of one image file, in order, as stored: not turned upright."""
 
     def __init__(self, content: bytes, header: Header, mended: Callable[[], bytes] | None = None) -> None:
-        """`header` is the file's; `mended` gives the file to read instead where nothing of it can be.
+        """`mended` gives a repaired file to read if not even the first rows can be read.
 
         Raises:
             DecodeError: the file is damaged, or of a pixel type that is not read.
@@ -42,7 +42,7 @@ class Bands:
 
     def _open(self, content: bytes) -> None:
         header = self._header
-        # As strict as simplejpeg; PNG and TIFF readers warn of every tag or chunk they do not know.
+        # As strict as simplejpeg for JPEG; for PNG and TIFF warnings include unknown tags and chunks.
         strictness = "warning" if header.kind == "JPEG" else "error"
         self._source = pyvips.Source.new_from_memory(content)
         self._image = pyvips.Image.new_from_source(self._source, "", access="sequential", fail_on=strictness)
@@ -54,7 +54,7 @@ class Bands:
             raise DecodeError("corrupt", f"{header.kind}: its headers tell of different sizes")
 
     def _mend(self, error: pyvips.Error) -> None:
-        """Start again with the mended file, if there is one and no row was read."""
+        """Start again with the repaired file, if there is one and no row was read."""
         if self._mended is None or self._next:
             raise self._damage(error) from None
         content, self._mended = self._mended(), None

@@ -34,15 +34,15 @@ __all__ = [
     "open_header",
 ]
 
-FIRST_BYTES = 18  # of a file, by which its format is told
+FIRST_BYTES = 18  # bytes of a file by which its format is recognised
 
-# The pixel budget below is ours to enforce, before decoding and with a reason.
+# `max_pixels` replaces Pillow's own limit: it applies before decoding, with a reason.
 Image.MAX_IMAGE_PIXELS = None
 
 
 @dataclass(frozen=True)
 class _Format:
-    """How a kind of file is told and read."""
+    """How a file format is recognised and read."""
 
     starts: re.Pattern[bytes]
     read_header: Callable[[bytes], Header]
@@ -54,7 +54,7 @@ FORMATS = {
     "JPEG": _Format(re.compile(rb"\xff\xd8"), jpeg.read_header, jpeg.decode, jpeg.open_bands),
     "PNG": _Format(re.compile(rb"\x89PNG\r\n\x1a\n"), png.read_header, png.decode, png.open_bands),
     "TIFF": _Format(re.compile(rb"II[*+]\0|MM\0[*+]"), tiff.read_header, tiff.decode, tiff.open_bands),
-    # Two letters are few: the size of the header that follows, 12 to 124 bytes, is looked at too.
+    # Two letters are ambiguous, so the size of the header that follows, 12 to 124 bytes, is checked too.
     "BMP": _Format(
         re.compile(rb"BM.{12}[\x0c-\x7c]\0\0\0", re.DOTALL), bmp_gif_webp.read_header, bmp_gif_webp.decode
     ),
@@ -84,7 +84,7 @@ def decode_image(content: bytes, max_pixels: int) -> Pixels:
 
 
 def open_header(content: bytes, max_pixels: int) -> Header:
-    """What a file says of its pixels, without them. Raises DecodeError, as `decode_image` does."""
+    """The header of an image file. Raises DecodeError, as `decode_image` does."""
     header = _read_header(content)
     if header.width * header.height > max_pixels:
         raise DecodeError(
@@ -94,7 +94,7 @@ def open_header(content: bytes, max_pixels: int) -> Header:
 
 
 def decode_pixels(content: bytes, header: Header) -> Pixels:
-    """`decode_image`, where the header has been opened already."""
+    """`decode_image` with a header that was opened before."""
     with rejecting(header.kind):
         return cast(Pixels, np.ascontiguousarray(FORMATS[header.kind].decode(content, header)))
 

@@ -1,4 +1,4 @@
-"""TIFF directories, which hold EXIF data too, and the orientation that they state.
+"""TIFF directories, as in TIFF files and EXIF data, and the orientation in them.
 
 Damage here never makes an image unreadable: a damaged entry is left out.
 """
@@ -15,11 +15,11 @@ from raysvq.imaging.header import Pixels
 
 @dataclass(frozen=True)
 class Entry:
-    """A tag's whole numbers."""
+    """The integers of a tag."""
 
     kind: int  # TIFF 6.0, section 2
     count: int
-    values: tuple[int, ...]  # the first sixteen
+    values: tuple[int, ...]  # at most _MAX_VALUES
 
 
 Tags = dict[int, Entry]
@@ -29,20 +29,20 @@ _HEADERS = {b"II*\0": "<", b"MM\0*": ">", b"II+\0": "<", b"MM\0+": ">"}
 _BIG = (b"II+\0", b"MM\0+")
 # TIFF 6.0, section 2: whole numbers by type; 7, UNDEFINED, holds bytes.
 _NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
-_MAX_VALUES = 16  # values of a tag
+_MAX_VALUES = 16  # values read per tag
 
 
 @dataclass(frozen=True)
 class Directory:
-    """Where the first directory's entries stand."""
+    """Location of the entries of the first directory."""
 
-    order: str  # of bytes, for `struct`
+    order: str  # byte order for `struct`
     big: bool  # BigTIFF
-    entries: range  # offsets of them
+    entries: range  # offsets of the entries
 
 
 def find_directory(content: bytes) -> Directory | None:
-    """Of a classic or BigTIFF file, of either byte order. Entries that are cut off are left out."""
+    """Find the first directory of a classic or BigTIFF file. Entries that are cut off are left out."""
     order, big = _HEADERS.get(content[:4]), content[:4] in _BIG
     if order is None:
         return None
@@ -70,7 +70,7 @@ def read_tags(content: bytes) -> Tags:
 
 
 def _entry(content: bytes, at: int, order: str, kind: int, big: bool) -> Entry | None:
-    """What the entry at `at` holds; None where that cannot be read, or is no whole number."""
+    """The entry at offset `at`; None where it cannot be read, or holds no integers."""
     number = _NUMBERS.get(kind)
     if number is None:
         return None
@@ -102,7 +102,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 def upright(pixels: Pixels, turned: int) -> Pixels:
-    """(H, W[, C]) of an orientation -> as it is to be seen."""
+    """Turn (H, W[, C]) pixels upright."""
     if turned in (5, 6, 7, 8):
         pixels = np.swapaxes(pixels, 0, 1)
     if turned in (2, 3, 6, 7):

@@ -1,6 +1,6 @@
-"""What an image file states of its pixels: size, channels, and the largest value a sample can have.
+"""Header of an image file: size, channels, and the full scale, the largest value a sample can have.
 
-That value is the full scale. Samples of any depth become eight or sixteen bits over the whole range, so
+Samples of any depth become eight or sixteen bits over the whole range, so
 that one picture stored at several depths has the same fraction of it everywhere.
 """
 
@@ -19,19 +19,19 @@ Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
 @dataclass(frozen=True)
 class Header:
-    """Of the first image in a file."""
+    """Properties of the first image in a file."""
 
-    kind: str  # of file, such as "JPEG"
+    kind: str  # format, such as "JPEG"
     width: int  # as stored, before it is turned upright
     height: int
-    channels: int  # of its decoded pixels: 1 or 3
+    channels: int  # channels of decoded pixels: 1 or 3
     full: int  # the full scale: the largest value a sample can have
     orientation: int = 1  # EXIF's; 1 is upright
-    whole: str | None = None  # what keeps it from being read in bands
+    whole: str | None = None  # why it cannot be read in bands; None if it can
 
     @property
     def depth(self) -> int:
-        """Bytes of a channel of its decoded pixels."""
+        """Bytes per channel of decoded pixels."""
         return 1 if self.full < 256 else 2
 
     @property

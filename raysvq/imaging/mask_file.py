@@ -24,19 +24,19 @@ def mask_size(content: bytes) -> tuple[int, int]:
 
 
 def orientation(image: Image.Image) -> int:
-    """By EXIF, of pixels as Pillow gives them: it turns a TIFF upright by itself."""
+    """EXIF orientation of Pillow's pixels, which are upright already in a TIFF."""
     return 1 if image.format == "TIFF" else exif_orientation(image.info.get("exif", b""))
 
 
 def open_mask(content: bytes) -> Image.Image:
-    """What Pillow says of a file, its pixels not yet read. Raises DecodeError."""
+    """Open a file with Pillow, without reading its pixels. Raises DecodeError."""
     try:
         return Image.open(io.BytesIO(content), formats=tuple(FORMATS))
     except (UnidentifiedImageError, SyntaxError, ValueError, OSError) as error:
         doubles = _doubles(content)
         if doubles is not None:
             return Image.fromarray(doubles)
-        image_size(content)  # says what is wrong
+        image_size(content)  # raises with a better reason
         why = "of a kind that masks may not have" if isinstance(error, UnidentifiedImageError) else error
         raise DecodeError("unsupported", f"not read as a mask: {why}") from None
 
@@ -52,7 +52,7 @@ def _doubles(content: bytes) -> npt.NDArray[np.float32] | None:
 
 
 def load_mask(content: bytes) -> Image.Image:
-    """With its pixels, as they are stored."""
+    """Open a file with Pillow, and read its pixels as stored."""
     image = open_mask(content)
     image.load()
     return image
@@ -80,7 +80,7 @@ def _page(image: Image.Image) -> npt.NDArray[Any]:
 
 
 def is_lossy(content: bytes, header: Image.Image) -> bool:
-    """Whether the compression may have moved levels."""
+    """Whether compression may have changed levels."""
     if header.format == "WEBP":
         return b"VP8L" not in content  # the chunk of lossless pixels
     if header.format == "JPEG2000":

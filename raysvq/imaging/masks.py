@@ -1,7 +1,7 @@
-"""A mask file -> which pixels are defect. Indexing, training and evaluation all read masks with it.
+"""Which pixels of a mask file are defect, for indexing, training and evaluation.
 
-The meaning may stand in grey levels, in a colour on black, in alpha, or in the numbers of a palette;
-docs/own-data.md lists what becomes of each.
+The defect may be in grey levels, in a colour on black, in alpha, or in palette indices; docs/own-data.md
+lists how each is read.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Marks = npt.NDArray[np.bool_]  # (H, W)
 _ANY_SIZE = 2**40  # pixels; readers compare a mask's size with its image's before they decode it
 _MAX_COLOURS = 64  # a painted mask has fewer, even where an export has rounded them
 _MAX_GREY_FRACTION = 0.2  # of the image: the edges of what is drawn are neither black nor white
-_TOLERANCE = 1 / 8  # of the scale: a level this near to black or white counts as that
-_EDGE = 9  # pixels: an edge is nowhere as wide
+_TOLERANCE = 1 / 8  # of the full scale: a level this near to black or white counts as black or white
+_EDGE = 9  # pixels, more than the width of any edge
 _FULL_SCALES = (255, 65535)
 _FLAT_FRACTION = 0.75  # of the neighbours in label numbers are equal; along smooth edges at most half are
 
@@ -48,7 +48,7 @@ def decode_mask(content: bytes) -> Marks:
 
 
 def _levels(content: bytes, image: Image.Image, lossy: bool) -> Levels:
-    """(H, W), upright, of whatever carries the meaning."""
+    """(H, W), upright, of the channel that marks defects."""
     if image.format is None:  # 64-bit floats, read already
         return np.asarray(image)
     try:

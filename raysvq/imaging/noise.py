@@ -1,4 +1,4 @@
-"""Noise fields that the textures and the defects are made of."""
+"""Noise fields for drawn textures and defects."""
 
 from __future__ import annotations
 

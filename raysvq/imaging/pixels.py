@@ -1,4 +1,4 @@
-"""From a file's bytes to model input, the same way in training, evaluation and scoring."""
+"""From the bytes of a file to tiles, in the same way for training, evaluation and scoring."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from raysvq.imaging.tiling import Tiling, cut, cut_parts, cut_rows, plan_tiles, 
 from raysvq.settings import ScoringSettings, TileSettings
 
 FULL_SCALE = 65535.0
-_COPIES = 4  # of its pixels that decoding and cutting hold at most, of an image or of rows of it
-_COPIES_PILLOW = 6  # the same, where Pillow decodes the image
-_COPIES_TILE = 2  # of its pixels that cutting a tile holds: padded and stacked
-_PART = 2**22  # pixels of the tiles that are cut at once, where memory allows
+_COPIES = 4  # copies of the pixels of an image or band in memory while it is decoded and cut, at most
+_COPIES_PILLOW = 6  # the same if Pillow decodes
+_COPIES_TILE = 2  # copies of a tile's pixels in memory while it is cut: padded and stacked
+_PART = 2**22  # pixels of tiles cut at once, if memory allows
 _NONE = nullcontext()
 
 
 @dataclass(frozen=True)
 class CutImage:
-    """An image as tiles; a large one is decoded while they are taken, and may turn out damaged then."""
+    """An image as tiles. A large one is decoded as `parts` is iterated, which may raise DecodeError."""
 
     tiling: Tiling
     parts: Iterator[Pixels]  # (t, size, size, C) consecutive tiles; uint8 or uint16
@@ -95,7 +95,7 @@ def _rejecting_parts(
         if part is None:
             return
         yield part
-        del part  # else two would be held while the next one is made
+        del part  # frees its memory before the next part is made
 
 
 def _open(content: bytes, header: Header, tiles: TileSettings, scoring: ScoringSettings) -> CutImage:
@@ -108,7 +108,7 @@ def _open(content: bytes, header: Header, tiles: TileSettings, scoring: ScoringS
     image = _as_stated(decode_pixels(content, header), header, tiles)
     tiling = plan_tiles(image.shape[0], image.shape[1], tiles)
     if tiling.whole and image.shape[:2] != (tiling.size, tiling.size):
-        image = at_full_scale(image)  # shrinking makes values between those of eight bits
+        image = at_full_scale(image)  # shrinking gives values between those of 8 bits
     at_once = _tiles_at_once(tiles, scoring, pixel, decoded)
     if len(tiling) <= at_once:
         return CutImage(tiling, iter([cut(image, tiling)]))
@@ -122,12 +122,12 @@ def _as_stated(pixels: Pixels, header: Header, tiles: TileSettings) -> Pixels:
 
 
 def _tile_bytes(tiles: TileSettings, pixel: int) -> int:
-    """What cutting one tile takes, in bytes, of pixels of `pixel` bytes each."""
+    """Bytes for cutting one tile of pixels of `pixel` bytes."""
     return 0 if tiles.mode == "whole" else _COPIES_TILE * tiles.size**2 * pixel
 
 
 def _tiles_at_once(tiles: TileSettings, scoring: ScoringSettings, pixel: int, taken: int) -> int:
-    """How many tiles are cut at once beside the bytes `taken`; each may bring rows of its own."""
+    """Number of tiles cut at once beside `taken` bytes; each may need rows of its own."""
     free = scoring.image_memory_mib * 2**20 - taken
     area = tiles.size**2
     return max(1, min(_PART // area, free // ((_COPIES + _COPIES_TILE) * area * pixel)))

@@ -36,7 +36,7 @@ class DecodeError(Exception):
 
 @contextmanager
 def rejecting(kind: str) -> Iterator[None]:
-    """Whatever a decoder raises says that the image cannot be used; a job must not end of it."""
+    """Turn any error of a decoder into a DecodeError, so that it does not end a job."""
     try:
         yield
     except DecodeError:

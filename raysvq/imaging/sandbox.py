@@ -1,4 +1,4 @@
-"""An end for decoders that hang or crash: a deadline in this process, or a sandbox, a process of its own."""
+"""Protection from decoders that hang or crash: a deadline in this process, or a child process."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.pixels import open_tiles
 from raysvq.settings import ScoringSettings, TileSettings
 
-START_TIMEOUT_S = 120.0  # within which the child must have started, on a busy machine
+START_TIMEOUT_S = 120.0  # start-up of the child on a busy machine
 
-Decode = Callable[[bytes], Iterable[object]]  # yields after every piece; can be sent to another process
+Decode = Callable[[bytes], Iterable[object]]  # yields after every piece; picklable
 _READY, _PIECE_DONE, _DONE = "ready", "piece done", "done"
 
 
 def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Iterator[None]:
-    """All that is done with a file before the network sees it. Raises DecodeError."""
+    """Decode and cut a file, as before it is encoded. Raises DecodeError."""
     for _ in open_tiles(content, tiles, scoring).parts:
         yield
 
 
 class Deadline:
-    """Ends this process where decoding takes too long: a context manager, entered for every piece.
+    """Context manager, entered for every piece, that ends this process if decoding takes too long.
 
-    Nothing less ends a decoder that hangs in C code, which may hold the interpreter's lock. The kernel's
-    timer needs no thread and no lock, and costs a microsecond. Several threads may decode at once: the
-    process ends when none of them has begun or ended a piece for so long. Where it hung is written to
-    stderr.
+    Nothing less ends a decoder that hangs in C code, which may hold the GIL. The kernel's timer needs neither
+    thread nor lock, and costs a microsecond. With several decoding threads the process ends when none of them
+    has begun or ended a piece for `limit_s`. The stack traces go to stderr.
     """
 
     def __init__(self, limit_s: float) -> None:
-        """`limit_s` seconds are for one piece: an image, or a band of a large one."""
+        """`limit_s` is the limit for one piece: an image, or a band of a large one."""
         self._limit_s = limit_s
         self._inside = 0
         self._lock = threading.Lock()
@@ -84,7 +83,7 @@ class Sandbox:
             problem = self._answer(connection)
         except (EOFError, OSError):
             self._end()
-            if not fresh:  # the image before this one may have broken the child
+            if not fresh:  # an earlier image may have broken the child
                 return self.require_decodable(content)
             raise DecodeError("crashed", "the process that decoded it died") from None
         if problem:
@@ -112,7 +111,7 @@ class Sandbox:
         return self._child[1]
 
     def _require_started(self, connection: Connection) -> None:
-        """Wait for the child outside of an image's time limit."""
+        """Wait for the child to start, outside of an image's time limit."""
         try:
             started = connection.poll(START_TIMEOUT_S) and connection.recv() == _READY
         except EOFError:

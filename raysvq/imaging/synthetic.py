@@ -1,4 +1,4 @@
-"""Defects drawn onto images of normal objects, to choose settings by where no outlier is labelled.
+"""Defects drawn onto normal images, to compare settings without labelled outliers.
 
 After cut-and-paste (Li et al. 2021, CutPaste) and noise-shaped blends (Zavrtanik et al. 2021, DRAEM).
 """
@@ -13,9 +13,9 @@ import numpy as np
 from raysvq.imaging.decode import Pixels, decode_image
 from raysvq.imaging.noise import Plane, coordinates, fractal, ramp
 
-_REACH = (0.02, 0.12)  # of a defect, in shorter sides of the image
-_LONGEST = 5.0  # times as long as wide
-_SHADES = (0.55, 0.8, 1.2, 1.45)  # of what is lighter or darker than it should be
+_REACH = (0.02, 0.12)  # size of a defect as a fraction of the image's shorter side
+_LONGEST = 5.0  # largest ratio of length to width
+_SHADES = (0.55, 0.8, 1.2, 1.45)  # factors of brightness
 
 
 def with_defect(content: bytes, max_pixels: int, rng: np.random.Generator) -> bytes:

@@ -22,18 +22,18 @@ from raysvq.settings import TileSettings
 
 Read = Callable[[int], Pixels]  # the next n rows of an image from the top, (n, W, C)
 
-_SHRUNK_ROWS = 64  # shrunk at once
+_SHRUNK_ROWS = 64  # rows shrunk at once
 _Placement = tuple[slice, slice, npt.NDArray[np.float32]]  # cells of the map, of the tile, weight of each
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Where the tiles of one image stand.
+    """Positions of the tiles of one image.
 
     Tiles are numbered row by row: tile t stands at (`ys[t // len(xs)]`, `xs[t % len(xs)]`).
     """
 
-    height: int  # of the image, pixels
+    height: int  # pixels of the image
     width: int
     size: int  # side of a tile, pixels
     ys: tuple[int, ...]  # top edges

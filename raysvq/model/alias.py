@@ -1,7 +1,7 @@
-"""Names for models that stay while the models change: `models@champion`.
+"""Names that stand for a model while models change: `models@champion`.
 
-An alias is a small file in a folder, written whole or not at all, that says where the bundle is. What
-runs on a schedule names the alias; a new model is promoted by writing it again.
+An alias is a small file with the path of the bundle, written atomically. Scheduled runs name the alias; a new
+model is promoted by writing it again.
 """
 
 from __future__ import annotations

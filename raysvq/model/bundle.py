@@ -25,7 +25,7 @@ from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.storage import join, read_bytes, write_bytes
 
 FORMAT = 4
-# Prefixes of weights' names in format 3, which is still read, each with the one that it has now.
+# Prefixes of weight names in format 3, which is still read -> present prefixes.
 _NAMES_OF_FORMAT_3 = {
     "quantizer.counts": "quantizer.cluster_size",
     "quantizer.sums": "quantizer.embed_avg",
@@ -40,11 +40,11 @@ class Reference:
     """What validation found: the thresholds, and how normal images score."""
 
     image_threshold: float  # an image is anomalous at or above it
-    threshold_rule: str  # in words, how the image threshold was found
+    threshold_rule: str  # how the image threshold was found, in words
     pixel_threshold: float  # map values above it make up regions
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
     validation: dict[str, Any]  # counts, AUROC
-    bfloat16_deviation: float | None = None  # largest, relative, of an image score; None: not measured
+    bfloat16_deviation: float | None = None  # largest relative change of an image score; None: not measured
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def load_bundle(folder: str) -> Bundle:
 
 
 def _from_format_3(state: dict[str, Tensor], model: Network) -> dict[str, Tensor]:
-    """Weights under the names they have now, without those that this network never used."""
+    """Rename weights of format 3, and drop those that this network never used."""
     renamed = {}
     for name, value in state.items():
         for old, new in _NAMES_OF_FORMAT_3.items():
@@ -170,7 +170,7 @@ def _from_format_3(state: dict[str, Tensor], model: Network) -> dict[str, Tensor
 
 
 def _require_finite(folder: str, model: nn.Module, reference: Reference) -> None:
-    """Raise BundleError where no image could be told anomalous: nothing is above what is not a number."""
+    """Raise BundleError where a threshold is not finite: no image would be anomalous."""
     for name in ("image_threshold", "pixel_threshold"):
         value = getattr(reference, name)
         if not isinstance(value, int | float) or not math.isfinite(value):

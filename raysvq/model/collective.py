@@ -27,7 +27,7 @@ def mean_over_ranks(value: Tensor) -> Tensor:
 
 @torch.no_grad()
 def take_from_first(value: Tensor) -> Tensor:
-    """Rank 0's tensor, on every rank, in place."""
+    """Overwrite a tensor by that of rank 0."""
     if world_size() > 1:
         dist.broadcast(value, src=0)
     return value

@@ -1,8 +1,8 @@
-"""What a device computes in, and whether its memory is used up.
+"""Precision to compute in, and whether a device's memory is used up.
 
-bfloat16 keeps eight bits of a number. Where hardware multiplies in it, the encoder takes little more
-than half the time. Training measures on validation images how far the image scores of a model move,
-and the bundle carries the figure; `scoring.precision=auto` decides by it.
+bfloat16 has eight significant bits. Where hardware multiplies in it, the encoder takes little more than half
+the time. Training measures on validation images by how much it changes image scores. The bundle stores that
+value, and `scoring.precision=auto` decides by it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from raysvq.errors import RaysvqError, first_line
 
 Precision = Literal["float32", "bfloat16"]
 
-TOLERANCE = 0.02  # of an image score, relative to the one in float32
+TOLERANCE = 0.02  # largest relative change of an image score
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
@@ -32,7 +32,7 @@ def has_fast_bfloat16(device: torch.device | str) -> bool:
 def choose_precision(
     setting: Literal["auto", "float32", "bfloat16"], measured: float | None, fast: bool
 ) -> Precision:
-    """What to score in: what `scoring.precision` says, or, with `auto`, bfloat16 where that is safe and fast.
+    """The precision to score in: `scoring.precision`, or with `auto` bfloat16 where that is safe and fast.
 
     Args:
         measured: largest relative deviation of the model's image scores in bfloat16; None: not measured,
@@ -52,7 +52,7 @@ def relative_deviation(score: float, exact: float) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, of a GPU or of the machine."""
+    """Whether an error means that memory of a GPU or of the machine is used up."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # On a CPU, PyTorch raises nothing more telling.

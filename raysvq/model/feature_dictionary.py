@@ -23,15 +23,15 @@ from raysvq.model.quantizer import Quantized, square_norms
 from raysvq.model.stem import CELL, Stem
 from raysvq.settings import Settings
 
-_FLOOR = 0.3  # share of a channel's deviation over all positions that is added to the one at each position
-_LEARNED = 0.3  # weight of learned dimensions in a squared distance, where the features weigh 1
-_LEAST_SQUARE = 1e-10  # of learned dimensions, so that their weight stays finite
+_FLOOR = 0.3  # fraction of a channel's deviation over all positions that is added at each position
+_LEARNED = 0.3  # weight of learned dimensions in a squared distance; the features weigh 1
+_LEAST_SQUARE = 1e-10  # lower bound for learned dimensions, so that their weight stays finite
 
 
 class FeatureDictionary(Network):
     """E(U) = [f ; g(f, |f − q_f|)]: standardised features as they are, and learned dimensions beside them.
 
-    The features alone choose the code, and q_f is what it says is usual there. What the stem knows cannot
+    The features alone choose the code, whose features q_f are what is usual there. What the stem knows cannot
     be unlearned, and labelled outliers have dimensions of their own to stand out in: g sees what is there,
     and how it differs from the usual.
 
@@ -72,7 +72,7 @@ class FeatureDictionary(Network):
         return position_statistics(features)
 
     def encode(self, features: Tensor) -> Tensor:
-        """(B, C, h, w) features -> the same, standardised: they alone choose the code."""
+        """(B, C, h, w) features -> standardised features, which alone choose the code."""
         return self.standardise(features)
 
     def losses(self, output: Output, beta: float) -> TileLosses:
@@ -95,8 +95,8 @@ class FeatureDictionary(Network):
         if labelled:
             apart = square_parts(encoded - self.quantizer.codebook[indices])
             means = mean_over_ranks(torch.stack([part.mean() for part in apart]))
-            kept = self.quantizer.current_decay if bool(self.mean_squares.any()) else 0.0
-            self.mean_squares.lerp_(means, 1 - kept)
+            decay = self.quantizer.current_decay if bool(self.mean_squares.any()) else 0.0
+            self.mean_squares.lerp_(means, 1 - decay)
             fixed, learned = self.mean_squares
             self.learned_weight.copy_(_LEARNED * fixed / learned.clamp(min=_LEAST_SQUARE))
         return self.quantizer.update(encoded, indices)

@@ -1,4 +1,4 @@
-"""What training, validation and scoring know of a model: one interface, and two networks behind it.
+"""The interface of both networks, which training, validation and scoring use.
 
 Shapes: B batch, C channels, H and W pixels, S channels that a network learns from, h and w grid,
 d size of an embedding, P positions, K codebook_size.
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from raysvq.model.feature_dictionary import FeatureDictionary
     from raysvq.model.pixel_network import PixelNetwork
 
-_LEAST = 1e-3  # deviation of a channel that hardly varies, so that nothing is divided by 0
+_LEAST = 1e-3  # lower bound of a channel's deviation, to avoid division by 0
 
 
 @dataclass(frozen=True)
 class Output:
     """A training step's pass through encoder, codebook and decoder."""
 
-    target: Tensor  # what the decoder should give back
+    target: Tensor  # what the decoder should reconstruct
     encoded: Tensor  # (B, d, h, w) E(U)
     quantized: Quantized  # Q(U)
     reconstruction: Tensor  # D(Q(U)), shaped like target
@@ -46,7 +46,7 @@ class Network(nn.Module, ABC):
     quantizer: Quantizer
 
     def __init__(self, statistics: tuple[int, int, int]) -> None:
-        """Take the shape of `mean` and `std`, which spreads over (S, h, w)."""
+        """`shape` is that of `mean` and `std`; it broadcasts to (S, h, w)."""
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
@@ -57,7 +57,7 @@ class Network(nn.Module, ABC):
         """Give frozen layers their pretrained weights, where there are any. Raises SettingsError."""
 
     def extract_features(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) what frozen layers give; without any, the pixels."""
+        """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) output of frozen layers, else the pixels."""
         return pixels
 
     @abstractmethod
@@ -66,14 +66,14 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
-        """(B, S, h, w) features -> what is compared with the codes to find the nearest one."""
+        """(B, S, h, w) features -> the encodings by which the nearest code is found."""
 
     @abstractmethod
     def losses(self, output: Output, beta: float) -> TileLosses:
-        """L(U) of every tile of a batch, by grid position, in float32."""
+        """L(U) of each tile of a batch, per grid position, in float32."""
 
     def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
-        """Follow one step's normal encodings (P, d) with their codes (P,). Outliers have no part in it.
+        """Update the codebook with one step's normal encodings (P, d) and their codes (P,).
 
         Args:
             labelled: whether the step had labelled outliers.
@@ -85,7 +85,7 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
-        """`distance_map` of the weights as they are now, with the costly layers in bfloat16.
+        """A copy of `distance_map` for the present weights, with the costly layers in bfloat16.
 
         The network stays as it is. Codebook and distances are float32.
         """
@@ -142,7 +142,7 @@ def cell_size(settings: ModelSettings) -> int:
 
 
 def _network(settings: ModelSettings) -> type[PixelNetwork | FeatureDictionary]:
-    # Both import what stands above.
+    # Imported here: both modules import this one.
     from raysvq.model.feature_dictionary import FeatureDictionary
     from raysvq.model.pixel_network import PixelNetwork
 

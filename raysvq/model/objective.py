@@ -43,7 +43,7 @@ class Loss:
     outlier: Tensor | None
     reconstruction: Tensor  # of the normal tiles
     commitment: Tensor  # of the normal tiles
-    kept: Tensor  # (N,) bool, the normal tiles that carry weight
+    kept: Tensor  # (N,) bool, which normal tiles `trim` left in
 
 
 def untrimmed(losses: Tensor, unknown: Tensor, trim: float) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from raysvq.model.collective import sum_over_ranks
 from raysvq.settings import ObjectiveSettings
 
-_FAR = 1e6  # beyond it D exerts no force
+_FAR = 1e6  # a larger D has no gradient
 _NEAR = 1e-3
 _DEVIATIONS = 5.0
 _LEAST_SPREAD = 0.1

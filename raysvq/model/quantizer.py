@@ -18,13 +18,13 @@ _EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class Quantized:
-    """What a codebook makes of a grid of encodings."""
+    """Nearest codes of a grid of encodings, and the distances to them."""
 
-    quantize: Tensor  # (B, d, h, w) what a decoder is given; its gradients pass straight through to E(U)
+    quantize: Tensor  # (B, d, h, w) input of a decoder; gradients pass straight through to E(U)
     nearest: Tensor  # (B, d, h, w) the nearest embeddings; gradients reach a learnable codebook
     indices: Tensor  # (B, h, w) int64
     squares: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂²; no gradient
-    distances: Tensor  # (B, h, w) what an image is scored by: the root, perhaps weighted by dimension
+    distances: Tensor  # (B, h, w) for scores: the root of squares, which may be weighted by dimension
 
 
 class Quantizer(nn.Module):
@@ -109,7 +109,7 @@ class Quantizer(nn.Module):
         Args:
             encoded: (P, d), or fewer columns; the dimensions that are missing start at 0.
         """
-        # Scoring, which begins with a codebook, need not load it.
+        # Imported here, as scoring does not need it.
         from sklearn.cluster import MiniBatchKMeans
 
         size = self.codebook.shape[0]
@@ -128,7 +128,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def update(self, encoded: Tensor, indices: Tensor) -> Tensor:
-        """Follow one step's normal encodings (P, d) with their codes (P,); replace dead codes.
+        """Update with one step's normal encodings (P, d) and their codes (P,); replace dead codes.
 
         Returns:
             (K,) how often each code was used in this step, over all ranks.
@@ -150,7 +150,7 @@ class Quantizer(nn.Module):
         return used
 
     def _place(self, which: Tensor, codes: Tensor) -> None:
-        """Set the codes marked in `which` (K,) as if each had just been used enough to live."""
+        """Move the codes marked in `which` (K,), with the mean count, so that they are not dead at once."""
         self.codebook.data[which] = codes
         self.cluster_size[which] = self.cluster_size.mean()
         self.embed_avg[which] = codes * self.cluster_size[which][:, None]
@@ -177,13 +177,13 @@ def nearest_indices(positions: Tensor, codebook: Tensor, chunk: int = 65536) -> 
 
 
 def perplexity(used: Tensor) -> float:
-    """exp of the entropy of code use (K,): how many codes carry the load."""
+    """Perplexity of code use (K,): exp of its entropy, the effective number of codes."""
     share = used / used.sum().clamp(min=1)
     return float(torch.exp(-(share * (share + 1e-10).log()).sum()))
 
 
 def _at_least(encoded: Tensor, size: int) -> Tensor:
-    """Repeat positions, slightly apart, where there are fewer than codes."""
+    """Repeat positions, with small noise, until there are as many as codes."""
     if len(encoded) >= size:
         return encoded
     repeated = encoded.repeat(-(-size // len(encoded)), 1)

@@ -1,4 +1,4 @@
-"""One image's bytes -> its scores. Validation, evaluation and the batch job all go through here."""
+"""From the bytes of an image to its scores, for validation, evaluation and the batch job."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from raysvq.settings import ScoringSettings, Settings
 S = TypeVar("S")
 T = TypeVar("T")
 
-_CPU_PIXELS = 2**18  # encoded at once; more are slower, as their activations outgrow the caches
+_CPU_PIXELS = 2**18  # pixels encoded at once; activations of more outgrow the caches
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """What the model says of one image."""
+    """Scores and anomaly map of one image."""
 
     tiling: Tiling
     tile_scores: npt.NDArray[np.float32]  # (T,)
@@ -108,7 +108,7 @@ class ImageScorer:
         return self.result(image.tiling, map(self.distances, image.parts))
 
     def result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
-        """Of an image, from the (t, h, w) distances of consecutive tiles."""
+        """The result for an image, from (t, h, w) distances of consecutive tiles."""
         cell = cell_size(self.settings.model)
         mosaic, scores = Mosaic(tiling, cell), []
         for part in distances:

@@ -89,11 +89,11 @@ class Stem(nn.Module):
 
     @staticmethod
     def weights() -> Tensor:
-        """What each channel weighs in a distance. (channels,)"""
+        """Weight of each channel in a distance. (channels,)"""
         return torch.cat([torch.full((_WIDTHS[number],), weight) for number, (_, weight) in _TAPPED.items()])
 
     def load(self, uri: str | None) -> None:
-        """Take the weights of a safetensors file, or, with None, those trained on ImageNet.
+        """Load the weights of a safetensors file, or, with None, those trained on ImageNet.
 
         Raises:
             SettingsError: the file cannot be read, or holds another network.

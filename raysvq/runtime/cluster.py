@@ -18,15 +18,15 @@ from raysvq import log
 from raysvq.errors import SettingsError
 from raysvq.settings import RaySettings
 
-ANSWER_S = 10.0  # within which a cluster's head must answer
-_PLACE = "/tmp"  # where Ray keeps its files, if TMPDIR does not fit
+ANSWER_S = 10.0  # timeout for the cluster's head
+_PLACE = "/tmp"  # folder of Ray's files if TMPDIR does not fit
 # The path of a socket takes 107 bytes at most on Linux.
 _LONGEST_PLACE = 107 - len("/ray/session_2026-12-31_23-59-59_999999_9999999/sockets/plasma_store.1")
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of a cluster has to offer."""
+    """CPUs and GPUs of one machine of a cluster."""
 
     cpus: float
     gpus: float = 0.0
@@ -34,7 +34,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Capacity:
-    """What a cluster has to offer, machine by machine."""
+    """CPUs and GPUs of a cluster, machine by machine."""
 
     nodes: tuple[Node, ...]
 
@@ -49,16 +49,16 @@ class Capacity:
         return sum(node.gpus for node in self.nodes)
 
     def places(self, cpus: float, use_gpu: bool) -> int:
-        """How many processes of `cpus` each, and of a GPU each, the machines can hold."""
+        """How many processes fit, each with `cpus` CPUs and, if `use_gpu`, one GPU."""
         return sum(
             min(int(node.cpus / cpus), int(node.gpus)) if use_gpu else int(node.cpus / cpus)
             for node in self.nodes
         )
 
     def keeps_a_cpu(self, count: int, cpus: float) -> bool:
-        """Whether a task of one CPU still finds room, wherever `count` processes of `cpus` each stand.
+        """Whether a whole CPU stays free on some machine, wherever `count` processes of `cpus` each run.
 
-        Free CPUs that add up to one over several machines are no room: such a task would wait for ever.
+        A task of one CPU would wait for ever if the free CPU were spread over several machines.
         """
         to_fill_all = sum(int((node.cpus - 1) / cpus) + 1 for node in self.nodes if node.cpus >= 1)
         return count < to_fill_all
@@ -80,11 +80,7 @@ def connect(settings: RaySettings) -> Capacity:
             _start(settings)
     log.adopt("ray")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    for name in (
-        "ray.data",
-        "ray.train",
-        "ray.tune",
-    ):  # their pages come with the error, see raysvq.runtime.failures
+    for name in ("ray.data", "ray.train", "ray.tune"):  # what they log is in the error, see failures.py
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
@@ -98,7 +94,7 @@ def _join(address: str) -> None:
         )
     where = urlsplit(address if "://" in address else f"//{address}")
     try:
-        if where.hostname and where.port:  # Ray itself would try for a quarter of an hour
+        if where.hostname and where.port:  # ray.init would try for 15 minutes
             socket.create_connection((where.hostname, where.port), timeout=ANSWER_S).close()
         ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
     except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
@@ -112,7 +108,7 @@ def _start(settings: RaySettings) -> None:
     if not {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    # A training run's helpers outnumber a small machine's CPUs; Ray would warn of that.
+    # A training run has more processes than a small machine has CPUs, which Ray would warn of.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
     folder = ray_folder(os.environ)
     try:
@@ -135,10 +131,10 @@ def _start(settings: RaySettings) -> None:
 
 
 def ray_folder(environment: Mapping[str, str]) -> str | None:
-    """Where the Ray started here keeps its sockets and logs; None: where it does by itself, below TMPDIR.
+    """Folder for sockets and logs of a Ray started here; None for Ray's own choice, below TMPDIR.
 
     Raises:
-        SettingsError: RAY_TMPDIR asks for a place that cannot be.
+        SettingsError: Ray cannot use RAY_TMPDIR.
     """
     name = "RAY_TMPDIR" if "RAY_TMPDIR" in environment else "TMPDIR"
     place = environment.get(name)
@@ -152,7 +148,7 @@ def ray_folder(environment: Mapping[str, str]) -> str | None:
 
 
 def _unfit(place: str) -> str:
-    """Why Ray cannot keep its files there; empty if it can."""
+    """Why Ray cannot keep its files in a folder; empty if it can."""
     length = len(os.fsencode(place))
     if length > _LONGEST_PLACE:
         return f"is too long for Ray's sockets, {length} bytes where {_LONGEST_PLACE} can be"

@@ -1,8 +1,8 @@
-"""Errors on their way from workers to the person who started a run.
+"""Errors of workers, as the person who started the run sees them.
 
-What raysvq raises on purpose comes back from a worker as a value, a `Failure`: Ray would wrap the exception,
-lose its type on the way through Ray Data, and print a page about it. For all else the driver makes one
-sentence of Ray's error, and writes Ray's page into a file.
+A worker returns errors of raysvq as a value, a `Failure`: Ray would wrap the exception, lose its type in Ray
+Data, and print a page about it. For any other error the driver prints one sentence, and writes Ray's page
+into a file.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from raysvq import errors
 from raysvq.errors import RaysvqError, StorageError
 from raysvq.model.device import is_out_of_memory
 
-_LONGEST = 300  # characters of a cause that are repeated
-# Where Ray's errors keep the error that they tell of.
+_LONGEST = 300  # characters of a cause that are printed
+# Attributes in which Ray's errors keep their cause.
 _WRAPPING = ("controller_failure", "health_check_failure", "_base_exc", "cause", "__cause__")
 _LOST = (RayActorError, NodeDiedError, WorkerCrashedError)
 
@@ -45,7 +45,7 @@ class Failure:
 
 
 def returns_failures(call: Callable[P, T]) -> Callable[P, T | Failure]:
-    """Decorate what runs on a worker: a RaysvqError becomes its result, and an OSError a StorageError."""
+    """Decorate a function for workers: its RaysvqErrors and OSErrors are returned as a Failure."""
 
     @functools.wraps(call)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> T | Failure:
@@ -59,14 +59,14 @@ def returns_failures(call: Callable[P, T]) -> Callable[P, T | Failure]:
 
 
 def require_success(outcome: T | Failure) -> T:
-    """What a worker returned. Raises the RaysvqError that it met instead."""
+    """The result of a worker; raises its RaysvqError if it returned a Failure."""
     if isinstance(outcome, Failure):
         raise outcome.exception()
     return outcome
 
 
 def result_of(reference: Any) -> Any:
-    """What a Ray task returned, whose function is decorated with `returns_failures`.
+    """The result of a Ray task whose function is decorated with `returns_failures`.
 
     Raises:
         RaysvqError: as the task raised it.
@@ -75,12 +75,12 @@ def result_of(reference: Any) -> Any:
 
 
 def is_rays(error: BaseException) -> bool:
-    """Whether it is an error that Ray raises."""
+    """Whether Ray raised an error."""
     return isinstance(error, RayError) or type(error).__module__.startswith("ray.")
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What happened first, on a worker, below what Ray has wrapped around it."""
+    """The first error, inside those that Ray has wrapped around it."""
     if not is_rays(error):
         return error
     ranks = getattr(error, "worker_failures", None)
@@ -91,23 +91,23 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def in_a_sentence(error: BaseException) -> str:
-    """What went wrong on a worker, and the file with the whole of it."""
+    """One sentence on the cause, and the file with the complete report."""
     try:
         report = f"is {_write_report(error)}"
     except OSError as refused:
         report = f"cannot be written ({refused.strerror or refused})"
-    return f"{_said(root_cause(error))}; Ray's own report {report}"
+    return f"{_sentence(root_cause(error))}; Ray's own report {report}"
 
 
 def _most_telling(failures: Mapping[int, BaseException]) -> BaseException:
-    """Of the ranks' failures one of ours, else one that is no lost process: that one fails the others too."""
+    """Of the ranks' causes one of raysvq, else one that is no lost process, else any."""
     causes = [root_cause(failures[rank]) for rank in sorted(failures)]
     return min(
         causes, key=lambda cause: 0 if isinstance(cause, RaysvqError) else 1 + isinstance(cause, _LOST)
     )
 
 
-def _said(cause: BaseException) -> str:
+def _sentence(cause: BaseException) -> str:
     text = " ".join(str(cause).split())
     text = f"{text[:_LONGEST]}{'…' if len(text) > _LONGEST else ''}"
     if isinstance(cause, RaysvqError):
@@ -124,7 +124,7 @@ def _said(cause: BaseException) -> str:
 
 
 def _write_report(error: BaseException) -> str:
-    """Into a file of its own, beside Ray's logs where they are on this machine."""
+    """Write the error to a new file, beside Ray's logs if they are on this machine."""
     node = ray._private.worker._global_node if ray.is_initialized() else None
     logs = Path(node.get_session_dir_path()) / "logs" if node else Path(tempfile.gettempdir())
     folder = logs if logs.is_dir() else None

@@ -1,13 +1,13 @@
 """One run at a time on a folder.
 
-A lease is a file that only one process can create. Its holder renews it; one that is no longer
-renewed was left by a run that died, and the next run takes over under the next number, which of two
-only one can create. A holder that finds its lease gone, or another's in its place, has lost it for good.
+A lease is a numbered file that only one process can create. Its holder renews it. A lease that is no longer
+renewed belongs to a dead run; the next run creates the next number, which of two runs only one can. A holder
+that finds its lease gone or replaced has lost it for good.
 
-No two machines' clocks are compared: who waits watches the file change, by a clock of its own. A request
-of the renewal ends after ANSWER_S, so a holder whose store is slow renews in time all the same.
-Before a holder commits it renews and looks for a successor; who takes over creates its lease and then
-looks whether the old one was renewed. So one of the two sees the other.
+Clocks of machines are never compared: a waiting run watches the file change by its own clock. Each request of
+a renewal ends after ANSWER_S, so a holder with a slow store still renews in time. Before it commits, a holder
+renews and then checks for a successor; a successor creates its lease and then checks whether the old one was
+renewed. So one of the two sees the other.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from raysvq.storage import create_file, join, list_objects, read_bytes, remove_f
 
 LEASES = "_leases"
 RENEW_S = 5.0
-ANSWER_S = 10.0  # longest that a request of the renewal takes
-DEAD_S = 60.0  # not renewed for so long: its holder is gone; more than RENEW_S and all requests of a renewal
-MOST_TRIES = 5  # to take a folder that other runs take and let go meanwhile
+ANSWER_S = 10.0  # timeout of each request of a renewal
+DEAD_S = 60.0  # a lease not renewed for so long is dead; more than RENEW_S and all requests of a renewal
+MAX_TRIES = 5  # attempts to take a folder that other runs take and release meanwhile
 
 
 @contextmanager
@@ -69,21 +69,21 @@ class _Lease:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)  # runs started twice share their id
 
     def content(self) -> bytes:
-        """What stands in the file, as of now."""
+        """The content of the file, with the current time."""
         place: dict[str, Any] = {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid()}
         mine = {"run_id": self.run_id, "token": self.token, "renewed": time.time()}
         return json.dumps(place | mine).encode()
 
     def is_held(self) -> bool:
-        """Whether the file is there and this process's."""
+        """Whether the file exists and is this process's."""
         holder = _holder(_read(self.uri, ANSWER_S))
         return holder is not None and holder.get("token") == self.token
 
     def renew(self) -> bool:
-        """Whether it is still held; it is renewed then.
+        """Renew the lease; False if it is no longer held.
 
-        A process that was halted between two of these steps may have brought back what a successor had
-        removed; it removes it again.
+        A process halted between two of these steps may write a file again that a successor had removed. It
+        removes that file.
         """
         started = time.monotonic()
         if not self.is_held():
@@ -97,10 +97,10 @@ class _Lease:
 
 
 def _acquire(out: str, run_id: str) -> _Lease:
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         held = _newest(out)
         left = None if held is None else _require_dead(out, held)
-        if held is not None and left is None:  # let go meanwhile
+        if held is not None and left is None:  # released meanwhile
             continue
         mine = _Lease(_next(held) if held else join(out, LEASES, f"{0:08d}.json"), run_id)
         if not create_file(mine.uri, mine.content()):
@@ -113,7 +113,7 @@ def _acquire(out: str, run_id: str) -> _Lease:
             remove_file(held)
         return mine
     raise DataError(
-        f"{out}: {MOST_TRIES} times another run was quicker to take the folder; start one at a time"
+        f"{out}: {MAX_TRIES} times another run was quicker to take the folder; start one at a time"
     )
 
 
@@ -124,7 +124,7 @@ def _require_held(out: str, mine: _Lease) -> None:
             if mine.renew() and _newest(out) == mine.uri:
                 return
             break
-        except OSError as error:  # one answer that failed is no reason to end a long run
+        except OSError as error:  # one failed request need not end a long run
             if time.monotonic() >= deadline:
                 lost = "may be taken over by another run, as this one cannot renew its lease"
                 raise DataError(f"{out} {lost}: {error}") from None
@@ -133,7 +133,7 @@ def _require_held(out: str, mine: _Lease) -> None:
 
 
 def _require_dead(out: str, held: str) -> bytes | None:
-    """Wait until a lease has shown to be abandoned; returns what stands in it.
+    """Wait until a lease is known to be dead; returns its content, None if it was released.
 
     A damaged one may be half written: it gets the same time.
 
@@ -145,13 +145,13 @@ def _require_dead(out: str, held: str) -> bytes | None:
         return first
     deadline = time.monotonic() + DEAD_S
     while True:
-        last_look = time.monotonic() >= deadline
+        last_read = time.monotonic() >= deadline
         now = _read(held)
         if now is None:
             return None
         if now != first:
             raise _taken(out, now)
-        if last_look:
+        if last_read:
             return now
         time.sleep(RENEW_S / 5)
 
@@ -163,7 +163,7 @@ def _taken(out: str, content: bytes) -> DataError:
 
 
 def _holder_ended(holder: dict[str, Any] | None) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
+    """Whether the holder was a process of this machine that has ended."""
     if holder is None or holder["machine"] != _machine():
         return False
     try:
@@ -176,9 +176,9 @@ def _holder_ended(holder: dict[str, Any] | None) -> bool:
 
 
 def _machine() -> str:
-    """Where process numbers mean the same: one start of one system, one container."""
+    """Identifies a boot of a machine and a container: within it a process number is unique."""
     marks = [socket.gethostname()]
-    with suppress(OSError):  # elsewhere than on Linux the name must do
+    with suppress(OSError):  # only on Linux; elsewhere the host name must do
         marks += [
             Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             os.readlink("/proc/self/ns/pid"),
@@ -187,7 +187,7 @@ def _machine() -> str:
 
 
 def _newest(out: str) -> str | None:
-    """Other files beside the leases are network file systems' own, such as .nfs0001 and ._00000000.json."""
+    """The latest lease. Network file systems add files of their own, such as .nfs0001 and ._00000000.json."""
     files = [info.uri for info in list_objects(join(out, LEASES), must_exist=False)]
     leases = [uri for uri in files if re.fullmatch(r"\d+\.json", uri.rpartition("/")[2])]
     return max(leases, key=_number, default=None)
@@ -222,13 +222,13 @@ def _holder(content: bytes | None) -> dict[str, Any] | None:
 
 def _renew_often(mine: _Lease, done: threading.Event) -> None:
     while not done.wait(RENEW_S):
-        with suppress(OSError):  # a store that does not answer now may do so the next time
+        with suppress(OSError):  # the store may answer the next time
             if not mine.renew():
                 return
 
 
 def _release(mine: _Lease) -> None:
-    """Remove the lease; a problem with that is told, and hides no other."""
+    """Remove the lease; warn if that fails, as an exception might hide another."""
     try:
         if mine.is_held():
             remove_file(mine.uri)

@@ -1,7 +1,6 @@
-"""Lines of progress from tasks and workers to the process that started the run, which prints them.
+"""Forward lines of progress from tasks and workers to the driver, which prints them in order.
 
-Ray's own log forwarding is off in raysvq's runs: it mixes every process's chatter into the output.
-What a person should see goes through here, in order.
+Ray's own log forwarding is off: it would mix the output of every process into the driver's.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysvq import log
 
-Progress = Callable[[str], None]  # takes a line, perhaps a `raysvq.log.Line`, for whoever started a run
+Progress = Callable[[str], None]  # takes a line of text, or a `raysvq.log.Line`
 
 _POLL_S = 0.5
 
@@ -46,7 +45,7 @@ class _Forwarded:
 
 @contextmanager
 def forwarded_progress(alive: threading.Event | None = None) -> Iterator[Progress]:
-    """Print what tasks and workers report, until the block ends; `alive` is set at every line."""
+    """Print what tasks and workers report until the block ends; each line sets `alive`."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     lines = _Lines.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     done, throttle = threading.Event(), log.Throttle()

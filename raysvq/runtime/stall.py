@@ -1,4 +1,4 @@
-"""Reports of a run in which nothing happens: for how long, and what the cluster has free."""
+"""Reports of a stalled run: for how long nothing happened, and what is free in the cluster."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ QUIET_S = 60.0
 
 @contextmanager
 def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Event]:
-    """Print what the cluster has free whenever the event was not set for `quiet_s` seconds.
+    """Print what is free in the cluster whenever the yielded event was not set for `quiet_s` seconds.
 
     Args:
-        sign: what sets the event, such as "work unit finished".
+        sign: name of what sets the event, such as "work unit finished".
     """
     alive, done = threading.Event(), threading.Event()
 

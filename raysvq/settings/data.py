@@ -10,11 +10,11 @@ from raysvq.settings.section import Section
 
 
 class SplitSettings(Section):
-    """Who trains, who validates, who tests. Drawn by image, or by `group` where the set has one."""
+    """Which images train, validate and test. Drawn by image, or by `group` where the set has one."""
 
     seed: int = Field(0, ge=0, description="Seed of the draw; the same seed gives the same split.")
     validation_fraction: float = Field(
-        0.2, gt=0, lt=1, description="Share of the training pool kept for validation."
+        0.2, gt=0, lt=1, description="Share of the training pool used for validation."
     )
     test_fraction: float = Field(
         0.3, ge=0, lt=1, description="Share of normal images tested, for sets without a split of their own."
@@ -30,7 +30,7 @@ class SplitSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _one_way_to_say_it(self) -> SplitSettings:
+    def _gamma_or_outliers(self) -> SplitSettings:
         if self.gamma is not None and self.outliers is not None:
             raise ValueError(f"gamma={self.gamma} and outliers={self.outliers} are both set; set one of them")
         return self
@@ -53,7 +53,7 @@ class TileSettings(Section):
         None,
         ge=9,
         le=16,
-        description="Of 16-bit images whose camera fills only so many bits, right-aligned, such as 12; none:"
+        description="Bits that the camera fills in 16-bit images, right-aligned, such as 12; none:"
         " all 16. Files that state their own full scale, such as a PGM's maxval of 4095, need none.",
     )
     anomalous_fraction: float = Field(

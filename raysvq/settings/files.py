@@ -44,7 +44,7 @@ def find_config(name: str | Path) -> Path:
 def shipped_configs() -> dict[str, Path]:
     """The configurations that come with raysvq, by name."""
     package = Path(__file__).parents[1]
-    inside = package / "configs"  # in a wheel; else beside the package, in a checkout
+    inside = package / "configs"  # in a wheel; in a checkout they lie beside the package
     folder = inside if inside.is_dir() else package.parent / "configs"
     return {file.stem: file for file in folder.glob("*.yaml")}
 
@@ -150,9 +150,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _where(error: yaml.YAMLError) -> str:
-    """What is wrong and in which line, without a word of the file, which may hold a secret."""
+    """The problem and its line, without a word of the file, which may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return "it holds characters that YAML does not allow"
-    told = (error.problem or "").replace("'\\t'", "tab")
-    problem = re.sub(r"\s*['\"].*['\"]", "", told)
+    problem = re.sub(r"\s*['\"].*['\"]", "", (error.problem or "").replace("'\\t'", "tab"))
     return f"line {error.problem_mark.line + 1}: {problem}"

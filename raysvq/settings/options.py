@@ -14,7 +14,7 @@ from raysvq.settings.tuning import TuningSettings
 
 
 class Settings(Section):
-    """All of them. Every run stores these, `storage` and `tuning` excepted, resolved, and their digest."""
+    """All settings. Every run stores these, `storage` and `tuning` excepted, resolved, and their digest."""
 
     split: SplitSettings = SplitSettings()
     tiles: TileSettings = TileSettings()

@@ -16,7 +16,7 @@ from raysvq.settings.files import find_config, parse_yaml, read_config
 from raysvq.settings.options import Settings
 from raysvq.settings.refusals import RENAMED, sentence, shown
 
-# Their values are taken literally.
+# Values of these settings are taken literally.
 _SECRETS = ("storage.access_key_id", "storage.secret_access_key", "storage.session_token")
 
 

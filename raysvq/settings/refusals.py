@@ -1,4 +1,4 @@
-"""What is said of settings that are refused. Of the section `storage`, which holds keys, never a value."""
+"""Messages for refused settings. They never repeat a value of the section `storage`, which holds keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from raysvq.settings.options import Settings
 
-# Old names of settings, each with the name it has now.
+# Former names of settings -> present names.
 RENAMED = {
     "model.revive_below": "model.threshold_dead_code",
     "training.outlier_share": "training.outlier_fraction",
@@ -24,7 +24,7 @@ RENAMED = {
 }
 
 _SECTION = "storage"
-_CLOSE = 0.8  # likeness of a mistyped name; another word may be a key in the wrong place
+_CLOSE = 0.8  # similarity of a mistyped name; any other word may be a key in the wrong place
 
 
 def describe() -> Iterator[tuple[str, Any, str]]:
@@ -35,7 +35,7 @@ def describe() -> Iterator[tuple[str, Any, str]]:
 
 
 def shown(override: str) -> str:
-    """As much of an override as is surely its key, in quotes; "" where nothing is."""
+    """The part of an override that is surely its key, in quotes; "" if there is none."""
     section, dot, rest = re.match(r"[\w.-]*", override).group().partition(".")  # type: ignore[union-attr]
     if section == _SECTION:
         return repr(section + (f".{_own(rest)}" if _own(rest) else ""))
@@ -45,7 +45,7 @@ def shown(override: str) -> str:
 
 
 def sentence(item: Any) -> str:
-    """One of pydantic's problems with a setting."""
+    """One sentence about a problem that pydantic found."""
     key = ".".join(str(part) for part in item["loc"]) or "settings"
     secret = item["loc"][:1] == (_SECTION,)
     if item["type"] == "extra_forbidden":

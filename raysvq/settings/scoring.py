@@ -15,7 +15,7 @@ class ScoringSettings(Section):
     batch_images: int | None = Field(
         None,
         ge=1,
-        description="Images a work unit, and rows a Parquet file; none: 16 to 4096, by their number.",
+        description="Images per work unit, and rows per Parquet file; none: 16 to 4096, by their number.",
     )
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
@@ -23,8 +23,8 @@ class ScoringSettings(Section):
     image_memory_mib: int = Field(
         1024,
         ge=1,
-        description="What the pixels of one image may take. Larger JPEG, PNG and TIFF images are read in"
-        " bands of rows, others are rejected. Besides, an image takes its file and half a byte a pixel.",
+        description="Memory for the pixels of one image. Larger JPEG, PNG and TIFF images are read in"
+        " bands of rows, others are rejected. An image also takes its file and half a byte per pixel.",
     )
     decode_timeout_s: float = Field(
         120.0,
@@ -42,11 +42,11 @@ class ScoringSettings(Section):
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Of the encoder; auto: bfloat16 where the hardware has it and validation found that it"
-        " moves this model's image scores by 2 % at most, else float32.",
+        description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found"
+        " that it moves this model's image scores by 2 % at most, else float32.",
     )
     maps: Literal["labelled", "all", "none"] = Field(
-        "labelled", description="Whose anomaly maps are kept for `evaluate`."
+        "labelled", description="Images whose anomaly maps are stored for `evaluate`."
     )
     heatmaps: Literal["none", "anomalous"] = Field(
         "none", description="anomalous: a heat-map overlay of each image at or above the threshold."

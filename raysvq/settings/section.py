@@ -1,4 +1,4 @@
-"""What every section of the settings is."""
+"""Base class of the sections of the settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """`yes` and `on` are true in YAML, which would pass for 1."""
+    def _no_bool_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true for a number: YAML reads `yes` and `on` as true, which would pass for 1."""
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
             raise ValueError("expected something else than true or false (yes, no, on, off)")
         return value

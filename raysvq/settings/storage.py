@@ -13,17 +13,17 @@ class StorageSettings(Section):
     endpoint_url: str | None = Field(
         None,
         pattern=r"^https?://[^\s/@?]+/?$",
-        description="Of an S3 store other than AWS; none: AWS_ENDPOINT_URL, else AWS.",
+        description="URL of an S3 store other than AWS; none: AWS_ENDPOINT_URL, else AWS.",
     )
-    region: str | None = Field(None, description="Of the buckets; none: AWS_REGION.")
+    region: str | None = Field(None, description="Region of the buckets; none: AWS_REGION.")
     access_key_id: SecretStr | None = Field(
-        None, description="Of an S3 store; none: AWS_ACCESS_KEY_ID, else the machine's role."
+        None, description="Key id for S3; none: AWS_ACCESS_KEY_ID, else the machine's role."
     )
     secret_access_key: SecretStr | None = Field(
-        None, description="Goes with access_key_id; none: AWS_SECRET_ACCESS_KEY, else the machine's role."
+        None, description="Secret for access_key_id; none: AWS_SECRET_ACCESS_KEY, else the machine's role."
     )
     session_token: SecretStr | None = Field(
-        None, description="Of temporary keys; goes with both. None: AWS_SESSION_TOKEN beside such keys."
+        None, description="Token of temporary keys, set with both. None: AWS_SESSION_TOKEN beside such keys."
     )
     ca_bundle: str | None = Field(
         None,
@@ -32,7 +32,7 @@ class StorageSettings(Section):
         " AWS_CA_BUNDLE, else those of the system.",
     )
     retry_s: float = Field(
-        60.0, ge=0, le=3600, description="How long a request is tried again while S3 brings nothing, seconds."
+        60.0, ge=0, le=3600, description="How long a request is tried again without progress, seconds."
     )
 
     @model_validator(mode="after")

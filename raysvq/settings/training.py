@@ -32,8 +32,8 @@ class TrainingSettings(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32. Codebook,"
-        " losses and validation are in float32.",
+        description="Precision of encoder and decoder; auto: bfloat16 on GPUs that have it, else float32."
+        " Codebook, losses and validation are in float32.",
     )
     unlabelled: bool = Field(
         False, description="Take images without a label as normal, save those that objective.trim leaves out."

@@ -15,13 +15,13 @@ class TuningSettings(Section):
     trials: int = Field(16, ge=2, description="Trials of a sweep; the first has the settings as they are.")
     sampler: Literal["tpe", "qmc", "random", "grid"] = Field(
         "tpe",
-        description="Optuna's, of the trials' settings. tpe: learns from the trials that have ended; qmc: a"
+        description="Optuna's sampler. tpe: learns from the trials that have ended; qmc: a"
         " Sobol sequence, evenly over the space; random; grid: all combinations.",
     )
     seed: int = Field(
         0,
         ge=0,
-        description="Of the sampler: the same trials in the same order; with tpe one at a time.",
+        description="Seed of the sampler: the same trials in the same order; with tpe only one at a time.",
     )
     points_to_evaluate: tuple[dict[str, Any], ...] = Field(
         (), description="Points to try right after the defaults, such as [{objective.eta: 0.9}]."
@@ -34,7 +34,7 @@ class TuningSettings(Section):
     )
     metric: Literal["auto", "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"] = Field(
         "auto",
-        description="What trials are judged by, on validation. auto: image_auroc; without labelled outliers"
+        description="Metric of trials, on validation. auto: image_auroc; without labelled outliers"
         " synthetic_auroc, the image AUROC of normal images against the same with drawn-on defects.",
     )
     repeats: int = Field(

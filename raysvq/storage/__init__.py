@@ -1,14 +1,13 @@
-"""One door to local paths and object stores.
+"""Local paths and object stores behind one interface.
 
 A URI is taken literally: nothing in it is percent-decoded, so `#`, `?`, `%`, spaces and any
 unicode may stand in a file name. Local files are named by their absolute path, without a scheme.
 
-`s3://`, `gs://` and `az://` (`abfs://`) go through obstore, which asks once for a file where others ask
-twice: of pyarrow, s3fs and obstore it takes the least CPU by far (`python -m benchmarks.storage`). Three
-things of S3 stay with botocore, for obstore cannot do them. It takes keys that are no paths, so it lists:
-obstore makes `/a` and `a` one, and ends a listing at `a//b`. It uploads in parts, of which one is sent again
-alone. And it reads the profiles of `~/.aws`, with single sign-on and assumed roles, and hands their keys to
-obstore. Whatever is transient is tried again, request by request, see `raysvq.storage.retry`.
+`s3://`, `gs://` and `az://` (`abfs://`) go through obstore, which sends one request per file and takes far
+less CPU than pyarrow or s3fs (`python -m benchmarks.storage`). On S3, botocore does what obstore cannot: it
+lists keys that are no paths (obstore takes `/a` for `a`, and ends a listing at `a//b`), repeats single parts
+of an upload, and reads profiles of `~/.aws`, with single sign-on and assumed roles. Transient errors are
+retried per request, see `raysvq.storage.retry`.
 
 Arrow's own S3 client reads and writes what Arrow and Ray stream: Parquet files and checkpoints. It knows no
 profile that assumes a role, so under AWS_PROFILE s3fs streams; from Google and Azure obstore's fsspec client

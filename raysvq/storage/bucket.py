@@ -1,4 +1,4 @@
-"""Buckets through obstore: S3, Google, Azure. Its own retries are off: raysvq.storage.retry has the say.
+"""Buckets through obstore: S3, Google, Azure. Its own retries are off; see raysvq.storage.retry.
 
 A listing goes on behind the last name that came, a download at the byte where it broke off; an upload whose
 answer does not come is made again as a whole.
@@ -31,12 +31,12 @@ from raysvq.storage.objects import (
 )
 from raysvq.storage.retry import Contact
 
-if TYPE_CHECKING:  # they do not exist at run time
+if TYPE_CHECKING:  # stubs only, absent at run time
     from obstore import GetOptions
 
-LARGE = 16 * 2**20  # bytes of an object that is sent in parts
-CHUNK = 2**20  # bytes; what is lost of a connection that breaks is less
-PAGE = 1000  # objects
+LARGE = 16 * 2**20  # bytes; larger objects are sent in parts
+CHUNK = 2**20  # bytes read at a time; a broken connection loses less than that
+PAGE = 1000  # objects per listing page
 
 Result = TypeVar("Result")
 
@@ -48,19 +48,17 @@ class Bucket:
     Raises:
         FileNotFoundError: there is no such object or bucket.
         PermissionError: it may not be done.
-        TransientError: the store has made no progress with it for `retry_s` seconds.
+        TransientError: no progress for `retry_s` seconds.
         OSError: no object can have this name, or anything else.
     """
 
     uri: str  # without a slash behind it
-    client: Any  # one of obstore's stores
+    client: Any  # an obstore store
     contact: Contact
     retry_s: float
 
     def read(self, path: str, indexed: ObjectInfo | None = None) -> bytes:
-        """The whole object, in one request where nothing breaks.
-
-        A connection that breaks is taken up where it broke off.
+        """The whole object, in one request unless the connection breaks; then reading resumes there.
 
         Args:
             indexed: the version that it must be.
@@ -160,7 +158,7 @@ class Bucket:
             last = found[-1]["path"]
 
     def ask(self, path: str, call: Callable[[], Result]) -> Result:
-        """The result of one request."""
+        """The result of one request, retried while it fails transiently."""
         uri = f"{self.uri}/{path}"
 
         def once() -> Result:
@@ -177,7 +175,7 @@ class Bucket:
         found = obstore.get(self.client, path, options=options)
         meta = found.meta
         info = ObjectInfo(path, meta["size"], meta["e_tag"], meta["last_modified"])
-        small = info.size_bytes - start <= CHUNK  # one call costs less than a stream of one piece
+        small = info.size_bytes - start <= CHUNK  # one call is cheaper than a stream of one chunk
         return info, (found.bytes().to_bytes(),) if small else found.stream(min_chunk_size=CHUNK)
 
     def _write_large(self, path: str, content: bytes | Path, size: int) -> None:

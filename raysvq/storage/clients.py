@@ -1,4 +1,4 @@
-"""Clients of each store, made once a process from the settings, else from the environment."""
+"""Clients of each store, made once per process from the settings, else from the environment."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from raysvq.storage.objects import Store, split
 from raysvq.storage.retry import Contact, Result
 from raysvq.storage.s3 import S3Bucket
 
-CONNECT_S, READ_S = 10, 60  # one attempt: until it is connected, and between two pieces of an answer
+CONNECT_S, READ_S = 10, 60  # timeouts of one attempt: to connect, and between two pieces of an answer
 _S3, _GOOGLE, _AZURE = ("s3",), ("gs", "gcs"), ("az", "abfs", "abfss")
 _GENERIC: Any = dict.fromkeys(_GOOGLE, "gs") | dict.fromkeys(_AZURE, "abfs")  # as obstore names them
-_RENEWED = timedelta(minutes=10)  # botocore renews keys that last no longer
-_ARROW_PAUSE_S = 20  # longest that Arrow's client makes between attempts; the first are 1, 2, 4, …
+_RENEWED = timedelta(minutes=10)  # botocore renews keys this long before they expire
+_ARROW_PAUSE_S = 20  # longest pause of Arrow's client between attempts; the first are 1, 2, 4, …
 
 _settings = StorageSettings()
 
@@ -38,7 +38,7 @@ def configure(settings: StorageSettings, reached: bool = False) -> None:
     """Use these credentials, endpoint and patience in this process from now on.
 
     Args:
-        reached: another process has had an answer from the store, so this one is patient from the start.
+        reached: whether another process has had an answer, so that this one retries for `retry_s` at once.
     """
     global _settings
     if settings != _settings:
@@ -202,12 +202,12 @@ def _client_options(within_s: float | None) -> Any:
 
 @lru_cache(maxsize=1)
 def _boto_session() -> Any:
-    """With the same keys as obstore, which knows no files of ~/.aws, unless a profile is asked for.
+    """A botocore session with the same keys as obstore, or with those of a profile.
 
     Raises:
         SettingsError: there is no such profile.
     """
-    import botocore.session  # a tenth of a second and 20 MiB that most workers can do without
+    import botocore.session  # takes 0.1 s and 20 MiB, and most workers do not need it
     from botocore.exceptions import ProfileNotFound
 
     wanted = environment.profile(_settings)
@@ -226,7 +226,7 @@ def _boto_session() -> Any:
 
 @lru_cache(maxsize=1)
 def _boto_client() -> Any:
-    """With as few retries as obstore: none."""
+    """A botocore client without retries, as obstore's."""
     session = _boto_session()
     from botocore import UNSIGNED
     from botocore.config import Config
@@ -276,7 +276,7 @@ def _fixed(keys: environment.Keys) -> Any:
 
 
 def _moment(text: str) -> datetime:
-    """A time as S3 writes it: ISO 8601 in listings, as HTTP does in headers."""
+    """Parse a time of S3: ISO 8601 in listings, HTTP format in headers."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -285,7 +285,7 @@ def _moment(text: str) -> datetime:
 
 
 def _arrow_attempts() -> int:
-    """As many as fit `storage.retry_s` if every pause is as long as it can be."""
+    """Number of attempts that fit `storage.retry_s` with the longest pauses."""
     attempts, longest = 1, 0.0
     while longest + min(2.0 ** (attempts - 1), _ARROW_PAUSE_S) <= _settings.retry_s:
         longest += min(2.0 ** (attempts - 1), _ARROW_PAUSE_S)

@@ -1,4 +1,4 @@
-"""An object's content, however often the connection breaks, as long as it comes on."""
+"""Download of an object that resumes when the connection breaks, as long as there is progress."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from dataclasses import dataclass, field
 from raysvq.storage.errors import TransientError, bucket_errors
 from raysvq.storage.objects import ChangedError, ObjectInfo, difference
 
-MAX_BEGUN = 5  # times from the start, of an object that is replaced while it is read
+MAX_BEGUN = 5  # starts from the beginning, if the object is replaced while it is read
 
 Part = tuple[ObjectInfo, Iterable[bytes]]
 
 
 @dataclass
 class Download:
-    """What has come of an object so far."""
+    """The part of an object received so far."""
 
     uri: str
-    open: Callable[[int, str | None], Part]  # the object from a byte on, if it still has this ETag
-    require: Callable[[ObjectInfo], None] | None  # raises ChangedError where an answer is of another version
-    version: ObjectInfo | None = None  # of what has come
+    open: Callable[[int, str | None], Part]  # opens the object from a byte on, if it still has this ETag
+    require: Callable[[ObjectInfo], None] | None  # raises ChangedError for another version
+    version: ObjectInfo | None = None  # version of the part received
     begun: int = 0
     _content: io.BytesIO = field(default_factory=io.BytesIO)
 
     @property
     def complete(self) -> bool:
-        """Whether all of it has come."""
+        """Whether all of it was received."""
         return self.version is not None and self._content.tell() == self.version.size_bytes
 
     def content(self) -> bytes:
-        """All of it, not copied."""
+        """The content, without a copy."""
         return self._content.getvalue()
 
     def advance(self) -> None:
@@ -39,7 +39,7 @@ class Download:
 
         Raises:
             ChangedError: it is not the version wanted, or is replaced again and again.
-            TransientError: nothing came.
+            TransientError: nothing was received.
         """
         start = self._content.tell()
         try:

@@ -1,4 +1,4 @@
-"""What the settings and the environment say of S3, checked: its clients take nonsense badly."""
+"""S3 options of the settings and the environment, checked: clients fail obscurely on invalid ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOST = re.compile(r"[\w.-]+|[0-9A-Fa-f:.]+")  # a name, or an address as IPv6 w
 
 
 class Keys(NamedTuple):
-    """What signs requests to S3."""
+    """Keys that sign requests to S3."""
 
     access_key_id: str
     secret_access_key: str
@@ -114,14 +114,14 @@ def is_public() -> bool:
 
 
 def _first(setting: str, value: str | None, variables: tuple[str, ...]) -> tuple[str, str | None]:
-    """The value that counts, and what it is called."""
+    """The value that applies, and its name."""
     if value:
         return f"setting `{setting}`", value
     return next(((name, os.environ[name]) for name in variables if os.environ.get(name)), ("", None))
 
 
 def _url_problem(value: str) -> str | None:
-    """What is wrong with a URL, without repeating a password that stands in it."""
+    """What is wrong with a URL, without a password in it."""
     if "@" in value:
         return "holds a user name or `@`"
     try:

@@ -1,4 +1,4 @@
-"""What went wrong, in one line: what the clients of object stores raise is pages long."""
+"""Errors of object stores in one line; those that clients raise have pages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from obstore import exceptions as obstore
 from raysvq.errors import DataError, SettingsError, StorageError
 from raysvq.storage.objects import ChangedError
 
-# obstore has types for what is missing, forbidden or there already. All else is its GenericError: what the
-# store answered, and whether it was a network that failed, stands in the text alone.
+# obstore has types for missing, forbidden and existing objects. Any other error is a GenericError, whose text
+# alone tells an answer of the store from a failure of the network.
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _CAUSE = re.compile(r'message: "([^"]+)"|kind: (TimedOut|Timeout)')
-_ROLE_OF_THE_MACHINE = "169.254."  # where its credentials would come from
+_ROLE_OF_THE_MACHINE = "169.254."  # address of the service for its credentials
 
-_LATER = {"RequestTimeout", "OperationAborted", "SlowDown"}  # S3's codes, whatever their status
+_LATER = {
+    "RequestTimeout",
+    "OperationAborted",
+    "SlowDown",
+}  # transient, whatever their status
 _REFUSED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId"}
 _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
 _OTHER_REGION = "the bucket is in another region; set storage.region or AWS_REGION"
@@ -36,7 +40,7 @@ _NETWORK = (
 
 
 class TransientError(StorageError):
-    """The store did not do what it was asked, and may do it the next time."""
+    """A request failed that may succeed the next time."""
 
 
 @contextmanager

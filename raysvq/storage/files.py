@@ -1,4 +1,4 @@
-"""The door: files read, written, created, removed and listed, on whatever store they are."""
+"""Read, write, create, remove and list files on any store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raysvq.storage.clients import filesystem, store_of
 from raysvq.storage.errors import TransientError, reason, storage_errors
 from raysvq.storage.objects import Kind, ObjectInfo, Problem, Skip, join
 
-ASKED_AT_ONCE = 16  # requests to an object store
+ASKED_AT_ONCE = 16  # concurrent requests to an object store
 
 
 def refuse(uri: str, why: str) -> None:
@@ -35,7 +35,7 @@ def read_bytes(uri: str, within_s: float | None = None) -> bytes:
     """The whole content of a file.
 
     Args:
-        within_s: on S3, one attempt that ends after so many seconds; for what is of no use later.
+        within_s: on S3, one attempt that ends after so many seconds; for a request that is useless later.
 
     Raises:
         SettingsError: the store cannot be opened as the settings or the environment say.
@@ -50,8 +50,8 @@ def read_bytes(uri: str, within_s: float | None = None) -> bytes:
 def read_version(uri: str, size_bytes: int, etag: str | None, mtime: datetime | None) -> bytes:
     """The whole content of a file as it was indexed, see `raysvq.storage.objects.difference`.
 
-    On S3 the answer that brings the content says its version; a local file's is looked at before and
-    after reading, that of other stores after it.
+    On a bucket the version comes with the content. A local file is checked before and after reading, a file
+    of another store after it.
 
     Raises:
         ChangedError: it is another version now, or was written to while it was read.
@@ -66,7 +66,7 @@ def write_bytes(uri: str, content: bytes, within_s: float | None = None) -> None
     """Write a file so that readers see all of it or nothing.
 
     Args:
-        within_s: on S3, one attempt that ends after so many seconds; for what is of no use later.
+        within_s: on S3, one attempt that ends after so many seconds; for a request that is useless later.
 
     Raises:
         StorageError: the place may not be written.
@@ -89,7 +89,7 @@ def create_file(uri: str, content: bytes) -> bool:
     On file systems without hard links readers may see the start of it for a moment.
 
     Args:
-        content: no other process's: after a lost answer it tells whose file is there.
+        content: unlike that of any other process: after a lost answer it identifies the creator.
 
     Returns:
         Whether this call created it.
@@ -177,15 +177,14 @@ def list_objects(
 ) -> Iterator[ObjectInfo]:
     """Every file at or below a prefix.
 
-    Local files and those of other stores come sorted within each folder, one folder in memory at a time;
-    S3's in the order of their keys, one page in memory at a time.
+    Buckets are listed in the order of their keys, one page in memory. Other files are sorted within each
+    folder.
 
     Args:
-        must_exist: else a prefix that does not exist is an empty one, as on S3 every folder is whose
-            last file went.
-        problems: is told of each name that no file can be read by, and why; without it the first one
+        must_exist: if False, a prefix that does not exist is empty, as on S3 after its last file went.
+        problems: called with each name by which no file can be read, and why. By default the first one
             ends the listing.
-        skip: says which folders need not be entered. It may not be asked: files below them may come.
+        skip: whether a folder need not be listed. Stores may ignore it, and list files below it.
 
     Raises:
         StorageError: the prefix or bucket does not exist or may not be listed.
@@ -219,7 +218,7 @@ def exists(uri: str) -> bool:
 
 @contextmanager
 def _read_errors(uri: str) -> Iterator[None]:
-    """OSErrors as they are, but for what a store did not do in time; anything else becomes one."""
+    """Pass OSErrors, make a StorageError of a transient error, and an OSError of any other."""
     try:
         yield
     except TransientError as error:

@@ -16,7 +16,7 @@ _TIMES = ("LastModified", "last_modified", "mtime", "updated", "modified", "crea
 
 @dataclass(frozen=True)
 class FsspecStore:
-    """What a client gives. It repeats requests by its own rules, and lists a folder in one piece."""
+    """A store behind an fsspec client, which retries by its own rules and lists a whole folder at once."""
 
     scheme: str
     client: Any
@@ -31,7 +31,7 @@ class FsspecStore:
         return content
 
     def write(self, path: str, content: bytes | Path) -> None:
-        """As atomically as the client does."""
+        """Write a file, as atomically as the client can."""
         if isinstance(content, Path):
             self.client.put_file(str(content), path)
         else:
@@ -52,7 +52,7 @@ class FsspecStore:
         self.client.rm_file(path)
 
     def info(self, path: str) -> ObjectInfo | None:
-        """What the client says of one file."""
+        """Size, time and ETag of one file."""
         entry = self._entry(path)
         found = entry and entry["type"] != "directory"
         return replace(self._of(entry), uri=f"{self.scheme}://{path}") if entry and found else None
@@ -88,7 +88,7 @@ class FsspecStore:
 
 
 def _time(modified: Any) -> datetime | None:
-    """As clients give it: a moment, seconds of 1970, ISO 8601."""
+    """Parse a time of a client: a datetime, seconds since 1970, or ISO 8601."""
     if isinstance(modified, int | float):
         return datetime.fromtimestamp(modified, UTC)
     if isinstance(modified, str):

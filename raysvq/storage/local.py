@@ -1,6 +1,6 @@
-"""Local files: written so that they appear whole, read so that they are of one version.
+"""Local files: they appear whole when written, and are of one version when read.
 
-Local means whatever is mounted: network shares, FUSE and FAT differ from a disk in what they support.
+Any mounted file system is local: network shares, FUSE and FAT support less than a disk.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_expone
 from raysvq.storage.objects import ChangedError, Kind, ObjectInfo, Problem, Skip, difference, from_nanoseconds
 from raysvq.storage.walk import local_files
 
-OPEN_ELSEWHERE_S = 5.0  # for so long a file that others have open is tried to be replaced
+OPEN_ELSEWHERE_S = 5.0  # retry time for replacing a file that others have open
 
-_NO_LINKS = {  # what file systems without hard links answer: SMB, FUSE, FAT, shares of virtual machines
+_NO_LINKS = {  # errors of file systems without hard links: SMB, FUSE, FAT, shares of virtual machines
     *(errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV),
     *(errno.EINVAL, errno.EMLINK),
 }
@@ -31,7 +31,7 @@ _OPEN_ELSEWHERE = {errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY}  # SMB
 
 
 def write(path: str, content: bytes | Path) -> None:
-    """Put bytes, or a copy of a file, in the place of `path` at once."""
+    """Replace `path` atomically by bytes or a copy of a file."""
     with _partial(Path(path)) as partial:
         _fill(partial.open("xb"), content)
         _replace(partial, Path(path))
@@ -40,14 +40,14 @@ def write(path: str, content: bytes | Path) -> None:
 def create(path: str, content: bytes) -> bool:
     """Whether this call created the file, which must not exist yet.
 
-    It appears whole, but for file systems without hard links: there a reader may see the start of it.
+    It appears whole, except on file systems without hard links, where a reader may see its start alone.
     """
     with _partial(Path(path)) as partial:
         _fill(partial.open("xb"), content)
         try:
             os.link(partial, path)
         except FileExistsError:
-            return os.path.samefile(partial, path)  # linked by an attempt whose answer NFS lost
+            return os.path.samefile(partial, path)  # created by an attempt whose answer NFS lost
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
@@ -70,7 +70,7 @@ def read(path: str, indexed: ObjectInfo | None = None) -> bytes:
     place = Path(path)
     if indexed is None:
         return place.read_bytes()
-    if not place.is_dir() and not stat.S_ISREG(place.stat().st_mode):  # a pipe would be waited for
+    if not place.is_dir() and not stat.S_ISREG(place.stat().st_mode):  # opening a pipe would block
         raise OSError(errno.EINVAL, "neither a file nor a folder", path)
     with place.open("rb") as file:
         before = os.fstat(file.fileno())
@@ -123,9 +123,9 @@ def _info(path: str, status: os.stat_result) -> ObjectInfo:
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A name beside `path` for a file to fill; what is left of it goes when the block ends."""
+    """A temporary name beside `path`; a file that still has it at the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # a long name would grow too long
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # a suffix could make a long name too long
     try:
         yield partial
     finally:
@@ -133,7 +133,7 @@ def _partial(path: Path) -> Iterator[Path]:
 
 
 def _fill(file: BinaryIO, content: bytes | Path) -> None:
-    """Write all of it to the disk, by way of the handle that wrote it: others may not flush."""
+    """Write and flush to disk through one handle: another one may not flush its data."""
     with file:
         if isinstance(content, Path):
             with content.open("rb") as source:
@@ -162,7 +162,7 @@ def _create_in_place(path: Path, content: bytes) -> bool:
 
 
 def _replace(partial: Path, path: Path) -> None:
-    """Move a file into the place of another, which a reader of the same share may just have open."""
+    """Move a file onto another; retry while a reader on the same share has that one open."""
     Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, OSError) and error.errno in _OPEN_ELSEWHERE),
         wait=wait_exponential(multiplier=0.05, max=1),

@@ -1,4 +1,4 @@
-"""How a stored file is named, and which version of it is there: size, ETag, time of change."""
+"""Names and versions of stored files. A version is size, ETag and time of change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from raysvq.errors import StorageError
 
 ROUNDING = timedelta(microseconds=1)  # between a time in whole microseconds and the same one read as a float
 
-# No path for obstore; from `/a` it would make `a`, another object.
+# Keys that obstore does not take as they are: from `/a` it would make `a`, another object.
 _ODD = re.compile(r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f]")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,12 +36,12 @@ class ObjectInfo:
 
 
 Kind = Literal["file", "folder"]
-Problem = Callable[[str, str], None]  # takes a URI, and why no file is read by it
-Skip = Callable[[str], bool]  # takes a folder's URI with a slash behind it: need its files not be listed?
+Problem = Callable[[str, str], None]  # takes a URI, and why no file can be read by it
+Skip = Callable[[str], bool]  # takes a folder's URI with a trailing slash; True if it need not be listed
 
 
 class Store(Protocol):
-    """What each kind of store does with a path in it; who calls it names what it raises."""
+    """Operations of each kind of store on a path in it. Callers add the file to its errors."""
 
     def read(self, path: str, indexed: ObjectInfo | None = None) -> bytes:
         """The whole content; ChangedError where it is not the version that was indexed."""
@@ -103,7 +103,7 @@ def image_id(uri: str) -> str:
 
 
 def is_odd(key: str) -> bool:
-    """Whether a key is no path."""
+    """Whether obstore would change or refuse a key."""
     return bool(key) and _ODD.search(key) is not None
 
 
@@ -116,20 +116,20 @@ def split(uri: str) -> tuple[str, str]:
 
 
 def plain_etag(etag: str | None) -> str | None:
-    """An ETag without the quotes and the mark of weakness that some answers have and others have not."""
+    """An ETag without quotes and weakness mark, which only some answers have."""
     return (etag or "").strip().removeprefix("W/").strip('"') or None
 
 
 def from_nanoseconds(mtime_ns: int) -> datetime:
-    """A file's time in whole microseconds: as a float it would be one off now and then."""
+    """Convert a file's time to whole microseconds; by way of a float it could be one off."""
     return _EPOCH + timedelta(microseconds=mtime_ns // 1000)
 
 
 def difference(indexed: ObjectInfo, found: ObjectInfo) -> str | None:
-    """What tells two versions of a file apart; None where nothing does.
+    """How two versions of a file differ; None if they do not.
 
-    Sizes do, then ETags, and only without one of those the times: the times that one store gives for
-    one object differ in their digits from answer to answer.
+    Sizes are compared, then ETags. Times count only where an ETag is missing: a store gives the time of one
+    object with different precision in different answers.
     """
     if indexed.size_bytes != found.size_bytes:
         return f"{found.size_bytes} bytes, {indexed.size_bytes} when indexed"

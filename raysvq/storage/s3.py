@@ -1,8 +1,7 @@
-"""S3 buckets, with what obstore has no name or no patience for.
+"""S3 buckets: obstore, and botocore for what obstore cannot do.
 
-obstore makes the key `/a` and `a` one, and ends a listing at the first key that is no path. botocore takes
-keys as they are, so it lists, and reads such objects. It uploads large ones too, part by part: one that
-fails is sent again alone.
+botocore takes keys as they are, so it lists, and reads objects whose keys are no paths. It also uploads large
+objects, as it can send a failed part again alone.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from raysvq.storage.bucket import CHUNK, LARGE, Bucket
 from raysvq.storage.download import Part
 from raysvq.storage.objects import ObjectInfo, is_odd, plain_etag
 
-MAX_PARTS = 10_000  # S3's limit; they are LARGE bytes each unless there would be more
+MAX_PARTS = 10_000  # S3's limit; parts have LARGE bytes, or more in objects that would exceed it
 PARTS_AT_ONCE = 4
 
 
@@ -28,15 +27,15 @@ PARTS_AT_ONCE = 4
 class S3Bucket(Bucket):
     """A bucket that holds any key that S3 takes."""
 
-    exact: Callable[[], Any]  # botocore's client, made when it is first needed: most processes never do
+    exact: Callable[[], Any]  # makes botocore's client when first needed; most processes never do
 
     @property
     def name(self) -> str:
-        """Of the bucket."""
+        """The bucket's name."""
         return self.uri.rpartition("/")[2]
 
     def pages(self, path: str) -> Iterator[list[ObjectInfo]]:
-        """What is below a key, at any depth and in the store's order: S3's is that of the keys."""
+        """What is below a key, at any depth and in the order of the keys."""
         prefix, token = path and f"{path}/", None
         while True:
             page = self.ask(path, partial(self._page, prefix, token))

@@ -19,8 +19,8 @@ NOWHERE = "links that lead nowhere"
 TWICE = "links to folders that are read without them"
 NO_FILE = "neither files nor folders"
 
-RUN = 50_000  # names of a folder that are sorted in memory, about 8 MiB
-_BLOCK = 500  # of them that are read back at once
+RUN = 50_000  # names of a folder sorted in memory, about 8 MiB
+_BLOCK = 500  # names read back from disk at once
 
 
 def local_files(folder: str, problem: Problem, skip: Skip) -> Iterator[tuple[str, os.stat_result]]:
@@ -42,7 +42,7 @@ def local_files(folder: str, problem: Problem, skip: Skip) -> Iterator[tuple[str
 class _Walk:
     problem: Problem
     skip: Skip
-    starts: set[PurePosixPath]  # real folders that the walk has set out from
+    starts: set[PurePosixPath]  # real folders at which the walk began
 
     def below(
         self, folder: str, real: PurePosixPath, chain: tuple[PurePosixPath, ...]
@@ -94,10 +94,10 @@ def _status(path: str) -> os.stat_result | None:
 
 
 def _names(folder: str, must_exist: bool) -> Iterator[str]:
-    """The names in a folder, in order. Of several runs each is sorted into a file, then they are merged."""
+    """The names in a folder, in order. Many names are sorted in runs on disk, then merged."""
     names: list[str] = []
     runs: list[tuple[int, int]] = []
-    with tempfile.SpooledTemporaryFile(1) as spill:  # none on disk before it is written to
+    with tempfile.SpooledTemporaryFile(1) as spill:  # on disk only once written to
         with storage_errors(f"cannot list {folder}"):
             try:
                 entries = os.scandir(folder)

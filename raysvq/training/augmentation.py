@@ -1,4 +1,4 @@
-"""Small changes that leave a tile what it is: copies moved, scaled and brightened; batches mirrored."""
+"""Augmentation that keeps the label: tiles moved, scaled and brightened; batches mirrored."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from raysvq.imaging.pixels import FULL_SCALE
 from raysvq.training.shuffling import Columns, Source, pieces
 
-_SHIFT = 0.05  # of the tile's side, at most
-_SCALE = 0.05  # more or less
-_BRIGHTNESS = 0.12  # more or less
+_SHIFT = 0.05  # maximum, as a fraction of the tile's side
+_SCALE = 0.05  # maximum relative change
+_BRIGHTNESS = 0.12  # maximum relative change
 _AT_ONCE = 16  # tiles
 
 
 def with_copies(source: Source, copies: int, seed: int) -> Source:
-    """Each row, and `copies` augmented ones of it: the same in every pass."""
+    """Each row followed by `copies` augmented ones; every pass gives the same."""
 
     def read() -> Iterator[Columns]:
         rng = np.random.default_rng(seed)

@@ -26,7 +26,7 @@ _MODEL, _OPTIMISER, _STATE = "model.safetensors", "optimiser.safetensors", "stat
 
 @dataclass
 class TrainingState:
-    """Where a training run stands."""
+    """The state of a training run beside its weights."""
 
     step: int = 0
     workers: int = 1
@@ -37,7 +37,7 @@ class TrainingState:
     precision: str = "float32"  # of encoder and decoder
 
     def text(self) -> str:
-        """As JSON."""
+        """This state as JSON."""
         return json.dumps(asdict(self))
 
     @staticmethod
@@ -73,7 +73,7 @@ def load_optimiser(folder: Path, optimiser: torch.optim.Optimizer) -> None:
 
 
 def load_state(folder: Path) -> TrainingState:
-    """Read where the run stood."""
+    """Read the training state of a checkpoint."""
     return TrainingState.parse((folder / _STATE).read_text())
 
 
@@ -86,7 +86,7 @@ def save_random(folder: Path, rank: int, device: torch.device) -> None:
 
 
 def load_random(folder: Path, rank: int, device: torch.device) -> None:
-    """Set this process's random generators as they were."""
+    """Restore the state of this process's random generators."""
     states = safetensors.torch.load_file(_random(folder, rank))
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":

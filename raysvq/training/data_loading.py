@@ -1,4 +1,4 @@
-"""A rank's part of every step: normal tiles, then labelled outliers, mirrored and thinned at random."""
+"""Batches of one rank: normal tiles, then labelled outliers, mirrored at random."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from raysvq.training.augmentation import mirrored
 from raysvq.training.frozen_features import draw_positions
 from raysvq.training.shuffling import Columns, EndlessBatches, Position, Source
 
-_NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # seeds of their own
+_NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # each random stream has a seed of its own
 
 
 @dataclass(frozen=True)
 class Batch:
     """One step's tiles on one rank: normal first, labelled outliers last.
 
-    With `positions`, what the step learns from on grids of features, all that is by position is of these
-    alone, as a grid (P, 1).
+    With `positions`, features and weights hold only these positions of each grid, as a grid (P, 1).
     """
 
-    pixels: Tensor  # (B, C, H, W) in [0, 1], or what a stem gave for them, (B, S, h, w) or (B, S, P, 1)
+    pixels: Tensor  # (B, C, H, W) in [0, 1], or features of a stem, (B, S, h, w) or (B, S, P, 1)
     outliers: int
     weight: Tensor | None  # (outliers, h, w) marked share of each grid position
-    unknown: Tensor | None = None  # (B - outliers,) bool, unlabelled; None: none is
-    positions: Tensor | None = None  # (B, P) int64, row by row; None: all
+    unknown: Tensor | None = None  # (B - outliers,) bool, whether unlabelled; None: all labelled
+    positions: Tensor | None = None  # (B, P) int64, counted row by row; None: all
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process stands among the data-parallel ones, and what it computes on."""
+    """Device, rank and number of data-parallel processes."""
 
     device: torch.device
     rank: int = 0
@@ -54,22 +53,22 @@ class Tiles:
 
     normal: Source
     outlier: Source | None = None
-    frozen_features: bool = False  # `tile` is `features` of the stem already; outliers with their copies
+    frozen_features: bool = False  # rows have `features` of the stem, not `tile`, and outliers their copies
 
 
 @dataclass(frozen=True)
 class DataPosition:
-    """What a rank has drawn so far: all ranks the same."""
+    """What each rank has drawn so far, the same on all."""
 
     batches: int = 0
     normal: Position = field(default_factory=Position)
     outlier: Position = field(default_factory=Position)
 
     def shared_out(self, before: int, now: int) -> DataPosition:
-        """The position where `now` workers go on with what `before` had begun.
+        """The position for `now` workers that continue an epoch begun by `before`.
 
-        Normal tiles are split among the workers, so each goes on at the same share of its new part of the
-        epoch: some tiles of this epoch come twice, as many not at all. Outliers are each worker's whole.
+        Normal tiles are split among the workers, so each goes on at the same fraction of its new part: some
+        tiles of this epoch come twice, as many not at all. Every worker has all outliers.
         """
         if before == now:
             return self
@@ -82,7 +81,7 @@ class Batches:
     def __init__(
         self, settings: TrainingSettings, tiles: Tiles, place: Place, start: DataPosition = DataPosition()
     ) -> None:
-        """Read nothing yet; `start` goes on from there."""
+        """Continue from `start`; nothing is read yet."""
         share = settings.batch_size // place.workers
         cache = settings.cache_mib * 2**20
         self._device = place.device
@@ -103,7 +102,7 @@ class Batches:
 
     @property
     def position(self) -> DataPosition:
-        """After the batch given last."""
+        """The position after the last batch returned."""
         outlier = self._outlier.position if self._outlier else Position()
         return DataPosition(self._drawn, self._normal.position, outlier)
 
@@ -114,10 +113,10 @@ class Batches:
         return self._next(self._positions)
 
     def whole(self) -> Batch:
-        """The next batch, with all positions of its grids."""
+        """The next batch with all positions of its grids."""
         return self._next(None)
 
-    def _next(self, most: int | None) -> Batch:
+    def _next(self, count: int | None) -> Batch:
         normal = next(self._normal)
         outlier: Columns | None = next(self._outlier) if self._outlier else None
         parts = [self._inputs(part) for part in (normal, outlier) if part is not None]
@@ -126,8 +125,8 @@ class Batches:
             grids = mirrored([*parts, weight] if weight is not None else parts, self._rng(_FLIPS))
             parts, weight = grids[: len(parts)], grids[-1] if weight is not None else None
         positions = None
-        if "features" in normal and most is not None and most < parts[0][0, 0].numel():
-            drawn = draw_positions(parts, most, weight, self._rng(_POSITIONS))
+        if "features" in normal and count is not None and count < parts[0][0, 0].numel():
+            drawn = draw_positions(parts, count, weight, self._rng(_POSITIONS))
             parts = [gather_positions(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
             weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
             positions = torch.cat(drawn).to(self._device)
@@ -151,5 +150,5 @@ class Batches:
 
 
 def outliers_per_step(tiles: int, fraction: float) -> int:
-    """None for a fraction of 0; else at least one, and a normal tile is always left."""
+    """Number of outliers per step: 0 for a fraction of 0, else at least one; a normal tile is always left."""
     return min(tiles - 1, max(1, round(tiles * fraction))) if fraction else 0

@@ -1,8 +1,7 @@
-"""Decoding in tasks of Ray, where an image may crash its process or hang.
+"""Decoding in Ray tasks, where an image may crash its process or hang.
 
-The deadline ends a process that hangs, and Ray runs its task again. A task that was begun before and did
-not end decodes each of its images in a sandbox first, which tells the image to leave out. That bounds what
-Ray would repeat for ever.
+A deadline ends a process that hangs, and Ray runs its task again. A task that did not end before decodes
+each image in a sandbox first, which finds the image to leave out. Without that Ray would repeat it for ever.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.settings import Settings
 
-MAX_TRIES = 10  # of a task whose process dies again and again
+MAX_TRIES = 10  # attempts of a task whose process dies again and again
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Begun:
-    """Tasks that have not ended, and those of them that were begun again."""
+    """Attempts of tasks that have not ended, and the tasks that were begun more than once."""
 
     def __init__(self) -> None:
         self.tries: dict[str, int] = {}
@@ -52,23 +51,23 @@ class Attempts:
         self._begun = begun
 
     def begin(self, task: str) -> tuple[int, bool, dict[str, str]]:
-        """Write down that the task begins.
+        """Record that the task begins.
 
         Returns:
-            For which time in a row without an end; whether that was ever more than once; and the images
-            found to crash or hang the decoder, with what is said of each.
+            The number of attempts since it last ended; whether it was ever begun more than once; and the
+            images found to crash or hang the decoder, with a reason each.
         """
         found: tuple[int, bool, dict[str, str]] = ray.get(self._begun.begin.remote(task))
         return found
 
     def end(self, task: str, crashing: dict[str, str]) -> None:
-        """Write down that the task ended, and which of its images crashed the sandbox."""
+        """Record that the task ended, and which of its images crashed the sandbox."""
         self._begun.end.remote(task, crashing)
 
 
 @contextmanager
 def counted_attempts() -> Iterator[Attempts]:
-    """Count attempts, beside this process, until the block ends."""
+    """Count attempts on this process's node until the block ends."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     begun = _Begun.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     try:
@@ -81,7 +80,7 @@ def counted_attempts() -> Iterator[Attempts]:
 class Guard:
     """What a task decodes with."""
 
-    deadline: AbstractContextManager[Any]  # to be entered for every piece that is decoded in this process
+    deadline: AbstractContextManager[Any]  # entered for every piece decoded in this process
     sandbox: Sandbox | None
     known: dict[str, str]  # images that crash or hang the decoder
     found: dict[str, str]  # the same, of this task
@@ -104,11 +103,11 @@ class Guard:
 def guarded(
     task: str, settings: Settings, attempts: Attempts | None, max_tries: float = MAX_TRIES
 ) -> Iterator[Guard]:
-    """Decode in this process, within `scoring.decode_timeout_s`; with care where that failed before.
+    """Decode in this process within `scoring.decode_timeout_s`; in a sandbox first where that failed before.
 
     Args:
-        task: its name: that of its first image.
-        attempts: None: each image goes through a sandbox first, and no deadline ends this process.
+        task: name of the task: the URI of its first image.
+        attempts: if None, each image goes through a sandbox first, and no deadline ends this process.
 
     Raises:
         TrainingError: the task was begun `max_tries` times without an end.
@@ -133,5 +132,5 @@ def guarded(
 
 @lru_cache(maxsize=1)
 def process_deadline(limit_s: float) -> Deadline:
-    """The same one each time: a process has one timer."""
+    """This process's deadline: it has one timer."""
     return Deadline(limit_s)

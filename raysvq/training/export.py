@@ -1,4 +1,4 @@
-"""From a training that has ended to a model bundle."""
+"""Make a model bundle of a training that has ended."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def export_bundle(
     history: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> Bundle:
-    """Make the model kept a bundle, with thresholds from its validation.
+    """Make a bundle of the selected model, with thresholds from its validation.
 
     Args:
-        state: as it was when this model was validated.
-        history: of all steps, the best one being seldom the last.
-        summary: what else the bundle is to tell of the training.
+        state: of the checkpoint selected.
+        history: of all steps, also those after the checkpoint.
+        summary: further values to store about the training.
     """
     summary = summary | {
         "steps": history[-1]["step"],

@@ -1,4 +1,4 @@
-"""What a frozen stem gives for tiles: computed once where it fits the cache, learnt from in part per step."""
+"""Features of a frozen stem: computed once per tile where they fit the cache; a step draws some positions."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _AT_ONCE = 16  # tiles
 
 
 def frozen_features(source: Source, model: Network) -> Source:
-    """Rows with `features` (h, w, S) float16, of the model's stem, in place of `tile`."""
+    """Replace `tile` by `features` (h, w, S) float16 of the model's stem."""
 
     def read() -> Iterator[Columns]:
         for part in pieces(source, _AT_ONCE):
             with torch.inference_mode():
                 pixels = to_model_input(part.pop("tile"), model.mean.device)
                 features = model.extract_features(pixels).half().movedim(1, -1).cpu().contiguous().numpy()
-            yield part | {"features": features}  # outside, as the mode would hold for who takes it
+            yield part | {"features": features}  # not in inference mode, which would hold for the caller
 
     return read
 
@@ -32,10 +32,10 @@ def frozen_features(source: Source, model: Network) -> Source:
 def draw_positions(
     parts: list[Tensor], count: int, weight: Tensor | None, rng: np.random.Generator
 ) -> list[Tensor]:
-    """For each of the parts (B, S, h, w), `count` of the positions of each of its grids. (B, count) int64.
+    """Draw `count` positions of each grid of parts (B, S, h, w). One (B, count) int64 per part.
 
     Args:
-        weight: (B, h, w), marked share of each position of the last part, whose marked ones come first.
+        weight: (B, h, w), marked share of each position in the last part; marked positions are drawn first.
     """
     keys = rng.random((sum(map(len, parts)), parts[0][0, 0].numel()))
     if weight is not None:
@@ -44,5 +44,5 @@ def draw_positions(
 
 
 def _largest(keys: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
-    """Where the `count` largest of each row are. (R, N) -> (R, count), ascending."""
+    """Indices of the `count` largest of each row, ascending. (R, N) -> (R, count)"""
     return np.sort(np.argpartition(keys, -count, axis=1)[:, -count:], axis=1)

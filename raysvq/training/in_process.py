@@ -1,4 +1,4 @@
-"""Training in this process, without Ray: the same batches, steps and choice of model."""
+"""Training in this process, without Ray, with the same batches, steps and model selection."""
 
 from __future__ import annotations
 
@@ -35,21 +35,20 @@ def train_in_process(
 
     Args:
         normal: `tile` (T, S, S, C) uint16 over the full scale, or `features` (T, h, w, S)
-            float16, what the stem gives for them. Or sources of all tiles, `outlier` then being None.
-        outlier: the same, features with those of copies, and `weight` (T, h, w) float32, the marked
-            share of each grid position.
-        validate: says how good the model is, such as
-            `partial(raysvq.training.validation.validate, images=images)`.
+            float16 of the stem. Or sources of all tiles; `outlier` is None then.
+        outlier: the same columns, features with those of the copies, and `weight` (T, h, w) float32, the
+            marked share of each grid position.
+        validate: such as `partial(raysvq.training.validation.validate, images=images)`.
         progress: takes lines of progress.
         folder: for checkpoints; a run that finds some there goes on from the last one. None: a
             temporary one.
 
     Returns:
-        The model of the best validation AUROC, the later of equals, in evaluation mode; and how the
-        run stood then, with the history of all of it.
+        The model of the best validation AUROC (of equals the later), in evaluation mode; and the state of
+        its checkpoint, with the history of the whole run.
 
     Raises:
-        TrainingError: there is no tile of a kind, the loss ran away, or no normal validation image
+        TrainingError: there are no tiles of a kind, the loss diverged, or no normal validation image
             could be read.
     """
     tiles = normal
@@ -60,16 +59,16 @@ def train_in_process(
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         found = sorted(folder.glob(_CHECKPOINTS))
         trainer, batches = initialize(settings, tiles, place, found[-1] if found else None, progress)
-        kept = folder
-        fit(trainer, batches, validate, lambda: _keep(kept, trainer, batches, place))
+        checkpoints = folder
+        fit(trainer, batches, validate, lambda: _save(checkpoints, trainer, batches, place))
         history = trainer.state.history
         best = _checkpoint(folder, best_step(history))
         load_model(best, trainer.model)
         return trainer.model.eval(), replace(load_state(best), history=history)
 
 
-def _keep(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
-    """Write a checkpoint; of the others only the best stays."""
+def _save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
+    """Write a checkpoint; remove the others but for the best one."""
     state = trainer.state
     new = _checkpoint(folder, state.step)
     unfinished = folder / "unfinished"
@@ -86,7 +85,7 @@ def _checkpoint(folder: Path, step: int) -> Path:
 
 
 def local_device(settings: Settings) -> torch.device:
-    """What this process trains on, by `training.device`."""
+    """The device that `training.device` names."""
     wanted = settings.training.device
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"

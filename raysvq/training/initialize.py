@@ -1,4 +1,4 @@
-"""A rank's trainer and data, fresh or as a checkpoint left them."""
+"""Trainer and data of one rank, new or from a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from raysvq.training.frozen_features import frozen_features
 from raysvq.training.shuffling import Columns, Source
 from raysvq.training.trainer import Trainer, make_optimiser
 
-# Pixels of normal tiles that fix the statistics and the first codebook, and positions for the latter.
+# Pixels of normal tiles, per encoder, from which statistics and the first codebook are taken.
 INITIAL_PIXELS = {"pixels": 2**21, "features": 2**24}
-INITIAL_POSITIONS = 50_000
+INITIAL_POSITIONS = 50_000  # encodings for k-means
 
 
 def initialize(
@@ -41,11 +41,11 @@ def initialize(
     progress: Callable[[str], None] | None = None,
     wrap: Callable[[Network], nn.Module] = lambda model: model,
 ) -> tuple[Trainer, Batches]:
-    """Make a model ready to be trained.
+    """Make a trainer and its batches.
 
     Args:
-        checkpoint: goes on from it: as if the run had not stopped, where there are as many workers as
-            before, else with the data shared out anew.
+        checkpoint: continues this run, exactly if the number of workers is the same; else the data are
+            divided anew.
         progress: takes lines of progress.
         wrap: makes the model data-parallel.
     """
@@ -73,7 +73,7 @@ def initialize(
 
 
 def _network_inputs(tiles: Tiles, model: Network, settings: Settings) -> Tiles:
-    """Tiles as the network takes them, with copies of the labelled ones."""
+    """Tiles or features for the network, with copies of labelled tiles."""
     normal, outlier = tiles.normal, tiles.outlier
     if outlier and settings.objective.labels == "tile":
         outlier = _marked_all_over(outlier)
@@ -87,7 +87,7 @@ def _network_inputs(tiles: Tiles, model: Network, settings: Settings) -> Tiles:
 
 
 def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:
-    """Write this rank's part of a checkpoint: the first one's holds what all share."""
+    """Write this rank's part of a checkpoint; rank 0 writes what all ranks share."""
     trainer.state.position = batches.position
     if place.rank == 0:
         save_checkpoint(folder, trainer.model, trainer.optimiser, trainer.state)
@@ -103,7 +103,7 @@ def _marked_all_over(outlier: Source) -> Source:
 
 
 def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Settings) -> None:
-    """Fix mean and deviation, and place the codebook, from the first normal tiles."""
+    """Compute mean and deviation, and initialize the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
     wanted = INITIAL_PIXELS[settings.model.encoder] / settings.tiles.size**2
     with torch.no_grad():
@@ -126,6 +126,6 @@ def _an_epoch(batches: Batches) -> Iterator[Batch]:
 
 
 def _some(encoded: Tensor, count: int) -> Tensor:
-    """At most `count` positions of (N, d, h, w), at random. (P, d)"""
+    """At most `count` random positions of a grid. (N, d, h, w) -> (P, d)"""
     positions = encoded.movedim(1, -1).flatten(0, 2)
     return positions[torch.randperm(len(positions), device=positions.device)[:count]]

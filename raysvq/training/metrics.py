@@ -1,7 +1,4 @@
-"""What a training run says of itself: its pace, a line for people, and its history as TensorBoard reads it.
-
-`tensorboard --logdir <model>/logs` shows it.
-"""
+"""Metrics of a training run: pace, lines for people, event files for `tensorboard --logdir <model>/logs`."""
 
 from __future__ import annotations
 
@@ -41,9 +38,9 @@ _TAGS = {
 
 @dataclass
 class Pace:
-    """Time of an interval's steps, validation left out, and how much of it went by waiting for data."""
+    """Time of the steps since the last validation, and how much of it they waited for data."""
 
-    first: int  # the step it starts from
+    first: int  # step at which the interval begins
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     waited: float = 0.0
@@ -56,11 +53,11 @@ class Pace:
         return batch
 
     def measure(self) -> None:
-        """Take the time; to be called after each step."""
+        """Update `seconds`; called after each step."""
         self.seconds = time.monotonic() - self.started
 
     def row(self, step: int, batch_size: int, device: torch.device) -> dict[str, float]:
-        """For the history; the wait is the mean over ranks."""
+        """A row of the history; times are means over ranks."""
         shares = torch.tensor([self.waited, self.seconds], dtype=torch.float64, device=device)
         waited, seconds = mean_over_ranks(shares).tolist()
         return {
@@ -72,7 +69,7 @@ class Pace:
 
 
 def pace_line(pace: Pace, step: int, settings: TrainingSettings) -> Line:
-    """How far, how fast, how long still."""
+    """Steps done, tiles per second, and the seconds left."""
     seconds = max(pace.seconds, 1e-9)
     tiles_per_s = (step - pace.first) * settings.batch_size / seconds
     left = (settings.steps - step) * settings.batch_size / max(tiles_per_s, 1e-9)
@@ -88,7 +85,7 @@ def pace_line(pace: Pace, step: int, settings: TrainingSettings) -> Line:
 
 
 def validation_line(row: dict[str, Any], codes: int) -> str:
-    """What a row of history says of the model."""
+    """Loss, codebook use and validation AUROC of a row of the history."""
     auroc = row["validation_auroc"]
     return (
         f"loss {row['loss']:.4f}  codes {row['codes_used']}/{codes}  perplexity {row['perplexity']:.0f}"
@@ -97,7 +94,7 @@ def validation_line(row: dict[str, Any], codes: int) -> str:
 
 
 def summarise(history: list[dict[str, Any]], batch_size: int) -> dict[str, float]:
-    """Pace of a whole run. `data_wait` is the share of the time of its steps that they waited for data."""
+    """Tiles per second of a whole run; `data_wait` is the share of that time spent waiting for data."""
     seconds = sum(row["seconds"] for row in history)
     waited = sum(row["data_wait"] * row["seconds"] for row in history)
     return {
@@ -107,15 +104,14 @@ def summarise(history: list[dict[str, Any]], batch_size: int) -> dict[str, float
 
 
 def write_events(history: list[dict[str, Any]], model: str) -> None:
-    """Write the event file of a history into the folder of its model, in place of an earlier one."""
+    """Write a history as one event file into the folder of its model; an earlier one is overwritten."""
     write_bytes(join(model, LOGS, NAME), event_file(history))
 
 
 def event_file(history: list[dict[str, Any]]) -> bytes:
-    """One event file of a whole history, of a row at least.
+    """One TensorBoard event file of a history, which has a row at least.
 
-    It depends on the rows alone: that of a longer history begins with that of a shorter one, and a run
-    that went on from a checkpoint has no step in it twice.
+    It depends on the rows alone, so a run that went on from a checkpoint has no step in it twice.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / NAME

@@ -1,7 +1,4 @@
-"""Before a training starts: what there is to train on, and how many CPUs and GPUs each worker gets.
-
-What could never succeed is refused here.
-"""
+"""Checks before a training starts, and the CPUs and GPUs of each worker."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.validation import ValidationImage, validation_images
 
-_PROBED = 32
+_SAMPLED = 32
 _LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
-# Settings that a run may go on with changed; the split is part of the data.
+# Settings that may change before a run is continued. The split counts as part of the data.
 _FREE: Any = {
     "split": True,
     "evaluation": True,
@@ -36,22 +33,22 @@ _SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs of a worker; the most t
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What each of the workers asks of the cluster."""
+    """Number of workers and resources of each."""
 
     workers: int
     cpus: float
     use_gpu: bool
-    threads: int  # of PyTorch, on CPU
-    least: int  # workers that are enough to start and to go on
+    threads: int  # PyTorch threads on a CPU
+    least: int  # workers needed to start and to continue
 
     @property
     def number(self) -> int | tuple[int, int]:
-        """Of workers, as Ray Train takes it: fixed, or from and to."""
+        """Number of workers for Ray Train: fixed, or (least, most)."""
         return self.workers if self.least == self.workers else (self.least, self.workers)
 
     @property
     def resources(self) -> dict[str, float]:
-        """As Ray Train takes them."""
+        """Resources of one worker for Ray Train."""
         return {"CPU": self.cpus} | ({"GPU": 1.0} if self.use_gpu else {})
 
 
@@ -80,24 +77,24 @@ def plan_workers(settings: TrainingSettings, capacity: Capacity) -> WorkerPlan:
             f" fit into {capacity.cpus:g} CPUs on {len(capacity.nodes)} node(s)"
         )
     hosts = sum(node.cpus >= cpus and node.gpus >= use_gpu for node in capacity.nodes)
-    most_cpus = max(node.cpus for node in capacity.nodes)
-    together = min(-(-workers // hosts), int(most_cpus / cpus))  # on one node
-    threads = max(1, int(most_cpus / together))
+    max_cpus = max(node.cpus for node in capacity.nodes)
+    together = min(-(-workers // hosts), int(max_cpus / cpus))  # on one node
+    threads = max(1, int(max_cpus / together))
     return WorkerPlan(workers, cpus, use_gpu, threads, least)
 
 
-def _require_shares(batch_size: int, least: int, most: int) -> None:
-    """Every number of workers that may come about shares the batch out evenly."""
-    multiple = math.lcm(*range(least, most + 1))
+def _require_shares(batch_size: int, least: int, maximum: int) -> None:
+    """Refuse a batch that some allowed number of workers cannot share evenly."""
+    multiple = math.lcm(*range(least, maximum + 1))
     if batch_size % multiple:
         raise SettingsError(
             f"setting `training.batch_size`: {batch_size} cannot be shared evenly by"
-            f" {_name(least, most)}; expected a multiple of {multiple}"
+            f" {_name(least, maximum)}; expected a multiple of {multiple}"
         )
-    if batch_size // most < 2:
+    if batch_size // maximum < 2:
         raise SettingsError(
             f"setting `training.batch_size`: {batch_size} leaves fewer than 2 tiles for each of"
-            f" training.workers={most}"
+            f" training.workers={maximum}"
         )
 
 
@@ -110,14 +107,14 @@ def _keep_a_cpu_each(capacity: Capacity, share: float, use_gpu: bool, workers: i
     return all(node.cpus - held * share >= 1 for node, held in full if held)
 
 
-def _name(least: int, most: int) -> str:
-    if least == most:
-        return f"training.workers={most}"
-    return f"training.min_workers={least} to training.workers={most}"
+def _name(least: int, maximum: int) -> str:
+    if least == maximum:
+        return f"training.workers={maximum}"
+    return f"training.min_workers={least} to training.workers={maximum}"
 
 
 def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
-    """What there is to train and to validate on.
+    """Describe the training set and its validation images.
 
     Raises:
         DataError: it cannot be trained or validated on.
@@ -138,7 +135,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
             f"manifest {manifest} has no normal images in its train split; label some `normal`, or index"
             " a tree with train/good"
         )
-    sample = rows.head(_PROBED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
+    sample = rows.head(_SAMPLED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
     require_fitting(sample["uri"].to_pylist(), settings.tiles)
     if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
         log.info(hint, "hint")
@@ -147,7 +144,7 @@ def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
     if unmasked and settings.tiles.mode == "tiles":
         raise DataError(
             f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
-            " anomalous cannot be told; add masks, or set tiles.mode=whole"
+            " anomalous is unknown; add masks, or set tiles.mode=whole"
         )
     unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
     return {"manifest": manifest, "normals": normals, "unlabelled": unlabelled, "outliers": len(outliers)}
@@ -167,10 +164,9 @@ def _require_validation(images: list[ValidationImage], manifest: str, settings: 
 
 
 def run_name(manifest: str, settings: Settings) -> str:
-    """The same for the same data and settings, so that a restart finds its checkpoints.
+    """A name derived from data and settings, by which a restart finds its checkpoints.
 
-    Who trains and who validates is part of the data: a checkpoint of another split has learnt from
-    images that are now tested.
+    The split is part of the data: a checkpoint of another one has learnt from images that are now tested.
     """
     learnt = pc.field("split").isin([TRAIN, VALIDATION])
     if settings.training.unlabelled:

@@ -49,7 +49,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     """Train a model on a manifest's training split and save it as a bundle.
 
     A run that was interrupted goes on from its last checkpoint when it is started again with the
-    same manifest, settings and `out`. One run at a time has a folder.
+    same manifest, settings and `out`. A folder belongs to one run at a time.
 
     Args:
         manifest: a manifest, path or URI.
@@ -57,7 +57,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
 
     Raises:
         DataError, SettingsError, StorageError: the run cannot start, or another one has taken it over.
-        TrainingError: the loss ran away.
+        TrainingError: the loss diverged.
         WorkersError: workers failed more than `training.max_failures` times.
     """
     configure(settings.storage)
@@ -65,7 +65,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     training_set, images = require_trainable(manifest, settings)
     _require_no_model(out)
     with lease(out, uuid.uuid4().hex) as require_held:
-        _require_no_model(out)  # another run may just have ended
+        _require_no_model(out)  # another run may have ended since
         plan = plan_workers(settings.training, connect(settings.ray))
         started = time.monotonic()
         folder = join(out, "_training")
@@ -91,7 +91,7 @@ def _run(
     plan: WorkerPlan,
     folder: str,
 ) -> tuple[Network, TrainingState, list[dict[str, Any]], int]:
-    """The best model, how the run stood then, the history of all of it, and the number of outlier tiles.
+    """The best model, the state of its checkpoint, the whole history, and the number of outlier tiles.
 
     Args:
         folder: for checkpoints.
@@ -185,7 +185,7 @@ def _range(plan: WorkerPlan) -> str:
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[dict[str, Any]]]:
-    """The result, and the history of all steps, the best one being seldom the last."""
+    """Run Ray Train. Its result, and the history of all steps, also those after the best checkpoint."""
     try:
         with _interruptible():
             result = trainer.fit()
@@ -199,7 +199,7 @@ def _fit(trainer: ray.train.torch.TorchTrainer) -> tuple[ray.train.Result, list[
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C ends a run with KeyboardInterrupt: Ray Train would make it a success, and keep its handler."""
+    """Raise KeyboardInterrupt on Ctrl-C: Ray Train would report success, and leave its own handler."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -211,7 +211,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _best(result: ray.train.Result, settings: Settings) -> tuple[Network, TrainingState]:
-    """The checkpoint that validated best."""
+    """Model and state of the checkpoint with the best validation."""
     checkpoint = result.get_best_checkpoint("selection", "max")
     if checkpoint is None:
         raise TrainingError("Ray Train returned no checkpoint")
@@ -225,11 +225,11 @@ def train_on_worker(config: dict[str, Any]) -> dict[str, Any]:
     """Train to `training.steps`, reporting a checkpoint at every validation.
 
     Returns:
-        The `history` of the whole run; or the `problem` why it cannot succeed, the same on all
-        ranks: Ray Train would take an exception for a lost worker and try the same again.
+        The `history` of the whole run, or the `problem` why it cannot succeed, the same on all ranks. It is
+        no exception, as Ray Train would take that for a lost worker and try again.
 
     Raises:
-        TrainingMemoryError: of one rank among several, which would wait for it.
+        TrainingMemoryError: on one rank among several; the others would wait for it.
     """
     batch_size = config["settings"]["training"]["batch_size"]
     try:
@@ -258,7 +258,7 @@ def _train_rank(config: dict[str, Any]) -> TrainingState:
         trainer, batches = initialize(settings, tiles, place, checkpoint, progress, _data_parallel)
 
     def score(scorer: ImageScorer) -> dict[str, Any]:
-        # Ray Train bounds the tries of a validation.
+        # Attempts are unlimited here: `training.max_failures` bounds them.
         with guarded(f"validation {place.rank}", settings, config["attempts"], math.inf) as guard:
             return validate(scorer, config["validation"], place.rank, guard.require_decodable)
 
@@ -283,7 +283,7 @@ def _data_parallel(model: Network) -> nn.Module:
 
 
 def _report(trainer: Trainer, batches: Batches, place: Place, out: str) -> None:
-    """Hand a checkpoint to Ray Train, a part from each rank; bring the logs up to date."""
+    """Report this rank's part of a checkpoint to Ray Train, and write the event file."""
     history = trainer.state.history
     if place.rank == 0:
         write_events(history, out)

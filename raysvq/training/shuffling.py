@@ -1,9 +1,8 @@
-"""Endless, full, shuffled batches from a source of rows that can be read again and again.
+"""Endless shuffled batches from a source of rows that can be read repeatedly.
 
-Every batch has the same size on every rank, and epochs never end early on one of them: what is left
-of an epoch opens the next. A source that fits the cache is read once and then drawn from memory.
-The order of an epoch depends on the seeds, the epoch's number and the source's own order alone, so
-batches go on anywhere as if they had not stopped.
+Every batch has the same size on every rank: rows left at the end of an epoch open the next one. A source
+that fits the cache is read once and then drawn from memory. The order depends only on the seeds, the
+epoch's number and the source's order, so an interrupted run continues with the batches it would have had.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ from raysvq.errors import TrainingError
 Columns = dict[str, npt.NDArray[Any]]
 Source = Callable[[], Iterator[Columns]]  # a pass over all rows, in the same order each time
 
-BLOCK = 256  # rows asked of a source at once
+BLOCK = 256  # rows requested of a source at once
 _SHUFFLE_BYTES = 64 * 2**20  # pool from which streamed tiles are drawn
-_DRAWN_BYTES = 2**20  # copied at once from rows in memory: what stays in a processor's caches
+_DRAWN_BYTES = 2**20  # copied at once from rows in memory; fits a processor's caches
 
 
 @dataclass(frozen=True)
 class Position:
-    """Which row comes next: the epoch, and how many of its rows have been drawn."""
+    """The epoch, and the number of its rows drawn so far."""
 
     epoch: int = 0
     row: int = 0
@@ -40,7 +39,7 @@ def in_memory(columns: Columns) -> Source:
 
 
 def pieces(source: Source, rows: int) -> Iterator[Columns]:
-    """A pass over a source, at most so many rows at a time."""
+    """A pass over a source in pieces of at most `rows` rows."""
     for columns in source():
         yield from _split(columns, rows)
 
@@ -71,12 +70,12 @@ class EndlessBatches:
             name: of the rows, for the error.
             start: goes on from here. The rows before it in its epoch are read and dropped.
         """
-        self.position = start  # after the batch given last
+        self.position = start  # after the last batch returned
         self._source = source
         self._cache_bytes = cache_bytes
         self._seeds = seeds
         self._name = name
-        self._lengths: dict[int, int] = {}  # of the epochs read to their end
+        self._lengths: dict[int, int] = {}  # rows per epoch, of epochs read to their end
         self._batches = rebatch(self._pieces(), batch_size)
 
     def __iter__(self) -> Iterator[Columns]:
@@ -129,14 +128,14 @@ class EndlessBatches:
 
 
 class _Cache:
-    """Keeps a first epoch's rows while they fit."""
+    """The rows of the first epoch, as long as they fit."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._room = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._room = max_bytes
         self._kept: list[Columns] = []
 
     def keep(self, pieces: Iterator[Columns]) -> Iterator[Columns]:
-        """Pass the pieces on."""
+        """Yield the pieces, and store them while they fit."""
         for piece in pieces:
             self._room -= _bytes(piece)
             if self._room >= 0:
@@ -146,7 +145,7 @@ class _Cache:
             yield piece
 
     def fill(self, pieces: Iterator[Columns]) -> None:
-        """Read the pieces, as far as they fit."""
+        """Read pieces until they no longer fit."""
         for _ in self.keep(pieces):
             if self._room < 0:
                 return
@@ -176,7 +175,7 @@ def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:
 
 
 def _drawn(rows: Columns, rng: np.random.Generator) -> Iterator[Columns]:
-    """An epoch over rows held in memory."""
+    """Draw all rows of an epoch from memory."""
     order = rng.permutation(_rows(rows))
     at_once = max(1, _DRAWN_BYTES * len(order) // _bytes(rows))
     for start in range(0, len(order), at_once):
@@ -184,7 +183,7 @@ def _drawn(rows: Columns, rng: np.random.Generator) -> Iterator[Columns]:
 
 
 def _shuffled(pieces: Iterator[Columns], rng: np.random.Generator) -> Iterator[Columns]:
-    """Draw rows at random from a pool that the stream refills; every row comes out once."""
+    """Draw rows at random from a pool that the stream refills; each row is drawn once."""
     pool: list[Columns] = []
     size = 0
     for piece in pieces:
@@ -206,7 +205,7 @@ def _mix(pieces: list[Columns], rng: np.random.Generator) -> Columns:
 
 
 def join(parts: list[Columns]) -> Columns:
-    """Rows of one after those of another; columns of the first."""
+    """Concatenate rows; the columns are those of the first piece."""
     if len(parts) == 1:
         return dict(parts[0])
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

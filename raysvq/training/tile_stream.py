@@ -1,7 +1,7 @@
-"""Manifest -> tiles for training, as a stream of Ray Data or all in memory.
+"""Training tiles of a manifest, as a Ray Data stream or all in memory.
 
-Rows carry URIs until the task that fetches, decodes and cuts an image; what comes out has one
-fixed shape, so blocks stay plain tensors.
+Rows carry URIs until the task that fetches, decodes and cuts an image. Tiles have one shape, so blocks are
+plain tensors.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ IMAGES_PER_TASK = 16
 
 Batch = dict[str, npt.NDArray[Any]]
 Row = dict[str, Any]
-Cutter = Callable[[pa.Table], Iterator[Batch]]  # a batch per image: only its tiles are in memory
+Cutter = Callable[[pa.Table], Iterator[Batch]]  # one batch per image, to hold few tiles in memory
 
-_VERSION = ["uri", "size_bytes", "etag", "mtime"]  # columns that say where an image is, and which version
+_VERSION = ["uri", "size_bytes", "etag", "mtime"]  # columns for `read_version`
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,17 @@ def normal_tiles(
 ) -> ray.data.Dataset:
     """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale.
 
-    With `training.unlabelled`, those of images without a label too, and `unknown`, whether a row is one
-    of them. An image that cannot be read, or has changed since it was indexed, is left out, and named
-    through `progress`.
+    With `training.unlabelled` also tiles of images without a label; the column `unknown` marks them. An image
+    that cannot be read, or has changed since it was indexed, is left out and named through `progress`.
 
     Args:
-        attempts: finds the images that crash or hang the decoder; None: see `guarded`.
+        attempts: see `guarded`.
     """
     wanted = (col("split") == TRAIN) & (col("label") == NORMAL)
     if settings.training.unlabelled:
         wanted = wanted | (col("label") == UNKNOWN)
     fs, path = filesystem(manifest)
-    # No partitioning: a folder named split=train, or the like, above the manifest says nothing of its rows.
+    # No partitioning: a folder above the manifest may be named like one, such as split=train.
     rows = ray.data.read_parquet(path, filesystem=fs, partitioning=None)
     rows = rows.select_columns([*_VERSION, "split", "label"])
     return _cut(rows.filter(expr=wanted), normal_cutter(settings, progress, attempts))
@@ -75,16 +74,16 @@ def outlier_tiles(
 ) -> ray.data.Dataset:
     """Anomalous tiles of the labelled training outliers, by the label rule.
 
-    Rows hold `tile` as above and `weight` (size / cell, size / cell) float32: the marked share of
-    each grid position; all ones where an image has no mask, which only whole-image mode can use.
+    Rows have `tile` as in `normal_tiles`, and `weight` (size / cell, size / cell) float32, the marked share
+    of each grid position. In whole-image mode an image without a mask has weight 1 everywhere.
     """
-    # They are few, and read here: Ray's readers of Parquet end with the machine that they are on.
+    # The driver reads these few rows: Ray's Parquet readers are lost with the machine they run on.
     rows = select(manifest, split=TRAIN, label=ANOMALOUS).select([*_VERSION, "mask_uri"])
     return _cut(ray.data.from_arrow(rows), outlier_cutter(settings, cell, progress, attempts))
 
 
 def training_samples(manifest: str, settings: Settings, progress: Progress) -> Samples:
-    """Decode and cut all training images that are labelled; those that cannot be used are named.
+    """Decode and cut all labelled training images; those that cannot be used are named.
 
     Raises:
         DataError: there are labelled outliers, and none has an anomalous tile.
@@ -132,7 +131,7 @@ def _cut(rows: ray.data.Dataset, cutter: Cutter) -> ray.data.Dataset:
 
 
 def normal_cutter(settings: Settings, progress: Progress, attempts: Attempts | None = None) -> Cutter:
-    """Manifest rows -> the tiles of an image, and whether it is unlabelled where that matters."""
+    """A function from manifest rows to the tiles of each image, with `unknown` where that applies."""
     unlabelled = settings.training.unlabelled
 
     def columns(tiles: npt.NDArray[np.uint16], unknown: bool) -> Batch:
@@ -140,7 +139,7 @@ def normal_cutter(settings: Settings, progress: Progress, attempts: Attempts | N
 
     def cut_normals(table: pa.Table) -> Iterator[Batch]:
         configure(settings.storage)
-        yield columns(_no_tiles(settings.tiles), False)  # the columns' types, should no image be readable
+        yield columns(_no_tiles(settings.tiles), False)  # gives the columns' types if no image can be read
         rows = table.to_pylist()
         with guarded(_task(rows), settings, attempts) as guard:
             for row in rows:
@@ -153,7 +152,7 @@ def normal_cutter(settings: Settings, progress: Progress, attempts: Attempts | N
 def outlier_cutter(
     settings: Settings, cell: int, progress: Progress, attempts: Attempts | None = None
 ) -> Cutter:
-    """Manifest rows -> the anomalous tiles of an image, and what of their grid is marked."""
+    """A function from manifest rows to the anomalous tiles of each image, and their weights."""
     side = settings.tiles.size // cell
 
     def cut_outliers(table: pa.Table) -> Iterator[Batch]:
@@ -179,7 +178,7 @@ def _task(rows: list[Row]) -> str:
 
 
 def _mask(row: Row, tiling: Tiling, progress: Progress) -> npt.NDArray[np.bool_] | None:
-    """(H, W), or None where there is no mask or it cannot be used, which is said."""
+    """(H, W), or None where there is no mask, or one that cannot be used, which is reported."""
     reader = MaskReader()
     mask = reader.read(row["mask_uri"], tiling.height, tiling.width)
     for name, problem in reader.problems.items():

@@ -1,4 +1,4 @@
-"""The training itself, on one rank: steps, validations, checkpoints. Knows no Ray."""
+"""The training loop of one rank: steps, validations, checkpoints; without Ray."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from raysvq.training.data_loading import Batch
 from raysvq.training.export import require_normals
 from raysvq.training.metrics import Pace, pace_line, validation_line
 
-IMPLAUSIBLE = 1e4  # a loss this many times the first one has run away
+IMPLAUSIBLE = 1e4  # a loss this many times the first one counts as diverged
 REPORT_EVERY_S = 1.0
 
-Validate = Callable[[ImageScorer], dict[str, Any]]  # as `validation.validate`
+Validate = Callable[[ImageScorer], dict[str, Any]]  # such as `validation.validate`
 
 
 def fit(
@@ -46,8 +46,8 @@ def fit(
         deadline: entered for every piece of a validation image that is decoded.
 
     Raises:
-        TrainingError: the loss ran away, or no normal validation image could be read.
-        TrainingMemoryError: memory is used up; unlike the others, perhaps on this rank alone.
+        TrainingError: the loss diverged, or no normal validation image could be read.
+        TrainingMemoryError: memory is used up, perhaps on this rank alone.
     """
     settings, state = trainer.settings, trainer.state
     scorer = ImageScorer(trainer.model, settings, settings.scoring, trainer.device, deadline=deadline)
@@ -76,13 +76,13 @@ def training_precision(settings: TrainingSettings, device: torch.device) -> Prec
 
 
 def make_optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Adam over what learns."""
+    """Adam over all parameters that require gradients."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return torch.optim.Adam(learning, settings.training.learning_rate)
 
 
 class Trainer:
-    """Steps from one validation to the next, and keeps the record of them."""
+    """Takes steps from one validation to the next, and records them."""
 
     def __init__(
         self,
@@ -96,9 +96,9 @@ class Trainer:
         """Make a trainer.
 
         Args:
-            state: is kept up to date.
-            progress: takes lines of progress; None on ranks that keep quiet.
-            network: the model as it is called, wrapped for data-parallel training; None: the model.
+            state: updated in place.
+            progress: takes lines of progress; None on ranks that print nothing.
+            network: the model wrapped for data-parallel training; None: the model itself.
         """
         self.model = model
         self.optimiser = optimiser
@@ -118,20 +118,20 @@ class Trainer:
         self.model.train()
         self.used.zero_()
         self.pace = Pace(self.state.step)
-        told = self.pace.started
+        reported = self.pace.started
         while self.state.step < stop:
             loss, used = self._step(self.pace.wait_for(batches))
             self.used += used
             self.state.step += 1
-            self._watch(loss)
+            self._require_plausible(loss)
             self.pace.measure()
-            if self.progress and self.pace.started + self.pace.seconds - told > REPORT_EVERY_S:
-                told = self.pace.started + self.pace.seconds
+            if self.progress and self.pace.started + self.pace.seconds - reported > REPORT_EVERY_S:
+                reported = self.pace.started + self.pace.seconds
                 self.progress(pace_line(self.pace, self.state.step, self.settings.training))
         self.losses = _values(loss)
 
     def close_interval(self, outcome: dict[str, Any]) -> None:
-        """Put an interval's losses, codebook use and validation on record."""
+        """Record losses, codebook use and validation of the steps since the last validation."""
         state, training = self.state, self.settings.training
         state.validation = outcome
         state.codebook_usage = self.used.tolist()
@@ -171,8 +171,8 @@ class Trainer:
         used = self.model.update_codebook(encoded, indices.flatten(), labelled=batch.outliers > 0)
         return loss, used
 
-    def _watch(self, loss: Loss) -> None:
-        """Stop, on every rank alike, where the loss says that training has failed."""
+    def _require_plausible(self, loss: Loss) -> None:
+        """Raise, on every rank alike, where the loss has diverged."""
         value = float(mean_over_ranks(loss.total.detach()))
         self.limit = self.limit or IMPLAUSIBLE * max(1.0, abs(value))
         if not np.isfinite(value) or abs(value) > self.limit:
@@ -219,16 +219,12 @@ def next_stop(step: int, settings: TrainingSettings) -> int:
 
 
 def selection(row: dict[str, Any]) -> float:
-    """What the model kept has most of: validation AUROC, the later of equals; without one, the latest.
-
-    Args:
-        row: of the history.
-    """
+    """Key of model selection for a row of the history: validation AUROC, then the step."""
     return (row["validation_auroc"] or 0.0) + 1e-9 * row["step"]
 
 
 def best_step(history: list[dict[str, Any]]) -> int:
-    """The step of the model kept."""
+    """The step whose model is selected."""
     step: int = max(history, key=selection)["step"]
     return step
 

@@ -1,4 +1,4 @@
-"""Scores of validation images during training, shared out over the ranks."""
+"""Scores of validation images during training, divided among the ranks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
 from raysvq.storage import ObjectInfo, read_bytes, read_version
 
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
-_COMPARED = 64  # images scored in bfloat16 too
+_COMPARED = 64  # images that are also scored in bfloat16
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ValidationImage:
     uri: str
     anomalous: bool
     mask_uri: str | None = None
-    indexed: ObjectInfo | None = None  # its version; None: whichever there is now
+    indexed: ObjectInfo | None = None  # required version; None: any
 
     def read(self) -> bytes:
         """The file's content.
@@ -45,16 +45,16 @@ class ValidationImage:
         return read_version(self.uri, indexed.size_bytes, indexed.etag, indexed.mtime)
 
 
-def validation_images(manifest: str, most: int) -> list[ValidationImage]:
-    """Labelled validation images, at most `most`: outliers up to half, then normal ones.
+def validation_images(manifest: str, limit: int) -> list[ValidationImage]:
+    """Labelled validation images, at most `limit`: outliers up to half, then normal ones.
 
-    Of more than fit, those with the smallest ids are taken: the same in every run.
+    Of more images the ones with the smallest ids are taken, the same in every run.
     """
-    outliers = _first(manifest, ANOMALOUS, most // 2)
-    return outliers + _first(manifest, NORMAL, most - len(outliers))
+    outliers = _first(manifest, ANOMALOUS, limit // 2)
+    return outliers + _first(manifest, NORMAL, limit - len(outliers))
 
 
-def _first(manifest: str, label: str, most: int) -> list[ValidationImage]:
+def _first(manifest: str, label: str, limit: int) -> list[ValidationImage]:
     wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
     names = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime"]
     rows = (
@@ -62,7 +62,7 @@ def _first(manifest: str, label: str, most: int) -> list[ValidationImage]:
         for batch in open_manifest(manifest).to_batches(columns=names, filter=wanted)
         for row in zip(*(batch[name].to_pylist() for name in names), strict=True)
     )
-    chosen = heapq.nsmallest(most, rows, key=lambda row: row[:2])
+    chosen = heapq.nsmallest(limit, rows, key=lambda row: row[:2])
     return [
         ValidationImage(uri, label == ANOMALOUS, mask, ObjectInfo(uri, *version))
         for _, uri, mask, *version in chosen

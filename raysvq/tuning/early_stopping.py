@@ -1,4 +1,4 @@
-"""Learning curves of trials, and ASHA, which stops the weak ones by them.
+"""Learning curves of trials, and ASHA, which compares them and stops the weak trials.
 
 A rung is a point of the curve at which trials are compared. A trial of one training reaches RUNGS of them
 as the training goes; a trial of several trainings, each on another draw of the split, reaches one at the
@@ -17,12 +17,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from raysvq.settings import Settings, TrainingSettings
 
-RUNGS = 6  # of a trial of one training
+RUNGS = 6  # rungs of a trial of one training
 DIVERGED = 0.0  # value of a trial whose training failed
 
 
 def reports_within(settings: Settings) -> bool:
-    """Whether a trial reports as its training goes; else it reports the end of each training."""
+    """Whether a trial reports during its training; else it reports at the end of each training."""
     tuning, training = settings.tuning, settings.training
     return tuning.early_stopping and tuning.repeats == 1 and training.workers == 1
 
@@ -36,7 +36,7 @@ def rungs(settings: Settings) -> int:
 class _Validation:
     step: int
     value: float
-    selection: float | None  # by which a training selects its best model
+    selection: float | None  # `raysvq.training.trainer.selection`
 
 
 class LearningCurve:
@@ -54,19 +54,19 @@ class LearningCurve:
         self._seconds = 0.0
         self._began = time.monotonic()
         self._finished: list[float] = []  # values of trainings
-        self._validations: list[_Validation] = []  # of the training that runs
+        self._validations: list[_Validation] = []  # of the current training
 
     @property
     def selectable(self) -> bool:
-        """Whether the training would by itself have validated, and might select, the last model."""
+        """Whether the training itself would have validated the last model, so that it may be selected."""
         return self._is_own(self._validations[-1].step)
 
     def begin_training(self) -> None:
-        """Count the time from here on."""
+        """Start the clock of a training."""
         self._began = time.monotonic()
 
     def add_validation(self, value: float, selection: float | None) -> dict[str, Any] | None:
-        """Take the outcome of the next validation. The result to report, or None."""
+        """Add the next validation. The result to report, or None."""
         steps = self._training.steps
         step = min((len(self._validations) + 1) * self.validate_every, steps)
         self._validations.append(_Validation(step, value, selection))
@@ -87,11 +87,11 @@ class LearningCurve:
         return self._result(rung, done / self._repeats, self._finished)
 
     def fail(self, error: str) -> dict[str, Any]:
-        """The result to report of a trial that cannot finish."""
+        """The result to report for a trial that failed."""
         return self._result(self._last, 1.0, [DIVERGED], error=error)
 
     def _selected(self) -> float:
-        """The value of the model that the training would select by itself."""
+        """The value of the model that the training would select."""
         own = [one for one in self._validations if self._is_own(one.step)] or self._validations[-1:]
         return max(own, key=lambda one: (one.selection or 0.0, one.step)).value
 

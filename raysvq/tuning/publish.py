@@ -1,4 +1,4 @@
-"""The end of a sweep: the trial that is chosen, its model, and the alias `champion` that stands for it."""
+"""Publish the outcome of a sweep: choose a trial, write its model, let the alias `champion` stand for it."""
 
 from __future__ import annotations
 
@@ -25,16 +25,15 @@ from raysvq.tuning.trial_metrics import IMAGE_AUROC, SYNTHETIC_AUROC
 
 CHAMPION = "champion"
 MODEL = "model"
-_CHANCE = 0.05  # that a trial no better than the defaults is chosen
-_WRITTEN = "made"  # in the sweep's state: the digest of the settings whose model it writes
+_CHANCE = 0.05  # probability that a trial no better than the defaults is chosen
+_WRITTEN = "made"  # file in the sweep's state with the settings digest of the model that it writes
 
 
 def choose(trials: Sequence[Trial], metric: str) -> tuple[Trial, str]:
     """The trial to publish, and the reason why it is not the first of the ranked `trials`, if so.
 
-    The defaults, trial 0, are kept unless the best trial leads by more than chance gives the luckiest of so
-    many trials once in twenty times, with Bonferroni's correction for their number. Defaults that failed, or
-    exceed a limit, are not kept.
+    The defaults, trial 0, are chosen unless they failed, exceed a limit, or the best trial leads by more than
+    chance: at the level _CHANCE, with Bonferroni's correction for the number of trials.
 
     Over several draws of the split, the threshold is that of a t-test of the differences over the same
     draws, their variance pooled over the trials. A single draw does not show its own spread: there it
@@ -70,7 +69,7 @@ def publish(
 ) -> Bundle:
     """Write the settings of a trial as `best.yaml`, and make its model the champion, if it is not yet.
 
-    The model is trained anew where it is to learn from other images than in the trial, or was not kept.
+    The model is trained anew if it shall learn from other images than in the trial, or is not stored.
 
     Args:
         resources: of a trial, as Ray takes them.
@@ -85,7 +84,7 @@ def publish(
     written = join(state.folder, _WRITTEN)
     if exists(join(model, "bundle.json")) and digest(load_bundle(model).settings) != digest(settings):
         _require_written(model, written)
-        remove_folder(model)  # of another trial, best before a lost one could be run
+        remove_folder(model)  # of a trial that was best until a lost one was run again
     if not exists(join(model, "bundle.json")):
         write_bytes(written, digest(settings).encode())
         if settings.tuning.refit or not state.has_model(number):
@@ -135,10 +134,10 @@ def _chance_over_draws(defaults: Trial, trials: Sequence[Trial]) -> float:
 
 
 def _chance_of_one_draw(defaults: Trial, trials: Sequence[Trial], metric: str) -> float:
-    """At the mean of the two, as if they were equally good.
+    """The lead that a trial may have by chance if both are as good as their mean.
 
-    Both are evaluated on the same images, and so differ by less than two independent ones would: the
-    defaults are kept more often than need be. `tuning.repeats` tells finer.
+    Both are evaluated on the same images, so they differ less than two independent ones would: the defaults
+    are chosen more often than need be. `tuning.repeats` distinguishes finer.
     """
     mean = ((trials[0].value or 0) + (defaults.value or 0)) / 2
     error = math.sqrt(2) * _standard_error(mean, *defaults.images, metric)
@@ -146,12 +145,11 @@ def _chance_of_one_draw(defaults: Trial, trials: Sequence[Trial], metric: str) -
 
 
 def _standard_error(value: float, normal: int, anomalous: int, metric: str) -> float:
-    """Of a metric taken over so many validation images.
+    """Standard error of a metric over so many validation images.
 
-    Of the AUROC of images by Hanley and McNeil, "The meaning and use of the area under a receiver operating
-    characteristic (ROC) curve", Radiology 143 (1982), eq. 1. Tiles and regions of an image go together, so
-    that images count for the other metrics too: there it is the most that a mean of so many values
-    between 0 and 1 can have.
+    For the AUROC of images: Hanley and McNeil, "The meaning and use of the area under a receiver operating
+    characteristic (ROC) curve", Radiology 143 (1982), eq. 1. Other metrics get the maximum for a mean of
+    values between 0 and 1; they count images too, as tiles and regions of one image are not independent.
     """
     if not normal or not anomalous:
         return math.inf

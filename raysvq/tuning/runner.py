@@ -1,4 +1,4 @@
-"""Ray Tune around the trials: as many at once as fit, weak ones stopped, lost ones run again."""
+"""Run trials with Ray Tune: as many at once as fit; weak ones are stopped, lost ones run again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from raysvq.tuning.search import TrialSearch
 from raysvq.tuning.trial import Sweep, run_trial
 from raysvq.tuning.trial_metrics import IMAGE_AUROC
 
-_RETRIES = 3  # of a trial whose worker or machine was lost
+_RETRIES = 3  # new attempts of a trial whose worker or machine was lost
 _QUIET_S = 600.0  # trials that report only the ends of their trainings can take minutes
 
 
@@ -36,35 +36,34 @@ class TrialPlan:
     """How trials share the cluster."""
 
     slots: int  # trials at once
-    resources: dict[str, float]  # of a trial, as Ray takes them
+    resources: dict[str, float]  # Ray resources per trial
 
 
-def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> TrialPlan:
-    """One trial on each CPU; or `tuning.trials_per_gpu` on each GPU, a CPU each; or one in all.
+def plan_trials(candidates: Sequence[Settings], capacity: Capacity, metric: str) -> TrialPlan:
+    """One trial per CPU; or `tuning.trials_per_gpu` per GPU, with a CPU each; or one trial at a time.
 
-    The last where trials have several workers, which share out the whole cluster as in `raysvq train`, so
-    that they, what drives them and what reads for them always fit; other trials would take their room.
+    The last applies to trials of several workers: as in `raysvq train`, these take the whole cluster.
 
     Args:
-        chosen: the base settings, and others that trials may have.
+        candidates: the base settings, and others that trials may have.
 
     Raises:
         SettingsError: not one trial fits, or trials of several workers are asked for what they cannot give.
     """
-    tuning = chosen[0].tuning
-    for one in chosen:
+    tuning = candidates[0].tuning
+    for one in candidates:
         if one.training.unlabelled:
             raise SettingsError(
                 "setting `training.unlabelled`: trials train on labelled images alone; leave it out of the"
                 " sweep, and train with it afterwards"
             )
         plan_workers(one.training, capacity)  # a refit is trained with Ray Train
-    several = [one.training for one in chosen if one.training.workers > 1]
+    several = [one.training for one in candidates if one.training.workers > 1]
     if several:
-        _require_alike(several, chosen, metric)
-        # Ray Tune has no trials that take nothing, and one that drives workers needs none: a byte.
+        _require_alike(several, candidates, metric)
+        # Ray Tune requires some resource; the trial itself only drives its workers.
         return TrialPlan(1, {"memory": 1})
-    with_gpu = _uses_gpu(chosen[0], capacity)
+    with_gpu = _uses_gpu(candidates[0], capacity)
     share = tuning.trials_per_gpu
     slots = sum(
         min(int(node.cpus), int(node.gpus) * share) if with_gpu else int(node.cpus) for node in capacity.nodes
@@ -78,20 +77,20 @@ def plan_trials(chosen: Sequence[Settings], capacity: Capacity, metric: str) -> 
     return TrialPlan(min(slots, tuning.max_concurrent_trials or slots), resources)
 
 
-def _require_alike(several: Sequence[Any], chosen: Sequence[Settings], metric: str) -> None:
-    if len(several) < len(chosen):
+def _require_alike(several: Sequence[Any], candidates: Sequence[Settings], metric: str) -> None:
+    if len(several) < len(candidates):
         raise SettingsError(
             "setting `training.workers`: some trials would have one worker, some several, which cannot"
             " be compared as they go; leave it out of `search`"
         )
     if metric != IMAGE_AUROC:
         raise SettingsError(
-            f"setting `training.workers`: trials of several workers are judged by {IMAGE_AUROC} on"
+            f"setting `training.workers`: trials of several workers are compared by {IMAGE_AUROC} on"
             f" labelled validation outliers, found {metric}; expected 1 worker"
         )
-    if chosen[0].tuning.trials_per_gpu > 1:
+    if candidates[0].tuning.trials_per_gpu > 1:
         raise SettingsError(
-            f"setting `tuning.trials_per_gpu`: {chosen[0].tuning.trials_per_gpu} with training.workers="
+            f"setting `tuning.trials_per_gpu`: {candidates[0].tuning.trials_per_gpu} with training.workers="
             f"{several[0].workers}, each of which takes a whole GPU; expected 1"
         )
 
@@ -112,7 +111,7 @@ def run_trials(
 ) -> dict[int, str]:
     """Run the trials that have no result yet.
 
-    Nothing of Ray Tune's own outlives this call, see `raysvq.tuning.state`.
+    Ray Tune's own state does not outlive this call, see `raysvq.tuning.state`.
 
     Args:
         results: of the trials that have ended, by number.
@@ -154,14 +153,14 @@ def run_trials(
             ),
         ).fit()
     if log.ended < len(search.points) or not search.exhausted:
-        raise KeyboardInterrupt  # which Ray Tune takes as a wish to end well
+        raise KeyboardInterrupt  # Ray Tune returned normally when it was interrupted
     return log.failed
 
 
 class _TrialLog(Callback):
-    """Writes results of trials that were stopped, prints a line for each trial that ends.
+    """Writes results of stopped trials, prints a line per trial that ends, removes models.
 
-    Of the models, those of the defaults and of the best trial so far stay: one of them will be published.
+    The models of the defaults and of the best trial so far stay: one of them will be published.
     """
 
     def __init__(
@@ -198,7 +197,7 @@ class _TrialLog(Callback):
         self._print(number, f"failed: {self.failed[number]}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles it, and nothing is restored from that."""
+        """Pickle nothing: Ray Tune saves its callbacks, but nothing is restored from that."""
         return {}
 
     def _trial(self, number: int, result: Mapping[str, Any]) -> Trial:
@@ -221,5 +220,5 @@ class _TrialLog(Callback):
 
 
 def _reason(trial: Any) -> str:
-    """The last line of the error that Ray Tune wrote down."""
+    """The last line of the error that Ray Tune recorded."""
     return Path(trial.error_file).read_text().strip().rpartition("\n")[2]

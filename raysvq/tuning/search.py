@@ -5,9 +5,9 @@ hand them to the search as points to evaluate. So each is known to be valid, and
 trials in the same order, however many run at once. Asked one at a time as trials end, Optuna 5 would draw
 the first concurrent Sobol points independently, and its grid would take points to evaluate for its own.
 
-`tpe` is asked as trials start and told as they end. What it suggests depends on which trials have ended by
-then: with several at once, on timing. With `tuning.max_concurrent_trials=1` the same seed gives the same
-trials; a sweep that goes on after an interruption knows the results so far, but draws anew.
+`tpe` draws as trials start, and gets results as they end. What it suggests depends on which trials have
+ended by then: with several at once, on timing. With `tuning.max_concurrent_trials=1` the same seed gives the
+same trials; a sweep that goes on after an interruption knows the results so far, but draws anew.
 
 What `OptunaSearch` of Ray 2.60 lacks and `TrialSearch` adds: evaluated rewards for a define-by-run space
 (needed for `when`), points outside of the space (the base may be one), numbers by which a restart finds
@@ -34,7 +34,7 @@ from raysvq.settings import Settings, TuningSettings, digest
 from raysvq.tuning.space import Space
 from raysvq.tuning.state import SweepState
 
-_TRIES = 50  # draws without a new point, after which a space counts as used up
+_TRIES = 50  # draws without a new point before a space counts as used up
 _STUDY = "sweep"
 
 
@@ -50,9 +50,9 @@ def sampler_of(tuning: TuningSettings) -> optuna.samplers.BaseSampler:
 
 
 def first_points(space: Space, tuning: TuningSettings) -> list[Point]:
-    """The points that are known before the first trial: the base, `points_to_evaluate`, then drawn ones.
+    """The points fixed before the first trial: the base, `points_to_evaluate`, then drawn ones.
 
-    All of them come to different settings. With `tpe` none is drawn yet.
+    No two of them have the same settings. With `tpe` none is drawn here.
 
     Raises:
         SettingsError: a point is not valid, or there are more than `tuning.trials`, drawn ones not counted.
@@ -78,7 +78,7 @@ def first_points(space: Space, tuning: TuningSettings) -> list[Point]:
 
 
 def _different(space: Space, points: Sequence[Point]) -> list[Point]:
-    """The first of all points that come to the same settings."""
+    """Points without those that repeat the settings of an earlier one."""
     found: dict[str, Point] = {}
     for point in points:
         found.setdefault(digest(space.settings(point)), point)
@@ -92,7 +92,7 @@ def _drawn(space: Space, points: list[Point], tuning: TuningSettings) -> list[Po
             break
         trial = study.ask()
         points = _different(space, [*points, space.suggest(trial)])
-        study.tell(trial, 0.0)  # a Sobol sequence takes its space from the first trial that has ended
+        study.tell(trial, 0.0)  # Optuna's QMC fixes its space at the first finished trial
     return points
 
 
@@ -102,7 +102,7 @@ def _study(sampler: optuna.samplers.BaseSampler, storage: optuna.storages.BaseSt
 
 
 class TrialSearch(Searcher):
-    """Suggests `{"number": …, "point": …}` to Ray Tune: known points that have no result, then new ones."""
+    """Suggests `{"number": …, "point": …}` to Ray Tune: fixed points without a result, then new ones."""
 
     def __init__(
         self,
@@ -113,12 +113,12 @@ class TrialSearch(Searcher):
         state: SweepState,
         prepare: Callable[[Settings], None],
     ) -> None:
-        """Start with what is known.
+        """Start with earlier points and results.
 
         Args:
             points: of trials 0, 1, …, whether they have ended or not.
             results: of the trials that have ended, by number: Optuna's evaluated rewards.
-            trials: number of all trials, those that have ended included; fewer where all points are known.
+            trials: number of all trials, ended ones included; fewer if the points are fewer.
             state: keeps the points that are suggested.
             prepare: called with the settings of a trial before it starts.
         """
@@ -126,8 +126,8 @@ class TrialSearch(Searcher):
         self.points = list(points)
         self.trials = trials if space.base.tuning.sampler == "tpe" else len(points)
         self._space, self._state, self._prepare = space, state, prepare
-        self._written = 0  # points
-        self._used_up = False  # the space
+        self._written = 0  # number of points
+        self._used_up = False  # whether the space has no new point
         self._waiting = deque(number for number in range(len(points)) if number not in results)
         self._seen = {self._key(point) for point in points}
         self._asked: dict[str, str] = {}  # Ray Tune's id of a trial -> its id in the study
@@ -168,11 +168,11 @@ class TrialSearch(Searcher):
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is nothing more to suggest."""
+        """Whether no point is left to suggest."""
         return self._used_up or (not self._waiting and len(self.points) >= self.trials)
 
     def _enqueue(self, trial_id: str, number: int) -> None:
-        """Let Optuna know of a point that it did not draw, unless it is outside of the space."""
+        """Give Optuna a point that it did not draw, unless it is outside of the space."""
         found = self._space.parameters_of(self.points[number])
         if found is not None:
             self._study.enqueue_trial({one.name: value for one, value in found.items()})
@@ -211,11 +211,11 @@ class TrialSearch(Searcher):
             self._optuna.on_trial_complete(self._asked[trial_id], result, error)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Ray Tune pickles it into a file; nothing is restored from that, and credentials stay out of it."""
+        """Pickle nothing: Ray Tune writes a file that is not read, and credentials must stay out of it."""
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Leave an empty file, which Ray Tune expects: nothing is restored from it."""
+        """Write the file that Ray Tune expects, empty: nothing is restored from it."""
         Path(checkpoint_path).touch()
 
     def restore(self, checkpoint_path: str) -> None:

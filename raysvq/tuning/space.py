@@ -17,8 +17,8 @@ from raysvq.settings.refusals import RENAMED
 
 _RANGES = ("uniform", "log_uniform", "int", "log_int")
 _KINDS = (*_RANGES, "choice")
-_SECTIONS = ("tiles.", "model.", "objective.", "training.", "anomaly.")  # that a trial can differ in
-_GRID_STEPS = 4  # values that a grid takes from a range
+_SECTIONS = ("tiles.", "model.", "objective.", "training.", "anomaly.")  # sections in which trials can differ
+_GRID_STEPS = 4  # grid values per range
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Parameter:
 
     name: str
     kind: str  # one of _KINDS
-    values: tuple[Any, ...]  # the choices, or the range's two ends
-    when: tuple[tuple[str, Any], ...] = ()  # settings that must have these values for it to matter
+    values: tuple[Any, ...]  # the choices, or the two ends of the range
+    when: tuple[tuple[str, Any], ...] = ()  # settings and the values at which this one matters
 
     def matters(self, point: Mapping[str, Any], base: Settings) -> bool:
-        """Whether the point, or else the base, has what `when` asks for."""
+        """Whether the point, or else the base, fulfils `when`."""
         return all(point.get(name, value_of(base, name)) == value for name, value in self.when)
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Any:
@@ -45,7 +45,7 @@ class Parameter:
         return min(max(float(f"{found:.4g}"), low), high)
 
     def distribution(self) -> BaseDistribution:
-        """As Optuna takes it beside the value of a trial that has ended."""
+        """Its Optuna distribution, to add finished trials."""
         if self.kind == "choice":
             return CategoricalDistribution(self.values)
         low, high = self.values
@@ -71,7 +71,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Space:
-    """All settings that vary, around a base."""
+    """The settings that vary, and the base."""
 
     base: Settings
     parameters: tuple[Parameter, ...]
@@ -94,7 +94,7 @@ class Space:
             raise SettingsError(f"search: a trial with {chosen or 'the base settings'}: {error}") from None
 
     def suggest(self, trial: optuna.trial.BaseTrial) -> Point:
-        """A point, define-by-run: what `when` leaves out is not asked for."""
+        """Draw a point, define-by-run: parameters that `when` excludes are not drawn."""
         point: Point = {}
         for parameter in self.parameters:
             if parameter.matters(point, self.base):

@@ -1,4 +1,4 @@
-"""Manifests with training and validation images shared out anew. No test image moves."""
+"""Manifests with training and validation images drawn anew. No test image moves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from raysvq.tables import stream
 def redraw(manifest: str, out: str, repeat: int) -> str:
     """Draw training and validation images anew; groups stay together.
 
-    As many of each kind validate as before, or about as many where groups do not come to that.
+    The numbers of validation images stay as they are, or nearly so where groups do not allow it.
 
     Args:
         out: the manifest to write, if it is not there yet.

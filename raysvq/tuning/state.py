@@ -1,4 +1,4 @@
-"""What a sweep keeps on storage until it has published a model: points, results and models of its trials.
+"""Files of a sweep until it has published a model: points, results and models of its trials.
 
 Ray Tune's own storage is not used for this. `Tuner.restore` reads pickles (`tuner.pkl`, the searcher's
 state), which would cross a trust boundary in a shared bucket; and its snapshots are taken at intervals: with
@@ -30,7 +30,7 @@ from raysvq.training.validation import validate, validation_images
 
 FOLDER = "_sweep"
 RESULT = ("rung", "value", "values", "curve", "seconds", "error")
-MEASURED = ("train_s", "image_ms", "model_mib", "images")  # of a trial that has finished
+MEASURED = ("train_s", "image_ms", "model_mib", "images")  # values of a finished trial
 _SWEEP, _WEIGHTS, _STATE = "sweep.json", "weights.safetensors", "state.json"
 _FORMAT = 2
 
@@ -42,7 +42,7 @@ class SweepState:
     folder: str
 
     def points(self) -> list[Point]:
-        """Of the trials that have been suggested; none of a new sweep."""
+        """Points of the trials suggested so far."""
         try:
             found: list[Point] = json.loads(read_bytes(join(self.folder, _SWEEP)))["points"]
         except FileNotFoundError:
@@ -50,12 +50,12 @@ class SweepState:
         return found
 
     def write_points(self, points: Sequence[Point]) -> None:
-        """Write the points of all trials so far: one that is interrupted runs again with its point."""
+        """Write the points of all trials so far: an interrupted trial runs again with its point."""
         content = {"format": _FORMAT, "points": list(points)}
         write_bytes(join(self.folder, _SWEEP), json.dumps(content).encode())
 
     def result(self, number: int) -> dict[str, Any] | None:
-        """The last result of a trial; None: it has not ended."""
+        """The last result of a trial; None if it has not ended."""
         try:
             found: dict[str, Any] = json.loads(read_bytes(self._result_file(number)))
         except FileNotFoundError:
@@ -63,12 +63,12 @@ class SweepState:
         return found
 
     def results(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """The last results of those of the trials that have ended."""
+        """Last results, by number, of the trials that have ended."""
         found = ((number, self.result(number)) for number in numbers)
         return {number: result for number, result in found if result is not None}
 
     def write_result(self, number: int, result: dict[str, Any]) -> None:
-        """Write the last result of a trial, which ends it."""
+        """Write the last result of a trial; it counts as ended then."""
         row = {name: result[name] for name in (*RESULT, *MEASURED) if name in result}
         write_bytes(self._result_file(number), json.dumps(row).encode())
 
@@ -84,7 +84,7 @@ class SweepState:
         return join(self.folder, f"model-{number:05d}")
 
     def has_model(self, number: int) -> bool:
-        """Whether the model of a trial is there, and whole."""
+        """Whether a trial has a complete model."""
         return any(exists(join(self.model_folder(number), name)) for name in ("bundle.json", _STATE))
 
     def save_model(
@@ -93,7 +93,7 @@ class SweepState:
         """Write a trial's model.
 
         Args:
-            progress: as it was when this model was validated, with the history of all steps.
+            progress: state of the model's checkpoint, with the history of all steps.
             summary: of the training, for the bundle.
         """
         write_bytes(join(self.model_folder(number), _WEIGHTS), weights(model))

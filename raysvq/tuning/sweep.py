@@ -44,7 +44,7 @@ from raysvq.tuning.trial import Sweep
 from raysvq.tuning.trial_data import TrialDataStore, data_key
 from raysvq.tuning.trial_metrics import metric_of
 
-_PACE = {"max_concurrent_trials", "trials_per_gpu"}  # settings that a sweep may go on with changed
+_PACE = {"max_concurrent_trials", "trials_per_gpu"}  # may change before a sweep is continued
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
 
     Args:
         manifest: the metric of trials is taken over its validation split.
-        settings: what every trial starts from; `tuning` says how to search.
+        settings: what every trial starts from; the section `tuning` configures the search.
         search: the section `search` of the configuration, see `raysvq.tuning.space`.
 
     Raises:
@@ -120,9 +120,9 @@ def _remove_published(out: str) -> None:
 
 
 def _name(manifest: str, space: Space, points: Sequence[Point], metric: str) -> str:
-    """The same for a sweep of the same data and settings, so that a restart finds its trials."""
+    """A name derived from data and settings, by which a restart finds its trials."""
     base = space.base
-    several = base.training.workers > 1  # such a trial reports fewer rungs
+    several = base.training.workers > 1  # trials of several workers report fewer rungs
     search = [base.evaluation.model_dump(mode="json"), base.tuning.model_dump(mode="json", exclude=_PACE)]
     parameters = [asdict(parameter) for parameter in space.parameters]
     key = json.dumps([run_name(manifest, base), search, parameters, points, metric, several], sort_keys=True)
@@ -139,7 +139,7 @@ def _run(
     capacity: Capacity,
     progress: Progress,
 ) -> list[Trial]:
-    """Run all trials that have not ended; all trials."""
+    """Run the trials that have not ended; returns all trials."""
     tuning = space.base.tuning
     points = [*points, *state.points()[len(points) :]]
     manifests = [
@@ -164,7 +164,7 @@ def _run(
 
 
 def _report(board: Leaderboard, out: str) -> Trial:
-    """Write the leaderboard and its page, and print it. The trial to publish."""
+    """Write and print the leaderboard and its page; returns the trial to publish."""
     write_leaderboard(board, join(out, "leaderboard.parquet"))
     first = board.trials[0]
     if first.status not in (FINISHED, STOPPED):
@@ -181,6 +181,6 @@ def _announce(trials: int, metric: str, slots: int, settings: Settings) -> str:
     stop = "weak ones stopped early" if scheduler_for(settings) else "all to their end"
     splits = "" if tuning.repeats == 1 else f" over {tuning.repeats} splits"
     return (
-        f"{trials} trials, {slots} at once, {stop}; sampler {tuning.sampler}; judged by {metric} on"
+        f"{trials} trials, {slots} at once, {stop}; sampler {tuning.sampler}; compared by {metric} on"
         f" validation{splits}"
     )

@@ -40,7 +40,7 @@ class Sweep:
 
     space: Space
     metric: str
-    manifests: Sequence[str]  # of each repeat
+    manifests: Sequence[str]  # one per repeat
     state: SweepState
 
 
@@ -50,8 +50,8 @@ class _Trained:
 
     scorer: ImageScorer
     seconds: float
-    images: tuple[int, int]  # normal and anomalous ones that the metric is taken over
-    progress: TrainingState | None = None  # None: the model is in its folder already
+    images: tuple[int, int]  # numbers of normal and anomalous images behind the metric
+    progress: TrainingState | None = None  # None if the model is stored already
     outlier_tiles: int = 0
 
 
@@ -90,7 +90,7 @@ def run_trial(config: dict[str, Any], sweep: Sweep, catalog: Any) -> None:
 
 
 def _run(number: int, settings: Settings, sweep: Sweep, curve: LearningCurve, catalog: Any) -> dict[str, Any]:
-    """All trainings of a trial; the last result."""
+    """Run all trainings of a trial; returns the last result."""
     data: Sequence[TrialData] = ()
     if settings.training.workers == 1:
         torch.set_num_threads(1)
@@ -110,12 +110,12 @@ def _run(number: int, settings: Settings, sweep: Sweep, curve: LearningCurve, ca
     result["image_ms"] = image_milliseconds(trained.scorer, images)
     result["model_mib"] = model_mib(trained.scorer.model)
     result["images"] = trainings[0].images
-    _keep(number, trainings[0], settings, sweep.state)
+    _store(number, trainings[0], settings, sweep.state)
     return result
 
 
-def _keep(number: int, trained: _Trained, settings: Settings, state: SweepState) -> None:
-    """Keep the model, unless the one to publish is trained anew."""
+def _store(number: int, trained: _Trained, settings: Settings, state: SweepState) -> None:
+    """Store the model, unless the one to publish will be trained anew."""
     if settings.tuning.refit:
         state.remove_model(number)
     elif trained.progress is not None:
@@ -128,7 +128,7 @@ def _keep(number: int, trained: _Trained, settings: Settings, state: SweepState)
 
 
 def _in_process(settings: Settings, metric: str, curve: LearningCurve, data: TrialData) -> _Trained:
-    """Train in this process. Its time leaves out the wait for the images of all trials."""
+    """Train in this process. The time taken does not include the wait for shared images."""
     tiles = data.tiles()
     items = list(data.items())
     curve.begin_training()

@@ -1,9 +1,8 @@
-"""What the trials of a sweep share: images are fetched, decoded, cut and put through a stem once.
+"""Data that the trials of a sweep share: images are fetched, decoded, cut and put through a stem once.
 
-The data are prepared in chunks of a few images, each a task of its own, and stay in Ray's object store: no
-process holds the whole set, what does not fit into memory lies on disk, and a chunk that is lost with its
-machine is made again. Trials stream the chunks. Labelled outliers, which are few, are one chunk, as their
-copies are drawn from one sequence.
+A task makes a chunk of a few images, which stays in Ray's object store. So no process holds the whole set,
+Ray spills to disk what does not fit, and makes a chunk again that is lost with its machine. Trials stream
+the chunks. The few labelled outliers are one chunk, as their copies are drawn from one random sequence.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ from raysvq.training.validation import ValidationImage, validation_images
 from raysvq.tuning.trial_metrics import SYNTHETIC_AUROC, Evaluated
 
 CHUNK_IMAGES = 16
-_RETRIES = 10  # of a chunk whose machine is lost
+_RETRIES = 10  # new attempts for a chunk whose machine is lost
 
-Chunk = Any  # a reference to what a part makes, or to the error that it met; outside of Ray these themselves
+Chunk = Any  # reference to a part's result or error; outside of Ray the result or error
 Part = Callable[[], Any]
 
 
@@ -58,9 +57,9 @@ class ValidationItem:
     """A validation image that can be read."""
 
     image: ValidationImage
-    defect_seed: tuple[int, ...] | None = None  # of the defect to draw on it
-    tiling: Tiling | None = None  # with `features`, of a whole image
-    features: npt.NDArray[np.float16] | None = None  # (h, w, S) of the stem
+    defect_seed: tuple[int, ...] | None = None  # seed of a defect to draw on it
+    tiling: Tiling | None = None  # tiling of a whole image, with `features`
+    features: npt.NDArray[np.float16] | None = None  # (h, w, S) stem features
 
     def read(self, max_pixels: int) -> bytes:
         """The file, the same every time."""
@@ -72,15 +71,15 @@ class ValidationItem:
 
 @dataclass(frozen=True)
 class TrialData:
-    """Training tiles, or their features, and validation images; chunks that are streamed."""
+    """Chunks of training tiles, or their features, and of validation images."""
 
     normal: Sequence[Chunk]  # Columns, see `raysvq.training.data_loading.Tiles`
     outlier: Chunk | None  # Columns, with copies where they are features
     validation: Sequence[Chunk]  # lists of ValidationItem
-    features: bool  # a stem's, in place of tiles
+    features: bool  # whether rows have features in place of tiles
 
     def tiles(self) -> Tiles:
-        """What `raysvq.training.in_process.train_in_process` takes."""
+        """The tiles for `raysvq.training.in_process.train_in_process`."""
         outlier = None if self.outlier is None else _value(self.outlier)
         return Tiles(self._normal, in_memory(outlier) if outlier else None, self.features)
 
@@ -126,7 +125,7 @@ def _value(chunk: Chunk) -> Any:
 
 
 def data_key(settings: Settings) -> str:
-    """The same for settings that can share their data."""
+    """A digest that is equal for settings that can share data."""
     model, training = type(settings.model), type(settings.training)
     relevant = settings.model_copy(
         update={
@@ -146,11 +145,11 @@ def data_key(settings: Settings) -> str:
 def prepare(
     manifest: str, settings: Settings, metric: str, progress: Progress, run: Callable[[Part], Chunk]
 ) -> TrialData:
-    """Prepare what trials with these settings train and validate on.
+    """Prepare training and validation data for trials with these settings.
 
     Args:
         progress: takes a line for each image that is left out, as it cannot be read.
-        run: makes a chunk of a part: by a task, or here and now.
+        run: makes a chunk of a part, in a task or in this process.
     """
     normal = [
         run(partial(_normal_part, pa.Table.from_pylist(rows), settings, progress))
@@ -195,7 +194,7 @@ def _outlier_part(manifest: str, settings: Settings, progress: Progress) -> Colu
 def _validation_part(
     numbered: list[tuple[int, ValidationImage]], settings: Settings, seed: int | None, progress: Progress
 ) -> list[ValidationItem]:
-    """The images that can be read; with a seed the normal ones, each also with a defect drawn on."""
+    """The readable images; with a seed the normal ones, each also with a defect drawn on."""
     items = []
     with guarded(numbered[0][1].uri, settings, None) as guard:
         for number, image in numbered:
@@ -223,7 +222,7 @@ def _with_features(item: ValidationItem, model: Network, settings: Settings) -> 
 
 
 def _stem(settings: ModelSettings) -> Network | None:
-    """A model with the pretrained stem, kept by a process for the next chunk; None where there is none."""
+    """A model with the pretrained stem, cached per process; None for other encoders."""
     if settings.encoder != "features":
         return None
     return _loaded(type(settings)(encoder="features", stem_weights=settings.stem_weights))
@@ -237,10 +236,10 @@ def _loaded(settings: ModelSettings) -> Network:
 
 
 class TrialDataStore:
-    """Prepares data when the first trial asks for it, and keeps it for all of the sweep.
+    """Prepares data when the first trial needs it, and holds it for the whole sweep.
 
-    Tasks ask for no CPU: trials wait for them on all there are, also when a lost machine takes a chunk
-    along. They go to machines that have one; a head started with none does no work.
+    Its tasks request no CPU, since trials that wait for them may occupy all. They run on machines that have
+    one: a head started with 0 CPUs does no work.
     """
 
     def __init__(
@@ -251,21 +250,17 @@ class TrialDataStore:
         capacity: Capacity,
         progress: Progress,
     ) -> None:
-        """Prepare nothing yet.
-
-        Args:
-            manifests: of each repeat.
-        """
+        """Nothing is prepared yet; `manifests` has one per repeat."""
         self._manifests, self._metric, self._storage = manifests, metric, storage
         self._progress = progress
         self._at_once = max(1, int(capacity.cpus))  # chunks
         self._machines = sum(node.cpus >= 1 for node in capacity.nodes)
-        self._made: dict[str, list[TrialData]] = {}  # the references' owner is the process of the sweep
+        self._made: dict[str, list[TrialData]] = {}  # owned by this process, so chunks outlive trials
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.catalog: Any = _Catalog.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
 
     def require(self, settings: Settings) -> None:
-        """Begin to prepare what a trial with these settings needs, if that is not done. Does not wait."""
+        """Start to prepare data for these settings, unless that is done. Does not wait."""
         key = data_key(settings)
         if key in self._made:
             return
@@ -279,12 +274,12 @@ class TrialDataStore:
         self._progress(f"preparing images for trials, in {parts} chunks")
 
     def close(self) -> None:
-        """Let go of the data."""
+        """Release the data."""
         self._made.clear()
         ray.kill(self.catalog)
 
     def _one_after_the_other(self, at_once: int) -> Callable[[Part], Chunk]:
-        """Submit parts, each to wait for the end of the one `at_once` before it."""
+        """Submit parts such that `at_once` of them run at a time."""
         task = chunk_task()
         turns: deque[Any] = deque([None] * at_once)
 
@@ -306,7 +301,7 @@ def chunk_task() -> Any:
 
 @ray.remote(num_cpus=0)
 class _Catalog:
-    """Tells trials where the chunks are."""
+    """Gives trials the references of chunks."""
 
     def __init__(self) -> None:
         self._data: dict[str, list[TrialData]] = {}
@@ -319,7 +314,7 @@ class _Catalog:
 
 
 def _chunk(part: Part, storage: StorageSettings, _turn: None) -> tuple[Any, None]:
-    """What cannot be read is handed to the trials, and does not keep the next chunk from being made."""
+    """Make a chunk. An error becomes the result: the trials raise it, and other chunks are still made."""
     torch.set_num_threads(1)
     configure(storage)
     advice = "the tiles that trials share do not fit into memory"

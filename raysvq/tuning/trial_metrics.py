@@ -1,4 +1,4 @@
-"""The metric of trials: one of `raysvq evaluate`, over validation images."""
+"""The metric by which trials are compared, over validation images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from raysvq.storage import read_bytes
 from raysvq.training.validation import ValidationImage
 
 IMAGE_AUROC, TILE_AUROC, AU_PRO, SYNTHETIC_AUROC = "image_auroc", "tile_auroc", "au_pro", "synthetic_auroc"
-_TIMED = 6  # images
+_TIMED = 6  # images whose scoring is timed
 
 
 @dataclass(frozen=True)
@@ -86,12 +86,12 @@ def metric_value(metric: str, evaluated: Sequence[Evaluated], settings: Settings
 
 
 def selection_auroc(metric: str, evaluated: Sequence[Evaluated]) -> float | None:
-    """What `raysvq train` selects its best model by: the AUROC of labelled images, None without any."""
+    """AUROC of labelled images, by which `raysvq train` selects its model; None without any."""
     return None if metric == SYNTHETIC_AUROC else _image_auroc(evaluated)
 
 
 def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -> float | None:
-    """Time of one CPU from file to score, per image, wherever the model is; None where none can be read."""
+    """CPU milliseconds per image from file to score; None where none can be read."""
     if scorer.device.type != "cpu":
         scorer = ImageScorer(copy.deepcopy(scorer.model), scorer.settings, scorer.scoring)
     scored, started = 0, time.process_time()
@@ -105,7 +105,7 @@ def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -
 
 
 def model_mib(model: Network) -> float:
-    """Size of the weights."""
+    """Size of the weights, MiB."""
     return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 2**20
 
 

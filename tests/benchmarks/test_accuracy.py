@@ -14,7 +14,7 @@ import pytest
 from benchmarks import accuracy
 from benchmarks.methods.jobs import plan
 from benchmarks.methods.plot import plot
-from benchmarks.methods.protocol import FIGURES, NO_LABELS, TILES, Level, Manifests, measure, score_test
+from benchmarks.methods.protocol import METRICS, NO_LABELS, TILES, Level, Manifests, measure, score_test
 from benchmarks.methods.records import Records, mean_and_deviation, run_digest
 from benchmarks.methods.registry import METHODS
 from devtools.untrained import untrained_bundle
@@ -59,7 +59,7 @@ def test_every_method_is_run_and_measured_once(
     places = [(run["method"], run["level"]) for run in runs]
     assert sorted(places) == sorted((name, level) for name in methods for level in (str(NO_LABELS), str(SIX)))
     for run in runs:
-        assert all(0 <= run[figure] <= 1 for figure in FIGURES), run
+        assert all(0 <= run[figure] <= 1 for figure in METRICS), run
         assert run["score_ms"] > 0
     assert all(run["test_anomalous"] <= 12 - 6 for run in runs if run["level"] == str(SIX))
     by_place = dict(zip(places, runs, strict=True))
@@ -99,7 +99,7 @@ def test_figures_are_those_of_evaluate(manifests: Manifests, small: Build, tmp_p
     commit_run(out, origin, files)
     expected = evaluate(manifest, out, EvaluationSettings(bootstrap=0), settings.tiles).overall
     found = measure(results, manifest)
-    assert [found[name] for name in FIGURES] == [getattr(expected, name).value for name in FIGURES]
+    assert [found[name] for name in METRICS] == [getattr(expected, name).value for name in METRICS]
     assert found["test_normal"] == expected.normal_images > 0
 
 

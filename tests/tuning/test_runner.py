@@ -82,7 +82,7 @@ def test_trials_of_several_workers_have_the_cluster_to_themselves(small: Build) 
             IMAGE_AUROC,
             r"`training.workers`: some trials would have one worker, some several",
         ),
-        ([{"workers": 2}], [Node(4)], AU_PRO, r"judged by image_auroc .*, found au_pro; expected 1 worker"),
+        ([{"workers": 2}], [Node(4)], AU_PRO, r"compared by image_auroc .*, found au_pro; expected 1 worker"),
         (
             [{"workers": 4}],
             [Node(1)],

@@ -50,8 +50,8 @@ def settings(small: Build) -> Settings:
 @pytest.fixture
 def trained(manifest: str, settings: Settings) -> tuple[Network, TrainingState]:
     samples = training_samples(manifest, settings, _ignore)
-    judge = partial(validate, images=validation_images(manifest, 20))
-    return train_in_process(settings, samples.normal, samples.outlier, judge, progress=None)
+    validation = partial(validate, images=validation_images(manifest, 20))
+    return train_in_process(settings, samples.normal, samples.outlier, validation, progress=None)
 
 
 def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(

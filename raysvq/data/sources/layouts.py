@@ -1,4 +1,4 @@
-"""Which folders an image set may have: read where their meaning is certain, else refused with what to do."""
+"""Folder layouts: read where their meaning is certain, else refused with what to do."""
 
 from __future__ import annotations
 

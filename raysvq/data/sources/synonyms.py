@@ -1,4 +1,4 @@
-"""What people call splits, labels and masks, in folder names and in the cells of listings.
+"""Other names for splits, labels and masks, in folder names and in the cells of listings.
 
 raysvq accepts one word for each. It knows the others so that an error can say which word is meant.
 """

@@ -22,7 +22,7 @@ from raysvq.imaging.rejection import DecodeError
 
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _SOI, _EOI, _SOS, _APP0, _APP1, _APP14 = b"\xff\xd8", 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
-_SCAN = 0  # stands for the entropy-coded data behind a scan's header
+_SCAN = 0  # pseudo marker of the entropy-coded data behind a scan's header
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _READ = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive", 0xC9: "arithmetic", 0xCA: "arithmetic"}
 _NEEDED = {*range(0xC0, 0xE0), _APP14}
@@ -32,7 +32,7 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _PADDING = re.compile(rb"(?:(?<=[^\xff\x00])|(?<=\xff\x00))\x00+(?=\xff+[\xd0-\xd7]|\Z)", re.DOTALL)
 _UNREAD = re.compile(r"(\d+) extraneous bytes before marker 0x([0-9a-f]{2})")
 _ROUNDS = 2  # a decoder that reads ahead complains of some bytes only when the others are gone
-_MOST_UNREAD = 16  # bytes at a scan's end: damage in a scan leaves more, as a rule
+_MAX_UNREAD = 16  # bytes at a scan's end; damage usually leaves more
 
 
 def read_header(content: bytes) -> Header:
@@ -101,23 +101,23 @@ def _space(content: bytes) -> str:
 
 def _read(content: bytes, space: str, shrink: int) -> tuple[bytes, npt.NDArray[Any]]:
     """The file as it decodes without a complaint, and its samples. Raises ValueError with the complaint."""
-    complaint = None
+    failure = None
     for sound in _mended(content):
         try:
             return sound, _strictly(sound, space, shrink)
         except ValueError as error:
-            complaint = error
-    assert complaint is not None
-    tries = [(sound, str(complaint))]
+            failure = error
+    assert failure is not None
+    tries = [(sound, str(failure))]
     for _ in range(_ROUNDS):
-        cuts = [cut for tried, said in tries for cut in _without_unread_bytes(tried, said)]
+        cuts = [cut for tried, complaint in tries for cut in _without_unread_bytes(tried, complaint)]
         tries = []
         for cut in cuts:
             try:
                 return cut, _strictly(cut, space, shrink)
             except ValueError as error:
                 tries.append((cut, str(error)))
-    raise complaint
+    raise failure
 
 
 def _mended(content: bytes) -> Iterator[bytes]:
@@ -168,7 +168,7 @@ def _without_unread_bytes(content: bytes, complaint: str) -> Iterator[bytes]:
     count, marker = int(found[1]), int(found[2], 16)
     for kind, _, end in _segments(content):
         unread = content[end - count : end]
-        padding = count <= _MOST_UNREAD or len(set(unread)) == 1
+        padding = count <= _MAX_UNREAD or len(set(unread)) == 1
         if kind == _SCAN and padding and content[end + 1 : end + 2] == bytes([marker]):
             yield content[: end - count] + content[end:]
 

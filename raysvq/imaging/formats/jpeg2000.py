@@ -22,12 +22,12 @@ _PLAIN = (*_GREY, "RGB", "RGBA")
 
 @dataclass(frozen=True)
 class _Codestream:
-    """What its SIZ segment says (annex A.5.1)."""
+    """The SIZ segment (annex A.5.1)."""
 
-    start: int  # in the file
+    start: int  # offset in the file
     width: int
     height: int
-    depths: tuple[int, ...]  # of each component, bits
+    depths: tuple[int, ...]  # bits per component
     signed: bool
     subsampled: bool
 

@@ -1,7 +1,7 @@
 """PBM, PGM, PPM and PAM, as text or binary (netpbm.sourceforge.net/doc): any full scale up to 65535.
 
-Read here since the libraries take one full scale for another: OpenCV and libvips leave samples as they
-are, Pillow brings colour to 8 bits.
+No library handles every full scale: OpenCV and libvips leave samples as they are,
+Pillow brings colour to 8 bits.
 """
 
 from __future__ import annotations

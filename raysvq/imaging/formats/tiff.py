@@ -21,11 +21,11 @@ from raysvq.imaging.exif import Tags, find_directory, orientation, read_tags, up
 from raysvq.imaging.header import Header, Pixels, to_full_scale
 from raysvq.imaging.rejection import DecodeError
 
-_LARGEST_BLOCK = 1024  # rows of a strip or tile that is read in bands
+_LARGEST_BLOCK = 1024  # maximum rows of a strip or tile for reading in bands
 _UNSIGNED = (1, 4)  # SampleFormat; 4 is "undefined"
 _LIBVIPS_BITS, _PACKED_BITS = (1, 2, 4, 8, 16), (10, 12, 14)
-_SHORT = 3  # a tag's type
-_NUMBERS = (1, 3, 4, 7, 16)  # types of what pixels need
+_SHORT = 3  # type of a tag
+_NUMBERS = (1, 3, 4, 7, 16)  # types of the tags that pixels need
 _PRIVATE = 65535
 # Beside those below: order of bits, fax options, tables of JPEG, YCbCr, what else a pixel holds.
 _NEEDED = {*range(256, 263), 266, 273, *range(277, 280), 284, 292, 293, 317, *range(320, 326)}

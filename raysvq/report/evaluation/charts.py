@@ -1,4 +1,4 @@
-"""The charts of the evaluation's page."""
+"""Charts of an evaluation: ROC curve, score histogram, codebook use, training curves."""
 
 from __future__ import annotations
 

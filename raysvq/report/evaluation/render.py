@@ -1,4 +1,4 @@
-"""Fill the report's template and write the file."""
+"""Render the page of an evaluation."""
 
 from __future__ import annotations
 

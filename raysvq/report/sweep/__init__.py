@@ -1,4 +1,4 @@
-"""The sweep's page: leaderboard, what the settings do, how trials went."""
+"""The page of a sweep: leaderboard, effect of the settings, learning curves."""
 
 from raysvq.report.sweep.render import write_report
 

@@ -1,4 +1,4 @@
-"""The page's charts. Better trials are drawn stronger."""
+"""Charts of a sweep. Better trials are drawn stronger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fill the page's template and write the file."""
+"""Render the page of a sweep."""
 
 from __future__ import annotations
 

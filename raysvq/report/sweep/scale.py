@@ -1,4 +1,4 @@
-"""Where the values of a setting stand: numbers along a range, everything else in places side by side."""
+"""Axis positions of the values of a setting: numbers along a range, all others side by side."""
 
 from __future__ import annotations
 
