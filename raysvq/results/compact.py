@@ -92,7 +92,7 @@ def plan_compaction(
         StorageError: the store does not answer.
     """
     snapshot = read_results(scores)
-    expired = find_expired(snapshot, grace, now or datetime.now(UTC))
+    expired = find_expired(snapshot, grace, now or datetime.now(UTC), snapshot.version + 1)
     return Compaction(snapshot, tuple(_groups(snapshot, target)), expired, grace)
 
 
@@ -120,7 +120,7 @@ def compact(
     moved: dict[str, str] = {}
     merged = 0
     with ThreadPoolExecutor(WORKERS) as pool:
-        for made in pool.map(partial(_merge, scores, target), plan.groups):
+        for made in pool.map(partial(_merge, scores, target, snapshot.version + 1), plan.groups):
             for file, olds in made:
                 merged += 1
                 of_kind = files[file.name.partition("/")[0]]
@@ -139,7 +139,8 @@ def compact(
     )
     require_held()
     publish(scores, commit)
-    expired = find_expired(read_results(scores), grace, store_time(scores))
+    after = read_results(scores)
+    expired = find_expired(after, grace, store_time(scores), after.version)
     remove_expired(scores, expired)
     return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
 
@@ -164,7 +165,7 @@ def _sizes(scores: str, files: list[File]) -> list[int]:
     return [asked[join(scores, file.name)] if file.size_bytes is None else file.size_bytes for file in files]
 
 
-def _merge(scores: str, target: int, group: tuple[File, ...]) -> list[tuple[File, list[File]]]:
+def _merge(scores: str, target: int, version: int, group: tuple[File, ...]) -> list[tuple[File, list[File]]]:
     """New files, each with those that it is of; one that would be alone stays."""
     made = []
     left = list(group)
@@ -176,42 +177,63 @@ def _merge(scores: str, target: int, group: tuple[File, ...]) -> list[tuple[File
                 olds.append(left.pop(0))
                 for batch in file_batches(scores, olds[-1].name):
                     whole.add(batch)
-            made.append((whole.put(scores, f"{folder}/{MERGED}"), olds))
+            made.append((whole.put(scores, f"{folder}/{MERGED}-{version:020d}"), olds))
     return made
 
 
 def _merged_ids(snapshot: Snapshot, current: Files, merged: dict[str, str]) -> tuple[File, ...]:
-    """The id index of all rows: files with nothing to change are kept, the others written anew."""
-    scores, stem = snapshot.scores, f"{snapshot.version + 1:020d}"
-    moved = {old: _final(snapshot, merged, old) for old in {*merged, *snapshot.replaced}}
+    """The id index of all rows, made of that of the records, else of the result files."""
+    scores, version = snapshot.scores, snapshot.version + 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kept: list[tuple[File, bool]] = []
-        changed: list[tuple[File, bool]] = []  # and whether it names the right files as it is
-        indexed, paths = rebuilt_ids(snapshot, folder)
-        for commit in indexed:
-            for file in commit.ids:
-                small = file.rows < ids.MAX_ROWS // 2
-                same = not commit.replaced and moved.keys().isdisjoint(ids.result_files(scores, file))
-                (kept if same and not small else changed).append((file, same))
-        if len(changed) == 1 and changed[0][1] and not paths:
-            kept.append(changed.pop())
-        for number, (file, _) in enumerate(changed):
-            paths.append(folder / f"ids-{number}.parquet")
-            ids.fetch(scores, file, paths[-1])
-        written: tuple[File, ...] = ()
-        if paths:
-            with database(folder, rows=paths) as connection:
-                connection.register(
-                    "moved", pa.table({"old": list(moved), "new": list(moved.values())}, _NAMES)
-                )
-                query = connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows")))
-                written = ids.write_ids(scores, stem, query)
-        found = (*(file for file, _ in kept), *written)
-        if sum(file.rows for file in found) == count_rows(current):
-            return found
-        log.warning(f"{scores}: its ids are not those of its rows; made again from the result files")
-        return rebuild_ids(scores, current, snapshot.version + 1, folder, scores, f"{stem}-all")
+        try:
+            found = _ids_of_ids(snapshot, merged, folder)
+            if sum(file.rows for file in found) == count_rows(current):
+                return found
+            why = f"{scores}: its ids are not those of its rows"
+        except ids.DamagedError as error:
+            why = str(error)
+        log.warning(f"{why}; made again from the result files")
+        return rebuild_ids(scores, current, version, folder, scores, f"{version:020d}-all")
+
+
+def _ids_of_ids(snapshot: Snapshot, merged: dict[str, str], folder: Path) -> tuple[File, ...]:
+    """Ids files with nothing to change are kept, the others written anew.
+
+    Raises:
+        DamagedError: one is damaged inside, which shows when it is read.
+    """
+    scores = snapshot.scores
+    moved = {old: _final(snapshot, merged, old) for old in {*merged, *snapshot.replaced}}
+    kept: list[File] = []
+    changed: list[tuple[File, bool]] = []  # and whether it names the right files as it is
+    indexed, paths = rebuilt_ids(snapshot, folder)
+    for commit in indexed:
+        for file in commit.ids:
+            same = not commit.replaced and not _names_any(scores, file, moved)
+            if same and file.rows >= ids.MAX_ROWS // 2:
+                kept.append(file)
+            else:
+                changed.append((file, same))
+    if len(changed) == 1 and changed[0][1] and not paths:
+        kept.append(changed.pop()[0])
+    for number, (file, _) in enumerate(changed):
+        paths.append(folder / f"ids-{number}.parquet")
+        ids.fetch(scores, file, paths[-1])
+    if not paths:
+        return tuple(kept)
+    with database(folder, rows=paths) as connection:
+        connection.register("moved", pa.table({"old": list(moved), "new": list(moved.values())}, _NAMES))
+        query = connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows")))
+        return (*kept, *ids.write_ids(scores, f"{snapshot.version + 1:020d}", query))
+
+
+def _names_any(scores: str, file: File, moved: dict[str, str | None]) -> bool:
+    """Whether an ids file names a file that has moved, or cannot be read."""
+    try:
+        return not moved.keys().isdisjoint(ids.result_files(scores, file))
+    except (OSError, ValueError):
+        return True
 
 
 _NAMES = pa.schema([pa.field("old", pa.string()), pa.field("new", pa.string())])

@@ -153,8 +153,8 @@ def _make_commit(
     worst = find_worst(out, summary.files["scores"], scoring.worst)
     drawn = write_worst(worst, summary.run_id, out, plan.session)
     summary.heatmaps = [join(out, name) for name in drawn]
-    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
     version = pending.version + 1
+    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces, version)
     record = RunRecord(
         **plan.origin,
         created_at=datetime.now(UTC).isoformat(),

@@ -15,6 +15,7 @@ from raysvq import cli
 from raysvq.errors import DataError
 from raysvq.results import (
     SCHEMAS,
+    Snapshot,
     commit_log,
     compact,
     expire,
@@ -26,6 +27,7 @@ from raysvq.results import (
 )
 from raysvq.results.commit_log import record_uri
 from raysvq.results.compact import Compaction, plan_compaction
+from raysvq.results.expire import Expired
 from raysvq.runtime.lease import lease
 from tests.results.history import History
 from tests.results.test_commit_log import to_format_1
@@ -207,6 +209,20 @@ def test_lost_ids_and_records_of_the_first_format_are_compacted_too(tmp_path: Pa
     ]
 
 
+def test_ids_that_are_damaged_inside_are_made_again(tmp_path: Path) -> None:
+    history = _history(str(tmp_path))
+    path = Path(history.out, read_snapshot(history.out).commits[0].ids[0].name)
+    whole = path.read_bytes()
+    for place in range(40, len(whole), len(whole) // 5):
+        history = _history(str(tmp_path / str(place)))
+        before = history.seen()
+        path = Path(history.out, read_snapshot(history.out).commits[0].ids[0].name)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        _compact(history, NOW)
+        assert history.seen() == before
+        history.require_true_ids(IMAGES)
+
+
 def test_what_interrupted_scoring_runs_have_finished_stays(tmp_path: Path) -> None:
     history = _history(str(tmp_path))
     history.begin("interrupted", NIGHTS[3])
@@ -342,6 +358,48 @@ def test_a_run_that_stalled_until_its_number_was_removed_does_not_commit(tmp_pat
         stalled()
     assert history.seen() == before
     assert not Path(record_uri(history.out, 4)).exists()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_compaction_that_stalled_before_it_removed_takes_nothing_that_runs_have_written_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """Rows that are left of a file may be the same ones as in a file that is to go."""
+    history = History(str(tmp_path))
+    history.run("night-0", NIGHTS[0])
+    _compact(history, NOW)
+    first = history.begin("first", NIGHTS[0][:1], size=2)
+    if not killed:
+        first()
+        _compact(history, DAY)
+    _age(history.out, 25)
+    remove = compact.remove_expired
+
+    def stalled(scores: str, expired: Expired) -> None:
+        history.run("second", NIGHTS[0][:1], size=2)
+        remove(scores, expired)
+
+    monkeypatch.setattr(compact, "remove_expired", stalled)
+    found = _compact(history, DAY)
+    assert any("rewritten-" in name for name in found.expired.leftovers + found.expired.files)
+    assert len(history.seen()["scores"]) == len(NIGHTS[0])
+    history.require_true_ids(IMAGES)
+
+
+def test_leftovers_of_a_run_that_began_since_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = _history(str(tmp_path))
+    begun: list[Callable[[], str]] = []
+
+    def late(scores: str) -> Snapshot:
+        if (snapshot := read_results(scores)).version == 4:
+            begun.append(history.begin("second", NIGHTS[0][:1], size=2))
+        return snapshot
+
+    monkeypatch.setattr(compact, "read_results", late)
+    _compact(history, NOW)
+    begun[0]()
+    assert len(history.seen()["scores"]) == 5
+    history.require_true_ids(IMAGES)
 
 
 def test_leftovers_go_only_under_a_new_number(tmp_path: Path) -> None:
