@@ -23,11 +23,11 @@ from raysvq.results import ids
 from raysvq.results.commit_log import Snapshot, publish
 from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
-from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
+from raysvq.results.format import SCHEMAS, Commit, File, Files, Json, count_rows
 from raysvq.results.reader import read_results
 from raysvq.results.reconcile import rebuild_ids
 from raysvq.results.writer import file_batches, spooled
-from raysvq.storage import file_infos, join
+from raysvq.storage import file_infos, join, require_put_if_absent
 from raysvq.tables import database
 
 TARGET_BYTES = 128 * 2**20  # of a merged file; files of less than half of it are merged
@@ -115,6 +115,7 @@ def compact(
     if not plan.needs_record:
         remove_expired(scores, plan.expired)
         return plan
+    require_put_if_absent(scores)
     snapshot = plan.snapshot
     files = {kind: {file.name: file for file in snapshot.files(kind)} for kind in SCHEMAS}
     moved: dict[str, str] = {}
@@ -135,6 +136,7 @@ def compact(
         partition_by=snapshot.partition_by,
         files=current,
         ids=_merged_ids(snapshot, current, moved),
+        settings=_settings(snapshot),
         complete=True,
     )
     require_held()
@@ -143,6 +145,15 @@ def compact(
     expired = find_expired(after, grace, store_time(scores), after.version)
     remove_expired(scores, expired)
     return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
+
+
+def _settings(snapshot: Snapshot) -> Json:
+    """Settings by their digest, of the newest run that had them."""
+    found: Json = {}
+    for commit in snapshot.commits:
+        each = commit.settings
+        found |= each if commit.complete else {run.settings_digest: each for run in commit.runs}
+    return found
 
 
 def _groups(snapshot: Snapshot, target: int) -> Iterator[tuple[File, ...]]:
