@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysvq.errors import first_line
 from raysvq.results.format import IDS, File
 from raysvq.results.writer import file_batches, spooled
 from raysvq.schema import TIMESTAMP
@@ -116,7 +117,7 @@ def may_hold(out: str, file: File, wanted: Hashes) -> bool:
     try:
         metadata = pq.read_metadata(pa.BufferReader(content))
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{uri} is no Parquet file ({error})") from None
+        raise DamagedError(f"{uri} is no Parquet file ({first_line(error)})") from None
     if metadata.num_rows != file.rows:
         raise DamagedError(f"{uri} has {metadata.num_rows} rows, expected {file.rows}")
     packed = (metadata.metadata or {}).get(_FOLDERS.encode())
