@@ -18,7 +18,7 @@ from raysvq.results.ids import folder_sql, write_ids
 from raysvq.results.writer import Row, read_file
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.storage import join
-from raysvq.tables import database
+from raysvq.tables import ROW_GROUP, database
 
 READERS = 16  # result files read at once
 NAMED = 5  # images that an error names
@@ -47,8 +47,9 @@ select unhex(w.image_id) as image_id, {folder} as folder, s.size_bytes, s.etag, 
 {model} as model_digest, {settings} as settings_digest, w.file, m.file as maps_file, {rescored} as rescored,
 {version}::ubigint as version
 from written w join {sources} s on s.image_id = w.image_id
-left join mapped m on m.image_id = w.image_id order by folder, w.image_id
+left join mapped m on m.image_id = w.image_id
 """
+_SORTED = "from joined order by folder, image_id"
 
 
 def require_complete(out: str, files: Files, pending: Path, folder: Path) -> None:
@@ -109,7 +110,8 @@ def write_run_ids(out: str, version: int, pending: Path, folder: Path, digests: 
     )
     with database(folder, rows=[_path(folder)], pending=[pending]) as connection:
         connection.execute(_VIEWS)
-        return write_ids(out, f"{version:020d}", connection.sql(query))
+        _spool(connection.sql(query), _joined(folder))
+    return _write_sorted(out, f"{version:020d}", folder)
 
 
 def rebuild_ids(
@@ -139,7 +141,21 @@ def rebuild_ids(
     )
     with database(folder, rows=[path]) as connection:
         connection.execute(_VIEWS)
-        return write_ids(target, stem, connection.sql(query))
+        _spool(connection.sql(query), _joined(folder))
+    return _write_sorted(target, stem, folder)
+
+
+def _spool(rows: duckdb.DuckDBPyRelation, path: Path) -> None:
+    reader = rows.to_arrow_reader(ROW_GROUP)
+    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+        for batch in reader:
+            writer.write_batch(batch)
+
+
+def _write_sorted(out: str, stem: str, folder: Path) -> tuple[File, ...]:
+    """Write joined rows as an id index. The join is over: with it the sort would not fit into memory."""
+    with database(folder, joined=[_joined(folder)]) as connection:
+        return write_ids(out, stem, connection.sql(_SORTED))
 
 
 def spool_written(out: str, files: Files, columns: list[str], path: Path) -> None:
@@ -183,3 +199,7 @@ def _some(connection: duckdb.DuckDBPyConnection, query: str) -> list[str]:
 
 def _path(folder: Path) -> Path:
     return folder / "written.parquet"
+
+
+def _joined(folder: Path) -> Path:
+    return folder / "joined.parquet"
