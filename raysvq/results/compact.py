@@ -25,7 +25,7 @@ from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
 from raysvq.results.format import SCHEMAS, Commit, File, Files, Json, count_rows
 from raysvq.results.reader import read_results
-from raysvq.results.reconcile import rebuild_ids
+from raysvq.results.reconcile import rebuild_ids, spool_joined, write_sorted
 from raysvq.results.writer import file_batches, spooled
 from raysvq.storage import file_infos, join, require_put_if_absent
 from raysvq.tables import database
@@ -37,7 +37,6 @@ _MOVED = """
 select r.* exclude (file, maps_file, rescored), false as rescored, coalesce(f.new, r.file) as file,
 case when m.old is null then r.maps_file else m.new end as maps_file
 from ({newest}) r left join moved f on f.old = r.file left join moved m on m.old = r.maps_file
-order by folder, image_id
 """
 
 
@@ -235,8 +234,8 @@ def _ids_of_ids(snapshot: Snapshot, merged: dict[str, str], folder: Path) -> tup
         return tuple(kept)
     with database(folder, rows=paths) as connection:
         connection.register("moved", pa.table({"old": list(moved), "new": list(moved.values())}, _NAMES))
-        query = connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows")))
-        return (*kept, *ids.write_ids(scores, f"{snapshot.version + 1:020d}", query))
+        spool_joined(connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows"))), folder)
+    return (*kept, *write_sorted(scores, f"{snapshot.version + 1:020d}", folder))
 
 
 def _names_any(scores: str, file: File, moved: dict[str, str | None]) -> bool:
