@@ -21,6 +21,8 @@ ORIGIN = {
     "precision": "float32",
 }
 
+SETTINGS = {"scoring": {"precision": "float32"}}
+
 
 def prepare(
     out: str,
@@ -42,7 +44,7 @@ def prepare(
     )
     with tempfile.TemporaryDirectory() as folder:
         ids = rebuild_ids(out, files, version, Path(folder), out, f"{version:020d}")
-    commit = Commit(version, (run,), partition_by, files, kept or no_files(), replaced or {}, ids)
+    commit = Commit(version, (run,), partition_by, files, kept or no_files(), replaced or {}, ids, SETTINGS)
     return lambda: publish(out, commit)
 
 

@@ -86,14 +86,18 @@ def read_snapshot(scores: str) -> Snapshot:
 def _read_snapshot(scores: str) -> Snapshot:
     numbers, unnumbered = record_names(scores)
     commits: list[Commit] = []
-    for commit in _newest_first(scores, numbers):
-        if commits and commit.version != commits[0].version - 1:
-            raise DataError(f"{record_uri(scores, commits[0].version - 1)} is missing; put it back")
+    expected = numbers[-1] if numbers else 0
+    for number, commit in _newest_first(scores, numbers):
+        if number != expected:
+            break
+        expected -= 1
+        if commit is None:
+            continue
         commits.insert(0, commit)
         if commit.complete:
             return Snapshot(scores, tuple(commits))
-    if commits and commits[0].version != 1:
-        raise DataError(f"{record_uri(scores, commits[0].version - 1)} is missing; put it back")
+    if expected:
+        raise DataError(f"{record_uri(scores, expected)} is missing; put it back")
     with ThreadPoolExecutor(READERS) as pool:
         earlier = [commit for commit in pool.map(read_record, unnumbered) if commit]
     return Snapshot(scores, (*sorted(earlier, key=lambda commit: commit.runs[0].created_at), *commits))
@@ -125,26 +129,45 @@ def publish(scores: str, commit: Commit) -> str:
         StorageError: the record cannot be written.
     """
     uri, content = record_uri(scores, commit.version), commit.to_json()
-    if not create_file(uri, content) and _parsed(read_bytes(uri)) is None:
+    found = content if create_file(uri, content) else _content(uri)
+    if found is not None and _parsed(found) is None:
         # Cut off: a kill can leave that where the file system has no hard links. The holder of the lease
         # replaces it.
         write_bytes(uri, content)
-    if read_bytes(uri) != content:
-        raise _late(scores, commit)
-    if record_names(scores)[0][-1] > commit.version:  # the record of this number was removed as an old one
+    mine = _content(uri) == content
+    newer = record_names(scores)[0][-1] > commit.version
+    if mine and not newer:
+        return uri
+    if newer and _is_built_on(commit, read_snapshot(scores), mine):
+        return uri
+    if mine:  # created where a compaction had removed the record of that number
         remove_file(uri)
-        raise _late(scores, commit)
-    return uri
-
-
-def _late(scores: str, commit: Commit) -> DataError:
-    return DataError(
+    raise DataError(
         f"{scores}: another run has committed since this one read version {commit.version - 1}; nothing of"
         " this one is committed. Start it again: it takes over the work units that are finished"
     )
 
 
-def _newest_first(scores: str, numbers: list[int]) -> Iterator[Commit]:
+def _is_built_on(commit: Commit, snapshot: Snapshot, mine: bool) -> bool:
+    """Whether later records follow this one, rather than another that took its number.
+
+    Args:
+        mine: whether the record of its number is this one.
+    """
+    if any(each.version == commit.version for each in snapshot.commits):
+        return mine
+    return not commit.complete and set(commit.runs) <= set(snapshot.runs)
+
+
+def _content(uri: str) -> bytes | None:
+    """What a record holds; None where a compaction has removed it."""
+    try:
+        return read_bytes(uri)
+    except FileNotFoundError:
+        return None
+
+
+def _newest_first(scores: str, numbers: list[int]) -> Iterator[tuple[int, Commit | None]]:
     """Records by falling number; the newest is none where it was cut off."""
     falling = iter(reversed(numbers))
     with ThreadPoolExecutor(READERS) as pool:
@@ -152,10 +175,9 @@ def _newest_first(scores: str, numbers: list[int]) -> Iterator[Commit]:
             for number, commit in zip(
                 some, pool.map(lambda number: read_record(record_uri(scores, number)), some), strict=True
             ):
-                if commit is not None:
-                    yield commit
-                elif number != numbers[-1]:
+                if commit is None and number != numbers[-1]:
                     raise DataError(f"{record_uri(scores, number)} is damaged: it is no whole JSON")
+                yield number, commit
 
 
 def read_record(uri: str) -> Commit | None:

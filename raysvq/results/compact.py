@@ -23,11 +23,11 @@ from raysvq.results import ids
 from raysvq.results.commit_log import Snapshot, publish
 from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
-from raysvq.results.format import SCHEMAS, Commit, File, Files, count_rows
+from raysvq.results.format import SCHEMAS, Commit, File, Files, Json, count_rows
 from raysvq.results.reader import read_results
-from raysvq.results.reconcile import rebuild_ids
+from raysvq.results.reconcile import rebuild_ids, spool_joined, write_sorted
 from raysvq.results.writer import file_batches, spooled
-from raysvq.storage import file_infos, join
+from raysvq.storage import file_infos, join, require_put_if_absent
 from raysvq.tables import database
 
 TARGET_BYTES = 128 * 2**20  # of a merged file; files of less than half of it are merged
@@ -37,7 +37,6 @@ _MOVED = """
 select r.* exclude (file, maps_file, rescored), false as rescored, coalesce(f.new, r.file) as file,
 case when m.old is null then r.maps_file else m.new end as maps_file
 from ({newest}) r left join moved f on f.old = r.file left join moved m on m.old = r.maps_file
-order by folder, image_id
 """
 
 
@@ -92,7 +91,7 @@ def plan_compaction(
         StorageError: the store does not answer.
     """
     snapshot = read_results(scores)
-    expired = find_expired(snapshot, grace, now or datetime.now(UTC))
+    expired = find_expired(snapshot, grace, now or datetime.now(UTC), snapshot.version + 1)
     return Compaction(snapshot, tuple(_groups(snapshot, target)), expired, grace)
 
 
@@ -115,12 +114,13 @@ def compact(
     if not plan.needs_record:
         remove_expired(scores, plan.expired)
         return plan
+    require_put_if_absent(scores)
     snapshot = plan.snapshot
     files = {kind: {file.name: file for file in snapshot.files(kind)} for kind in SCHEMAS}
     moved: dict[str, str] = {}
     merged = 0
     with ThreadPoolExecutor(WORKERS) as pool:
-        for made in pool.map(partial(_merge, scores, target), plan.groups):
+        for made in pool.map(partial(_merge, scores, target, snapshot.version + 1), plan.groups):
             for file, olds in made:
                 merged += 1
                 of_kind = files[file.name.partition("/")[0]]
@@ -135,13 +135,24 @@ def compact(
         partition_by=snapshot.partition_by,
         files=current,
         ids=_merged_ids(snapshot, current, moved),
+        settings=_settings(snapshot),
         complete=True,
     )
     require_held()
     publish(scores, commit)
-    expired = find_expired(read_results(scores), grace, store_time(scores))
+    after = read_results(scores)
+    expired = find_expired(after, grace, store_time(scores), after.version)
     remove_expired(scores, expired)
     return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
+
+
+def _settings(snapshot: Snapshot) -> Json:
+    """Settings by their digest, of the newest run that had them."""
+    found: Json = {}
+    for commit in snapshot.commits:
+        each = commit.settings
+        found |= each if commit.complete else {run.settings_digest: each for run in commit.runs}
+    return found
 
 
 def _groups(snapshot: Snapshot, target: int) -> Iterator[tuple[File, ...]]:
@@ -164,7 +175,7 @@ def _sizes(scores: str, files: list[File]) -> list[int]:
     return [asked[join(scores, file.name)] if file.size_bytes is None else file.size_bytes for file in files]
 
 
-def _merge(scores: str, target: int, group: tuple[File, ...]) -> list[tuple[File, list[File]]]:
+def _merge(scores: str, target: int, version: int, group: tuple[File, ...]) -> list[tuple[File, list[File]]]:
     """New files, each with those that it is of; one that would be alone stays."""
     made = []
     left = list(group)
@@ -176,42 +187,63 @@ def _merge(scores: str, target: int, group: tuple[File, ...]) -> list[tuple[File
                 olds.append(left.pop(0))
                 for batch in file_batches(scores, olds[-1].name):
                     whole.add(batch)
-            made.append((whole.put(scores, f"{folder}/{MERGED}"), olds))
+            made.append((whole.put(scores, f"{folder}/{MERGED}-{version:020d}"), olds))
     return made
 
 
 def _merged_ids(snapshot: Snapshot, current: Files, merged: dict[str, str]) -> tuple[File, ...]:
-    """The id index of all rows: files with nothing to change are kept, the others written anew."""
-    scores, stem = snapshot.scores, f"{snapshot.version + 1:020d}"
-    moved = {old: _final(snapshot, merged, old) for old in {*merged, *snapshot.replaced}}
+    """The id index of all rows, made of that of the records, else of the result files."""
+    scores, version = snapshot.scores, snapshot.version + 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        kept: list[tuple[File, bool]] = []
-        changed: list[tuple[File, bool]] = []  # and whether it names the right files as it is
-        indexed, paths = rebuilt_ids(snapshot, folder)
-        for commit in indexed:
-            for file in commit.ids:
-                small = file.rows < ids.MAX_ROWS // 2
-                same = not commit.replaced and moved.keys().isdisjoint(ids.result_files(scores, file))
-                (kept if same and not small else changed).append((file, same))
-        if len(changed) == 1 and changed[0][1] and not paths:
-            kept.append(changed.pop())
-        for number, (file, _) in enumerate(changed):
-            paths.append(folder / f"ids-{number}.parquet")
-            ids.fetch(scores, file, paths[-1])
-        written: tuple[File, ...] = ()
-        if paths:
-            with database(folder, rows=paths) as connection:
-                connection.register(
-                    "moved", pa.table({"old": list(moved), "new": list(moved.values())}, _NAMES)
-                )
-                query = connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows")))
-                written = ids.write_ids(scores, stem, query)
-        found = (*(file for file, _ in kept), *written)
-        if sum(file.rows for file in found) == count_rows(current):
-            return found
-        log.warning(f"{scores}: its ids are not those of its rows; made again from the result files")
-        return rebuild_ids(scores, current, snapshot.version + 1, folder, scores, f"{stem}-all")
+        try:
+            found = _ids_of_ids(snapshot, merged, folder)
+            if sum(file.rows for file in found) == count_rows(current):
+                return found
+            why = f"{scores}: its ids are not those of its rows"
+        except ids.DamagedError as error:
+            why = str(error)
+        log.warning(f"{why}; made again from the result files")
+        return rebuild_ids(scores, current, version, folder, scores, f"{version:020d}-all")
+
+
+def _ids_of_ids(snapshot: Snapshot, merged: dict[str, str], folder: Path) -> tuple[File, ...]:
+    """Ids files with nothing to change are kept, the others written anew.
+
+    Raises:
+        DamagedError: one is damaged inside, which shows when it is read.
+    """
+    scores = snapshot.scores
+    moved = {old: _final(snapshot, merged, old) for old in {*merged, *snapshot.replaced}}
+    kept: list[File] = []
+    changed: list[tuple[File, bool]] = []  # and whether it names the right files as it is
+    indexed, paths = rebuilt_ids(snapshot, folder)
+    for commit in indexed:
+        for file in commit.ids:
+            same = not commit.replaced and not _names_any(scores, file, moved)
+            if same and file.rows >= ids.MAX_ROWS // 2:
+                kept.append(file)
+            else:
+                changed.append((file, same))
+    if len(changed) == 1 and changed[0][1] and not paths:
+        kept.append(changed.pop()[0])
+    for number, (file, _) in enumerate(changed):
+        paths.append(folder / f"ids-{number}.parquet")
+        ids.fetch(scores, file, paths[-1])
+    if not paths:
+        return tuple(kept)
+    with database(folder, rows=paths) as connection:
+        connection.register("moved", pa.table({"old": list(moved), "new": list(moved.values())}, _NAMES))
+        spool_joined(connection.sql(_MOVED.format(newest=NEWEST.format(rows="rows"))), folder)
+    return (*kept, *write_sorted(scores, f"{snapshot.version + 1:020d}", folder))
+
+
+def _names_any(scores: str, file: File, moved: dict[str, str | None]) -> bool:
+    """Whether an ids file names a file that has moved, or cannot be read."""
+    try:
+        return not moved.keys().isdisjoint(ids.result_files(scores, file))
+    except (OSError, ValueError):
+        return True
 
 
 _NAMES = pa.schema([pa.field("old", pa.string()), pa.field("new", pa.string())])

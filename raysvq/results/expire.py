@@ -7,6 +7,7 @@ last: as long as one is there, the next compaction finds what it names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,7 +18,9 @@ from raysvq.results.format import COMMITS, IDS, SCHEMAS, Commit
 from raysvq.results.rewrite import REWRITTEN
 from raysvq.storage import ObjectInfo, file_infos, join, list_objects, remove_file, write_bytes
 
-MERGED = "merged"  # what names of files begin with that are of several others
+MERGED = "merged"  # what names of files begin with that are of several others; a version follows
+
+_VERSION = re.compile(r"(?:^|-)(\d{20})-")  # in names of files that only the record of that number may name
 
 
 @dataclass
@@ -30,10 +33,14 @@ class Expired:
     size_bytes: int = 0
 
 
-def find_expired(snapshot: Snapshot, grace: timedelta, now: datetime) -> Expired:
+def find_expired(snapshot: Snapshot, grace: timedelta, now: datetime, version: int) -> Expired:
     """What is retired, or was left behind, for longer than the grace time.
 
     What interrupted scoring runs have finished is none of it: another run may take it over.
+
+    Args:
+        version: of the newest record when it is removed. What was written for a later one is no leftover:
+            its run may go on, and commit it.
 
     Raises:
         StorageError: the store does not answer.
@@ -52,7 +59,7 @@ def find_expired(snapshot: Snapshot, grace: timedelta, now: datetime) -> Expired
                 continue
             if name in retired:
                 found.files.append(name)
-            elif folder == IDS or _is_made_of_others(name):
+            elif (folder == IDS or _is_made_of_others(name)) and _version(name) <= version:
                 found.leftovers.append(name)
             else:
                 continue
@@ -125,6 +132,12 @@ def _superseded(records: list[tuple[str, Commit | None, datetime]], until: datet
 
 def _is_made_of_others(name: str) -> bool:
     return name.rpartition("/")[2].startswith((f"{MERGED}-", f"{REWRITTEN}-"))
+
+
+def _version(name: str) -> int:
+    """Of the record that a file was written for; 0 where the name has none."""
+    found = _VERSION.search(name.rpartition("/")[2])
+    return int(found[1]) if found else 0
 
 
 def store_time(scores: str) -> datetime:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysvq.errors import first_line
 from raysvq.results.format import IDS, File
 from raysvq.results.writer import file_batches, spooled
 from raysvq.schema import TIMESTAMP
@@ -47,6 +48,7 @@ SCHEMA = pa.schema(
 )
 _FOLDERS = "raysvq.folders"
 _PIECE = 8 * 2**20  # bytes
+_END = 2**16  # bytes that are read of a file for its footer, if that is no longer
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -100,17 +102,22 @@ def may_hold(out: str, file: File, wanted: Hashes) -> bool:
     """
     uri = join(out, file.name)
 
-    def footer() -> pq.FileMetaData:
+    def footer() -> bytes:
         fs, path = filesystem(uri)
         with fs.open_input_file(path) as source:
-            return pq.read_metadata(source)
+            size = source.size()
+            end: bytes = source.read_at(min(size, _END), max(size - _END, 0))
+            length = min(int.from_bytes(end[-8:-4], "little") + 8, size)
+            return end if length <= len(end) else source.read_at(length, size - length)
 
     try:
-        metadata = patiently(uri, footer)
+        content = patiently(uri, footer)
     except FileNotFoundError:
         raise DamagedError(f"{uri} is gone") from None
-    except pa.ArrowInvalid as error:
-        raise DamagedError(f"{uri} is no Parquet file ({error})") from None
+    try:
+        metadata = pq.read_metadata(pa.BufferReader(content))
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{uri} is no Parquet file ({first_line(error)})") from None
     if metadata.num_rows != file.rows:
         raise DamagedError(f"{uri} has {metadata.num_rows} rows, expected {file.rows}")
     packed = (metadata.metadata or {}).get(_FOLDERS.encode())
@@ -144,7 +151,11 @@ def fetch(out: str, file: File, path: Path) -> None:
 
 
 def result_files(out: str, file: File) -> set[str]:
-    """Names of all result files that an ids file names; reads two columns of it."""
+    """Names of all result files that an ids file names; reads two columns of it.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or not as what it is.
+    """
     columns = ["file", "maps_file"]
     names: set[str] = set()
     for batch in file_batches(out, file.name, columns):

@@ -110,8 +110,8 @@ def write_run_ids(out: str, version: int, pending: Path, folder: Path, digests: 
     )
     with database(folder, rows=[_path(folder)], pending=[pending]) as connection:
         connection.execute(_VIEWS)
-        _spool(connection.sql(query), _joined(folder))
-    return _write_sorted(out, f"{version:020d}", folder)
+        spool_joined(connection.sql(query), folder)
+    return write_sorted(out, f"{version:020d}", folder)
 
 
 def rebuild_ids(
@@ -141,18 +141,19 @@ def rebuild_ids(
     )
     with database(folder, rows=[path]) as connection:
         connection.execute(_VIEWS)
-        _spool(connection.sql(query), _joined(folder))
-    return _write_sorted(target, stem, folder)
+        spool_joined(connection.sql(query), folder)
+    return write_sorted(target, stem, folder)
 
 
-def _spool(rows: duckdb.DuckDBPyRelation, path: Path) -> None:
+def spool_joined(rows: duckdb.DuckDBPyRelation, folder: Path) -> None:
+    """Write the rows of an id index, in any order, for `write_sorted`."""
     reader = rows.to_arrow_reader(ROW_GROUP)
-    with pq.ParquetWriter(path, reader.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(_joined(folder), reader.schema, compression="zstd") as writer:
         for batch in reader:
             writer.write_batch(batch)
 
 
-def _write_sorted(out: str, stem: str, folder: Path) -> tuple[File, ...]:
+def write_sorted(out: str, stem: str, folder: Path) -> tuple[File, ...]:
     """Write joined rows as an id index. The join is over: with it the sort would not fit into memory."""
     with database(folder, joined=[_joined(folder)]) as connection:
         return write_ids(out, stem, connection.sql(_SORTED))

@@ -14,16 +14,19 @@ from raysvq.results.format import IDS, SCHEMAS, File, Files, Replaced, no_files
 from raysvq.results.writer import file_batches, spooled
 
 WORKERS = 4  # files rewritten at once
-REWRITTEN = "rewritten"  # what names of files begin with that are a rest of others
+REWRITTEN = "rewritten"  # what names of files begin with that are a rest of others; a version follows
 
 
-def rewrite_without(out: str, image_ids: pa.Array, names: Iterable[str]) -> tuple[Files, Replaced]:
+def rewrite_without(
+    out: str, image_ids: pa.Array, names: Iterable[str], version: int
+) -> tuple[Files, Replaced]:
     """Write the committed files that hold the rows of these images anew, without them.
 
     Nothing changes for readers until a commit record names the new files and the old ones.
 
     Args:
         names: of those files, as the id index has them.
+        version: of the record that will name the new files.
 
     Returns:
         The new files by kind, and the names of those they replace.
@@ -38,7 +41,7 @@ def rewrite_without(out: str, image_ids: pa.Array, names: Iterable[str]) -> tupl
     with ThreadPoolExecutor(WORKERS) as pool:
         ordered = sorted(names)
         for name, (rest, gone) in zip(
-            ordered, pool.map(partial(_rewrite, out, image_ids), ordered), strict=True
+            ordered, pool.map(partial(_rewrite, out, image_ids, version), ordered), strict=True
         ):
             kind = name.partition("/")[0]
             replaced[name] = rest.name if rest else None
@@ -53,7 +56,7 @@ def rewrite_without(out: str, image_ids: pa.Array, names: Iterable[str]) -> tupl
     return kept, replaced
 
 
-def _rewrite(out: str, image_ids: pa.Array, name: str) -> tuple[File | None, int]:
+def _rewrite(out: str, image_ids: pa.Array, version: int, name: str) -> tuple[File | None, int]:
     """A file's other rows as a new file, if there are any, and how many rows are left out."""
     kind, (folder, _, _) = name.partition("/")[0], name.rpartition("/")
     gone = 0
@@ -64,4 +67,4 @@ def _rewrite(out: str, image_ids: pa.Array, name: str) -> tuple[File | None, int
             gone += batch.num_rows - left.num_rows
             if left.num_rows:
                 rest.add(left)
-        return (rest.put(out, f"{folder}/{REWRITTEN}") if rest.rows else None), gone
+        return (rest.put(out, f"{folder}/{REWRITTEN}-{version:020d}") if rest.rows else None), gone

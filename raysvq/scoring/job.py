@@ -29,8 +29,8 @@ from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import Request, RunPlan, Workers, open_request, plan_run, share_out
-from raysvq.scoring.takeover import find_leftovers, finished_folders
-from raysvq.scoring.work import UnitReport, remove_work, work_folders
+from raysvq.scoring.takeover import Leftovers, find_leftovers, finished_folders
+from raysvq.scoring.work import UnitReport, remove_work
 from raysvq.scoring.worker import Job, ScoringActor, report_of, score_units
 from raysvq.settings import Settings
 from raysvq.storage import join, require_put_if_absent
@@ -127,7 +127,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
         log.info(_announce(summary, request, plan), "start", images=summary.images)
         if plan.units:
             _score_units(plan, summary)
-        commit = _make_commit(request, pending, plan, summary, folder)
+        commit = _make_commit(request, pending, leftovers, plan, summary)
         require_held()
         publish(out, commit)
         remove_work([*finished_folders(leftovers), plan.run.folder(out)])
@@ -136,25 +136,25 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
 
 
 def _make_commit(
-    request: Request, pending: Pending, plan: RunPlan, summary: ScoreSummary, folder: Path
+    request: Request, pending: Pending, leftovers: Leftovers, plan: RunPlan, summary: ScoreSummary
 ) -> Commit:
     """Account for every image, and write what the commit names beside the rows: overlays, old rows, ids.
 
     Raises:
         AccountingError: scored and rejected rows do not add up to the images that were to be scored. The
-            work of all runs is removed, so that none builds on it.
+            work that they came of is removed, so that no run builds on it.
     """
-    out, scoring = request.out, request.settings.scoring
+    out, scoring, folder = request.out, request.settings.scoring, leftovers.folder
     try:
         require_complete(out, summary.files, pending.path, folder)
     except AccountingError:
-        remove_work(list(work_folders(out)))
+        remove_work([*(left.folder for left in leftovers.runs), plan.run.folder(out)])
         raise
     worst = find_worst(out, summary.files["scores"], scoring.worst)
     drawn = write_worst(worst, summary.run_id, out, plan.session)
     summary.heatmaps = [join(out, name) for name in drawn]
-    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces)
     version = pending.version + 1
+    kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces, version)
     record = RunRecord(
         **plan.origin,
         created_at=datetime.now(UTC).isoformat(),

@@ -83,7 +83,9 @@ class History:
         held = {row[name] for row in done.values() for name in ("file", "maps_file")} - {None}
         names = {snapshot.current_name(name) for name in held}
         gone = pa.array([row["image_id"] for row in done.values()], pa.string())
-        kept, replaced = rewrite_without(self.out, gone, sorted(name for name in names if name))
+        kept, replaced = rewrite_without(
+            self.out, gone, sorted(name for name in names if name), snapshot.version + 1
+        )
         return prepare(self.out, ORIGIN | {"run_id": run}, files, kept, replaced, self.partition_by)
 
     def run(self, run: str, scored: list[str], rejected: list[str] | None = None, size: int = 1) -> None:

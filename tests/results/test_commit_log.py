@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from raysvq.errors import DataError
-from raysvq.results import commit_log, read_results, read_snapshot
+from raysvq.results import commit_log, compact, read_results, read_snapshot
 from raysvq.results.commit_log import record_uri
 from raysvq.results.format import FORMAT, Commit
 from raysvq.storage import read_bytes, write_bytes
@@ -85,6 +86,28 @@ def test_an_answer_that_was_lost_is_no_other_run(place: str, monkeypatch: pytest
     assert _runs(place) == ["1"]
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_driver_that_stalled_behind_its_record_has_committed(
+    place: str, monkeypatch: pytest.MonkeyPatch, compacted: bool
+) -> None:
+    """Others build on the record before the driver looks at the log again."""
+    history = History(place)
+    create = commit_log.create_file
+
+    def stalled(uri: str, content: bytes) -> bool:
+        monkeypatch.setattr(commit_log, "create_file", create)
+        created = create(uri, content)
+        history.run("2", [B])
+        if compacted:
+            compact.compact(place, timedelta(0), lambda: None)
+        return created
+
+    monkeypatch.setattr(commit_log, "create_file", stalled)
+    history.run("1", [A])
+    assert (_runs(place), _scored(history)) == (["1", "2"], [A, B])
+    assert list(history.done([A, B])) == [A, B]
+
+
 @pytest.mark.parametrize("left", [b"", b'{"format": 2, "version": 2, "runs"'], ids=["empty", "half"])
 def test_a_record_that_was_cut_off_is_none_and_gives_way(place: str, left: bytes) -> None:
     history = History(place)
@@ -108,6 +131,9 @@ def test_a_damaged_or_missing_record_is_named(tmp_path: Path) -> None:
         read_snapshot(history.out)
     Path(record_uri(history.out, 1)).unlink()
     Path(record_uri(history.out, 3)).rename(second)
+    with pytest.raises(DataError, match="is missing; put it back"):
+        read_snapshot(history.out)
+    second.write_bytes(b"")
     with pytest.raises(DataError, match="is missing; put it back"):
         read_snapshot(history.out)
 

@@ -19,7 +19,6 @@ from raysvq.results import (
     compact,
     expire,
     ids,
-    open_results,
     read_results,
     read_snapshot,
     writer,
@@ -27,6 +26,7 @@ from raysvq.results import (
 from raysvq.results.commit_log import record_uri
 from raysvq.results.compact import Compaction, plan_compaction
 from raysvq.runtime.lease import lease
+from tests.commits import ORIGIN, SETTINGS
 from tests.results.history import History
 from tests.results.test_commit_log import to_format_1
 
@@ -35,7 +35,7 @@ IMAGES = [uri for night in NIGHTS for uri in night]
 NOW, DAY = timedelta(0), timedelta(days=1)
 
 
-def _history(place: str) -> History:
+def two_nights(place: str) -> History:
     """Two nights; one image of the first scored again, one rejected since."""
     history = History(place)
     history.run("night-0", NIGHTS[0][:3], NIGHTS[0][3:])
@@ -44,25 +44,25 @@ def _history(place: str) -> History:
     return history
 
 
-def _compact(history: History, grace: timedelta = DAY, target: int = 2**20) -> Compaction:
+def run_compaction(history: History, grace: timedelta = DAY, target: int = 2**20) -> Compaction:
     return compact.compact(history.out, grace, lambda: None, target)
 
 
-def _files(out: str) -> set[str]:
+def files_of(out: str) -> set[str]:
     return {str(path.relative_to(out)) for path in Path(out).rglob("*") if path.is_file()}
 
 
-def _age(out: str, hours: float) -> None:
+def age(out: str, hours: float) -> None:
     """Let all that is there have been written earlier."""
     for path in Path(out).rglob("*"):
         os.utime(path, (time.time() - 3600 * hours,) * 2)
 
 
 def test_small_files_become_few_and_rows_stay_as_they_are(place: str) -> None:
-    history = _history(place)
+    history = two_nights(place)
     before, runs = history.seen(), read_results(place).runs
     done = history.done(IMAGES)
-    found = _compact(history)
+    found = run_compaction(history)
     assert found.version == 4
     assert list(found.lines())[:2] == [
         "merged 13 files into 3",
@@ -72,6 +72,7 @@ def test_small_files_become_few_and_rows_stay_as_they_are(place: str) -> None:
     assert history.seen() == before
     assert after.runs == runs
     assert [commit.version for commit in after.commits] == [4]
+    assert after.commits[0].settings == {ORIGIN["settings_digest"]: SETTINGS}
     assert {kind: len(after.files(kind)) for kind in SCHEMAS} == {"scores": 1, "rejects": 1, "maps": 1}
     found_done = history.done(IMAGES)
     moved = {"file", "maps_file", "rescored"}
@@ -86,55 +87,21 @@ def test_small_files_become_few_and_rows_stay_as_they_are(place: str) -> None:
 
 
 def test_compacting_twice_changes_nothing(tmp_path: Path) -> None:
-    history = _history(str(tmp_path))
-    _compact(history)
-    before = _files(history.out)
-    again = _compact(history)
+    history = two_nights(str(tmp_path))
+    run_compaction(history)
+    before = files_of(history.out)
+    again = run_compaction(history)
     assert list(again.lines()) == [f"nothing to do: {history.out} is compact"]
-    assert _files(history.out) == before
-    _compact(history, NOW)
-    before = _files(history.out)
-    assert list(_compact(history, NOW).lines()) == [f"nothing to do: {history.out} is compact"]
-    assert _files(history.out) == before
-
-
-def test_what_was_replaced_goes_after_the_grace_time(tmp_path: Path) -> None:
-    history = _history(str(tmp_path))
-    opened = {kind: open_results(history.out, kind) for kind in SCHEMAS}
-    tables = {kind: dataset.to_table() for kind, dataset in opened.items()}
-    before = history.seen()
-    _compact(history)
-    assert {kind: dataset.to_table() for kind, dataset in opened.items()} == tables
-    _age(history.out, 23)
-    _compact(history)
-    assert {kind: dataset.to_table() for kind, dataset in opened.items()} == tables
-    _age(history.out, 25)
-    found = _compact(history)
-    assert history.seen() == before
-    history.require_true_ids(IMAGES)
-    (commit,) = read_results(history.out).commits
-    named = {file.name for files in (*commit.files.values(), commit.ids) for file in files}
-    assert _files(history.out) == named | {"_commits/00000000000000000004.json"}
-    assert len(found.expired.records) == 3
-    assert found.expired.leftovers == []
-
-
-def test_each_record_counts_its_own_time(tmp_path: Path) -> None:
-    """Though every day has a compaction of its own."""
-    history = _history(str(tmp_path))
-    _compact(history)
-    _age(history.out, 25)
-    history.run("night-2", NIGHTS[2])
-    found = _compact(history)
-    assert found.expired.records == [f"_commits/{number:020d}.json" for number in (1, 2, 3)]
-    assert {number: Path(record_uri(history.out, number)).exists() for number in (4, 5, 6)} == dict.fromkeys(
-        (4, 5, 6), True
-    )
+    assert files_of(history.out) == before
+    run_compaction(history, NOW)
+    before = files_of(history.out)
+    assert list(run_compaction(history, NOW).lines()) == [f"nothing to do: {history.out} is compact"]
+    assert files_of(history.out) == before
 
 
 def test_runs_go_on_after_a_compaction(place: str) -> None:
-    history = _history(place)
-    _compact(history, NOW)
+    history = two_nights(place)
+    run_compaction(history, NOW)
     history.run("night-2", NIGHTS[2], size=3)
     history.run("once more", NIGHTS[0][:1], size=4)
     seen = {row["uri"]: row["size_bytes"] for kind in ("scores", "rejects") for row in history.seen()[kind]}
@@ -145,7 +112,7 @@ def test_runs_go_on_after_a_compaction(place: str) -> None:
         NIGHTS[0][0]: 4,
     }
     assert {uri: row["size_bytes"] for uri, row in history.done(IMAGES).items()} == seen
-    _compact(history, NOW)
+    run_compaction(history, NOW)
     assert {uri: row["size_bytes"] for uri, row in history.done(IMAGES).items()} == seen
     assert len(history.seen()["maps"]) == len(history.seen()["scores"])
 
@@ -155,7 +122,7 @@ def test_files_are_merged_within_their_partition(tmp_path: Path) -> None:
     history.folders = {uri: f"site={'north' if n % 2 else 's%C3%BCd'}" for n, uri in enumerate(NIGHTS[0])}
     history.run("1", NIGHTS[0])
     before = history.seen()
-    _compact(history, NOW)
+    run_compaction(history, NOW)
     assert history.seen() == before
     assert [row["site"] for row in before["scores"]].count("süd") == 2
     names = [file.name for file in read_results(history.out).files("scores")]
@@ -170,69 +137,72 @@ def test_merged_files_are_of_about_the_target_size_and_stay(
     history.run("1", [f"/a/{number}.png" for number in range(12)])
     size = read_results(history.out).files("scores")[0].size_bytes
     assert size
-    _compact(history, NOW, target=3 * size)
+    run_compaction(history, NOW, target=3 * size)
     files = read_results(history.out).files("scores")
     assert 2 <= len(files) < 12
     assert all((file.size_bytes or 0) >= size for file in files)
-    before = _files(history.out)
-    _compact(history, NOW, target=3 * size)
-    assert _files(history.out) == before
+    before = files_of(history.out)
+    run_compaction(history, NOW, target=3 * size)
+    assert files_of(history.out) == before
 
 
 def test_the_id_index_stays_exact_when_it_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ids, "MAX_ROWS", 4)
-    history = _history(str(tmp_path))
+    history = two_nights(str(tmp_path))
     history.run("night-2", NIGHTS[2], size=3)
-    _compact(history, NOW)
+    run_compaction(history, NOW)
     history.require_true_ids(IMAGES)
     (commit,) = read_results(history.out).commits
     assert [file.rows for file in commit.ids] == [4, 4, 4]
-    _compact(history, NOW)
+    run_compaction(history, NOW)
     assert history.done(NIGHTS[3]) == {}
     history.require_true_ids(IMAGES)
 
 
 def test_lost_ids_and_records_of_the_first_format_are_compacted_too(tmp_path: Path) -> None:
-    history = _history(str(tmp_path))
+    history = two_nights(str(tmp_path))
     for number in (1, 2, 3):
         to_format_1(history.out, number, f"2025-03-0{number}T00:00:00+00:00")
     history.run("night-2", NIGHTS[2], size=3)
     Path(history.out, read_snapshot(history.out).commits[-1].ids[0].name).unlink()
     before, runs = history.seen(), read_results(history.out).runs
-    _compact(history, NOW)
+    run_compaction(history, NOW)
     assert (history.seen(), read_results(history.out).runs) == (before, runs)
     history.require_true_ids(IMAGES)
-    assert [name for name in _files(history.out) if name.startswith("_commits")] == [
+    assert [name for name in files_of(history.out) if name.startswith("_commits")] == [
         "_commits/00000000000000000002.json"
     ]
 
 
-def test_what_interrupted_scoring_runs_have_finished_stays(tmp_path: Path) -> None:
-    history = _history(str(tmp_path))
-    history.begin("interrupted", NIGHTS[3])
-    units = {name for name in _files(history.out) if "part-" in name}
-    current = {file.name for kind in SCHEMAS for file in read_results(history.out).files(kind)}
-    _compact(history, NOW)
-    left = {name for name in units - current if "interrupted" in Path(history.out, name).name}
-    assert left
-    assert left <= _files(history.out)
+def test_ids_that_are_damaged_inside_are_made_again(tmp_path: Path) -> None:
+    history = two_nights(str(tmp_path))
+    path = Path(history.out, read_snapshot(history.out).commits[0].ids[0].name)
+    whole = path.read_bytes()
+    for place in range(40, len(whole), len(whole) // 5):
+        history = two_nights(str(tmp_path / str(place)))
+        before = history.seen()
+        path = Path(history.out, read_snapshot(history.out).commits[0].ids[0].name)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        run_compaction(history, NOW)
+        assert history.seen() == before
+        history.require_true_ids(IMAGES)
 
 
 def test_a_plan_changes_nothing(tmp_path: Path) -> None:
-    history = _history(str(tmp_path))
-    before = _files(history.out)
+    history = two_nights(str(tmp_path))
+    before = files_of(history.out)
     lines = list(plan_compaction(history.out, DAY).lines())
     assert lines[0] == "13 small files are to be merged, in 3 kinds and partitions"
-    assert _files(history.out) == before
+    assert files_of(history.out) == before
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no finished scoring run"):
-        _compact(History(str(tmp_path)))
+        run_compaction(History(str(tmp_path)))
 
 
 def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    history = _history(str(tmp_path))
+    history = two_nights(str(tmp_path))
     said = []
     for more in (["--plan"], ["--grace", "0"], ["--grace", "0"]):
         with pytest.raises(SystemExit) as end:
@@ -251,13 +221,13 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_folder_that_a_run_writes_is_not_compacted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    history = _history(str(tmp_path))
-    before = _files(history.out)
+    history = two_nights(str(tmp_path))
+    before = files_of(history.out)
     with lease(history.out, "night-2"), pytest.raises(SystemExit) as end:
         cli.main(["compact", history.out])
     assert end.value.code == 2
     assert "is being written by run night-2" in capsys.readouterr().err
-    assert _files(history.out) == before
+    assert files_of(history.out) == before
 
 
 class _Killed(BaseException):
@@ -292,32 +262,32 @@ def test_killed_between_any_two_writes_it_loses_nothing_and_the_next_one_ends_it
 ) -> None:
     monkeypatch.setattr(compact, "WORKERS", 1)
     monkeypatch.setattr(expire, "READERS", 1)
-    whole = _history(str(tmp_path / "whole"))
-    _compact(whole, NOW)
-    kinds = sorted(name.split("/")[0] for name in _files(whole.out))
+    whole = two_nights(str(tmp_path / "whole"))
+    run_compaction(whole, NOW)
+    kinds = sorted(name.split("/")[0] for name in files_of(whole.out))
     for writes in range(200):
-        history = _history(str(tmp_path / str(writes)))
+        history = two_nights(str(tmp_path / str(writes)))
         before = history.seen()
         with monkeypatch.context() as patch:
             _dying_after(writes, patch)
             try:
-                _compact(history, NOW)
+                run_compaction(history, NOW)
                 break
             except _Killed:
                 assert history.seen() == before
         history.require_true_ids(IMAGES)
-        _compact(history, NOW)
+        run_compaction(history, NOW)
         assert history.seen() == before
         history.require_true_ids(IMAGES)
-        assert sorted(name.split("/")[0] for name in _files(history.out)) == kinds, writes
-        assert list(_compact(history, NOW).lines()) == [f"nothing to do: {history.out} is compact"]
+        assert sorted(name.split("/")[0] for name in files_of(history.out)) == kinds, writes
+        assert list(run_compaction(history, NOW).lines()) == [f"nothing to do: {history.out} is compact"]
     assert writes > 20
 
 
 def test_a_compaction_that_stalled_while_a_run_committed_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    history = _history(str(tmp_path))
+    history = two_nights(str(tmp_path))
 
     def others() -> None:
         history.run("night-2", NIGHTS[2], size=3)
@@ -331,31 +301,14 @@ def test_a_compaction_that_stalled_while_a_run_committed_changes_nothing(
 
 
 def test_a_run_that_stalled_until_its_number_was_removed_does_not_commit(tmp_path: Path) -> None:
-    history = _history(str(tmp_path))
+    history = two_nights(str(tmp_path))
     stalled = history.begin("stalled", NIGHTS[3])  # would be version 4
     history.run("night-2", NIGHTS[2])
-    _compact(history, NOW)
-    _age(history.out, 25)
+    run_compaction(history, NOW)
+    age(history.out, 25)
     assert not Path(record_uri(history.out, 4)).exists()
     before = history.seen()
     with pytest.raises(DataError, match="another run has committed"):
         stalled()
     assert history.seen() == before
     assert not Path(record_uri(history.out, 4)).exists()
-
-
-def test_leftovers_go_only_under_a_new_number(tmp_path: Path) -> None:
-    """A run that wrote them and stalled would otherwise commit files that are gone."""
-    history = _history(str(tmp_path))
-    _compact(history, NOW)
-    stalled = history.begin("stalled", NIGHTS[0][:1], size=9)
-    made = {name for name in _files(history.out) if name.startswith("_ids/") or "rewritten-" in name}
-    assert _compact(history, DAY).version == 0
-    assert made <= _files(history.out)
-    found = _compact(history, NOW)
-    assert (found.version, len(found.expired.leftovers) > 0) == (5, True)
-    assert list(_compact(history, NOW).lines()) == [f"nothing to do: {history.out} is compact"]
-    before = history.seen()
-    with pytest.raises(DataError, match="another run has committed"):
-        stalled()
-    assert history.seen() == before

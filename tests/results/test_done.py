@@ -108,12 +108,24 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _flip_footer(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-8 - int.from_bytes(content[-8:-4], "little")] ^= 255
+    path.write_bytes(content)
+
+
+def _flip_name(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"image_id")] ^= 255
+    path.write_bytes(content)
+
+
 def _of_another_commit(path: Path) -> None:
     other = max(path.parent.iterdir())
     path.write_bytes(other.read_bytes())
 
 
-@pytest.mark.parametrize("damage", [_remove, _cut, _flip, _of_another_commit])
+@pytest.mark.parametrize("damage", [_remove, _cut, _flip, _flip_footer, _flip_name, _of_another_commit])
 @pytest.mark.parametrize("mend", [False, True])
 def test_ids_that_are_lost_are_made_again_from_the_result_files(
     tmp_path: Path, damage: Callable[[Path], None], mend: bool, capsys: pytest.CaptureFixture[str]

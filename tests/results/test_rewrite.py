@@ -69,7 +69,7 @@ class Results:
             done = pq.read_table(find_done(snapshot, [wanted], Path(name)))
         held = {*done["file"].to_pylist(), *done["maps_file"].to_pylist()} - {None}
         names = {snapshot.current_name(name) for name in held}
-        return rewrite_without(self.out, done["image_id"], sorted(name for name in names if name))
+        return rewrite_without(self.out, done["image_id"], sorted(name for name in names if name), 9)
 
     def seen(self, kind: str = "scores") -> dict[int, str]:
         """Number -> run that its row is of; a map is of no run. No number is there twice."""
