@@ -17,7 +17,7 @@ from functools import cached_property
 
 from raysvq.errors import DataError
 from raysvq.results.format import COMMITS, Commit, File, RunRecord
-from raysvq.storage import create_file, join, list_objects, read_bytes, remove_file, write_bytes
+from raysvq.storage import ObjectInfo, create_file, join, list_objects, read_bytes, remove_file, write_bytes
 
 READERS = 16  # records read at once
 
@@ -84,7 +84,8 @@ def read_snapshot(scores: str) -> Snapshot:
 
 
 def _read_snapshot(scores: str) -> Snapshot:
-    numbers, unnumbered = record_names(scores)
+    numbered, unnumbered = list_records(scores)
+    numbers = sorted(numbered)
     commits: list[Commit] = []
     expected = numbers[-1] if numbers else 0
     for number, commit in _newest_first(scores, numbers):
@@ -99,23 +100,24 @@ def _read_snapshot(scores: str) -> Snapshot:
     if expected:
         raise DataError(f"{record_uri(scores, expected)} is missing; put it back")
     with ThreadPoolExecutor(READERS) as pool:
-        earlier = [commit for commit in pool.map(read_record, unnumbered) if commit]
+        earlier = [commit for commit in pool.map(read_record, [info.uri for info in unnumbered]) if commit]
     return Snapshot(scores, (*sorted(earlier, key=lambda commit: commit.runs[0].created_at), *commits))
 
 
-def record_names(scores: str) -> tuple[list[int], list[str]]:
-    """Numbers of the records that have one, and URIs of those of format 1.
+def list_records(scores: str) -> tuple[dict[int, ObjectInfo], list[ObjectInfo]]:
+    """The records that have a number, by it, and those of format 1.
 
     A record cut off while it was written has another ending; hidden files are network file systems' own.
     """
-    numbers, unnumbered = [], []
+    numbered: dict[int, ObjectInfo] = {}
+    unnumbered: list[ObjectInfo] = []
     for info in list_objects(join(scores, COMMITS), must_exist=False):
         name = info.uri.rpartition("/")[2]
-        if numbered := _NUMBERED.fullmatch(name):
-            numbers.append(int(numbered[1]))
+        if found := _NUMBERED.fullmatch(name):
+            numbered[int(found[1])] = info
         elif name.endswith(".json") and not name.startswith("."):
-            unnumbered.append(info.uri)
-    return sorted(numbers), unnumbered
+            unnumbered.append(info)
+    return numbered, unnumbered
 
 
 def publish(scores: str, commit: Commit) -> str:
@@ -135,7 +137,7 @@ def publish(scores: str, commit: Commit) -> str:
         # replaces it.
         write_bytes(uri, content)
     mine = _content(uri) == content
-    newer = record_names(scores)[0][-1] > commit.version
+    newer = max(list_records(scores)[0]) > commit.version
     if mine and not newer:
         return uri
     if newer and _is_built_on(commit, read_snapshot(scores), mine):

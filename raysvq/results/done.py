@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,8 @@ from raysvq.storage import join, read_bytes, write_bytes
 from raysvq.tables import database
 
 READERS = 16  # ids files asked for at once
+
+Answer = TypeVar("Answer")
 
 _MATCHED = """
 copy (select ids.* from ids semi join (select unhex(image_id) as image_id from wanted) using (image_id))
@@ -93,29 +96,21 @@ def _folders(wanted: Sequence[Path], folder: Path) -> Hashes:
 
 def _local_ids(snapshot: Snapshot, wanted: Hashes, folder: Path, mend: bool) -> list[Path]:
     """Ids files, copied or made again, that may have a row about an image of these folders."""
+
+    def ask(commit: Commit, number: int) -> Path | DamagedError | None:
+        path = folder / f"ids-{commit.version}-{number}.parquet"
+        return _fetched(snapshot.scores, commit.ids[number], wanted, path)
+
     found: list[Path] = []
     lost: list[tuple[Commit, str]] = []
-    with ThreadPoolExecutor(READERS) as pool:
-
-        def ask(commit: Commit, number: int) -> Path | DamagedError | None:
-            path = folder / f"ids-{commit.version}-{number}.parquet"
-            return _fetched(snapshot.scores, commit.ids[number], wanted, path)
-
-        asked = [
-            (commit, [pool.submit(ask, commit, number) for number in range(len(commit.ids))])
-            for commit in snapshot.commits
-            if commit.version
-        ]
-        for commit, answers in asked:
-            local = [answer.result() for answer in answers]
-            paths = [path for path in local if isinstance(path, Path)]
-            damages = [one for one in local if isinstance(one, DamagedError)]
-            if problem := _problem(snapshot, commit, damages):
-                lost.append((commit, problem))
-                for path in paths:
-                    path.unlink()
-            else:
-                found += paths
+    for commit, answers, problem in _asked(snapshot, ask):
+        paths = [path for path in answers if isinstance(path, Path)]
+        if problem:
+            lost.append((commit, problem))
+            for path in paths:
+                path.unlink()
+        else:
+            found += paths
     for block in _blocks(snapshot, lost):
         found += _rebuilt(snapshot, block, wanted, folder, mend)
     return found
@@ -124,35 +119,48 @@ def _local_ids(snapshot: Snapshot, wanted: Hashes, folder: Path, mend: bool) -> 
 def rebuilt_ids(snapshot: Snapshot, folder: Path) -> tuple[list[Commit], list[Path]]:
     """Commits whose ids are whole, and local ids of the rows of the others, made again."""
     nowhere = np.array([], np.uint64)
+
+    def ask(commit: Commit, number: int) -> bool | DamagedError:
+        try:
+            return may_hold(snapshot.scores, commit.ids[number], nowhere)
+        except DamagedError as error:
+            return error
+
     whole: list[Commit] = []
     lost: list[tuple[Commit, str]] = []
-    with ThreadPoolExecutor(READERS) as pool:
-
-        def ask(file: File) -> bool | DamagedError:
-            try:
-                return may_hold(snapshot.scores, file, nowhere)
-            except DamagedError as error:
-                return error
-
-        for commit in snapshot.commits:
-            answers = pool.map(ask, commit.ids)
-            damages = [one for one in answers if isinstance(one, DamagedError)]
-            if problem := _problem(snapshot, commit, damages):
-                lost.append((commit, problem))
-            elif commit.version:
-                whole.append(commit)
+    for commit, _, problem in _asked(snapshot, ask):
+        if problem:
+            lost.append((commit, problem))
+        else:
+            whole.append(commit)
     paths = [
         path
-        for block in _blocks(snapshot, [each for each in lost if each[0].version])
+        for block in _blocks(snapshot, lost)
         for path in _rebuilt(snapshot, block, nowhere, folder, mend=False, anew=True)
     ]
     return whole, paths
 
 
-def _problem(snapshot: Snapshot, commit: Commit, damages: list[DamagedError]) -> str | None:
+def _asked(
+    snapshot: Snapshot, ask: Callable[[Commit, int], Answer]
+) -> Iterator[tuple[Commit, list[Answer], str | None]]:
+    """Each commit that has ids, what `ask` says of each of its ids files, and what is wrong with them."""
+    with ThreadPoolExecutor(READERS) as pool:
+        asked = [
+            (commit, [pool.submit(ask, commit, number) for number in range(len(commit.ids))])
+            for commit in snapshot.commits
+            if commit.version
+        ]
+        for commit, waiting in asked:
+            answers = [each.result() for each in waiting]
+            yield commit, answers, _problem(snapshot, commit, answers)
+
+
+def _problem(snapshot: Snapshot, commit: Commit, answers: Sequence[object]) -> str | None:
     """What is wrong with a commit's ids, in words; None where they are what its record says."""
-    if damages:
-        return str(damages[0])
+    for answer in answers:
+        if isinstance(answer, DamagedError):
+            return str(answer)
     if sum(file.rows for file in commit.ids) != commit.rows:
         return f"{snapshot.scores}: ids of version {commit.version} are not all there"
     return None

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from raysvq.results.commit_log import READERS, Snapshot, read_record, record_names, record_uri
+from raysvq.results.commit_log import READERS, Snapshot, list_records, read_record, record_uri
 from raysvq.results.format import COMMITS, IDS, SCHEMAS, Commit
 from raysvq.results.rewrite import REWRITTEN
 from raysvq.storage import ObjectInfo, file_infos, join, list_objects, remove_file, write_bytes
@@ -84,13 +84,12 @@ def remove_expired(scores: str, expired: Expired) -> None:
 
 def _records(scores: str, snapshot: Snapshot) -> list[tuple[str, Commit | None, datetime]]:
     """URI, content and time of all records that are there, oldest first; a damaged one has no content."""
-    times = {info.uri: _mtime(info) for info in list_objects(join(scores, COMMITS), must_exist=False)}
     known = {record_uri(scores, commit.version): commit for commit in snapshot.commits if commit.version}
-    numbers, unnumbered = record_names(scores)
-    uris = [*unnumbered, *(record_uri(scores, number) for number in numbers if number <= snapshot.version)]
+    numbered, unnumbered = list_records(scores)
+    infos = [*unnumbered, *(numbered[number] for number in sorted(numbered) if number <= snapshot.version)]
     with ThreadPoolExecutor(READERS) as pool:
-        contents = pool.map(lambda uri: known.get(uri) or read_record(uri), uris)
-    found = [(uri, commit, times[uri]) for uri, commit in zip(uris, contents, strict=True) if uri in times]
+        contents = pool.map(lambda info: known.get(info.uri) or read_record(info.uri), infos)
+    found = [(info.uri, commit, _mtime(info)) for info, commit in zip(infos, contents, strict=True)]
     earliest = [each for each in found if each[1] and not each[1].version]
     earliest.sort(key=lambda each: each[1].runs[0].created_at if each[1] else "")
     return [*earliest, *(each for each in found if not (each[1] and not each[1].version))]

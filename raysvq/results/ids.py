@@ -11,8 +11,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import numpy as np
@@ -51,6 +52,7 @@ _PIECE = 8 * 2**20  # bytes
 _END = 2**16  # bytes that are read of a file for its footer, if that is no longer
 
 Hashes = npt.NDArray[np.uint64]
+Found = TypeVar("Found")
 
 
 class DamagedError(Exception):
@@ -110,10 +112,7 @@ def may_hold(out: str, file: File, wanted: Hashes) -> bool:
             length = min(int.from_bytes(end[-8:-4], "little") + 8, size)
             return end if length <= len(end) else source.read_at(length, size - length)
 
-    try:
-        content = patiently(uri, footer)
-    except FileNotFoundError:
-        raise DamagedError(f"{uri} is gone") from None
+    content = _read(uri, footer)
     try:
         metadata = pq.read_metadata(pa.BufferReader(content))
     except (OSError, ValueError) as error:
@@ -142,11 +141,7 @@ def fetch(out: str, file: File, path: Path) -> None:
                 target.write(piece)
         return digest.hexdigest()
 
-    try:
-        sha256 = patiently(uri, copy)
-    except FileNotFoundError:
-        raise DamagedError(f"{uri} is gone") from None
-    if sha256 != file.sha256:
+    if _read(uri, copy) != file.sha256:
         raise DamagedError(f"{uri} is damaged: its SHA-256 is not the record's")
 
 
@@ -162,6 +157,13 @@ def result_files(out: str, file: File) -> set[str]:
         for column in columns:
             names.update(name for name in batch[column].unique().to_pylist() if name is not None)
     return names
+
+
+def _read(uri: str, call: Callable[[], Found]) -> Found:
+    try:
+        return patiently(uri, call)
+    except FileNotFoundError:
+        raise DamagedError(f"{uri} is gone") from None
 
 
 def _packed(folders: Hashes) -> str:
