@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +28,16 @@ search:
   model.codebook_size: {choice: [16, 32]}
 tuning: {trials: 4, sampler: qmc, early_stopping: false}
 """
+
+
+# Every kind of setting that a search can vary.
+SEARCH: dict[str, Any] = {
+    "objective.eta": {"uniform": [0.5, 0.95]},
+    "model.codebook_size": {"choice": [64, 128, 512]},
+    "objective.form": {"choice": ["hinge", "inverse"]},
+    "objective.margin": {"log_uniform": [2, 32], "when": {"objective.form": "hinge"}},
+    "anomaly.top_k": {"log_int": [1, 64]},
+}
 
 
 def records(out: Path) -> dict[str, int]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,38 +12,15 @@ from raysvq.results import committed_files, open_results, read_commits, read_res
 from raysvq.results.commit_log import record_uri
 from raysvq.results.format import Files
 from raysvq.results.writer import write_unit
-from raysvq.storage import image_id
 from tests.commits import ORIGIN, commit_run
-
-WHEN = datetime(2025, 3, 4, tzinfo=UTC)
-
-
-def _score(name: str) -> dict[str, Any]:
-    row = {
-        "image_id": image_id(f"/{name}.png"),
-        "uri": f"/{name}.png",
-        "size_bytes": 1,
-        "etag": None,
-        "mtime": WHEN,
-    }
-    row |= {"width": 8, "height": 8, "image_score": 1.0, "map_max": 1.0, "map_mean": 1.0}
-    row |= {"area_over_threshold": 0.0, "is_anomalous": False, "threshold": 2.0, "tiles": [], "regions": []}
-    return row | ORIGIN | {"heatmap_uri": None, "scored_at": WHEN}
-
-
-def _reject(name: str) -> dict[str, Any]:
-    row = {
-        "image_id": image_id(f"/{name}.png"),
-        "uri": f"/{name}.png",
-        "size_bytes": 0,
-        "etag": None,
-        "mtime": WHEN,
-    }
-    return row | ORIGIN | {"reason": "empty", "detail": "0 bytes", "scored_at": WHEN}
+from tests.results.history import reject, score
 
 
 def _write(folder: Path, unit: str, scores: list[str], rejects: list[str]) -> Files:
-    rows = {"scores": [_score(name) for name in scores], "rejects": [_reject(name) for name in rejects]}
+    rows = {
+        "scores": [score(f"/{name}.png", ORIGIN["run_id"]) for name in scores],
+        "rejects": [reject(f"/{name}.png", ORIGIN["run_id"]) for name in rejects],
+    }
     return write_unit(str(folder), unit, rows | {"maps": []}, {})
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from devtools.fake_s3 import FakeS3, fake_s3
-from raysvq import storage
 from raysvq.settings import StorageSettings
+from tests.storage.clients import fresh_clients
 
 
 @pytest.fixture
@@ -19,8 +19,5 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
             monkeypatch.delenv(name, raising=False)
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value)
-        storage.forget_clients()
-        storage.configure(StorageSettings(retry_s=2))
-        yield server
-    storage.configure(StorageSettings())
-    storage.forget_clients()
+        with fresh_clients(StorageSettings(retry_s=2)):
+            yield server

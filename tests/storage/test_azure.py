@@ -7,20 +7,17 @@ from collections.abc import Iterator
 import pytest
 from obstore.store import MemoryStore
 
-from raysvq import storage
 from raysvq.errors import StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage import clients, create_file, exists, list_objects, read_bytes, remove_file, write_bytes
+from tests.storage.clients import fresh_clients
 
 
 @pytest.fixture(autouse=True)
 def _anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "plant")
-    storage.configure(StorageSettings(retry_s=0))
-    storage.forget_clients()
-    yield
-    storage.configure(StorageSettings())
-    storage.forget_clients()
+    with fresh_clients(StorageSettings(retry_s=0)):
+        yield
 
 
 @pytest.mark.parametrize(

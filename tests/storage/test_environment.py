@@ -13,6 +13,7 @@ from raysvq import storage
 from raysvq.errors import SettingsError, StorageError
 from raysvq.settings import StorageSettings
 from raysvq.storage import environment, exists, filesystem, list_objects, read_bytes, write_bytes
+from tests.storage.clients import fresh_clients
 
 CALLS: list[Callable[[str], object]] = [
     read_bytes,
@@ -30,11 +31,8 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    storage.configure(StorageSettings(retry_s=0))
-    storage.forget_clients()
-    yield
-    storage.configure(StorageSettings())
-    storage.forget_clients()
+    with fresh_clients(StorageSettings(retry_s=0)):
+        yield
 
 
 @pytest.mark.parametrize("name", environment.ENDPOINTS)

@@ -15,14 +15,8 @@ from raysvq.settings import Settings, TuningSettings, load_settings, load_sweep
 from raysvq.tuning.search import TrialSearch, first_points
 from raysvq.tuning.space import Space, parse_space
 from raysvq.tuning.state import SweepState
+from tests.sweeps import SEARCH
 
-SEARCH: dict[str, Any] = {
-    "objective.eta": {"uniform": [0.5, 0.95]},
-    "model.codebook_size": {"choice": [64, 128, 512]},
-    "objective.form": {"choice": ["hinge", "inverse"]},
-    "objective.margin": {"log_uniform": [2, 32], "when": {"objective.form": "hinge"}},
-    "anomaly.top_k": {"log_int": [1, 64]},
-}
 ETA = {"objective.eta": {"uniform": [0.3, 0.9]}}
 
 

@@ -9,14 +9,7 @@ import pytest
 from raysvq.errors import SettingsError
 from raysvq.settings import Settings, load_settings, load_sweep
 from raysvq.tuning.space import Space, parse_space
-
-SEARCH: dict[str, Any] = {
-    "objective.eta": {"uniform": [0.5, 0.95]},
-    "model.codebook_size": {"choice": [64, 128, 512]},
-    "objective.form": {"choice": ["hinge", "inverse"]},
-    "objective.margin": {"log_uniform": [2, 32], "when": {"objective.form": "hinge"}},
-    "anomaly.top_k": {"log_int": [1, 64]},
-}
+from tests.sweeps import SEARCH
 
 
 def _space(search: dict[str, Any] = SEARCH) -> Space:
