@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeGuard, TypeVar
 
 REPORT_EVERY_S = 5.0  # between two lines of progress in a log
 VARIABLE = "RAYSVQ_LOG"  # names the format where `--log` does not
@@ -74,6 +74,11 @@ def emit(line: str) -> None:
     """Print a line, in the format in use; a text without fields is a `message`."""
     with _lock:
         _output.write(line if isinstance(line, Line) else Line(line))
+
+
+def is_progress(line: str) -> TypeGuard[Line]:
+    """Whether it only moves the bar, or stands in a log now and then."""
+    return isinstance(line, Line) and line.event == "progress"
 
 
 def end_bar() -> None:
@@ -173,7 +178,7 @@ class Throttle:
 
     def passes(self, line: str) -> bool:
         """Whether to print it now; every line of another event passes."""
-        if not isinstance(line, Line) or line.event != "progress":
+        if not is_progress(line):
             return True
         now = time.monotonic()
         if now - self._passed < _output.interval_s and line.fields["done"] != line.fields["total"]:
@@ -229,7 +234,7 @@ class _Terminal(_Plain):
             self.end_bar()
         if "total" in line.fields:
             self._move(line)
-        if line.event == "progress":
+        if is_progress(line):
             return
         if line.level == "info":
             style = "bold" if line.event == "stage" else None
@@ -264,7 +269,7 @@ class _Terminal(_Plain):
             self._bar.add_task("")
             self._bar.start()
         text = _readable(line)
-        if line.event != "progress":  # which stands above the bar as a whole
+        if not is_progress(line):  # which stands above the bar as a whole
             text = text.partition("  ")[0]
         self._bar.update(self._bar.task_ids[0], completed=done, total=total, description=text)
         if done == total:

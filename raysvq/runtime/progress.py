@@ -34,13 +34,19 @@ class _Lines:
 
 
 class _Forwarded:
-    """A `Progress` that can be sent to tasks and workers. Does not wait for the line to be printed."""
+    """A `Progress` that can be sent to tasks and workers.
+
+    Does not wait for a line of progress, of which there are many; every other line has been taken in when
+    the call returns, so that it is printed even where it is the last thing that a task does.
+    """
 
     def __init__(self, lines: Any) -> None:
         self._lines = lines
 
     def __call__(self, line: str) -> None:
-        self._lines.add.remote(line)
+        taken_in = self._lines.add.remote(line)
+        if not log.is_progress(line):
+            ray.get(taken_in)
 
 
 @contextmanager
