@@ -59,8 +59,7 @@ def standardise(scores: Floats, location: Floats | float, scale: Floats | float)
 
 def fit_group(threshold: float, location: float, scale: float, normals: int) -> GroupDecision:
     """A group's decision, from a threshold on the scale of all groups."""
-    log = min(threshold * scale + location, math.log(_HUGE))
-    score = float32_from(math.exp(log))
+    score = float32_from(min(math.exp(min(threshold * scale + location, math.log(_HUGE))), _HUGE))
     # Rounding may have moved it by a step or two, and scores are to be decided as their p-values say.
     while (
         score > _TINY and standardise(np.array([below := _step(score, 0)]), location, scale)[0] >= threshold
