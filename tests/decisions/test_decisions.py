@@ -230,7 +230,9 @@ def test_images_without_a_group_calibrate_the_whole() -> None:
     found = fit(scores(values, groups=[None] * 20 + ["a"] * 20), group_by="camera")
     assert set(found.groups) == {"a"}
     assert found.promise.normals == 40
-    assert not fit(scores(values), group_by="camera").groups
+    without = fit(scores(values), group_by="camera")
+    assert not without.groups
+    assert "No image that calibrates has a value of `camera`" in without.promise.sentence
 
 
 def test_images_of_a_unit_count_once() -> None:
