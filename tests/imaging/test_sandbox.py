@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from raysvq.imaging.decode import DecodeError
@@ -51,7 +51,7 @@ def _decode(content: bytes) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_child_is_left_behind() -> Iterator[None]:
     yield
-    assert multiprocessing.active_children() == []
+    assert psutil.Process().children() == []
 
 
 def _outcome(sandbox: Sandbox, content: bytes) -> str:

@@ -25,8 +25,8 @@ class Begun:
         self.tries, self.known = tries, known or {}
         self.ended: list[str] = []
 
-    def begin(self, task: str) -> tuple[int, bool, dict[str, str]]:
-        return self.tries, self.tries > 1, self.known
+    def begin(self, task: str) -> tuple[int, dict[str, str]]:
+        return self.tries, self.known
 
     def end(self, task: str, crashing: dict[str, str]) -> None:
         self.ended.append(task)
