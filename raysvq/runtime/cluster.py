@@ -110,8 +110,6 @@ def _start(settings: RaySettings) -> None:
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     # A training run has more processes than a small machine has CPUs, which Ray would warn of.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "8")
-    # Training shares its CPUs with tasks that decode, which threads that spin while they wait would hold up.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     folder = ray_folder(os.environ)
     try:
         ray.init(
