@@ -95,6 +95,19 @@ def test_an_image_that_goes_on_may_take_longer_than_the_limit() -> None:
         sandbox.require_decodable(b"long")
 
 
+def _says_what_is_loaded(content: bytes) -> Iterator[None]:
+    raise DecodeError("corrupt", f"loaded {sorted({'cv2', 'pyarrow', 'ray', 'torch'} & sys.modules.keys())}")
+    yield
+
+
+def test_its_process_loads_decoders_and_neither_ray_nor_torch_nor_arrow() -> None:
+    with (
+        Sandbox(_says_what_is_loaded, TIMEOUT_S) as sandbox,
+        pytest.raises(DecodeError, match=r"loaded \['cv2'\]"),
+    ):
+        sandbox.require_decodable(b"")
+
+
 def test_an_image_does_not_answer_for_the_one_before() -> None:
     with Sandbox(_decode, TIMEOUT_S) as sandbox:
         assert [_outcome(sandbox, content) for content in (b"poison", b"slow")] == ["fine", "fine"]
