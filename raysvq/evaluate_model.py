@@ -1,4 +1,4 @@
-"""Evaluate a model on its scores of the test split: metrics, `evaluation.json` and the report."""
+"""Evaluate a model on its scores of the test split: metrics, the images behind them, and the report."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from raysvq.data.manifest import open_manifest
 from raysvq.data.sources.names import printable
 from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.image_table import NAME, write_images
 from raysvq.evaluation.labelled_images import free_name
-from raysvq.evaluation.result import Evaluation, MetricValue, to_json
+from raysvq.evaluation.result import Costs, Evaluation, MetricValue, to_json
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import load_bundle
 from raysvq.report.evaluation import render
@@ -26,13 +27,13 @@ _METRICS = {
 def evaluate_model(
     manifest: str, scores: str, model: str, out: str, settings: EvaluationSettings
 ) -> tuple[Evaluation, str]:
-    """Evaluate the scores of a model; write `evaluation.json` and `report.html` into `out`.
+    """Evaluate the scores of a model; write `evaluation.json`, `images.parquet` and `report.html`.
 
     Args:
         manifest: URI of the manifest.
         scores: URI of the folder that `raysvq score` wrote.
         model: URI of the bundle that made the scores, or an alias.
-        out: URI of the folder for the two files.
+        out: URI of the folder for the files.
         settings: of metrics and report.
 
     Returns:
@@ -45,18 +46,26 @@ def evaluate_model(
     if not open_manifest(canonical(manifest)).count_rows():
         raise DataError(f"manifest {manifest} holds no image: there is nothing to evaluate")
     bundle = load_bundle(resolve(model))
+    decision = bundle.settings.decision
     evaluation = evaluate(
-        canonical(manifest), canonical(scores), settings, bundle.settings.tiles, bundle.model_digest
+        canonical(manifest),
+        canonical(scores),
+        settings,
+        bundle.settings.tiles,
+        bundle.model_digest,
+        bundle.decisions,
+        Costs(decision.defect_rate, decision.miss_cost, decision.false_alarm_cost),
     )
     summary = {
         "created_at": bundle.created_at,
-        "threshold_rule": bundle.reference.threshold_rule,
+        "threshold_rule": bundle.decisions.promise.sentence,
         "validation_auroc": bundle.reference.validation["auroc"],
         "training": bundle.training,
         "model": bundle.settings.model.model_dump(mode="json"),
         "objective": bundle.settings.objective.model_dump(mode="json"),
     }
     report = join(canonical(out), "report.html")
+    write_images(evaluation, join(canonical(out), NAME))
     write_bytes(join(canonical(out), "evaluation.json"), to_json(evaluation).encode())
     render(evaluation, bundle.history, summary, report)
     return evaluation, report
