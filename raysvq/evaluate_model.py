@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from raysvq.data.manifest import open_manifest
 from raysvq.data.sources.names import printable
 from raysvq.errors import DataError
@@ -71,6 +73,11 @@ def evaluate_model(
     return evaluation, report
 
 
+def result_text(evaluation: Evaluation) -> str:
+    """The result in short: metrics, decisions against what was promised, defects found."""
+    return "\n".join([metrics_table(evaluation), *_decision_lines(evaluation)])
+
+
 def metrics_table(evaluation: Evaluation) -> str:
     """The metrics, overall and by defect type, as aligned text."""
     types = evaluation.by_defect_type
@@ -82,6 +89,25 @@ def metrics_table(evaluation: Evaluation) -> str:
         cells = [_cell(getattr(metrics, field)) for field in _METRICS.values()]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
+
+
+def _decision_lines(evaluation: Evaluation) -> Iterator[str]:
+    overall, defects = evaluation.overall, evaluation.defects
+    if evaluation.promise:
+        yield f"promise: {evaluation.promise.sentence}"
+    if evaluation.outcome:
+        yield f"outcome: {evaluation.outcome.sentence}"
+    elif overall.normal_images:
+        yield f"{overall.false_alarms} of {overall.normal_images} normal images are flagged"
+    if overall.anomalous_images:
+        yield f"{overall.found} of {overall.anomalous_images} anomalous images are found"
+    if defects and defects.defects:
+        by_size = ", ".join(f"{band.found} of {band.defects} {band.name}" for band in defects.by_size)
+        yield f"defects found in them: {defects.found} of {defects.defects} ({by_size})"
+    if defects and defects.normal_images:
+        rate = defects.false_regions / defects.normal_images
+        yield f"regions in normal images: {rate:.3g} for each"
+    yield from evaluation.notes
 
 
 def _cell(metric: MetricValue) -> str:
