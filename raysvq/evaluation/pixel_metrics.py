@@ -83,14 +83,14 @@ class PixelCurves:
             part = slice(start, start + rows)
             bins = self._bins(anomaly_map[part])
             if regions is None:
-                self._negatives += np.bincount(bins.ravel(), minlength=BINS)
+                np.add.at(self._negatives, bins.ravel(), 1)
                 continue
             numbers, weights = regions[0][part], regions[1]
             marked = numbers > 0
             inside = bins[marked]
-            self._negatives += np.bincount(bins[~marked], minlength=BINS)
-            self._positives += np.bincount(inside, minlength=BINS)
-            self._overlap += np.bincount(inside, weights=weights[numbers[marked]], minlength=BINS)
+            np.add.at(self._negatives, bins[~marked], 1)
+            np.add.at(self._positives, inside, 1)
+            np.add.at(self._overlap, inside, weights[numbers[marked]])
 
     def merge(self, other: PixelCurves) -> None:
         """Add the counts of other curves.
