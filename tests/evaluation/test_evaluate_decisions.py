@@ -127,8 +127,9 @@ def test_promise_and_outcome_are_printed_with_what_was_found(scored_set: ScoredS
     for part in (
         f"promise: {decisions.promise.sentence}",
         f"outcome: {found.outcome.sentence}",
-        "1 of 2 anomalous images are found",
-        "defects found in them: 1 of 2 (0 of 1 under 100 pixels, 1 of 1 100 to 999 pixels)",
+        "images found",
+        "1 of 2\n",
+        "defects found: 1 of 2 (0 of 1 under 100 pixels, 1 of 1 100 to 999 pixels)",
         "regions in normal images: 1 for each",
     ):
         assert part in text
