@@ -207,6 +207,6 @@ def _notes(
     if pixels.overall is not None and pixels.without_map:
         yield f"Images whose anomaly map was not kept, left out of pixel metrics: {pixels.without_map}."
     if pixels.types_left_out:
-        yield f"Pixel metrics are of the most frequent defect types; left out: {pixels.types_left_out} types."
+        yield f"Defect types without pixel metrics, as others are more frequent: {pixels.types_left_out}."
     for uri, problem in sorted(masks.problems.items()):
         yield f"Mask {uri} {problem}."

@@ -23,7 +23,7 @@ def compare_with_promise(promise: Promise, images: Sequence[ScoredImage]) -> Out
 
     Args:
         promise: of the decisions that decided on the images.
-        images: labelled test images; the anomalous ones are left out.
+        images: labelled test images; of the anomalous ones only a promised recall is said.
 
     Returns:
         None where no image is normal.
@@ -44,7 +44,7 @@ def compare_with_promise(promise: Promise, images: Sequence[ScoredImage]) -> Out
         high=high,
         kept=alarms <= high,
         uniform_p=uniform_p,
-        sentence=_sentence(promise, alarms, len(normals), low, high, uniform_p),
+        sentence=_sentence(promise, alarms, len(normals), low, high, uniform_p) + _recall(promise, images),
     )
 
 
@@ -92,6 +92,15 @@ def _sentence(
     if differ:
         text += f" Yet good test images score differently from those that calibrated{ks}."
     return text
+
+
+def _recall(promise: Promise, images: Sequence[ScoredImage]) -> str:
+    """What became of a promised recall."""
+    decided = [item.flagged for item in images if item.image.anomalous]
+    if promise.policy != "min_recall" or promise.promised is None or not decided:
+        return ""
+    share = _percent(sum(decided) / len(decided))
+    return f" Of {len(decided)} defective ones {share} are found; promised: {_percent(promise.promised)}."
 
 
 def _percent(share: float) -> str:

@@ -189,3 +189,20 @@ def test_thresholds_of_groups_are_no_mix_of_decisions(scored_set: ScoredSet) -> 
     assert not any("different thresholds" in note for note in found.notes)
     shipped = next(point for point in found.operating_points if point.threshold == 1)  # times each one's own
     assert (shipped.false_alarm_rate, shipped.recall) == (pytest.approx(1 / 3), 0.5)
+
+
+def test_only_frequent_types_of_defects_have_pixel_metrics(
+    scored_set: ScoredSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysvq.evaluation.pixel_metrics._TYPES", 1)
+    decisions = _decisions()
+    mask_uri = _mask(scored_set.root, (slice(0, 8), slice(0, 8)))
+    _add(scored_set, "good.png", 1.5, decisions, [])
+    for name, kind in (("a", "pit"), ("b", "pit"), ("c", "rust")):
+        _add(scored_set, f"{name}.png", 8.0, decisions, [(0, 0)], mask_uri=mask_uri, defect_type=kind)
+    found = _evaluate(scored_set, decisions)
+    assert found.overall.pixel_auroc.value is not None
+    assert found.by_defect_type["pit"].pixel_auroc.value is not None
+    assert found.by_defect_type["rust"].pixel_auroc.value is None
+    assert found.by_defect_type["rust"].image_auroc.value == 1
+    assert "Defect types without pixel metrics, as others are more frequent: 1." in found.notes

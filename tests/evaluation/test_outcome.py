@@ -146,6 +146,18 @@ def test_a_policy_that_promises_no_rate_breaks_no_promise() -> None:
     assert found.sentence.startswith("More false alarms than calibration lets expect: ")
 
 
+def test_a_promised_recall_stands_beside_what_was_found() -> None:
+    scores = np.concatenate([_normal(100, 0), np.full(100, 30.0)]).astype(np.float32)
+    calibration = CalibrationScores(scores, np.arange(200) >= 100, (None,) * 200, tuple(map(str, range(200))))
+    decisions = fit_decisions(calibration, DecisionSettings(policy="min_recall", min_recall=0.9), 1.0, {})
+    images = _scored(decisions, _normal(50)) + _scored(
+        decisions, np.array([29.0, 31, 31, 31]), anomalous=True
+    )
+    found = compare_with_promise(decisions.promise, images)
+    assert found is not None
+    assert found.sentence.endswith(" Of 4 defective ones 75 % are found; promised: 90 %.")
+
+
 def test_a_model_of_an_earlier_version_promises_nothing() -> None:
     found = _outcome(fixed_decisions(5.0, 1.0, "", "quantile"), _normal(10))
     assert (found.low, found.high, found.kept, found.uniform_p) == (0, 10, True, None)
