@@ -11,7 +11,7 @@ from jinja2 import Template
 
 from raysvq import storage
 from raysvq.evaluation.labelled_images import free_name
-from raysvq.evaluation.result import Evaluation
+from raysvq.evaluation.result import Evaluation, ImageRecord
 from raysvq.report.evaluation import charts
 from raysvq.report.evaluation.thumbnails import draw_pictures
 from raysvq.report.page import environment
@@ -32,10 +32,11 @@ def render(
     Raises:
         StorageError: the file cannot be written.
     """
-    galleries = (evaluation.worst, evaluation.lowest_anomalous, evaluation.highest_normal)
-    examples = [example for gallery in galleries for example in gallery]
+    galleries = _galleries(evaluation)
+    examples = [example for gallery in galleries.values() for example in gallery]
     html = _template().render(
         evaluation=evaluation,
+        **galleries,
         overall_name=free_name("all", evaluation.by_defect_type),
         summary={key: value for key, value in summary.items() if not isinstance(value, Mapping)},
         training={
@@ -51,6 +52,16 @@ def render(
         has_history=history is not None,
     )
     storage.write_bytes(out_uri, html.encode())
+
+
+def _galleries(evaluation: Evaluation) -> dict[str, list[ImageRecord]]:
+    ranked = sorted(evaluation.images, key=lambda image: -image.score)
+    galleries = {
+        "worst": ranked,
+        "lowest_anomalous": [image for image in reversed(ranked) if image.anomalous],
+        "highest_normal": [image for image in ranked if not image.anomalous],
+    }
+    return {name: images[: evaluation.settings.gallery] for name, images in galleries.items()}
 
 
 def _training_charts(history: Mapping[str, Any] | None) -> dict[str, Chart]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from raysvq import storage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.pixel_metrics import AnomalyMap, stream_maps
-from raysvq.evaluation.result import Example
+from raysvq.evaluation.result import ImageRecord
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.tiling import resize
@@ -31,7 +31,7 @@ class Picture:
 
 
 def draw_pictures(
-    scores: str, examples: Iterable[Example], map_range: tuple[float, float] | None
+    scores: str, examples: Iterable[ImageRecord], map_range: tuple[float, float] | None
 ) -> dict[str, Picture]:
     """Draw each example once; one image and one map are in memory at a time.
 
@@ -51,7 +51,7 @@ def draw_pictures(
     return drawn
 
 
-def _draw(example: Example, found: AnomalyMap | None, map_range: tuple[float, float] | None) -> Picture:
+def _draw(example: ImageRecord, found: AnomalyMap | None, map_range: tuple[float, float] | None) -> Picture:
     try:
         scored = example.version
         content = storage.read_version(scored.uri, scored.size_bytes, scored.etag, scored.mtime)
@@ -70,7 +70,7 @@ def _draw(example: Example, found: AnomalyMap | None, map_range: tuple[float, fl
     return Picture(_data_uri(thumbnail), heatmap, _draw_mask(example, height, width))
 
 
-def _draw_mask(example: Example, height: int, width: int) -> str | None:
+def _draw_mask(example: ImageRecord, height: int, width: int) -> str | None:
     if not example.anomalous or example.mask_uri is None:
         return None
     mask = MaskReader().read(example.mask_uri, example.height, example.width)
