@@ -40,12 +40,10 @@ def project(vectors: Floats) -> tuple[Floats, str]:
 
 def _principal(vectors: Floats) -> Floats:
     """(N, d) -> (N, 2 to _COMPONENTS) principal components, zeros where there are fewer."""
-    from sklearn.decomposition import PCA
-
     found = min(*vectors.shape, _COMPONENTS)
     components = np.zeros((len(vectors), max(found, 2)), np.float32)
-    if len(vectors) > 1:
-        # Computed in double precision, as all else would differ from machine to machine in the first digits.
-        exact = PCA(found, svd_solver="full").fit_transform(vectors.astype(np.float64))
-        components[:, :found] = exact
+    if found:
+        centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+        left, scales, _ = np.linalg.svd(centred, full_matrices=False)
+        components[:, :found] = (left * scales)[:, :found]
     return components

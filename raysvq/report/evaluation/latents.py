@@ -12,7 +12,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from raysvq.imaging.overlay import encode_jpeg
-from raysvq.report.svg import Chart, area, figure, line, linear_axis
+from raysvq.report.svg import Chart, area, figure, line, linear_axis, log_axis
 
 if TYPE_CHECKING:
     from raysvq.model.latents import Latents
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _MARGIN = 520, 300, 12  # of the plane
 _ARM = 4.0  # of the mark of a code
 _BINS = 40  # of the histogram of distances
+_WIDE = 10  # distances with a larger ratio of largest to smallest get logarithmic bins
 _MOST_USED, _MOST_MARKED = 24, 12  # cards
 _MOST = 0.8  # of the marked positions, whose codes are counted
 _LONGEST = 8  # images that were left out and are named
@@ -127,14 +128,18 @@ def _distances(latents: Latents) -> Chart | None:
     """Histogram of the distances of the points, in shares of the normal and of the marked ones."""
     if not len(latents.distances):
         return None
-    edges = np.histogram_bin_edges(latents.distances, _BINS)
+    low, high = float(latents.distances.min()), float(latents.distances.max())
+    logarithmic = low > 0 and high > _WIDE * low
+    edges = np.geomspace(low, high, _BINS + 1) if logarithmic else np.linspace(low, high or 1.0, _BINS + 1)
+    edges[[0, -1]] = low, max(high, edges[-1])
     kinds = {"normal": ~latents.marked, "anomalous": latents.marked}
     heights = {
         css: 100 * np.histogram(latents.distances[which], edges)[0] / which.sum()
         for css, which in kinds.items()
         if which.any()
     }
-    x = linear_axis(float(edges[0]), float(edges[-1]), "distance to the nearest code")
+    axis = log_axis if logarithmic else linear_axis
+    x = axis(float(edges[0]), float(edges[-1]), "distance to the nearest code")
     y = linear_axis(0, float(max(shares.max() for shares in heights.values())), "share of positions, %")
     elements = []
     for css, shares in heights.items():
