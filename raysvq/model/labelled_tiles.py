@@ -31,15 +31,15 @@ class LabelledImage(Protocol):
     """A test image with its label, and the version of its file that was scored."""
 
     @property
-    def image_id(self) -> str: ...  # noqa: D102
+    def image_id(self) -> str: ...
     @property
-    def uri(self) -> str: ...  # noqa: D102
+    def uri(self) -> str: ...
     @property
-    def anomalous(self) -> bool: ...  # noqa: D102
+    def anomalous(self) -> bool: ...
     @property
-    def mask_uri(self) -> str | None: ...  # noqa: D102
+    def mask_uri(self) -> str | None: ...
     @property
-    def version(self) -> storage.ObjectInfo: ...  # noqa: D102
+    def version(self) -> storage.ObjectInfo: ...
 
 
 class SkippedError(Exception):

@@ -12,7 +12,12 @@ from raysvq.model.code_uses import CodeUses
 def _add(uses: CodeUses, codes: list[int], distances: list[float], marked: bool, image: int = 0) -> None:
     """A patch is one pixel: its image, and the number of its position."""
     values = np.array(distances, np.float32)
-    uses.add(np.array(codes, np.int64), values, marked, lambda position: np.array([[[image, position, 0]]], np.uint16))
+    uses.add(
+        np.array(codes, np.int64),
+        values,
+        marked,
+        lambda position: np.array([[[image, position, 0]]], np.uint16),
+    )
 
 
 def _sources(uses: CodeUses, code: int) -> list[list[int] | None]:

@@ -28,7 +28,14 @@ def _read(image: Labelled, settings: Settings) -> LabelledTiles:
 def test_half_of_the_images_are_anomalous_the_same_in_any_order(tmp_path: Path) -> None:
     images = write_set(str(tmp_path), normal=5, anomalous=5)
     chosen = choose_images(images, 6)
-    assert [image.image_id for image in chosen] == ["a0.png", "a1.png", "a2.png", "n0.png", "n1.png", "n2.png"]
+    assert [image.image_id for image in chosen] == [
+        "a0.png",
+        "a1.png",
+        "a2.png",
+        "n0.png",
+        "n1.png",
+        "n2.png",
+    ]
     assert choose_images(images[::-1], 6) == chosen
     assert choose_images(images, 0) == []
     assert [image.image_id for image in choose_images(images, 1)] == ["n0.png"]
@@ -42,7 +49,9 @@ def test_normal_images_take_the_place_of_missing_anomalous_ones(tmp_path: Path) 
 def test_all_positions_of_a_normal_image_count(small: Build, tmp_path: Path) -> None:
     image = write_image(str(tmp_path), "n.png", noise(64, 48, 1))
     found = _read(image, small())
-    np.testing.assert_array_equal(found.pixels, load_tiles(storage.read_bytes(image.uri), small().tiles, small().scoring)[1])
+    np.testing.assert_array_equal(
+        found.pixels, load_tiles(storage.read_bytes(image.uri), small().tiles, small().scoring)[1]
+    )
     assert found.wanted.shape == (4, 8, 8)
     assert found.wanted.all()
 

@@ -14,7 +14,7 @@ import torch
 from raysvq import storage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.model import latents as module
-from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.bundle import Bundle
 from raysvq.model.latents import Latents, collect_latents
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageScorer
@@ -40,20 +40,16 @@ def _spread_codes(model: Network) -> None:
     model.quantizer.initialize(encoded.movedim(1, -1).flatten(0, 2), seed=0)
 
 
-def _bundle(settings: Settings, model: Network) -> Bundle:
-    return make_bundle(model, settings, Reference(2.5, "as found", 0.75, {}, {"auroc": None}), {}, {})
-
-
 def _collect(bundle: Bundle, images: Sequence[Labelled]) -> Latents:
     return collect_latents(bundle, images, MaskReader().read)
 
 
-def _features(small: Build, make_model: Make) -> Bundle:
+def _features(bundle: Bundle, small: Build, make_model: Make) -> Bundle:
     settings = small(model={"encoder": "features"}, tiles={"mode": "whole", "size": 64})
     model = make_model(settings)
     model.state_dict()["learned_weight"].fill_(0.4)
     _spread_codes(model)
-    return _bundle(settings, model)
+    return dataclasses.replace(bundle, settings=settings, model=model)
 
 
 @pytest.mark.parametrize("encoder", ["pixels", "features"])
@@ -61,7 +57,7 @@ def test_shapes_and_counts_fit_each_other(
     bundle: Bundle, small: Build, make_model: Make, tmp_path: Path, encoder: str
 ) -> None:
     if encoder == "features":
-        bundle = _features(small, make_model)
+        bundle = _features(bundle, small, make_model)
     side = min(module.SIDE, bundle.settings.tiles.size)
     found = _collect(bundle, write_set(str(tmp_path), normal=3, anomalous=2))
     assert (found.encoder, found.images, found.skipped, found.unmasked) == (encoder, (3, 2), (), 0)
@@ -84,7 +80,7 @@ def test_distances_are_those_of_scores(
     bundle: Bundle, small: Build, make_model: Make, tmp_path: Path, encoder: str
 ) -> None:
     if encoder == "features":
-        bundle = _features(small, make_model)
+        bundle = _features(bundle, small, make_model)
     image = write_image(str(tmp_path), "n.png", noise(64, 64, 1))
     found = _collect(bundle, [image])
     scorer = ImageScorer(bundle.model, bundle.settings, bundle.settings.scoring)
@@ -93,8 +89,10 @@ def test_distances_are_those_of_scores(
     assert np.nansum(found.mean_distances[0] * found.uses[0]) == pytest.approx(scored.sum(), rel=1e-5)
 
 
-def test_weights_make_euclidean_distances_those_of_scores(small: Build, make_model: Make) -> None:
-    model = _features(small, make_model).model
+def test_weights_make_euclidean_distances_those_of_scores(
+    bundle: Bundle, small: Build, make_model: Make
+) -> None:
+    model = _features(bundle, small, make_model).model
     with torch.inference_mode():
         encoded, quantized = model.quantize(model.extract_features(torch.rand(1, 3, 64, 64)))
     apart = (encoded - quantized.nearest).square().movedim(1, -1) @ model.distance_weights()
@@ -129,10 +127,11 @@ def test_patches_show_their_positions(bundle: Bundle, tmp_path: Path) -> None:
     assert np.ptp(reds[0][:, 16:].astype(int), axis=2).max() == 0
 
 
-def test_grey_models_and_deep_images(small: Build, make_model: Make, tmp_path: Path) -> None:
+def test_grey_models_and_deep_images(bundle: Bundle, small: Build, make_model: Make, tmp_path: Path) -> None:
     settings = small(tiles={"channels": 1})
     image = write_image(str(tmp_path), "n.png", noise(64, 64, 3)[..., 0].astype(np.uint16) * 20)
-    found = _collect(_bundle(settings, make_model(settings)), [image])
+    grey = dataclasses.replace(bundle, settings=settings, model=make_model(settings))
+    found = _collect(grey, [image])
     assert found.patches.shape[-1] == 3
     assert np.ptp(found.patches[found.filled]) > 200  # stretched: the image fills a twentieth of the range
 
