@@ -11,8 +11,6 @@ from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.image_table import NAME, write_images
 from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.masks import MaskReader
-from raysvq.evaluation.result import Evaluation, MetricValue, to_json
-=======
 from raysvq.evaluation.result import Costs, Evaluation, MetricValue, to_json
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle

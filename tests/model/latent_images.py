@@ -39,7 +39,7 @@ def noise(height: int, width: int, seed: int) -> np.ndarray:
 
 
 def write_set(folder: str, normal: int = 3, anomalous: int = 3, size: int = 64) -> list[Labelled]:
-    """Noise; anomalous images have a white square of 16 pixels at (8, 24), row and column, which is masked."""
+    """Noise; anomalous images have a white, masked square of 16 pixels at row 8, column 24."""
     images = [write_image(folder, f"n{number}.png", noise(size, size, number)) for number in range(normal)]
     for number in range(anomalous):
         image, mask = noise(size, size, 100 + number), np.zeros((size, size), bool)
