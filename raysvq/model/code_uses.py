@@ -6,6 +6,7 @@ Shapes: P positions, K codebook_size, S side of a patch in pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +75,8 @@ class CodeUses:
             self._farthest[code] = distance, cut(position)
 
     def _forget(self) -> None:
-        for uses, held in zip(self.counts, (self._nearest, self._farthest), strict=True):
+        both: tuple[dict[int, Any], ...] = (self._nearest, self._farthest)
+        for uses, held in zip(self.counts, both, strict=True):
             if len(held) > _KEPT + _SLACK:
                 for code in sorted(held, key=lambda code: uses[code])[:-_KEPT]:
                     del held[code]

@@ -119,7 +119,8 @@ def _crosses(latents: Latents, points: npt.NDArray[np.float64]) -> Iterator[str]
     totals = latents.uses.sum(axis=1)
     for code, (across, down) in zip(latents.code_numbers.tolist(), points, strict=True):
         normal, marked = (latents.uses[:, code] / np.maximum(totals, 1)).tolist()
-        tip = f"code {code}: {normal:.1%} of the normal positions, {marked:.1%} of the marked ones"
+        tip = f"code {code}: {normal:.1%} of the normal positions"
+        tip += f", {marked:.1%} of the marked ones" if totals[1] else ""
         arms = f"M{across - _ARM:.1f} {down:.1f}h{2 * _ARM:g}m-{_ARM:g}-{_ARM:g}v{2 * _ARM:g}"
         yield f'<path class="cross" d="{arms}"><title>{tip}</title></path>'
 
