@@ -33,7 +33,7 @@ from raysvq.model.scorer import exact_convolutions, to_model_input
 
 __all__ = ["LabelledImage", "Latents", "choose_images", "collect_latents"]
 
-SIDE = 40  # pixels of a patch; a position of the pixel network sees about as many
+SIDE = 48  # pixels of a patch; a position of the pixel network sees 34 of them, one of the features more
 _SAMPLE = 600  # encodings that become points
 _CODES = 128  # codes that become points: the most used ones
 _MOST_USED, _MOST_MARKED = 24, 12  # codes shown with patches: by normal positions, by marked ones
