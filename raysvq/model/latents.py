@@ -82,7 +82,8 @@ def collect_latents(bundle: Bundle, images: Sequence[LabelledImage], read_mask: 
     """Encode images and gather what a report shows of them.
 
     Of each image a few tiles are encoded, and a sample of their positions becomes points. So memory does not
-    depend on the size of images, and time on their number alone. The same images give the same result.
+    grow with the number of images, and with their size only by file and mask. The same images give the same
+    result.
 
     Args:
         images: what to encode. One that cannot be read or decoded, or whose mask cannot be used, is skipped.
