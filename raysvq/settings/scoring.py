@@ -73,3 +73,10 @@ class EvaluationSettings(Section):
         0.3, gt=0, le=1, description="False-positive rate up to which AU-PRO integrates."
     )
     gallery: int = Field(8, ge=0, description="Images in each of the report's galleries.")
+    latent_images: int = Field(
+        48,
+        ge=0,
+        le=1000,
+        description="Test images, half of them anomalous, that the report's picture of encodings and codes is"
+        " made from; 0 leaves it out.",
+    )

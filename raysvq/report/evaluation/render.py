@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template
 
@@ -13,13 +13,21 @@ from raysvq import storage
 from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import Evaluation, ImageRecord
 from raysvq.report.evaluation import charts
+from raysvq.report.evaluation.latents import view_latents
 from raysvq.report.evaluation.thumbnails import draw_pictures
 from raysvq.report.page import environment
 from raysvq.report.svg import Chart
 
+if TYPE_CHECKING:
+    from raysvq.model.latents import Latents
+
 
 def render(
-    evaluation: Evaluation, history: Mapping[str, Any] | None, summary: Mapping[str, Any], out_uri: str
+    evaluation: Evaluation,
+    history: Mapping[str, Any] | None,
+    summary: Mapping[str, Any],
+    out_uri: str,
+    latents: Latents | None = None,
 ) -> None:
     """Write the report: one HTML file that needs nothing beside it.
 
@@ -28,6 +36,7 @@ def render(
         history: of the training, `{"history": [...], "codebook_usage": [...]}`; None without a model.
         summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
         out_uri: the URI of the file, `…/report.html`.
+        latents: encodings and codes of test images; None leaves that section out.
 
     Raises:
         StorageError: the file cannot be written.
@@ -50,6 +59,7 @@ def render(
         scores=charts.score_chart(evaluation),
         training_charts=_training_charts(history),
         has_history=history is not None,
+        latents=None if latents is None else view_latents(latents),
     )
     storage.write_bytes(out_uri, html.encode())
 
