@@ -127,7 +127,7 @@ def _draw(
     heat, contour = None, ""
     if found is not None and map_range is not None:
         size = _fit(height, width, max(_HEAT_SIDE, *found.values.shape))
-        heat = _data_uri(heat_layer(_resampled(found, size), *map_range))
+        heat = _data_uri(_heat(_resampled(found, size), *map_range))
     if found is not None and pixel_threshold is not None:
         contour = outline(_resampled(found, (height, width)) >= pixel_threshold)
     return Picture(
@@ -139,6 +139,12 @@ def _draw(
         mask=_mask(record, height, width),
         mapped=found is not None,
     )
+
+
+def _heat(values: npt.NDArray[np.float32], low: float, high: float) -> npt.NDArray[np.uint8]:
+    """A layer over the image, logarithmic: a strong defect leaves weak ones their colour."""
+    least = max(low, 1e-6 * high)
+    return heat_layer(np.log(np.maximum(values, least)), math.log(least), math.log(high))
 
 
 def _mask(record: ImageRecord, height: int, width: int) -> str:

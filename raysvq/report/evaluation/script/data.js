@@ -57,11 +57,10 @@ const scoreText = (score) => String(Number(score.toPrecision(4)));
 const percent = (part, all) => (all ? `${decimal((100 * part) / all)} %` : 'n/a');
 const signed = (share) => `${share < 0 ? '−' : '+'}${decimal(Math.abs(100 * share))} %`;
 
-// A p-value as people say it: rarer than 1 in so many good images.
+// A p-value as people say it.
 function rarity(p) {
-  if (p === null) return 'n/a';
-  if (p >= 0.5) return 'ordinary';
-  return `rarer than 1 in ${whole(Math.max(2, Math.floor(1 / p)))} good images`;
+  if (p >= 0.5) return 'as ordinary good images';
+  return `at most 1 in ${whole(Math.floor(1 / p + 1e-9))} good images scores as high`;
 }
 
 const fileName = (i) => data.names[i].split('/').pop() || data.names[i];

@@ -75,8 +75,8 @@ function card(i) {
     const frame = element('span', 'frame');
     frame.append(layers(i));
     const facts = element('span', 'facts');
-    facts.append(element('b', '', scoreText(data.scores[i])), element('bdi', 'kind', kindOf(i)), badge('passed'));
-    made.append(frame, facts, element('bdi', 'name', fileName(i)));
+    facts.append(element('b', '', scoreText(data.scores[i])), badge('passed'));
+    made.append(frame, facts, element('bdi', 'name', kindOf(i)), element('bdi', 'name', fileName(i)));
     const item = element('li');
     item.append(made);
     cards.set(i, item);
