@@ -68,9 +68,15 @@ def tile_labels(
     Returns:
         (T,) labels, or None where an anomalous image has no usable mask.
     """
-    if tiles.mode == "whole" or not image.anomalous:
-        return np.full(len(rects), image.anomalous)
-    mask = masks.read(image.mask_uri, *size)
-    if mask is None:
-        return None
-    return is_anomalous(mask_fractions(mask, rects), tiles.anomalous_fraction)
+    read = image.anomalous and tiles.mode != "whole"
+    mask = masks.read(image.mask_uri, *size) if read else None
+    return tile_labels_of(mask, image.anomalous, rects, tiles)
+
+
+def tile_labels_of(
+    mask: BoolArray | None, anomalous: bool, rects: npt.NDArray[np.int32], tiles: TileSettings
+) -> BoolArray | None:
+    """`tile_labels` for a mask that was read; None where it cannot be used."""
+    if tiles.mode == "whole" or not anomalous:
+        return np.full(len(rects), anomalous)
+    return None if mask is None else is_anomalous(mask_fractions(mask, rects), tiles.anomalous_fraction)

@@ -1,4 +1,4 @@
-"""Ranking metrics of images and tiles, with bootstrap intervals.
+"""Ranking metrics of images and tiles.
 
 A label is True for anomalous. A larger score means more anomalous. Scores are only ranked, so raw distances
 of any size may be passed.
@@ -16,10 +16,8 @@ from raysvq.errors import DataError
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64] | npt.NDArray[np.float64]  # whole numbers
 Statistic = Callable[[Counts, Counts], npt.NDArray[np.float64]]
-
-_CELLS_AT_ONCE = 2_000_000  # of the (resample, image) matrix that are in memory together
 
 
 def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
@@ -82,48 +80,6 @@ def average_precision_of_counts(positives: Counts, negatives: Counts) -> npt.NDA
     precision = hits / np.maximum(flagged, 1)
     area: npt.NDArray[np.float64] = (precision * gained).sum(axis=1) / hits[:, -1]
     return area
-
-
-def bootstrap_interval(
-    labels: BoolArray,
-    scores: FloatArray,
-    statistic: Statistic,
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval; normal and anomalous images are resampled apart, each to its own number.
-
-    Args:
-        statistic: `auroc_of_counts` or `average_precision_of_counts`.
-        resamples: number of draws; 0 for no interval.
-        confidence: coverage; 0.95 takes the 2.5 % and 97.5 % points.
-        seed: of the draws.
-
-    Returns:
-        (low, high), or None where a class is absent or no resamples were asked for.
-    """
-    if resamples == 0 or not _both_classes(labels):
-        return None
-    distinct, ranks = np.unique(scores, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    rows = max(1, _CELLS_AT_ONCE // len(scores))
-    values = []
-    for start in range(0, resamples, rows):
-        size = min(rows, resamples - start)
-        positives = _draw(rng, ranks[labels], len(distinct), size)
-        negatives = _draw(rng, ranks[~labels], len(distinct), size)
-        values.append(statistic(positives, negatives))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _draw(rng: np.random.Generator, ranks: npt.NDArray[np.intp], values: int, rows: int) -> Counts:
-    drawn = ranks[rng.integers(0, len(ranks), (rows, len(ranks)))]
-    cells = drawn + np.arange(rows)[:, None] * values
-    return np.bincount(cells.ravel(), minlength=rows * values).reshape(rows, values)
 
 
 def _both_classes(labels: BoolArray) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from raysvq.decisions import Promise
 from raysvq.evaluation.threshold import Confusion
 from raysvq.settings import EvaluationSettings, TileSettings
 from raysvq.storage import ObjectInfo
@@ -29,7 +30,7 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics of anomalous images against normal ones, and how they were decided when they were scored."""
+    """The metrics of anomalous images against normal ones, and how scoring decided on them."""
 
     normal_images: int
     anomalous_images: int
@@ -203,7 +204,8 @@ class Evaluation:
     overall: Metrics
     # Column -> value -> metrics. DEFECT_TYPE, DEFECT_AREA, LARGEST_DEFECT, GROUP, then metadata.
     slices: dict[str, dict[str, Metrics]]
-    outcome: Outcome | None  # None where no promise is known
+    promise: Promise | None  # of the model's decisions; None where they are not known
+    outcome: Outcome | None  # None without a normal image, or where other decisions decided
     costs: Costs
     operating_points: tuple[OperatingPoint, ...]  # thresholds ascend
     defects: DefectCounts | None  # None where no map or no pixel threshold is known
