@@ -12,6 +12,7 @@ import numpy as np
 from raysvq.evaluation.metrics import roc_points
 from raysvq.evaluation.result import (
     DEFECT_TYPE,
+    Confusion,
     Costs,
     Counts,
     Evaluation,
@@ -23,7 +24,6 @@ from raysvq.evaluation.result import (
     Outcome,
     Provenance,
 )
-from raysvq.evaluation.threshold import confusion
 from raysvq.settings import EvaluationSettings, TileSettings
 from raysvq.storage import ObjectInfo
 
@@ -112,12 +112,18 @@ def evaluation(images: Sequence[ImageRecord], gallery: int = 200, **more: Any) -
                 for name in types
             }
         },
+        promise=None,
         outcome=Outcome(int((~bad).sum()), overall.false_alarms, 0, 12, True, 0.4, "The promise held."),
         costs=Costs(None, None, None),
         operating_points=tuple(_points(bad, scores)),
         defects=None,
         threshold=thresholds.pop() if len(thresholds) == 1 else None,
-        confusion=confusion(bad, flagged),
+        confusion=Confusion(
+            int((bad & flagged).sum()),
+            overall.false_alarms,
+            int((~bad & ~flagged).sum()),
+            int((bad & ~flagged).sum()),
+        ),
         roc=roc_points(bad, scores),
         histogram=Histogram((0.0, 1.0), (0,), (0,), False),
         map_range=None,

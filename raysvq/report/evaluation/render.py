@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Template
 
@@ -21,19 +21,11 @@ from raysvq.report.evaluation.verdict import verdict
 from raysvq.report.page import environment
 from raysvq.report.svg import Chart
 
-if TYPE_CHECKING:
-    from raysvq.decisions.promise import Promise
-
 _RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of false alarms, in the table of thresholds
 
 
 def render(
-    evaluation: Evaluation,
-    history: Mapping[str, Any] | None,
-    summary: Mapping[str, Any],
-    out_uri: str,
-    promise: Promise | None = None,
-    pixel_threshold: float | None = None,
+    evaluation: Evaluation, history: Mapping[str, Any] | None, summary: Mapping[str, Any], out_uri: str
 ) -> None:
     """Write the report: one HTML file that needs nothing beside it.
 
@@ -42,21 +34,19 @@ def render(
         history: of the training, `{"history": [...], "codebook_usage": [...]}`; None without a model.
         summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
         out_uri: the URI of the file, `…/report.html`.
-        promise: of the model's threshold; None where it is not known.
-        pixel_threshold: of the model, the map value where contours are drawn; None draws none.
 
     Raises:
         StorageError: the file cannot be written.
     """
     telling = most_telling(evaluation.images, evaluation.settings.gallery)
+    pixel_threshold = None if evaluation.defects is None else evaluation.defects.pixel_threshold
     pictures = draw_pictures(evaluation.provenance.scores, telling, evaluation.map_range, pixel_threshold)
     scale = score_scale(evaluation)
-    needed = None if promise is None or promise.needed is None else (promise.normals, promise.needed)
     trade_off = _trade_off(evaluation.operating_points)
     data = page_data(evaluation, pictures, scale)
     html = _template().render(
         evaluation=evaluation,
-        verdict=verdict(evaluation, needed),
+        verdict=verdict(evaluation),
         scale=scale,
         shipped_at=scale and scale.share(evaluation.threshold or 1.0),
         bars=scale and {name: charts.bar_path(counts) for name, counts in asdict(scale.bars).items()},
@@ -70,7 +60,6 @@ def render(
         trade_off=trade_off,
         priced=any(point.cost is not None for point in trade_off),
         overall_name=free_name("all", evaluation.by_defect_type),
-        promise=promise,
         summary={key: value for key, value in summary.items() if not isinstance(value, Mapping)},
         training={
             key: value

@@ -12,6 +12,7 @@ from raysvq.evaluation.result import Evaluation, Metrics
 
 _FEW = 20  # defective images, below which the share found is hardly known
 _TYPES = 4  # types of defects named in a sentence
+_AT_REST = "Nothing here asks for action. `raysvq promote MODEL FOLDER@champion` puts the model to work."
 _WEAK = 0.7  # share found, below which a type of defect asks for labels
 
 
@@ -26,13 +27,8 @@ class Verdict:
     steps: tuple[str, ...]
 
 
-def verdict(evaluation: Evaluation, normals_needed: tuple[int, int] | None) -> Verdict:
-    """Put an evaluation into words.
-
-    Args:
-        normals_needed: good images that the threshold was calibrated on, and that its promise needs; None
-            where no promise is known.
-    """
+def verdict(evaluation: Evaluation) -> Verdict:
+    """Put an evaluation into words."""
     outcome = evaluation.outcome
     badge = "No promise to judge" if outcome is None else "Promise kept" if outcome.kept else "Promise broken"
     return Verdict(
@@ -40,7 +36,7 @@ def verdict(evaluation: Evaluation, normals_needed: tuple[int, int] | None) -> V
         tone="open" if outcome is None else "good" if outcome.kept else "bad",
         badge=badge,
         sentences=tuple(_sentences(evaluation)),
-        steps=tuple(_steps(evaluation, normals_needed)),
+        steps=tuple(_steps(evaluation)) or (_AT_REST,),
     )
 
 
@@ -96,7 +92,7 @@ def _missed_types(evaluation: Evaluation) -> str:
     return f" Missed: {', '.join(named)}{more}."
 
 
-def _steps(evaluation: Evaluation, normals_needed: tuple[int, int] | None) -> Iterator[str]:
+def _steps(evaluation: Evaluation) -> Iterator[str]:
     overall, outcome, counts = evaluation.overall, evaluation.outcome, evaluation.counts
     if not evaluation.images:
         yield "Score labelled test images with `raysvq score`, and evaluate again."
@@ -116,10 +112,12 @@ def _steps(evaluation: Evaluation, normals_needed: tuple[int, int] | None) -> It
         )
     elif overall.found < overall.anomalous_images:
         yield "Look at the missed images below: are they defects that must be found?"
-    if normals_needed is not None and normals_needed[0] < normals_needed[1]:
-        have, needed = normals_needed
+    promise = evaluation.promise
+    if promise is not None and promise.needed is not None and promise.normals < promise.needed:
+        kind = "defective" if promise.policy == "min_recall" else "good"
         yield (
-            f"Collect good images: the threshold stands on {have:,}, and what was asked for needs {needed:,}."
+            f"Collect {kind} images: the threshold stands on too few for what was asked, which needs"
+            f" {promise.needed:,}."
         )
     if overall.anomalous_images < _FEW:
         yield (
