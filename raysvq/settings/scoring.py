@@ -73,7 +73,7 @@ class EvaluationSettings(Section):
         0.3, gt=0, le=1, description="False-positive rate up to which AU-PRO integrates."
     )
     gallery: int = Field(
-        200,
+        300,
         ge=0,
         description="Images that the report shows with their picture, the most telling first: mistakes, those"
         " nearest to the threshold, the highest scores, ordinary ones. The others are rows without a picture.",

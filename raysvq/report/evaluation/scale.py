@@ -13,6 +13,7 @@ from raysvq.report.svg import log_axis, round_ticks
 
 BINS = 60
 _WIDE = 10  # a larger ratio of largest to smallest makes the scale logarithmic
+_FEW_DECADES = 3  # on the scale, up to which 2 and 5 are marked between them
 _ROOM = 0.03  # of the scale, beyond the outermost score
 
 
@@ -82,10 +83,10 @@ def _counts(values: npt.NDArray[np.float64], edges: npt.NDArray[np.float64]) -> 
 
 
 def _ticks(low: float, high: float, logarithmic: bool) -> list[float]:
-    if logarithmic:
-        decades = log_axis(low, high, "").ticks
-        steps = (1, 2, 5) if len(decades) < 4 else (1,)
-        ticks = [step * decade for decade in decades for step in steps]
-    else:
-        ticks = list(round_ticks(low, high))
-    return [tick for tick in ticks if low <= tick <= high]
+    if not logarithmic:
+        return [tick for tick in round_ticks(low, high) if low <= tick <= high]
+    decades = log_axis(low, high, "").ticks
+    inside = [tick for tick in decades if low <= tick <= high]
+    if len(inside) > _FEW_DECADES:
+        return inside
+    return [step * decade for decade in decades for step in (1, 2, 5) if low <= step * decade <= high]

@@ -41,7 +41,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
 
 
 def _headline(overall: Metrics) -> str:
-    found = f"{overall.found} of {counted(overall.anomalous_images, 'defective image')} found"
+    found = f"{overall.found:,} of {counted(overall.anomalous_images, 'defective image')} found"
     alarms = f"{counted(overall.false_alarms, 'false alarm')} among {overall.normal_images:,} good ones"
     if overall.anomalous_images and overall.normal_images:
         return f"{found}, {alarms}"

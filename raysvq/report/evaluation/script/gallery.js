@@ -9,16 +9,16 @@ const cards = new Map(); // image -> its card, made once: pictures are not decod
 let shown = []; // images with a picture that match, in order
 let current = 0; // position in `shown` that the Tab key reaches
 
+const RANKS = { missed: 0, alarm: 1, found: 2, passed: 2 };
+const rank = (i) => RANKS[verdictOf(i)];
+const distance = (i) => Math.abs(Math.log(Math.max(1 + margin(i), 1e-9)));
 const ORDERS = {
-  mistakes: (a, b) => isWrong(b) - isWrong(a) || (isWrong(a) ? 1 : -1) * (distance(b) - distance(a)),
+  mistakes: (a, b) => rank(a) - rank(b) || (rank(a) < 2 ? 1 : -1) * (distance(b) - distance(a)),
   near: (a, b) => distance(a) - distance(b),
   high: (a, b) => data.scores[b] - data.scores[a],
   low: (a, b) => data.scores[a] - data.scores[b],
   name: (a, b) => (lowered[a] < lowered[b] ? -1 : 1),
 };
-
-const isWrong = (i) => Number(anomalous(i) !== flagged(i));
-const distance = (i) => Math.abs(Math.log(Math.max(1 + margin(i), 1e-9)));
 
 function matches(i) {
   if (filters.text && !lowered[i].includes(filters.text)) return false;
@@ -106,6 +106,15 @@ function row(i) {
   return made;
 }
 
+function filterText() {
+  const parts = [...filters.verdicts].map((key) => VERDICTS[key]);
+  for (const [place, value] of filters.columns) {
+    parts.push(`${data.columns[place].name.replaceAll('_', ' ')} ${data.columns[place].values[value] || 'none'}`);
+  }
+  if (filters.text) parts.push(`name with "${filters.text}"`);
+  return parts.length ? `Only: ${parts.join(', ')}` : '';
+}
+
 function slice(list, size, kind) {
   pages[kind] = Math.min(pages[kind], Math.max(0, Math.ceil(list.length / size) - 1));
   const from = pages[kind] * size;
@@ -132,6 +141,7 @@ function showGallery(everything = false) {
   byId('rows').replaceChildren(...slice(rest, rowSize, 'rows').map(row));
   byId('rest').hidden = !rest.length;
   write('matching', `${whole(chosen.length)} of ${whole(images.length)} images`);
+  write('filter', filterText());
   write('pictured', whole(shown.length));
   write('without-picture', whole(rest.length));
   byId('nothing').hidden = chosen.length > 0;
