@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from raysvq import schema
 from raysvq.decisions import Decisions
 from raysvq.errors import DataError
+from raysvq.evaluation.confusion import confusion
 from raysvq.evaluation.labelled_images import ManifestView, read_manifest
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.measure import measure_group
@@ -20,7 +21,6 @@ from raysvq.evaluation.pixel_metrics import PixelResult, measure_pixels
 from raysvq.evaluation.result import Costs, Counts, Evaluation, Histogram, Provenance
 from raysvq.evaluation.score_rows import ScoredImage, image_arrays, read_rejects, read_scored
 from raysvq.evaluation.slices import measure_slices
-from raysvq.evaluation.threshold import confusion
 from raysvq.results import RunRecord, Snapshot, read_results
 from raysvq.results.reader import open_snapshot
 from raysvq.settings import EvaluationSettings, TileSettings

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from raysvq.decisions import Promise
-from raysvq.evaluation.threshold import Confusion
+from raysvq.evaluation.confusion import Confusion
 from raysvq.settings import EvaluationSettings, TileSettings
 from raysvq.storage import ObjectInfo
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from raysvq.decisions import CalibrationScores, Decisions, fit_decisions
 from raysvq.errors import TrainingError
-from raysvq.evaluation.threshold import fit_threshold
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import Network
 from raysvq.settings import Settings
@@ -39,7 +39,10 @@ def export_bundle(
         **summarise(history, settings.training.batch_size),
     }
     curves = {"history": history, "codebook_usage": state.codebook_usage}
-    return make_bundle(model, settings, _reference(state, settings), summary, curves)
+    outcome = state.validation
+    data = {"manifest": summary.get("manifest"), "split": "validation"}
+    decisions = _fit_decisions(outcome, settings, data)
+    return make_bundle(model, settings, _reference(outcome), decisions, summary, curves)
 
 
 def require_normals(outcome: dict[str, Any]) -> None:
@@ -55,17 +58,24 @@ def require_normals(outcome: dict[str, Any]) -> None:
         )
 
 
-def _reference(state: TrainingState, settings: Settings) -> Reference:
-    """Thresholds and normal scores, from validation alone."""
-    outcome = state.validation
+def _fit_decisions(outcome: dict[str, Any], settings: Settings, data: dict[str, Any]) -> Decisions:
+    """Thresholds, from validation alone; each image is a unit of its own."""
+    scores = np.array(outcome["image_scores"], np.float32)
+    calibration = CalibrationScores(
+        scores,
+        np.array(outcome["anomalous"], bool),
+        [None] * len(scores),
+        [str(number) for number in range(len(scores))],
+    )
+    return fit_decisions(calibration, settings.decision, outcome["pixel_threshold"], data)
+
+
+def _reference(outcome: dict[str, Any]) -> Reference:
+    """Normal scores, from validation alone."""
     scores = np.array(outcome["image_scores"], np.float32)
     anomalous = np.array(outcome["anomalous"], bool)
-    threshold = fit_threshold(scores, anomalous, settings.anomaly.threshold_quantile)
     normals = scores[~anomalous]
     return Reference(
-        image_threshold=threshold.value,
-        threshold_rule=threshold.rule,
-        pixel_threshold=outcome["pixel_threshold"],
         normal_scores={str(level): float(np.quantile(normals, level)) for level in _QUANTILES},
         validation={
             "normal": int((~anomalous).sum()),

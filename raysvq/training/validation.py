@@ -81,12 +81,12 @@ def validate(
         require_decodable: raises DecodeError for an image that is not to be decoded in this process.
 
     Returns:
-        `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (the
-        `anomaly.pixel_quantile` over a sample of the normal images' maps), `bfloat16_deviation` (the largest
-        relative one over some of the images), `unreadable` URIs.
+        `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (that
+        `decision.pixel_false_alarm_rate` of a sample of the normal images' maps exceeds),
+        `bfloat16_deviation` (the largest relative one over some of the images), `unreadable` URIs.
     """
     rng = np.random.default_rng([scorer.settings.training.seed, rank])
-    quantile = scorer.settings.anomaly.pixel_quantile
+    quantile = 1 - scorer.settings.decision.pixel_false_alarm_rate
     in_bfloat16 = scorer.in_bfloat16()
     compared = range(0, len(images), -(-len(images) // _COMPARED))
     mine: list[tuple[float, bool]] = []
