@@ -21,10 +21,9 @@ import pytest
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 _WAIT_S = 60
-_QUIET = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --disable-sync"
-    " --disable-background-networking --disable-component-update --disable-quic --hide-scrollbars"
-).split()
+_QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
+_QUIET += ["--disable-sync", "--disable-background-networking", "--disable-component-update"]
+_QUIET += ["--disable-quic", "--hide-scrollbars"]
 _CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
 
 
@@ -90,7 +89,9 @@ class Page:
     @property
     def requests(self) -> list[str]:
         """The addresses that were asked for, but those inside the file."""
-        asked = [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
+        asked = [
+            e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
+        ]
         return [url for url in asked if not url.startswith("data:")]
 
     def _next(self) -> dict[str, Any]:

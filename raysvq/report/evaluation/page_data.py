@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,9 @@ def page_data(evaluation: Evaluation, pictures: Mapping[str, Picture], scale: Sc
         "prefix": prefix,
         "names": [image.uri[len(prefix) :] for image in images],
         "scores": [_number(image.score) for image in images],
-        "thresholds": [_number(image.threshold) for image in images] if evaluation.threshold is None else None,
+        "thresholds": [_number(image.threshold) for image in images]
+        if evaluation.threshold is None
+        else None,
         "p": [_number(image.p_value, 3) for image in images],
         "bad": "".join("01"[image.anomalous] for image in images),
         "flagged": "".join("01"[image.flagged] for image in images),
@@ -81,11 +84,8 @@ def _coded(name: str, values: Sequence[str | None]) -> dict[str, Any]:
 
 def common_folder(uris: Sequence[str]) -> str:
     """The folders that all URIs begin with, with the last slash."""
-    if not uris:
-        return ""
-    first, last = min(uris), max(uris)
-    shared = next((place for place, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
-    return first[: first.rfind("/", 0, shared) + 1]
+    shared = os.path.commonprefix(uris)
+    return shared[: shared.rfind("/") + 1]
 
 
 def _picture(picture: Picture) -> dict[str, Any]:

@@ -54,14 +54,15 @@ def most_telling(images: Sequence[ImageRecord], number: int) -> list[ImageRecord
     def distance(image: ImageRecord) -> float:
         return abs(math.log(image.score / image.threshold)) if image.score > 0 < image.threshold else math.inf
 
-    near = sorted((image for image in images if image.flagged == image.anomalous), key=distance)
+    right = [image for image in images if image.flagged == image.anomalous]
+    wrong = [image for image in images if image.flagged != image.anomalous]
+    near, far = sorted(right, key=distance), sorted(wrong, key=distance, reverse=True)
     high = sorted(images, key=lambda image: -image.score)
-    wrong = sorted((image for image in images if image.flagged != image.anomalous), key=distance, reverse=True)
     passed = [image for image in reversed(high) if not image.flagged and not image.anomalous]
-    spread = np.linspace(0, len(passed) - 1, min(len(passed), number)).astype(int) if passed else []
+    spread: list[int] = np.linspace(0, len(passed) - 1, min(len(passed), number)).astype(int).tolist()
     kinds = (
-        ([image for image in wrong if image.anomalous], 0.3),
-        ([image for image in wrong if not image.anomalous], 0.3),
+        ([image for image in far if image.anomalous], 0.3),
+        ([image for image in far if not image.anomalous], 0.3),
         ([image for image in near if image.flagged], 0.1),
         ([image for image in near if not image.flagged], 0.1),
         (high, 0.1),
@@ -123,7 +124,7 @@ def _draw(
         return Picture(problem=f"cannot be read any more ({error.strerror or error})")
     except DecodeError as error:
         return Picture(problem=f"has changed since it was scored ({error.reason}: {error.detail})")
-    height, width = _fit(*image.shape[:2], SIDE)
+    height, width = _fit(image.shape[0], image.shape[1], SIDE)
     heat, contour = None, ""
     if found is not None and map_range is not None:
         size = _fit(height, width, max(_HEAT_SIDE, *found.values.shape))

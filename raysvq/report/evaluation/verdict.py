@@ -69,7 +69,7 @@ def _sentences(evaluation: Evaluation) -> Iterator[str]:
         yield _found(overall) + _missed_types(evaluation)
     if evaluation.defects is not None and evaluation.defects.defects:
         defects = evaluation.defects
-        yield f"Of {counted(defects.defects, 'marked defect')} in these images, the map points at {defects.found:,}."
+        yield f"Of {counted(defects.defects, 'marked defect')} in them, the map points at {defects.found:,}."
     if evaluation.outcome is not None:
         yield evaluation.outcome.sentence
 
@@ -87,7 +87,9 @@ def _missed_types(evaluation: Evaluation) -> str:
     missed = _by_missed(evaluation)
     if not missed:
         return ""
-    named = [f"{name} ({_lost(metrics)} of {metrics.anomalous_images:,})" for name, metrics in missed[:_TYPES]]
+    named = [
+        f"{name} ({_lost(metrics)} of {metrics.anomalous_images:,})" for name, metrics in missed[:_TYPES]
+    ]
     more = f" and {len(missed) - _TYPES} more types" if len(missed) > _TYPES else ""
     return f" Missed: {', '.join(named)}{more}."
 
@@ -127,7 +129,8 @@ def _steps(evaluation: Evaluation) -> Iterator[str]:
     if counts.test_missing:
         yield f"Score {counted(counts.test_missing, 'labelled test image')} that no run has scored yet."
     if counts.test_rejected:
-        yield f"Repair {counted(counts.test_rejected, 'test image')} that scoring rejected; the reasons are below."
+        repaired = counted(counts.test_rejected, "test image")
+        yield f"Repair {repaired} that scoring rejected, for the reasons below."
 
 
 def _by_missed(evaluation: Evaluation) -> list[tuple[str, Metrics]]:
