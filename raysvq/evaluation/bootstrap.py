@@ -83,7 +83,7 @@ def bootstrap_intervals(
     """
     if resamples == 0 or min(count_groups(labels, groups)) < 2:
         return None
-    cells = _cells(labels, scores)
+    cells = score_cells(labels, scores)
     units = _merged(find_units(labels, groups), labels, cells)
     positives, negatives = contributions(units, labels, cells)
     rng = np.random.default_rng(seed)
@@ -93,6 +93,14 @@ def bootstrap_intervals(
         for found, statistic in zip(values, statistics, strict=True):
             found.append(statistic(*counts))
     return [percentiles(np.concatenate(found), confidence) for found in values]
+
+
+def score_cells(labels: BoolArray, scores: FloatArray) -> npt.NDArray[np.intp]:
+    """Ranks from 0, where normal images between two anomalous scores share one: their order is nothing."""
+    marked = np.unique(scores[labels])
+    raw = np.searchsorted(marked, scores, "left") + np.searchsorted(marked, scores, "right")
+    _, cells = np.unique(raw, return_inverse=True)
+    return np.asarray(cells)
 
 
 def contributions(
@@ -129,14 +137,6 @@ def _number(labels: BoolArray, groups: Groups) -> tuple[npt.NDArray[np.intp], np
     stratum[of_image[~labels]] |= 1
     stratum[of_image[labels]] |= 2
     return of_image, stratum
-
-
-def _cells(labels: BoolArray, scores: FloatArray) -> npt.NDArray[np.intp]:
-    """Ranks from 0, where normal images between two anomalous scores share one: their order is nothing."""
-    marked = np.unique(scores[labels])
-    raw = np.searchsorted(marked, scores, "left") + np.searchsorted(marked, scores, "right")
-    _, cells = np.unique(raw, return_inverse=True)
-    return np.asarray(cells)
 
 
 def _merged(units: Units, labels: BoolArray, cells: npt.NDArray[np.intp]) -> Units:

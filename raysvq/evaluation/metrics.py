@@ -82,5 +82,17 @@ def average_precision_of_counts(positives: Counts, negatives: Counts) -> npt.NDA
     return area
 
 
+def recall_of_counts(positives: Counts, negatives: Counts, rate: float) -> npt.NDArray[np.float64]:
+    """Recall of each resample at the best threshold that flags at most `rate` of its normal images.
+
+    Arguments and result as those of `auroc_of_counts`.
+    """
+    hits = np.cumsum(positives[:, ::-1], axis=1)
+    alarms = np.cumsum(negatives[:, ::-1], axis=1)
+    allowed = alarms <= rate * alarms[:, -1:] + 1e-9
+    recall: npt.NDArray[np.float64] = np.where(allowed, hits, 0).max(axis=1) / hits[:, -1]
+    return recall
+
+
 def _both_classes(labels: BoolArray) -> bool:
     return bool(labels.any() and not labels.all())

@@ -39,7 +39,7 @@ def _plain(
     for group in groups:
         kinds.setdefault((labels[group].any(), labels[group].all()), []).append(group)
     values = []
-    for _ in range(1500):
+    for _ in range(500):
         drawn = [
             at for kind in kinds.values() for one in rng.integers(0, len(kind), len(kind)) for at in kind[one]
         ]
@@ -65,7 +65,7 @@ def test_groups_are_drawn_as_a_whole() -> None:
     found = _intervals(labels, scores, [f"part {number}" for number in numbers])
     assert found is not None
     for interval, oracle in zip(found, ORACLES, strict=True):
-        assert interval == pytest.approx(_plain(labels, scores, groups, oracle), abs=0.02)
+        assert interval == pytest.approx(_plain(labels, scores, groups, oracle), abs=0.025)
 
 
 def test_groups_of_one_image_are_images() -> None:

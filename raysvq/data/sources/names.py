@@ -49,7 +49,7 @@ _OWN: dict[str, frozenset[str] | None] = {
     "_commits/": word_set("_commits/ _ids/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
     "bundle.json": word_set("bundle.json weights.safetensors history.json tensorboard/ _training/"),
     "_sweep/": word_set("_sweep/ report.html leaderboard.parquet best.yaml model/"),
-    "evaluation.json": word_set("evaluation.json report.html"),
+    "evaluation.json": word_set("evaluation.json images.parquet report.html"),
     ".raysvq-demo": None,
 }
 _ALSO_MARKS = {"_work/": "_commits/", "_leases/": "_commits/", "_training/": "bundle.json"}
