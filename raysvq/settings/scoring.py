@@ -75,6 +75,6 @@ class EvaluationSettings(Section):
     gallery: int = Field(
         300,
         ge=0,
-        description="Images that the report shows as pictures, the most telling ones: mistakes, those nearest to"
-        " the threshold, the highest scores, some ordinary ones. The others are rows without a picture.",
+        description="Images that the report shows as pictures, the most telling ones: mistakes, those nearest"
+        " to the threshold, the highest scores, some ordinary ones. The others are rows without a picture.",
     )

@@ -25,6 +25,7 @@ _QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-
 _QUIET += ["--disable-sync", "--disable-background-networking", "--disable-component-update"]
 _QUIET += ["--disable-quic", "--hide-scrollbars"]
 _CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
+_CODES |= {"Home": 36, "End": 35, "+": 187, "-": 189}
 
 
 class Page:
@@ -56,7 +57,8 @@ class Page:
             self.events.append(answer)
 
     def open(self, path: Path) -> None:
-        """Load a file, until it is complete."""
+        """Load a file, until it is complete; earlier events are forgotten."""
+        self.events.clear()
         self.call("Page.navigate", url=path.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from markupsafe import Markup
@@ -84,8 +84,9 @@ def _coded(name: str, values: Sequence[str | None]) -> dict[str, Any]:
 
 def common_folder(uris: Sequence[str]) -> str:
     """The folders that all URIs begin with, with the last slash."""
-    shared = os.path.commonprefix(uris)
-    return shared[: shared.rfind("/") + 1]
+    first, last = min(uris, default=""), max(uris, default="")
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    return first[: first.rfind("/", 0, len(list(alike))) + 1]
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
