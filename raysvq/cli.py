@@ -280,12 +280,12 @@ def evaluate(
     log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Compare scores with labels and masks of the test split; write a report to open offline."""
-    from raysvq.evaluate_model import evaluate_model, metrics_table
+    from raysvq.evaluate_model import evaluate_model, result_text
 
     settings = _settings(config, overrides).evaluation
     evaluation, report = evaluate_model(manifest, scores, model, out, settings)
     metrics = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
-    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
+    log.info(f"{result_text(evaluation)}\nreport in {report}", "result", report=report, **metrics)
 
 
 @app.command(short_help="Compare two models on the same images.")

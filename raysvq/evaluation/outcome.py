@@ -84,8 +84,10 @@ def _sentence(
                 f"The scores as a whole do not tell them from those that calibrated{ks}: look at the flagged"
                 " images, their labels first."
             )
-        return f"The promise is not kept: {shown}, {expected}. {reason}"
-    verdict = "fewer than expected" if alarms < low else "as promised"
+        promised = promise.policy == "max_false_alarm_rate"
+        verdict = "The promise is not kept" if promised else "More false alarms than calibration lets expect"
+        return f"{verdict}: {shown}, {expected}. {reason}"
+    verdict = "fewer than expected" if alarms < low else "as expected"
     text = f"{shown}, {verdict}: {expected}."
     if differ:
         text += f" Yet good test images score differently from those that calibrated{ks}."
