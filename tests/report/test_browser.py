@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from devtools.browser import CHROMIUM, Page, open_browser
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings, TileSettings
-from tests.report.browser import Page, needs_chromium, open_browser
 from tests.report.evaluations import evaluation, records
 
 if TYPE_CHECKING:
     from tests.evaluation.conftest import ScoredSet
 
-pytestmark = needs_chromium
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 CARDS = "document.querySelectorAll('#cards button').length"
 FOCUS = "document.activeElement.getAttribute('aria-label') || document.activeElement.id"
 
@@ -129,9 +129,8 @@ def test_keys_walk_the_gallery_and_the_dialog_and_give_the_focus_back(page: Page
 
 def test_the_wheel_zooms_at_the_pointer(page: Page) -> None:
     click(page, "#cards button")
-    x, y = page.run(
-        "(({left, top, width, height}) => [left + width / 2, top + height / 2])(stage.getBoundingClientRect())"
-    )
+    box = page.run("stage.getBoundingClientRect().toJSON()")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.call("Input.dispatchMouseEvent", type="mouseWheel", x=x, y=y, deltaX=0, deltaY=-400)
     page.run("new Promise((done) => setTimeout(done, 100))")
     assert page.run("view.scale") > 2

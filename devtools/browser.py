@@ -16,10 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 _WAIT_S = 60
 _QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
 _QUIET += ["--disable-sync", "--disable-background-networking", "--disable-component-update"]
@@ -76,11 +73,28 @@ class Page:
         common = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+        self.drawn()
+
+    def look(self, width: int, height: int, *, dark: bool = False) -> None:
+        """Give the window a size in CSS pixels, and a colour scheme."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until the page has drawn what it was told last."""
         self.run("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
 
-    def picture(self, path: Path) -> None:
-        """Save the window as PNG."""
-        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+    def screenshot(self) -> bytes:
+        """The window as PNG."""
+        return base64.b64decode(self.call("Page.captureScreenshot")["data"])
+
+    def pdf(self) -> bytes:
+        """The page as it is printed."""
+        return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
     @property
     def complaints(self) -> list[Any]:
