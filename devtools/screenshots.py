@@ -1,13 +1,12 @@
 """Pictures of a report for the docs, or to look at: light, dark, narrow, zoomed, and as it is printed.
 
-python -m devtools.screenshots REPORT.html FOLDER
+python -m devtools.screenshots REPORT.html FOLDER [--all]
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -15,36 +14,44 @@ import numpy as np
 
 from devtools.browser import Page, open_browser
 
-_VIEWS: Mapping[str, tuple[int, int, bool]] = {  # width, height in pixels, dark
-    "report": (1280, 1500, False),
-    "report-dark": (1280, 1500, True),
-    "report-tablet": (820, 1180, False),
-    "report-phone": (390, 844, True),
-}
-_QUALITY = 80  # of the WebP files
+_DESK = (1280, 1500)  # width and height in pixels
 _TALLEST = 16_000  # pixels; Chromium takes no taller picture
+_QUALITY = 80  # of the WebP files
 
 
-def main(report: str, folder: str) -> None:
-    """Write a WebP file per view, one of the gallery, one of the dialog, and `report.pdf`."""
-    out = Path(folder)
-    out.mkdir(parents=True, exist_ok=True)
+def main() -> None:
+    """Write the docs' pictures; with --all also narrow windows, the dialog, the whole page and a PDF."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("report", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--all", action="store_true")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as profile, open_browser(Path(profile)) as page:
-        for name, (width, height, dark) in _VIEWS.items():
-            page.look(width, height, dark=dark)
-            page.open(Path(report).resolve())
-            _save(page, out / f"{name}.webp")
-        page.look(1280, 1500)
-        page.open(Path(report).resolve())
+        page.look(*_DESK)
+        page.open(given.report.resolve())
+        _save(page, given.folder / "report.webp")
         page.run("document.getElementById('images-title').scrollIntoView()")
-        _save(page, out / "report-images.webp")
-        page.look(1280, 940)
-        page.run("document.querySelector('#cards button')?.click()")
-        _save(page, out / "report-zoom.webp")
-        page.press("Escape")
-        (out / "report.pdf").write_bytes(page.pdf())
-        page.look(1280, min(_TALLEST, page.run("document.documentElement.scrollHeight")))
-        _save(page, out / "report-whole.webp")
+        _save(page, given.folder / "report-images.webp")
+        page.look(*_DESK, dark=True)
+        page.run("scrollTo(0, 0)")
+        _save(page, given.folder / "report-dark.webp")
+        if given.all:
+            _look_at_all(page, given.folder)
+
+
+def _look_at_all(page: Page, folder: Path) -> None:
+    page.look(820, 1180)
+    _save(page, folder / "report-tablet.webp")
+    page.look(390, 844, dark=True)
+    _save(page, folder / "report-phone.webp")
+    page.look(1280, 940)
+    page.run("document.querySelector('#cards button')?.click()")
+    _save(page, folder / "report-zoom.webp")
+    page.press("Escape")
+    (folder / "report.pdf").write_bytes(page.pdf())
+    page.look(1280, min(_TALLEST, page.run("document.documentElement.scrollHeight")))
+    _save(page, folder / "report-whole.webp")
 
 
 def _save(page: Page, path: Path) -> None:
@@ -56,4 +63,4 @@ def _save(page: Page, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main()

@@ -33,6 +33,17 @@ def test_a_broken_promise_is_named_and_says_what_to_do() -> None:
     assert verdict(replace(found, outcome=None)).tone == "open"
 
 
+def test_more_false_alarms_than_promised_are_said_even_where_chance_allows_them() -> None:
+    found = replace(evaluation(records(100, 30)), promise=PROMISE)
+    few, many = (
+        verdict(replace(found, overall=replace(found.overall, false_alarms=alarms))) for alarms in (5, 6)
+    )
+    assert few.badge == "Promise kept"
+    assert not any("by no more than chance" in step for step in few.steps)
+    assert (many.badge, many.tone) == ("Promise not broken", "open")
+    assert any("by no more than chance" in step for step in many.steps)
+
+
 def test_the_types_that_are_missed_most_are_named_first_and_asked_labels_of() -> None:
     images = [record(f"n{place}", 1.0) for place in range(30)]
     images += [record(f"s{place}", 4.0, True, defect_type="scratch") for place in range(18)]

@@ -16,12 +16,15 @@ _AT_REST = "Nothing here asks for action. `raysvq promote MODEL FOLDER@champion`
 _WEAK = 0.7  # share found, below which a type of defect asks for labels
 
 
+Tone = Literal["good", "bad", "open"]  # of the promise: kept, broken, or not judged
+
+
 @dataclass(frozen=True)
 class Verdict:
     """A headline, sentences, and steps to take."""
 
     headline: str
-    tone: Literal["good", "bad", "open"]  # of the promise: kept, broken, or none to judge
+    tone: Tone
     badge: str
     sentences: tuple[str, ...]
     steps: tuple[str, ...]
@@ -29,15 +32,25 @@ class Verdict:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """Put an evaluation into words."""
-    outcome = evaluation.outcome
-    badge = "No promise to judge" if outcome is None else "Promise kept" if outcome.kept else "Promise broken"
+    tone, badge = _promise(evaluation)
     return Verdict(
         headline=_headline(evaluation.overall),
-        tone="open" if outcome is None else "good" if outcome.kept else "bad",
+        tone=tone,
         badge=badge,
         sentences=tuple(_sentences(evaluation)),
         steps=tuple(_steps(evaluation)) or (_AT_REST,),
     )
+
+
+def _promise(evaluation: Evaluation) -> tuple[Tone, str]:
+    outcome = evaluation.outcome
+    if outcome is None:
+        return "open", "No promise to judge"
+    if not outcome.kept:
+        return "bad", "Promise broken"
+    if _above_promise(evaluation):
+        return "open", "Promise not broken"  # chance allows it: so few images calibrated, or were tested
+    return "good", "Promise kept"
 
 
 def _headline(overall: Metrics) -> str:
@@ -78,8 +91,8 @@ def _found(overall: Metrics) -> str:
     share = binomtest(overall.found, overall.anomalous_images)
     interval = share.proportion_ci(0.95, method="wilson")
     return (
-        f"It found {share.statistic:.0%} of the defective images; on new ones of the same kinds, expect"
-        f" {interval.low:.0%} to {interval.high:.0%}."
+        f"It found {100 * share.statistic:.0f}\u00a0% of the defective images; of new ones of the same kinds,"
+        f" expect {100 * interval.low:.0f} to {100 * interval.high:.0f}\u00a0%."
     )
 
 
@@ -104,6 +117,12 @@ def _steps(evaluation: Evaluation) -> Iterator[str]:
             "Look at the false alarms below. Where they are good parts, refit the threshold from images"
             " that people have passed: `raysvq calibrate MODEL MANIFEST`."
         )
+    promise = evaluation.promise
+    if outcome is not None and outcome.kept and _above_promise(evaluation):
+        yield (
+            "More good images are flagged than was promised in expectation, by no more than chance explains."
+            " More good images settle it: `raysvq calibrate MODEL MANIFEST`."
+        )
     weak = [
         name for name, metrics in _by_missed(evaluation) if metrics.found < _WEAK * metrics.anomalous_images
     ]
@@ -114,7 +133,6 @@ def _steps(evaluation: Evaluation) -> Iterator[str]:
         )
     elif overall.found < overall.anomalous_images:
         yield "Look at the missed images below: are they defects that must be found?"
-    promise = evaluation.promise
     if promise is not None and promise.needed is not None and promise.normals < promise.needed:
         kind = "defective" if promise.policy == "min_recall" else "good"
         yield (
@@ -131,6 +149,13 @@ def _steps(evaluation: Evaluation) -> Iterator[str]:
     if counts.test_rejected:
         repaired = counted(counts.test_rejected, "test image")
         yield f"Repair {repaired} that scoring rejected, for the reasons below."
+
+
+def _above_promise(evaluation: Evaluation) -> bool:
+    promise, overall = evaluation.promise, evaluation.overall
+    if promise is None or promise.policy != "max_false_alarm_rate" or promise.promised is None:
+        return False
+    return overall.false_alarms > promise.promised * overall.normal_images
 
 
 def _by_missed(evaluation: Evaluation) -> list[tuple[str, Metrics]]:

@@ -189,7 +189,7 @@ function addColumnFilters() {
   data.columns.forEach((column, place) => {
     if (column.values.length < 2 || column.values.length > 200) return;
     const label = element('label', 'field', column.name.replaceAll('_', ' '));
-    const select = element('select', 'value');
+    const select = element('select', 'of-column');
     select.append(new Option('all', '-2'));
     column.values.forEach((value, index) => select.append(new Option(value, String(index))));
     if (column.of.includes(-1)) select.append(new Option('(none)', '-1'));
@@ -207,7 +207,7 @@ function clearFilters() {
   filters.verdicts.clear();
   filters.columns.clear();
   filters.text = byId('search').value = '';
-  for (const select of byId('columns').querySelectorAll('select.value')) select.value = '-2';
+  for (const select of byId('columns').querySelectorAll('select.of-column')) select.value = '-2';
   for (const chip of document.querySelectorAll('.chip')) chip.setAttribute('aria-pressed', 'false');
   startOver();
 }

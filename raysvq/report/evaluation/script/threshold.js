@@ -15,7 +15,7 @@ function valueAt(share) {
 }
 
 const shippedValue = data.threshold === null ? 1 : data.threshold;
-const named = (value) => (data.threshold === null ? `shipped × ${value.toFixed(3)}` : scoreText(value));
+const named = (value) => (data.threshold === null ? `${value.toFixed(3)} × own threshold` : scoreText(value));
 
 function write(name, text) {
   for (const place of document.querySelectorAll(`[data-out="${name}"]`)) place.textContent = text;
