@@ -128,12 +128,12 @@ def _steps(evaluation: Evaluation) -> Iterator[str]:
     ]
     if weak:
         yield (
-            f"Look at the missed images below. Label some of {_listed(weak[:_TYPES])} as outliers and train"
-            " again: a type of defect that the model has seen is found more often."
+            f"Look at the missed images below. Label other images with {_listed(weak[:_TYPES])} as outliers"
+            " and train again: a type of defect that the model has seen is found more often."
         )
     elif overall.found < overall.anomalous_images:
         yield "Look at the missed images below: are they defects that must be found?"
-    if promise is not None and promise.needed is not None and promise.normals < promise.needed:
+    if promise is not None and promise.needed is not None and promise.promised != promise.asked:
         kind = "defective" if promise.policy == "min_recall" else "good"
         yield (
             f"Collect {kind} images: the threshold stands on too few for what was asked, which needs"
