@@ -10,9 +10,11 @@ from raysvq.errors import DataError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.image_table import NAME, write_images
 from raysvq.evaluation.labelled_images import free_name
+from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.result import Costs, Evaluation, MetricValue, to_json
 from raysvq.model.alias import resolve
-from raysvq.model.bundle import load_bundle
+from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.latents import Latents, choose_images, collect_latents
 from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings
 from raysvq.storage import canonical, join, write_bytes
@@ -69,8 +71,14 @@ def evaluate_model(
     report = join(canonical(out), "report.html")
     write_images(evaluation, join(canonical(out), NAME))
     write_bytes(join(canonical(out), "evaluation.json"), to_json(evaluation).encode())
-    render(evaluation, bundle.history, summary, report)
+    render(evaluation, bundle.history, summary, report, _latents(evaluation, bundle))
     return evaluation, report
+
+
+def _latents(evaluation: Evaluation, bundle: Bundle) -> Latents | None:
+    """Encodings and codes of some test images; None where `evaluation.latent_images` is 0."""
+    images = choose_images(evaluation.images, evaluation.settings.latent_images)
+    return collect_latents(bundle, images, MaskReader().read) if images else None
 
 
 def result_text(evaluation: Evaluation) -> str:

@@ -78,3 +78,10 @@ class EvaluationSettings(Section):
         description="Images that the report shows as pictures, the most telling ones: mistakes, those nearest"
         " to the threshold, the highest scores, some ordinary ones. The others are rows without a picture.",
     )
+    latent_images: int = Field(
+        48,
+        ge=0,
+        le=1000,
+        description="Test images, half of them anomalous, that the report's picture of encodings and codes is"
+        " made from; 0 leaves it out.",
+    )

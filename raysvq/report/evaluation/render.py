@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Template
 
@@ -14,6 +14,7 @@ from raysvq import storage
 from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import Evaluation, OperatingPoint
 from raysvq.report.evaluation import charts
+from raysvq.report.evaluation.latents import view_latents
 from raysvq.report.evaluation.page_data import page_data
 from raysvq.report.evaluation.scale import BINS, score_scale
 from raysvq.report.evaluation.thumbnails import draw_pictures, most_telling
@@ -21,11 +22,18 @@ from raysvq.report.evaluation.verdict import verdict
 from raysvq.report.page import environment
 from raysvq.report.svg import Chart
 
+if TYPE_CHECKING:
+    from raysvq.model.latents import Latents
+
 _RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of false alarms, in the table of thresholds
 
 
 def render(
-    evaluation: Evaluation, history: Mapping[str, Any] | None, summary: Mapping[str, Any], out_uri: str
+    evaluation: Evaluation,
+    history: Mapping[str, Any] | None,
+    summary: Mapping[str, Any],
+    out_uri: str,
+    latents: Latents | None = None,
 ) -> None:
     """Write the report: one HTML file that needs nothing beside it.
 
@@ -34,6 +42,7 @@ def render(
         history: of the training, `{"history": [...], "codebook_usage": [...]}`; None without a model.
         summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
         out_uri: the URI of the file, `…/report.html`.
+        latents: encodings and codes of test images; None leaves that section out.
 
     Raises:
         StorageError: the file cannot be written.
@@ -69,6 +78,7 @@ def render(
         },
         training_charts=_training_charts(history),
         has_history=history is not None,
+        latents=None if latents is None else view_latents(latents),
     )
     storage.write_bytes(out_uri, html.encode())
 
