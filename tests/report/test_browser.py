@@ -11,9 +11,10 @@ import pytest
 
 from devtools.browser import CHROMIUM, Page, open_browser
 from raysvq.evaluation.evaluate import evaluate
+from raysvq.evaluation.result import Evaluation
 from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings, TileSettings
-from tests.report.evaluations import evaluation, records
+from tests.report.evaluations import evaluation, record, records
 
 if TYPE_CHECKING:
     from tests.evaluation.conftest import ScoredSet
@@ -47,6 +48,13 @@ def out_of(page: Page, name: str) -> str:
 
 def click(page: Page, selector: str) -> None:
     page.run(f"document.querySelector({selector!r}).click()")
+
+
+def open_page_of(found: Evaluation, browser: Page, scored_set: ScoredSet, folder: Path) -> None:
+    scored_set.commit()
+    found = replace(found, provenance=replace(found.provenance, scores=scored_set.scores))
+    render(found, None, {}, str(folder / "report.html"))
+    browser.open(folder / "report.html")
 
 
 def test_it_opens_without_a_complaint_and_asks_for_nothing(page: Page) -> None:
@@ -141,11 +149,7 @@ def test_the_wheel_zooms_at_the_pointer(page: Page) -> None:
 def test_10_000_images_are_paged_and_printed_with_their_filter(
     browser: Page, scored_set: ScoredSet, tmp_path: Path
 ) -> None:
-    scored_set.commit()
-    found = evaluation(records(9900, 100), gallery=60)
-    found = replace(found, provenance=replace(found.provenance, scores=scored_set.scores))
-    render(found, None, {}, str(tmp_path / "report.html"))
-    browser.open(tmp_path / "report.html")
+    open_page_of(evaluation(records(9900, 100), gallery=60), browser, scored_set, tmp_path)
     assert browser.run(CARDS) == 48
     assert browser.run("byId('rows').children.length") == 100
     assert out_of(browser, "without-picture") == "9,940"
@@ -157,4 +161,42 @@ def test_10_000_images_are_paged_and_printed_with_their_filter(
     marks = "[...new Set([...document.querySelectorAll('#cards .badge')].map((mark) => mark.textContent))]"
     assert browser.run(marks) == ["false alarm"]
     browser.run("dispatchEvent(new Event('afterprint'))")
+    assert browser.complaints == []
+
+
+def test_names_that_try_to_be_markup_are_read_as_names(
+    browser: Page, scored_set: ScoredSet, tmp_path: Path
+) -> None:
+    names = [
+        "</script><script>alert(1)</script>",
+        "\"'&amp;<img src=x onerror=alert(2)>",
+        "שלום\u202egnp.exe",
+    ]
+    images = [
+        record(name, 2.0 + place, anomalous=place > 1, defect_type=name, meta={name: name, "line": name})
+        for place, name in enumerate(names)
+    ]
+    open_page_of(evaluation(images), browser, scored_set, tmp_path)
+    shown = browser.run(
+        "[...document.querySelectorAll('#cards .name:last-child')].map((name) => name.textContent)"
+    )
+    assert sorted(shown) == sorted(name.rsplit("/", 1)[-1] for name in names)
+    for name in names:
+        assert name in browser.run("document.getElementById('columns').textContent")
+    click(browser, "#cards button")
+    assert browser.complaints == []
+    assert browser.requests == [browser.run("location.href")]
+
+
+@pytest.mark.parametrize(("normal", "anomalous"), [(0, 0), (1, 0), (0, 5), (30, 0)])
+def test_any_mix_of_images_opens_and_slides(
+    normal: int, anomalous: int, browser: Page, scored_set: ScoredSet, tmp_path: Path
+) -> None:
+    open_page_of(evaluation(records(normal, anomalous)), browser, scored_set, tmp_path)
+    if normal + anomalous:
+        assert browser.run(CARDS) == normal + anomalous
+        browser.run("document.getElementById('threshold').focus()")
+        browser.press("Home")
+        assert out_of(browser, "alarm") == str(normal)
+        assert out_of(browser, "escapes") == ("0.0" if anomalous else "n/a")
     assert browser.complaints == []
