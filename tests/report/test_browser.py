@@ -200,3 +200,16 @@ def test_any_mix_of_images_opens_and_slides(
         assert out_of(browser, "alarm") == str(normal)
         assert out_of(browser, "escapes") == ("0.0" if anomalous else "n/a")
     assert browser.complaints == []
+
+
+def test_two_fingers_zoom(page: Page) -> None:
+    click(page, "#cards button")
+    box = page.run("stage.getBoundingClientRect().toJSON()")
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, gap in (("touchStart", 20), ("touchMove", 30), ("touchMove", 40), ("touchEnd", None)):
+        fingers = [] if gap is None else [{"x": x - gap, "y": y, "id": 1}, {"x": x + gap, "y": y, "id": 2}]
+        page.call("Input.dispatchTouchEvent", type=kind, touchPoints=fingers)
+    page.drawn()
+    assert page.run("view.scale") == pytest.approx(2, rel=0.2)
+    page.press("Escape")
+    assert page.complaints == []
