@@ -16,6 +16,9 @@ from raysvq.evaluation.result import DefectBand, DefectCounts
 
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 
+# (H, W) component numbers from 1 up, 0 where unmarked; and the (components,) areas in pixels.
+Components = tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]
+
 # Upper limits, and the names of the bands between them.
 AREA_LIMITS = (0.001, 0.01, 0.1)  # share of the image
 AREA_BANDS = ("under 0.1 %", "0.1 to 1 %", "1 to 10 %", "10 % and more")
@@ -33,7 +36,7 @@ def pixel_band(pixels: int) -> str:
     return PIXEL_BANDS[bisect_right(PIXEL_LIMITS, pixels)]
 
 
-def components(mask: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+def components(mask: BoolArray) -> Components:
     """The 8-connected components of a mask.
 
     Args:
@@ -71,7 +74,10 @@ class Match:
 
 
 def match_regions(
-    values: npt.NDArray[np.float32], span: tuple[int, int], mask: BoolArray | None, pixel_threshold: float
+    values: npt.NDArray[np.float32],
+    span: tuple[int, int],
+    parts: Components | None,
+    pixel_threshold: float,
 ) -> Match:
     """Match the regions of an anomaly map to the components of a mask; one pixel in common is enough.
 
@@ -81,13 +87,13 @@ def match_regions(
     Args:
         values: (h, w) map cells.
         span: (height, width) in image pixels that the map covers.
-        mask: (H, W), True where anomalous; None where no pixel is.
+        parts: of the mask; None where no pixel is anomalous.
         pixel_threshold: a cell belongs to a region where its value is larger.
     """
     regions, count = ndimage.label(values > pixel_threshold, structure=_EIGHT_CONNECTED)
-    if mask is None:
+    if parts is None:
         return Match(np.zeros(0, np.int64), np.zeros(0, dtype=bool), int(count))
-    numbers, areas = components(mask)
+    numbers, areas = parts
     rows, columns = np.nonzero(numbers)
     cells = regions[rows * values.shape[0] // span[0], columns * values.shape[1] // span[1]]
     hit = cells > 0

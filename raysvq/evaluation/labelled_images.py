@@ -16,6 +16,7 @@ from raysvq.errors import DataError, first_line
 UNNAMED = "unnamed"  # anomalous images for which the manifest has no defect type
 
 _MANIFEST_COLUMNS = ["image_id", "uri", "label", "mask_uri", "split", "defect_type"]
+_BYTES_AT_ONCE = 32 << 20
 _OPTIONAL = ["group", "meta"]
 
 
@@ -90,7 +91,7 @@ def read_manifest(uri: str) -> ManifestView:
 def batches(
     uri: str, columns: Sequence[str], optional: Sequence[str] = (), rows: int = 8192
 ) -> Iterator[pa.RecordBatch]:
-    """Read some columns of a Parquet file as a stream, at most `rows` rows in memory.
+    """Read some columns of a Parquet file as a stream, at most `rows` rows and some 32 MiB in memory.
 
     Args:
         optional: columns that older files lack; batches of these lack them, too.
@@ -107,6 +108,13 @@ def batches(
             if missing:
                 raise DataError(f"{uri}: found no column {', '.join(missing)}; expected {', '.join(columns)}")
             found = [*columns, *(name for name in optional if name in names)]
-            yield from file.iter_batches(batch_size=rows, columns=found)
+            yield from file.iter_batches(batch_size=min(rows, _rows_at_once(file)), columns=found)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{uri}: cannot be read as Parquet ({first_line(error)})") from None
+
+
+def _rows_at_once(file: pq.ParquetFile) -> int:
+    """How many of a file's rows fit into memory together, by their mean size."""
+    groups = (file.metadata.row_group(at) for at in range(file.num_row_groups))
+    size = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
+    return max(1, int(_BYTES_AT_ONCE / max(1, size)))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from raysvq import schema
 from raysvq.errors import DataError
-from raysvq.evaluation.defects import DefectTally, Match, components, match_regions
+from raysvq.evaluation.defects import Components, DefectTally, Match, components, match_regions
 from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import BoolArray
@@ -62,32 +62,35 @@ class PixelCurves:
         self._positives = np.zeros(BINS, dtype=np.int64)
         self._overlap = np.zeros(BINS, dtype=np.float64)
 
-    def update(self, anomaly_map: npt.NDArray[np.float32], mask: BoolArray | None) -> None:
+    def update(
+        self, anomaly_map: npt.NDArray[np.float32], mask: BoolArray | None, parts: Components | None = None
+    ) -> None:
         """Add one image.
 
         Args:
             anomaly_map: (H, W) at the size of the original image.
             mask: (H, W), True where anomalous; None where no pixel is.
+            parts: its components, where they are known already.
 
         Raises:
             ValueError: sizes differ, or a value is not finite or below the lower bound.
         """
         if mask is not None and mask.shape != anomaly_map.shape:
             raise ValueError(f"map is {anomaly_map.shape}, its mask {mask.shape}; expected equal sizes")
-        regions = None if mask is None or not mask.any() else self._regions(mask)
+        regions = None if mask is None or not mask.any() else self._regions(parts or components(mask))
         rows = max(1, _PIXELS_AT_ONCE // max(1, anomaly_map.shape[1]))
         for start in range(0, anomaly_map.shape[0], rows):
             part = slice(start, start + rows)
             bins = self._bins(anomaly_map[part])
             if regions is None:
-                self._negatives += np.bincount(bins.ravel(), minlength=BINS)
+                np.add.at(self._negatives, bins.ravel(), 1)
                 continue
             numbers, weights = regions[0][part], regions[1]
             marked = numbers > 0
             inside = bins[marked]
-            self._negatives += np.bincount(bins[~marked], minlength=BINS)
-            self._positives += np.bincount(inside, minlength=BINS)
-            self._overlap += np.bincount(inside, weights=weights[numbers[marked]], minlength=BINS)
+            np.add.at(self._negatives, bins[~marked], 1)
+            np.add.at(self._positives, inside, 1)
+            np.add.at(self._overlap, inside, weights[numbers[marked]])
 
     def merge(self, other: PixelCurves) -> None:
         """Add the counts of other curves.
@@ -143,9 +146,9 @@ class PixelCurves:
         height = (key.astype(np.uint32) << np.uint32(_DROPPED_BITS)).view(np.float32)
         return self.lower + float(height)
 
-    def _regions(self, mask: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    def _regions(self, parts: Components) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """(H, W) component numbers from 1 up, and the weight of a pixel of each component."""
-        numbers, areas = components(mask)
+        numbers, areas = parts
         self.components += len(areas)
         return numbers, np.concatenate([[0.0], 1 / areas])
 
@@ -176,8 +179,8 @@ def stream_maps(scores: str, image_ids: Sequence[str]) -> Iterator[AnomalyMap]:
         DataError: a map has another number of values than its row says, or a value that is not finite.
     """
     wanted = pa.array(image_ids, pa.string())
-    for batch in committed_rows(scores, "maps", schema.MAPS.names, wanted, rows=1):
-        row = batch.to_pylist()[0]
+    batches = committed_rows(scores, "maps", schema.MAPS.names, wanted)
+    for row in (row for batch in batches for row in batch.to_pylist()):
         values = np.frombuffer(row["values"], dtype="<f4")
         height, width = row["map_height"], row["map_width"]
         if len(values) != height * width or not np.isfinite(values).all():
@@ -226,9 +229,10 @@ def measure_pixels(
             without_mask += 1
             continue
         curves = by_type.get(image.defect_type or None, rest) if image.anomalous else normal
-        curves.update(found.full_size(), mask)
+        parts = None if mask is None else components(mask)
+        curves.update(found.full_size(), mask, parts)
         if tally is not None:
-            match = match_regions(found.values, found.span, mask, tally.pixel_threshold)
+            match = match_regions(found.values, found.span, parts, tally.pixel_threshold)
             matches[found.image_id] = match
             tally.add(match, anomalous=image.anomalous)
     overall = PixelCurves(lower)

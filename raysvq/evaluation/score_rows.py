@@ -155,9 +155,8 @@ def committed_rows(
     columns: Sequence[str],
     wanted: pa.Array,
     optional: Sequence[str] = (),
-    rows: int = 1024,
 ) -> Iterator[pa.RecordBatch]:
-    """The committed rows with the wanted image ids, at most `rows` at a time.
+    """The committed rows with the wanted image ids, as many at a time as take little memory.
 
     Args:
         scores: URI of the score folder.
@@ -165,7 +164,7 @@ def committed_rows(
         optional: columns that older folders lack.
     """
     for file in committed_files(scores, kind):
-        for batch in batches(file, columns, optional, rows):
+        for batch in batches(file, columns, optional):
             chosen = batch.filter(pc.is_in(batch["image_id"], wanted))
             if chosen.num_rows:
                 yield chosen

@@ -36,7 +36,7 @@ __all__ = ["LabelledImage", "Latents", "choose_images", "collect_latents"]
 SIDE = 40  # pixels of a patch; a position of the pixel network sees about as many
 _SAMPLE = 600  # encodings that become points
 _CODES = 128  # codes that become points: the most used ones
-_MOST_USED, _MOST_MARKED = 36, 12  # codes shown with patches: by normal positions, by marked ones
+_MOST_USED, _MOST_MARKED = 24, 12  # codes shown with patches: by normal positions, by marked ones
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]

@@ -11,12 +11,14 @@ from typing import Any
 import pyarrow.compute as pc
 
 from raysvq import log
+from raysvq.data.decision_group import require_groups
 from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
 from raysvq.runtime.cluster import Capacity
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import Settings, TrainingSettings
+from raysvq.settings.decision import NEEDS_OUTLIERS
 from raysvq.training.validation import ValidationImage, validation_images
 
 _SAMPLED = 32
@@ -122,6 +124,7 @@ def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any]
     training_set = _training_set(manifest, settings)
     images = validation_images(manifest, settings.training.validation_images)
     _require_validation(images, manifest, settings)
+    require_groups(open_manifest(manifest), settings.decision.group_by)
     return training_set, images
 
 
@@ -155,6 +158,13 @@ def _require_validation(images: list[ValidationImage], manifest: str, settings: 
         raise DataError(
             f"setting `training.patience`: manifest {manifest} has no anomalous images in its validation"
             " split to measure progress by; label outliers when indexing, or leave patience unset"
+        )
+    policy = settings.decision.policy
+    if policy in NEEDS_OUTLIERS and not any(image.anomalous for image in images):
+        raise DataError(
+            f"setting `decision.policy`: {policy} weighs normal against anomalous images, and manifest"
+            f" {manifest} has no anomalous ones in its validation split; label outliers when indexing, or set"
+            " decision.policy=max_false_alarm_rate"
         )
     if all(image.anomalous for image in images):
         raise DataError(

@@ -31,7 +31,7 @@ def _map(*hot: tuple[int, int]) -> np.ndarray:
 
 
 def _found(values: np.ndarray, mask: np.ndarray | None) -> tuple[list[int], list[bool], int]:
-    match = match_regions(values, SIZE, mask, 2.0)
+    match = match_regions(values, SIZE, None if mask is None else components(mask), 2.0)
     return match.areas.tolist(), match.found.tolist(), match.false_regions
 
 
@@ -77,7 +77,7 @@ def test_a_map_may_span_more_than_the_image() -> None:
     values[4, 6] = 3  # stands for pixels beyond the image's edge, and for its last ones
     mask = np.zeros((33, 50), dtype=bool)
     mask[32, 49] = True
-    assert match_regions(values, (40, 56), mask, 2.0).found.tolist() == [True]
+    assert match_regions(values, (40, 56), components(mask), 2.0).found.tolist() == [True]
 
 
 def test_parts_that_touch_at_a_corner_are_one_defect() -> None:
