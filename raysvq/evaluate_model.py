@@ -91,9 +91,10 @@ def metrics_table(evaluation: Evaluation) -> str:
     rows = [(free_name("all", types), evaluation.overall)]
     rows += [(printable(name), metrics) for name, metrics in types.items()]
     width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{name:>20}" for name in _METRICS)]
+    lines = [" " * width + "".join(f"{name:>20}" for name in [*_METRICS, "images found"])]
     for name, metrics in rows:
         cells = [_cell(getattr(metrics, field)) for field in _METRICS.values()]
+        cells.append(f"{metrics.found} of {metrics.anomalous_images}" if metrics.anomalous_images else "-")
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
 
@@ -106,11 +107,9 @@ def _decision_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"outcome: {evaluation.outcome.sentence}"
     elif overall.normal_images:
         yield f"{overall.false_alarms} of {overall.normal_images} normal images are flagged"
-    if overall.anomalous_images:
-        yield f"{overall.found} of {overall.anomalous_images} anomalous images are found"
     if defects and defects.defects:
         by_size = ", ".join(f"{band.found} of {band.defects} {band.name}" for band in defects.by_size)
-        yield f"defects found in them: {defects.found} of {defects.defects} ({by_size})"
+        yield f"defects found: {defects.found} of {defects.defects} ({by_size})"
     if defects and defects.normal_images:
         rate = defects.false_regions / defects.normal_images
         yield f"regions in normal images: {rate:.3g} for each"
