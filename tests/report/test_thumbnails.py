@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import pytest
 
@@ -59,3 +61,20 @@ def test_pictures_stop_at_the_size_that_a_page_may_have(
     monkeypatch.setattr(thumbnails, "MAX_BYTES", room)
     kept = draw_pictures(scored_set.scores, order, None, None)
     assert list(kept) == [image.image_id for image in order[:4]]
+
+
+def test_a_small_peak_of_a_large_map_is_in_the_contour(scored_set: ScoredSet) -> None:
+    size = (2000, 1000)
+    cv2.imwrite(str(scored_set.root / "a.png"), np.zeros(size, np.uint8))
+    image_id = scored_set.list_image("a.png", "normal")
+    values = np.zeros((1000, 500), np.float32)
+    values[501, 103] = 1
+    scored_set.keep_map(image_id, values, size, cell=2)
+    scored_set.score(image_id, 1.0, size, [(0, 0, 32, 32)], [1.0])
+    scored_set.commit()
+    [image] = evaluate(
+        scored_set.manifest, scored_set.scores, EvaluationSettings(bootstrap=0), TileSettings()
+    ).images
+    contour = draw_pictures(scored_set.scores, [image], (0.0, 1.0), 0.5)[image_id].contour
+    corner = [float(number) for number in re.findall(r"[\d.]+", contour)[:2]]
+    assert corner == pytest.approx([1000 * 103 / 500 * 0.16, 2000 * 501 / 1000 * 0.16], abs=2)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 
 from raysvq import storage
 from raysvq.evaluation.masks import MaskReader
@@ -18,10 +22,12 @@ from raysvq.evaluation.result import ImageRecord
 from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import encode_webp, heat_layer, outline, to_rgb8, upsample
 from raysvq.imaging.tiling import resize
+from raysvq.log import ProgressMeter
 
 SIDE = 320  # pixels of the longer side of a thumbnail
 MAX_BYTES = 12 << 20  # of all pictures of a page; the least telling ones are left out
 _HEAT_SIDE = 96  # pixels of the longer side of a heat map whose grid is coarser
+_AT_ONCE = 4  # images that are read and decoded
 _Size = tuple[int, int]
 
 
@@ -80,7 +86,7 @@ def draw_pictures(
     map_range: tuple[float, float] | None,
     pixel_threshold: float | None,
 ) -> dict[str, Picture]:
-    """Draw each image once; one image and one map are decoded at a time.
+    """Draw each image once; _AT_ONCE images and maps are in memory.
 
     Args:
         scores: URI of the score folder, which has the maps.
@@ -92,12 +98,36 @@ def draw_pictures(
         image id -> picture, in the order of `images`, up to MAX_BYTES.
     """
     wanted = {image.image_id: image for image in images}
-    left = dict(wanted)
-    drawn: dict[str, Picture] = {}
-    for found in stream_maps(scores, list(left)):
-        drawn[found.image_id] = _draw(left.pop(found.image_id), found, map_range, pixel_threshold)
-    drawn |= {image_id: _draw(image, None, None, None) for image_id, image in left.items()}
+    draw = partial(_draw, map_range=map_range, pixel_threshold=pixel_threshold)
+    meter = ProgressMeter(len(wanted), "pictures", "drawing")
+    drawn = dict(meter.watched(_ahead(draw, _with_maps(scores, wanted))))
     return dict(_within(((image_id, drawn[image_id]) for image_id in wanted), MAX_BYTES))
+
+
+def _with_maps(
+    scores: str, wanted: Mapping[str, ImageRecord]
+) -> Iterator[tuple[ImageRecord, AnomalyMap | None]]:
+    left = dict(wanted)
+    for found in stream_maps(scores, list(wanted)):
+        yield left.pop(found.image_id), found
+    for record in left.values():
+        yield record, None
+
+
+def _ahead(
+    draw: Callable[[ImageRecord, AnomalyMap | None], Picture],
+    found: Iterable[tuple[ImageRecord, AnomalyMap | None]],
+) -> Iterator[tuple[str, Picture]]:
+    """Draw a few at once: reading waits for the store, and decoding does not hold the interpreter."""
+    waiting: deque[tuple[str, Future[Picture]]] = deque()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for record, its_map in found:
+            if len(waiting) == _AT_ONCE:
+                image_id, picture = waiting.popleft()
+                yield image_id, picture.result()
+            waiting.append((record.image_id, pool.submit(draw, record, its_map)))
+        for image_id, picture in waiting:
+            yield image_id, picture.result()
 
 
 def _within(pictures: Iterator[tuple[str, Picture]], budget: int) -> Iterator[tuple[str, Picture]]:
@@ -164,13 +194,15 @@ def _fit(height: int, width: int, side: int) -> _Size:
 
 
 def _resampled(found: AnomalyMap, size: _Size) -> npt.NDArray[np.float32]:
-    """A map at another size of its image."""
+    """A map at another size of its image. Where that is smaller than its grid, small peaks stay."""
     height, width = size
+    shrink = math.ceil(max(found.values.shape[0] / height, found.values.shape[1] / width))
+    values = maximum_filter(found.values, shrink) if shrink > 1 else found.values
     span = (
         max(height, round(found.span[0] * height / found.size[0])),
         max(width, round(found.span[1] * width / found.size[1])),
     )
-    return upsample(found.values, span, (height, width))
+    return upsample(values, span, (height, width))
 
 
 def _data_uri(pixels: npt.NDArray[np.uint8]) -> str:
