@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.dataset as ds
 
-from raysvq.data.manifest import Row
 from raysvq.errors import DataError
 from raysvq.tables import stream
 
@@ -12,16 +12,18 @@ GROUP = "group"
 
 
 def group_columns(group_by: str | None) -> list[str]:
-    """Columns of the manifest that `decision_group` reads."""
+    """Columns of the manifest that `groups_of` reads."""
     return [] if group_by is None else [GROUP if group_by == GROUP else "meta"]
 
 
-def decision_group(row: Row, group_by: str | None) -> str | None:
-    """The group of a manifest row, by `decision.group_by`; None where it has none."""
+def groups_of(rows: pa.Table | pa.RecordBatch, group_by: str | None) -> list[str | None]:
+    """The group of each row, by `decision.group_by`; None where it has none."""
     if group_by is None:
-        return None
-    group: str | None = row[GROUP] if group_by == GROUP else dict(row["meta"] or ()).get(group_by)
-    return group
+        return [None] * rows.num_rows
+    if group_by == GROUP:
+        groups: list[str | None] = rows[GROUP].to_pylist()
+        return groups
+    return [dict(meta or ()).get(group_by) for meta in rows["meta"].to_pylist()]
 
 
 def group_sql(group_by: str | None) -> str:
@@ -49,6 +51,6 @@ def require_groups(manifest: ds.Dataset, group_by: str | None) -> None:
     """
     if group_by is None:
         return
-    rows = (row for batch in stream(manifest, group_columns(group_by)) for row in batch.to_pylist())
-    if all(decision_group(row, group_by) is None for row in rows):
+    batches = stream(manifest, group_columns(group_by))
+    if not any(group is not None for batch in batches for group in groups_of(batch, group_by)):
         raise no_group(group_by)

@@ -18,7 +18,7 @@ from raysvq.evaluation.metrics import BoolArray, FloatArray, roc_points
 from raysvq.evaluation.operating_points import operating_points
 from raysvq.evaluation.outcome import compare_with_promise
 from raysvq.evaluation.pixel_metrics import PixelResult, measure_pixels
-from raysvq.evaluation.result import Costs, Counts, Evaluation, Histogram, Provenance
+from raysvq.evaluation.result import Costs, Counts, Evaluation, Histogram, OperatingPoint, Provenance
 from raysvq.evaluation.score_rows import ScoredImage, image_arrays, read_rejects, read_scored
 from raysvq.evaluation.slices import measure_slices
 from raysvq.results import RunRecord, Snapshot, read_results
@@ -88,7 +88,7 @@ def evaluate(
         promise=promise,
         outcome=outcome,
         costs=costs,
-        operating_points=operating_points(labels, values, costs, threshold),
+        operating_points=_operating_points(images, threshold, costs),
         defects=pixels.defects,
         threshold=threshold,
         confusion=confusion(labels, np.array([item.flagged for item in images], dtype=bool)),
@@ -99,6 +99,17 @@ def evaluate(
         rejected=rejected,
         notes=(*_notes(images, pixels, masks, decided_otherwise), *left_out),
     )
+
+
+def _operating_points(
+    images: Sequence[ScoredImage], threshold: float | None, costs: Costs
+) -> tuple[OperatingPoint, ...]:
+    """Where images have thresholds of their own, all of them are raised and lowered alike."""
+    labels, values = image_arrays(images)
+    if threshold is None and all(item.threshold > 0 for item in images):
+        values = values / np.array([item.threshold for item in images], dtype=np.float64)
+        threshold = 1.0 if images else None
+    return operating_points(labels, values, costs, threshold)
 
 
 def _decided_otherwise(images: Sequence[ScoredImage], decisions: Decisions | None) -> int:

@@ -1,7 +1,8 @@
 """Ranking metrics of images and tiles.
 
 A label is True for anomalous. A larger score means more anomalous. Scores are only ranked, so raw distances
-of any size may be passed.
+of any size may be passed. scikit-learn is imported where it is used: it takes as long to load as PyTorch, and
+processes that decode import this module for its types.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from raysvq.errors import DataError
 
@@ -30,6 +30,8 @@ def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
         raise DataError("scores: found values that are not finite; the model has diverged")
     if not _both_classes(labels):
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels, scores))
 
 
@@ -40,6 +42,8 @@ def average_precision(labels: BoolArray, scores: FloatArray) -> float | None:
     """
     if not _both_classes(labels):
         return None
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(labels, scores))
 
 
@@ -50,6 +54,8 @@ def roc_points(labels: BoolArray, scores: FloatArray, limit: int = 400) -> tuple
     """
     if not _both_classes(labels):
         return ()
+    from sklearn.metrics import roc_curve
+
     fpr, tpr, _ = roc_curve(labels, scores)
     chosen = np.unique(np.linspace(0, len(fpr) - 1, min(limit, len(fpr))).round().astype(int))
     return tuple((float(fpr[i]), float(tpr[i])) for i in chosen)

@@ -153,7 +153,7 @@ class OperatingPoint:
     alarms per 1,000 good ones.
     """
 
-    threshold: float
+    threshold: float  # of the score; where images have different ones, a multiple of each image's own
     false_alarm_rate: float | None  # share of the normal images; None where there are none
     recall: float | None  # share of the anomalous images
     escapes_per_1000: float | None

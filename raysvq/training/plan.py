@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,6 +126,7 @@ def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any]
     images = validation_images(manifest, settings.training.validation_images)
     _require_validation(images, manifest, settings)
     require_groups(open_manifest(manifest), settings.decision.group_by)
+    _require_outliers(manifest, [VALIDATION], settings)
     return training_set, images
 
 
@@ -159,17 +161,22 @@ def _require_validation(images: list[ValidationImage], manifest: str, settings: 
             f"setting `training.patience`: manifest {manifest} has no anomalous images in its validation"
             " split to measure progress by; label outliers when indexing, or leave patience unset"
         )
-    policy = settings.decision.policy
-    if policy in NEEDS_OUTLIERS and not any(image.anomalous for image in images):
-        raise DataError(
-            f"setting `decision.policy`: {policy} weighs normal against anomalous images, and manifest"
-            f" {manifest} has no anomalous ones in its validation split; label outliers when indexing, or set"
-            " decision.policy=max_false_alarm_rate"
-        )
     if all(image.anomalous for image in images):
         raise DataError(
             f"manifest {manifest} has no normal images in its validation split, which the threshold is"
             " fitted on; raise split.validation_fraction when indexing"
+        )
+
+
+def _require_outliers(manifest: str, splits: Sequence[str], settings: Settings) -> None:
+    """Refuse a policy that weighs anomalous images where no image of the splits that calibrate is one."""
+    calibrating = pc.field("split").isin(list(splits)) & (pc.field("label") == ANOMALOUS)
+    policy = settings.decision.policy
+    if policy in NEEDS_OUTLIERS and not open_manifest(manifest).count_rows(filter=calibrating):
+        raise DataError(
+            f"setting `decision.policy`: {policy} weighs normal against anomalous images, and manifest"
+            f" {manifest} has no anomalous ones in its {' or '.join(splits)} split; label outliers when"
+            " indexing, or set decision.policy=max_false_alarm_rate"
         )
 
 

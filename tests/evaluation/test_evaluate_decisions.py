@@ -187,3 +187,5 @@ def test_thresholds_of_groups_are_no_mix_of_decisions(scored_set: ScoredSet) -> 
     found = _evaluate(scored_set, decisions)
     assert found.threshold is None
     assert not any("different thresholds" in note for note in found.notes)
+    shipped = next(point for point in found.operating_points if point.threshold == 1)  # times each one's own
+    assert (shipped.false_alarm_rate, shipped.recall) == (pytest.approx(1 / 3), 0.5)

@@ -38,7 +38,7 @@ function showThreshold() {
   const summary = `${counts.found} of ${bad} defective images found, ${counts.alarm} of ${good} good ones flagged`;
   slider.setAttribute('aria-valuetext', `${named(value)}: ${summary}`);
   write('threshold', named(value));
-  write('state', moved ? 'moved' : 'as shipped');
+  write('state', moved ? `moved; shipped with ${named(shippedValue)}` : 'as shipped');
   write('found', whole(counts.found));
   write('missed', whole(counts.missed));
   write('alarm', whole(counts.alarm));
