@@ -33,7 +33,7 @@ from raysvq.model.scorer import exact_convolutions, to_model_input
 
 __all__ = ["LabelledImage", "Latents", "choose_images", "collect_latents"]
 
-SIDE = 40  # pixels of a patch; a position of the pixel network sees about as many
+SIDE = 48  # pixels of a patch; a position of the pixel network sees 34 of them, one of the features more
 _SAMPLE = 600  # encodings that become points
 _CODES = 128  # codes that become points: the most used ones
 _MOST_USED, _MOST_MARKED = 24, 12  # codes shown with patches: by normal positions, by marked ones
@@ -82,7 +82,8 @@ def collect_latents(bundle: Bundle, images: Sequence[LabelledImage], read_mask: 
     """Encode images and gather what a report shows of them.
 
     Of each image a few tiles are encoded, and a sample of their positions becomes points. So memory does not
-    depend on the size of images, and time on their number alone. The same images give the same result.
+    grow with the number of images, and with their size only by file and mask. The same images give the same
+    result.
 
     Args:
         images: what to encode. One that cannot be read or decoded, or whose mask cannot be used, is skipped.

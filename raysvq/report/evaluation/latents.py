@@ -33,9 +33,9 @@ class CodeCard:
     number: int
     shares: tuple[float, float]  # of the normal positions, of the marked ones, 0 to 1
     distances: tuple[float, float]  # mean; NaN where none uses it
-    nearest: str | None  # data URI of patches of normal positions side by side, nearest first
-    patches: int  # of them
-    farthest: str | None  # data URI of the patch of a marked position
+    strip: str  # data URI of patches side by side: the nearest normal positions, the farthest marked one
+    nearest: int  # patches of normal positions
+    farthest: bool  # whether the last patch is of a marked position
 
 
 @dataclass(frozen=True)
@@ -159,14 +159,13 @@ def _corners(edges: Sequence[float], heights: Sequence[float]) -> list[tuple[flo
 def _cards(latents: Latents) -> Iterator[CodeCard]:
     shares = latents.uses / np.maximum(latents.uses.sum(axis=1, keepdims=True), 1)
     for code, patches, filled in zip(latents.shown.tolist(), latents.patches, latents.filled, strict=True):
-        nearest = patches[:-1][filled[:-1]]
         yield CodeCard(
             number=code,
             shares=(float(shares[0, code]), float(shares[1, code])),
             distances=(float(latents.mean_distances[0, code]), float(latents.mean_distances[1, code])),
-            nearest=_data_uri(np.concatenate(nearest, axis=1)) if len(nearest) else None,
-            patches=len(nearest),
-            farthest=_data_uri(patches[-1]) if filled[-1] else None,
+            strip=_data_uri(np.concatenate(patches[filled], axis=1)),
+            nearest=int(filled[:-1].sum()),
+            farthest=bool(filled[-1]),
         )
 
 
