@@ -96,10 +96,10 @@ def test_filters_leave_what_they_name(page: Page) -> None:
     kinds = (
         "[...new Set([...document.querySelectorAll('#cards .name:nth-child(3)')].map((n) => n.textContent))]"
     )
-    assert sorted(page.run(kinds)) == ["good", "pit", "scratch"]
+    assert sorted(page.run(kinds)) == ["defective: pit", "defective: scratch", "good"]
     choose = "(select) => { select.selectedIndex = 1; select.dispatchEvent(new Event('change')); }"
     page.run(f"({choose})(document.querySelector('#columns label:nth-child(3) select'))")
-    assert page.run(kinds) == ["pit"]
+    assert page.run(kinds) == ["defective: pit"]
     click(page, "#clear")
     page.run("byId('search').value = 'PLATE-003'; byId('search').dispatchEvent(new Event('input'))")
     assert page.run(CARDS) == 1

@@ -33,7 +33,8 @@ function valueOf(column, i) {
 function kindOf(i) {
   const types = data.columns.find((column) => column.name === 'defect_type');
   if (!anomalous(i)) return 'good';
-  return (types && valueOf(types, i)) || 'defective';
+  const type = types ? valueOf(types, i) : '';
+  return type ? `defective: ${type}` : 'defective';
 }
 
 function layers(i) {

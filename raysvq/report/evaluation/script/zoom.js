@@ -47,7 +47,7 @@ function showImage(i) {
   byId('zoom-facts').replaceChildren();
   fact('score', `${scoreText(data.scores[i])} (threshold ${scoreText(shippedThreshold(i) * factor)}, margin ${signed(margin(i))})`);
   if (data.p[i] !== null) fact('rarity', `${rarity(data.p[i])} (p = ${data.p[i]})`);
-  fact('label', kindOf(i) === 'good' ? 'good' : `defective: ${kindOf(i)}`);
+  fact('label', kindOf(i));
   const defects = data.defects[i];
   if (defects) fact('defects', defects[1] === null ? `${defects[0]} marked` : `${defects[1]} of ${defects[0]} found by the map`);
   if (data.area[i] !== undefined) fact('marked area', `${Number((100 * data.area[i]).toPrecision(3))} %`);
