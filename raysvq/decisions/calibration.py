@@ -82,7 +82,7 @@ def split_by_label(calibration: CalibrationScores) -> tuple[WeightedScores, Weig
 
 def _of(calibration: CalibrationScores, scores: npt.NDArray[np.float32], chosen: Bools) -> WeightedScores:
     places = np.flatnonzero(chosen).tolist()
-    units = np.array([calibration.units[i] for i in places], dtype=np.str_)
+    units = np.array([calibration.units[i] for i in places], dtype=object)  # not padded to the longest name
     numbers = np.unique(units, return_inverse=True)[1]
     return WeightedScores(
         scores[places].astype(np.float64), numbers, tuple(calibration.groups[i] for i in places)

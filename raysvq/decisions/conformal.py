@@ -64,20 +64,27 @@ def units_needed(rate: float, confidence: float | None) -> int:
     return math.ceil(math.log1p(-confidence) / math.log1p(-rate) - _ROUNDING)
 
 
-def rate_interval(units: int, rank: float) -> tuple[float, float]:
-    """Central 95 % interval of the share of good units over a score, of rank `rank` among `units`."""
-    low, high = (float(betaincinv(*_shape(units, rank), share)) for share in (_TAIL, 1 - _TAIL))
+def rate_interval(units: int, below: float, above: float) -> tuple[float, float]:
+    """Central 95 % interval of the share of good units over a score.
+
+    Args:
+        units: that calibrated.
+        below: rank among them of the nearest one below the score; 0 where there is none.
+        above: of the nearest one that is not; `units + 1` where there is none. Equal to `below` where the score
+            is just above that one, whatever the others are.
+    """
+    low = 0.0 if above > units else float(betaincinv(units + 1 - above, above, _TAIL))
+    high = 1.0 if below <= 0 else float(betaincinv(units + 1 - below, below, 1 - _TAIL))
     return low, high
 
 
-def count_interval(units: int, rank: float, images: int) -> tuple[int, int]:
-    """Central 95 % interval of the number of `images` further good units over a score (beta-binomial)."""
+def count_interval(units: int, below: float, above: float, images: int) -> tuple[int, int]:
+    """Central 95 % interval of the number of `images` further good units over a score (beta-binomial).
+
+    For `units`, `below` and `above` see `rate_interval`.
+    """
     from scipy.stats import betabinom  # workers that score need it not, and start faster without
 
-    drawn = betabinom(images, *_shape(units, rank))
-    return int(drawn.ppf(_TAIL)), int(drawn.ppf(1 - _TAIL))
-
-
-def _shape(units: int, rank: float) -> tuple[float, float]:
-    """Parameters of the Beta distribution; a score below all units is as the smallest of them."""
-    return (units + 1 - rank, rank) if rank > 0 else (float(units), 1.0)
+    low = 0 if above > units else int(betabinom.ppf(_TAIL, images, units + 1 - above, above))
+    high = images if below <= 0 else int(betabinom.ppf(1 - _TAIL, images, units + 1 - below, below))
+    return low, high

@@ -38,13 +38,23 @@ def false_alarm_interval(promise: Promise, images: int) -> tuple[int, int]:
     """
     if promise.rank is None:
         return 0, images
-    return count_interval(promise.normals, promise.rank, images)
+    ranks = _ranks(promise.policy, promise.rank, promise.normals)
+    return count_interval(promise.normals, *ranks, images)
+
+
+def _ranks(policy: str, rank: float, units: int) -> tuple[float, float]:
+    """Ranks of the normal units next to the threshold, below and above, as `rate_interval` has them.
+
+    With max_false_alarm_rate the threshold is one of their scores. With the others it may lie anywhere between
+    two of them, and so may the share of good units that is flagged.
+    """
+    return (rank, rank) if policy == "max_false_alarm_rate" else (rank, min(rank + 1, units + 1))
 
 
 def make_promise(threshold: float, normals: Sample, outliers: Sample, settings: DecisionSettings) -> Promise:
     """The promise of a threshold that `choose_threshold` chose on these scores."""
     rank = float(normals.weights[normals.scores < threshold].sum())
-    low, high = rate_interval(normals.units, rank)
+    low, high = rate_interval(normals.units, *_ranks(settings.policy, rank, normals.units))
     confidence = settings.confidence if settings.policy in ("max_false_alarm_rate", "min_recall") else None
     asked = promised = needed = None
     if settings.policy == "max_false_alarm_rate":
@@ -70,12 +80,28 @@ def percent(share: float) -> str:
 
 def counted(sample: Sample, label: str) -> str:
     """How many images calibrate, such as `19 normal images`."""
-    images = f"{len(sample.scores)} {label} image{'' if len(sample.scores) == 1 else 's'}"
-    return images if sample.units == len(sample.scores) else f"{images} of {sample.units} units"
+    images = f"{len(sample.scores)} {label} image{_plural(len(sample.scores))}"
+    return images if _all_alone(sample) else f"{images} of {sample.units} unit{_plural(sample.units)}"
+
+
+def _plural(number: int) -> str:
+    return "" if number == 1 else "s"
+
+
+def _all_alone(sample: Sample) -> bool:
+    return sample.units == len(sample.scores)
+
+
+def _promise_it(sample: Sample, label: str) -> str:
+    return f"{counted(sample, label)} promise{'s' if len(sample.scores) == 1 else ''}"
+
+
+def _needed(needed: int, sample: Sample) -> str:
+    return f"{needed} {'' if _all_alone(sample) else 'units '}are needed"
 
 
 def _certainty(confidence: float | None) -> str:
-    return "in expectation" if confidence is None else f"with a confidence of {percent(confidence)}"
+    return "in expectation" if confidence is None else f"with a confidence of {100 * confidence:g} %"
 
 
 def _rate_sentence(
@@ -84,11 +110,11 @@ def _rate_sentence(
     if asked == promised:
         return (
             f"At most {percent(asked)} of good images are flagged, {_certainty(confidence)}, as"
-            f" {counted(normals, 'normal')} promise."
+            f" {_promise_it(normals, 'normal')}."
         )
     return (
         f"{counted(normals, 'normal')} cannot promise that at most {percent(asked)} of good images are"
-        f" flagged: {needed} are needed. At most {percent(promised)} are, {_certainty(confidence)}:"
+        f" flagged: {_needed(needed, normals)}. At most {percent(promised)} are, {_certainty(confidence)}:"
         " the threshold lies just above the largest score."
     )
 
@@ -99,11 +125,11 @@ def _recall_sentence(
     if asked == promised:
         return (
             f"At least {percent(asked)} of defective images are flagged, {_certainty(confidence)}, as"
-            f" {counted(outliers, 'anomalous')} promise."
+            f" {_promise_it(outliers, 'anomalous')}."
         )
     return (
         f"{counted(outliers, 'anomalous')} cannot promise that {percent(asked)} of defective images are"
-        f" flagged: {needed} are needed. {percent(promised)} are, {_certainty(confidence)}:"
+        f" flagged: {_needed(needed, outliers)}. At least {percent(promised)} are, {_certainty(confidence)}:"
         " the threshold is the smallest of their scores."
     )
 

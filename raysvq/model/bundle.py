@@ -146,10 +146,12 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
-    if summary.get("format") not in (*EARLIER, FORMAT):
+    found = summary.get("format")
+    if found not in (*EARLIER, FORMAT):
+        newer = isinstance(found, int) and found > FORMAT
         raise BundleError(
-            f"model bundle {folder}: format {summary.get('format')}, expected"
-            f" {FORMAT} or {' or '.join(map(str, EARLIER))}; train again"
+            f"model bundle {folder}: found format {found!r}, expected {', '.join(map(str, EARLIER))} or {FORMAT};"
+            f" {'a newer version of raysvq wrote it: install that' if newer else 'train again'}"
         )
     try:
         if hashlib.sha256(stored).hexdigest() != summary["model_digest"]:

@@ -96,8 +96,8 @@ def test_weighted_units_keep_the_promise_where_images_would_not() -> None:
 @pytest.mark.parametrize(("units", "rank"), [(19, 19), (200, 190), (50, 48)])
 def test_intervals_cover_what_they_say(units: int, rank: int) -> None:
     rng = np.random.default_rng(4)
-    low, high = rate_interval(units, rank)
-    few, many = count_interval(units, rank, 100)
+    low, high = rate_interval(units, rank, rank)
+    few, many = count_interval(units, rank, rank, 100)
     rates, counts = [], []
     for _ in range(4000):
         rate = 1 - np.sort(rng.random(units))[rank - 1]
@@ -107,7 +107,24 @@ def test_intervals_cover_what_they_say(units: int, rank: int) -> None:
     assert np.mean(counts) >= 0.94
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5, 0.9, 0.98, 1.0])
+def test_intervals_of_a_threshold_that_scores_did_not_choose_cover_what_they_say(threshold: float) -> None:
+    """It may lie anywhere between two scores, above all of them or below: the interval is Clopper and Pearson's."""
+    rng = np.random.default_rng(5)
+    rates, counts = [], []
+    for _ in range(1000):
+        below = int((rng.random(30) < threshold).sum())
+        low, high = rate_interval(30, below, below + 1)
+        few, many = count_interval(30, below, below + 1, 50)
+        rates.append(low <= 1 - threshold <= high)
+        counts.append(few <= rng.binomial(50, 1 - threshold) <= many)
+    assert np.mean(rates) >= 0.94
+    assert np.mean(counts) >= 0.94
+
+
 def test_intervals_at_the_ends() -> None:
-    assert rate_interval(20, 0)[1] > 0.99
-    assert rate_interval(1, 1) == pytest.approx((0.025, 0.975))
-    assert count_interval(10, 10, 0) == (0, 0)
+    assert rate_interval(20, 0, 1)[1] == 1
+    assert rate_interval(20, 20, 21)[0] == 0
+    assert rate_interval(1, 1, 1) == pytest.approx((0.025, 0.975))
+    assert count_interval(10, 10, 10, 0) == (0, 0)
+    assert count_interval(10, 0, 1, 7)[1] == 7

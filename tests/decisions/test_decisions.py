@@ -61,6 +61,48 @@ def test_enough_normals_promise_what_was_asked() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("normals", "units", "given", "said"),
+    [
+        (1, None, {"max_false_alarm_rate": 0.5}, "in expectation, as 1 normal image promises."),
+        (
+            4,
+            "aaaa",
+            {},
+            "4 normal images of 1 unit cannot promise that at most 1 % of good images are flagged: 99",
+        ),
+        (
+            4,
+            "aabb",
+            {},
+            "4 normal images of 2 units cannot promise that at most 1 % of good images are flagged: 99",
+        ),
+        (4, "aabb", {}, "flagged: 99 units are needed."),
+        (1, None, {"confidence": 0.99999}, "with a confidence of 99.999 %"),
+    ],
+)
+def test_sentences_parse_and_round_nothing_up(
+    normals: int, units: str | None, given: dict[str, Any], said: str
+) -> None:
+    columns = {} if units is None else {"units": list(units)}
+    assert said in fit(scores(np.arange(normals), **columns), **given).promise.sentence
+
+
+@pytest.mark.parametrize(
+    ("threshold", "said"),
+    [(1000.0, "expect 0 % to 17.6 % flagged"), (0.5, "expect 82.4 % to 100 % flagged")],
+)
+def test_a_threshold_beyond_all_normals_may_flag_none_or_all(threshold: float, said: str) -> None:
+    promise = fit(scores(np.arange(1, 20)), policy="manual", threshold=threshold).promise
+    assert said in promise.sentence
+    assert (0 if threshold > 19 else 100) in false_alarm_interval(promise, 100)
+
+
+def test_units_with_long_names_and_names_alike_are_told_apart() -> None:
+    calibration = scores([1.0, 2.0, 3.0], units=["lot", "lot\0", "x" * 10_000])
+    assert fit(calibration).promise.normals == 3
+
+
 def test_ties_pass_together_or_are_flagged_together() -> None:
     same = np.full(50, 3.25)
     assert not (same >= fit(scores(same)).threshold).any()
@@ -96,8 +138,8 @@ def test_impossible_sets_are_named() -> None:
         ),
         (
             {"policy": "min_recall"},
-            "1 anomalous image cannot promise that 95 % of defective images are flagged: 19 are needed. 50 %"
-            " are, in expectation: the threshold is the smallest of their scores.",
+            "1 anomalous image cannot promise that 95 % of defective images are flagged: 19 are needed. At"
+            " least 50 % are, in expectation: the threshold is the smallest of their scores.",
         ),
     ],
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysvq.results import SCHEMAS, compact, open_results, read_results
+from raysvq.results import SCHEMAS, committed_files, compact, open_results, read_results
 from raysvq.results.writer import write_unit
 from raysvq.schema import SCORES
 from raysvq.storage import join
@@ -43,6 +44,20 @@ def _columns(history: History) -> dict[str, tuple[str | None, float | None]]:
 def test_what_they_lack_is_null(history: History) -> None:
     history.run("now", ["/e.png"], [])
     assert _columns(history) == dict.fromkeys(EARLIER, (None, None)) | {"/e.png": ("paper", -0.5)}
+
+
+def test_duckdb_reads_them_beside_later_files(history: History) -> None:
+    """As a view, and by the files themselves, as docs/results.md says."""
+    history.run("now", ["/e.png"], [])
+    connection = duckdb.connect()
+    connection.register("scores", open_results(history.out, "scores"))
+    counted = "select count(*), count(policy), count(*) filter (margin < 0) from"
+    assert connection.sql(f"{counted} scores").fetchall() == [(4, 1, 1)]
+    assert connection.sql("select uri from scores where policy = 'paper'").fetchall() == [("/e.png",)]
+    files = committed_files(history.out, "scores")
+    read = f"{counted} read_parquet($files, hive_partitioning = true, union_by_name = true)"
+    for order in (files, files[::-1]):
+        assert duckdb.sql(read, params={"files": order}).fetchall() == [(4, 1, 1)]
 
 
 def test_images_that_changed_are_taken_out_of_them(history: History) -> None:
