@@ -70,8 +70,8 @@ def rate_interval(units: int, below: float, above: float) -> tuple[float, float]
     Args:
         units: that calibrated.
         below: rank among them of the nearest one below the score; 0 where there is none.
-        above: of the nearest one that is not; `units + 1` where there is none. Equal to `below` where the score
-            is just above that one, whatever the others are.
+        above: of the nearest one that is not; `units + 1` where there is none. Equal to `below` where the
+            score was chosen to lie just above that one.
     """
     low = 0.0 if above > units else float(betaincinv(units + 1 - above, above, _TAIL))
     high = 1.0 if below <= 0 else float(betaincinv(units + 1 - below, below, 1 - _TAIL))

@@ -45,8 +45,8 @@ def false_alarm_interval(promise: Promise, images: int) -> tuple[int, int]:
 def _ranks(policy: str, rank: float, units: int) -> tuple[float, float]:
     """Ranks of the normal units next to the threshold, below and above, as `rate_interval` has them.
 
-    With max_false_alarm_rate the threshold is one of their scores. With the others it may lie anywhere between
-    two of them, and so may the share of good units that is flagged.
+    With max_false_alarm_rate the threshold lies just above one of their scores. With the other policies it
+    may lie anywhere between two of them.
     """
     return (rank, rank) if policy == "max_false_alarm_rate" else (rank, min(rank + 1, units + 1))
 

@@ -150,7 +150,8 @@ def load_bundle(folder: str) -> Bundle:
     if found not in (*EARLIER, FORMAT):
         newer = isinstance(found, int) and found > FORMAT
         raise BundleError(
-            f"model bundle {folder}: found format {found!r}, expected {', '.join(map(str, EARLIER))} or {FORMAT};"
+            f"model bundle {folder}: found format {found!r}, expected"
+            f" {', '.join(map(str, EARLIER))} or {FORMAT};"
             f" {'a newer version of raysvq wrote it: install that' if newer else 'train again'}"
         )
     try:

@@ -109,7 +109,7 @@ def test_intervals_cover_what_they_say(units: int, rank: int) -> None:
 
 @pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5, 0.9, 0.98, 1.0])
 def test_intervals_of_a_threshold_that_scores_did_not_choose_cover_what_they_say(threshold: float) -> None:
-    """It may lie anywhere between two scores, above all of them or below: the interval is Clopper and Pearson's."""
+    """It may lie anywhere between two scores, above all of them or below (Clopper and Pearson, 1934)."""
     rng = np.random.default_rng(5)
     rates, counts = [], []
     for _ in range(1000):
