@@ -61,12 +61,12 @@ def make_promise(threshold: float, normals: Sample, outliers: Sample, settings: 
         asked = settings.max_false_alarm_rate
         needed = units_needed(asked, confidence)
         promised = asked if normals.units >= needed else promised_rate(normals.units, confidence)
-        text = _rate_sentence(asked, promised, confidence, normals, needed)
+        text = _sentence(_RATE, asked, promised, confidence, normals, needed)
     elif settings.policy == "min_recall":
         asked = settings.min_recall
         needed = units_needed(1 - asked, confidence)
         promised = asked if outliers.units >= needed else 1 - promised_rate(outliers.units, confidence)
-        text = _recall_sentence(asked, promised, confidence, outliers, needed)
+        text = _sentence(_RECALL, asked, promised, confidence, outliers, needed)
     else:
         text = _no_rate_sentence(threshold, normals, outliers, settings)
     text += f" Of good images expect {percent(low)} to {percent(high)} flagged (95 % interval)."
@@ -92,45 +92,40 @@ def _all_alone(sample: Sample) -> bool:
     return sample.units == len(sample.scores)
 
 
-def _promise_it(sample: Sample, label: str) -> str:
-    return f"{counted(sample, label)} promise{'s' if len(sample.scores) == 1 else ''}"
-
-
-def _needed(needed: int, sample: Sample) -> str:
-    return f"{needed} {'' if _all_alone(sample) else 'units '}are needed"
+def _as_set(share: float) -> str:
+    """A share of the settings in percent; 99.99 % is not rounded to 100 %."""
+    return f"{100 * share:g} %"
 
 
 def _certainty(confidence: float | None) -> str:
-    return "in expectation" if confidence is None else f"with a confidence of {100 * confidence:g} %"
+    return "in expectation" if confidence is None else f"with a confidence of {_as_set(confidence)}"
 
 
-def _rate_sentence(
-    asked: float, promised: float, confidence: float | None, normals: Sample, needed: int
+@dataclass(frozen=True)
+class _Words:
+    at_most: str
+    images: str
+    calibrated: str
+    place: str  # of the threshold where so few cannot promise the rate
+
+
+_RATE = _Words("at most", "good", "normal", "lies just above the largest score")
+_RECALL = _Words("at least", "defective", "anomalous", "is the smallest of their scores")
+
+
+def _sentence(
+    words: _Words, asked: float, promised: float, confidence: float | None, sample: Sample, needed: int
 ) -> str:
+    calibrated = counted(sample, words.calibrated)
     if asked == promised:
         return (
-            f"At most {percent(asked)} of good images are flagged, {_certainty(confidence)}, as"
-            f" {_promise_it(normals, 'normal')}."
+            f"{words.at_most.capitalize()} {_as_set(asked)} of {words.images} images are flagged,"
+            f" {_certainty(confidence)}, as {calibrated} promise{'s' if len(sample.scores) == 1 else ''}."
         )
     return (
-        f"{counted(normals, 'normal')} cannot promise that at most {percent(asked)} of good images are"
-        f" flagged: {_needed(needed, normals)}. At most {percent(promised)} are, {_certainty(confidence)}:"
-        " the threshold lies just above the largest score."
-    )
-
-
-def _recall_sentence(
-    asked: float, promised: float, confidence: float | None, outliers: Sample, needed: int
-) -> str:
-    if asked == promised:
-        return (
-            f"At least {percent(asked)} of defective images are flagged, {_certainty(confidence)}, as"
-            f" {_promise_it(outliers, 'anomalous')}."
-        )
-    return (
-        f"{counted(outliers, 'anomalous')} cannot promise that {percent(asked)} of defective images are"
-        f" flagged: {_needed(needed, outliers)}. At least {percent(promised)} are, {_certainty(confidence)}:"
-        " the threshold is the smallest of their scores."
+        f"{calibrated} cannot promise that {words.at_most} {_as_set(asked)} of {words.images} images are"
+        f" flagged: {needed} {'' if _all_alone(sample) else 'units '}are needed. {words.at_most.capitalize()}"
+        f" {percent(promised)} are, {_certainty(confidence)}: the threshold {words.place}."
     )
 
 

@@ -79,6 +79,8 @@ def test_enough_normals_promise_what_was_asked() -> None:
         ),
         (4, "aabb", {}, "flagged: 99 units are needed."),
         (1, None, {"confidence": 0.99999}, "with a confidence of 99.999 %"),
+        (1, None, {"max_false_alarm_rate": 0.0123}, "cannot promise that at most 1.23 % of good"),
+        (1, None, {"max_false_alarm_rate": 0.9999}, "At most 99.99 % of good"),
     ],
 )
 def test_sentences_parse_and_round_nothing_up(
@@ -138,8 +140,8 @@ def test_impossible_sets_are_named() -> None:
         ),
         (
             {"policy": "min_recall"},
-            "1 anomalous image cannot promise that 95 % of defective images are flagged: 19 are needed. At"
-            " least 50 % are, in expectation: the threshold is the smallest of their scores.",
+            "1 anomalous image cannot promise that at least 95 % of defective images are flagged: 19 are"
+            " needed. At least 50 % are, in expectation: the threshold is the smallest of their scores.",
         ),
     ],
 )
