@@ -106,11 +106,12 @@ def fixed_decisions(threshold: float, pixel_threshold: float, sentence: str, pol
     """Thresholds without calibration scores: no p-values, nothing promised.
 
     Args:
+        threshold: smallest score that is flagged, rounded to float32 as score rows have it.
         sentence: where they come from.
         policy: the same in a word.
     """
     promise = Promise(policy, None, None, None, 0, None, None, None, sentence)
-    return Decisions(policy, threshold, pixel_threshold, promise)
+    return Decisions(policy, float(np.float32(threshold)), pixel_threshold, promise)
 
 
 _DECIDES_NOTHING = ("promise", "data", "created_at", "outliers")

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysvq.decisions import CalibrationScores, Decisions, false_alarm_interval, fit_decisions
+from raysvq.decisions import (
+    CalibrationScores,
+    Decisions,
+    false_alarm_interval,
+    fit_decisions,
+    fixed_decisions,
+)
 from raysvq.errors import DataError
 from raysvq.settings import DecisionSettings
 
@@ -153,6 +159,15 @@ def test_a_threshold_by_hand_is_the_next_float32() -> None:
     found = fit(scores([1.0]), policy="manual", threshold=3.2)
     assert found.threshold >= 3.2
     assert found.decide(3.2).is_anomalous == (float(np.float32(3.2)) >= 3.2)
+
+
+@pytest.mark.parametrize("step", [-1e-9, 0.0, 1e-9])
+def test_an_earlier_threshold_decides_as_it_did_and_as_its_row_says(step: float) -> None:
+    """Score and threshold were compared in float32, which is how rows hold both."""
+    at = np.float32(0.3)
+    found = fixed_decisions(float(at) + step, 0.5, "as found", "quantile")
+    for score in (np.nextafter(at, np.float32(0)), at, np.nextafter(at, np.float32(1))):
+        assert found.decide(float(score)).is_anomalous == (score >= at)
 
 
 @settings(max_examples=50, deadline=None)
