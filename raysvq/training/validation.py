@@ -1,27 +1,32 @@
-"""Scores of validation images during training, divided among the ranks."""
+"""Scores of images that calibrate decisions, divided among the ranks."""
 
 from __future__ import annotations
 
+import hashlib
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 import torch.distributed as dist
 
-from raysvq.data.manifest import open_manifest
+from raysvq.data.manifest import Row, open_manifest
+from raysvq.decisions import CalibrationScores
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.collective import world_size
 from raysvq.model.device import relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
+from raysvq.settings import Settings
 from raysvq.storage import ObjectInfo, read_bytes, read_version
 
+COMPARED = 64  # images that are also scored in bfloat16
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
-_COMPARED = 64  # images that are also scored in bfloat16
+_COLUMNS = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime", "group", "meta"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class ValidationImage:
     anomalous: bool
     mask_uri: str | None = None
     indexed: ObjectInfo | None = None  # required version; None: any
+    image_id: str = ""
+    group: str | None = None  # by `decision.group_by`
+    unit: str | None = None  # images of one unit count once together; None: not known, its own
 
     def read(self) -> bytes:
         """The file's content.
@@ -45,52 +53,96 @@ class ValidationImage:
         return read_version(self.uri, indexed.size_bytes, indexed.etag, indexed.mtime)
 
 
-def validation_images(manifest: str, limit: int) -> list[ValidationImage]:
+def validation_images(manifest: str, limit: int, group_by: str | None = None) -> list[ValidationImage]:
     """Labelled validation images, at most `limit`: outliers up to half, then normal ones.
 
     Of more images the ones with the smallest ids are taken, the same in every run.
+
+    Args:
+        group_by: a column or a key of `meta`, for `ValidationImage.group`.
     """
-    outliers = _first(manifest, ANOMALOUS, limit // 2)
-    return outliers + _first(manifest, NORMAL, limit - len(outliers))
+    return first_images(manifest, [VALIDATION], limit, group_by)
 
 
-def _first(manifest: str, label: str, limit: int) -> list[ValidationImage]:
-    wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
-    names = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime"]
-    rows = (
-        row
-        for batch in open_manifest(manifest).to_batches(columns=names, filter=wanted)
-        for row in zip(*(batch[name].to_pylist() for name in names), strict=True)
-    )
-    chosen = heapq.nsmallest(limit, rows, key=lambda row: row[:2])
-    return [
-        ValidationImage(uri, label == ANOMALOUS, mask, ObjectInfo(uri, *version))
-        for _, uri, mask, *version in chosen
-    ]
+def first_images(
+    manifest: str, splits: Sequence[str], limit: int, group_by: str | None = None
+) -> list[ValidationImage]:
+    """`validation_images` of some splits."""
+    outliers = _first(manifest, splits, ANOMALOUS, limit // 2, group_by)
+    return outliers + _first(manifest, splits, NORMAL, limit - len(outliers), group_by)
+
+
+def _first(
+    manifest: str, splits: Sequence[str], label: str, limit: int, group_by: str | None
+) -> list[ValidationImage]:
+    images = labelled_images(manifest, splits, label, group_by)
+    return heapq.nsmallest(limit, images, key=lambda image: (image.image_id, image.uri))
+
+
+def labelled_images(
+    manifest: str, splits: Sequence[str], label: str, group_by: str | None
+) -> Iterator[ValidationImage]:
+    """The images of a label in some splits, each with the unit that the manifest names."""
+    wanted = pc.field("split").isin(list(splits)) & (pc.field("label") == label)
+    for batch in open_manifest(manifest).to_batches(columns=_COLUMNS, filter=wanted):
+        for row in batch.to_pylist():
+            yield _image(row, label == ANOMALOUS, group_by)
+
+
+def _image(row: Row, anomalous: bool, group_by: str | None) -> ValidationImage:
+    version = ObjectInfo(row["uri"], row["size_bytes"], row["etag"], row["mtime"])
+    unit = None if row["group"] is None else f"group {row['group']}"
+    group = decision_group(row, group_by)
+    return ValidationImage(row["uri"], anomalous, row["mask_uri"], version, row["image_id"], group, unit)
+
+
+def decision_group(row: Row, group_by: str | None) -> str | None:
+    """The value of `decision.group_by` in a row of a manifest; None where it has none."""
+    if group_by is None:
+        return None
+    value = row["group"] if group_by == "group" else dict(row["meta"] or []).get(group_by)
+    return None if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """The score of an image, and some values of its map if it is a normal one."""
+
+    image: ValidationImage
+    score: float
+    cells: npt.NDArray[np.float32]
+
+
+def scored_image(
+    image: ValidationImage, score: float, anomaly_map: npt.NDArray[np.float32], seed: int
+) -> ScoredImage:
+    """Sample map values of a normal image, the same for a seed and image wherever it is scored."""
+    cells = np.zeros(0, np.float32)
+    if not image.anomalous:
+        name = hashlib.blake2b((image.image_id or image.uri).encode(), digest_size=8).digest()
+        rng = np.random.default_rng([seed, int.from_bytes(name, "big")])
+        values = anomaly_map.ravel()
+        cells = rng.choice(values, min(_VALUES_PER_IMAGE, values.size), replace=False)
+    return ScoredImage(image, score, cells)
 
 
 def validate(
     scorer: ImageScorer,
-    images: list[ValidationImage],
+    images: Sequence[ValidationImage],
     rank: int = 0,
     require_decodable: Callable[[str, bytes], None] = lambda uri, content: None,
 ) -> dict[str, Any]:
-    """Score every image, each on one rank; all ranks return the same.
+    """Score every image, each on one rank; all ranks return the same, whatever their number.
 
     Args:
         require_decodable: raises DecodeError for an image that is not to be decoded in this process.
 
     Returns:
-        `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (the
-        `anomaly.pixel_quantile` over a sample of the normal images' maps), `bfloat16_deviation` (the largest
-        relative one over some of the images), `unreadable` URIs.
+        What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images.
     """
-    rng = np.random.default_rng([scorer.settings.training.seed, rank])
-    quantile = scorer.settings.anomaly.pixel_quantile
     in_bfloat16 = scorer.in_bfloat16()
-    compared = range(0, len(images), -(-len(images) // _COMPARED))
-    mine: list[tuple[float, bool]] = []
-    values: list[Any] = []
+    compared = range(0, len(images), -(-len(images) // COMPARED))
+    mine: list[tuple[int, ScoredImage]] = []
     deviations: list[float] = []
     unreadable: list[str] = []
     for number in range(rank, len(images), world_size()):
@@ -102,23 +154,51 @@ def validate(
         except (DecodeError, OSError):
             unreadable.append(image.uri)
             continue
-        mine.append((result.image_score, image.anomalous))
+        scored = scored_image(
+            image, result.image_score, result.anomaly_map, scorer.settings.training.seed
+        )
+        mine.append((number, scored))
         if number in compared:
             deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
-        if not image.anomalous:
-            cells = result.anomaly_map.ravel()
-            values.append(rng.choice(cells, min(_VALUES_PER_IMAGE, cells.size), replace=False))
-    scored, sampled, deviating, failed = (_gather(part) for part in (mine, values, deviations, unreadable))
-    scores = np.array([score for score, _ in scored], np.float32)
-    anomalous = np.array([label for _, label in scored], bool)
+    gathered, deviating, failed = (_gather(part) for part in (mine, deviations, unreadable))
+    in_order = [scored for _, scored in sorted(gathered, key=lambda item: item[0])]
+    found = outcome_of(in_order, scorer.settings, sorted(failed))
+    return found | {"bfloat16_deviation": max(deviating, default=None)}
+
+
+def outcome_of(scored: Sequence[ScoredImage], settings: Settings, unreadable: Sequence[str]) -> dict[str, Any]:
+    """What is kept of scored images, as plain values.
+
+    Returns:
+        One value per image: `image_ids`, `image_scores`, `anomalous`, `groups`, `units`; of all `auroc` (None
+        without both kinds), `pixel_threshold` (above it lies `decision.pixel_false_alarm_rate` of the sampled
+        map values of normal images), `unreadable` URIs.
+    """
+    images = [one.image for one in scored]
+    scores = np.array([one.score for one in scored], np.float32)
+    anomalous = np.array([image.anomalous for image in images], bool)
+    cells = [one.cells for one in scored if not one.image.anomalous]
+    level = 1 - settings.decision.pixel_false_alarm_rate
     return {
+        "image_ids": [image.image_id for image in images],
         "image_scores": scores.tolist(),
         "anomalous": anomalous.tolist(),
+        "groups": [image.group for image in images],
+        "units": [image.unit or image.image_id or image.uri for image in images],
         "auroc": image_auroc(anomalous, scores) if anomalous.any() and not anomalous.all() else None,
-        "pixel_threshold": float(np.quantile(np.concatenate(sampled), quantile)) if sampled else None,
-        "bfloat16_deviation": max(deviating, default=None),
-        "unreadable": failed,
+        "pixel_threshold": float(np.quantile(np.concatenate(cells), level)) if cells else None,
+        "unreadable": list(unreadable),
     }
+
+
+def calibration_scores(outcome: dict[str, Any]) -> CalibrationScores:
+    """The scores of an outcome, to fit decisions on."""
+    return CalibrationScores(
+        np.array(outcome["image_scores"], np.float32),
+        np.array(outcome["anomalous"], bool),
+        outcome["groups"],
+        outcome["units"],
+    )
 
 
 def _gather(items: list[Any]) -> list[Any]:
