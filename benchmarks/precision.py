@@ -48,7 +48,7 @@ def main() -> None:
             continue
         anomalous.append(row["label"] == "anomalous")
     plain, close = np.array(scores["float32"]), np.array(scores["bfloat16"])
-    threshold = bundle.reference.image_threshold
+    threshold = bundle.decisions.threshold
     record = {
         "images": len(anomalous),
         "fast": has_fast_bfloat16("cpu"),

@@ -133,7 +133,7 @@ def _bare_process(
         for group in in_groups(fetch(rows[start : start + 128]), together):
             results = scorer.score_many([content for _, content in group])  # type: ignore[misc]
             scored += [
-                score_row(row, result, bundle.reference, origin)  # type: ignore[arg-type]
+                score_row(row, result, bundle.decisions, origin)  # type: ignore[arg-type]
                 for (row, _), result in zip(group, results, strict=True)
             ]
         write_unit(out, f"{os.getpid()}-{start}", {"scores": scored, "rejects": [], "maps": []}, {})

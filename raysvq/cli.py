@@ -115,12 +115,14 @@ def train(
     log.info(
         f"model {bundle.model_version} of step {bundle.training['best_step']},"
         f" validation AUROC {'- (no outliers)' if auroc is None else f'{auroc:.3f}'},"
-        f" threshold {bundle.reference.image_threshold:.4g} ({bundle.reference.threshold_rule})\n"
+        f" threshold {bundle.decisions.threshold:.4g} ({bundle.decisions.policy})\n"
+        f"{bundle.decisions.promise.sentence}\n"
         f"trained in {bundle.training['seconds']:.0f} s, saved in {out}",
         "result",
         model_version=bundle.model_version,
         validation_auroc=auroc,
-        image_threshold=bundle.reference.image_threshold,
+        image_threshold=bundle.decisions.threshold,
+        promise=bundle.decisions.promise.sentence,
         seconds=bundle.training["seconds"],
         model=out,
     )

@@ -50,7 +50,7 @@ def evaluate_model(
     )
     summary = {
         "created_at": bundle.created_at,
-        "threshold_rule": bundle.reference.threshold_rule,
+        "threshold_rule": bundle.decisions.promise.sentence,
         "validation_auroc": bundle.reference.validation["auroc"],
         "training": bundle.training,
         "model": bundle.settings.model.model_dump(mode="json"),

@@ -77,6 +77,12 @@ SCORES = pa.schema(
         pa.field("area_over_threshold", pa.float32(), nullable=False),  # share of the image
         pa.field("is_anomalous", pa.bool_(), nullable=False),
         pa.field("threshold", pa.float32(), nullable=False),
+        # Null in rows of earlier versions, these five.
+        pa.field("p_value", pa.float64()),  # null too where the model kept no calibration scores
+        pa.field("margin", pa.float32()),  # image_score / threshold - 1
+        pa.field("policy", pa.string()),
+        pa.field("decision_group", pa.string()),  # whose threshold decided; null: that of the whole
+        pa.field("decisions_digest", pa.string()),
         pa.field("tiles", pa.list_(TILE), nullable=False),
         pa.field("regions", pa.list_(REGION), nullable=False),
         pa.field("heatmap_uri", pa.string()),

@@ -34,6 +34,23 @@ def spool_columns(rows: ds.Dataset, columns: Sequence[str], path: Path) -> None:
             writer.write_batch(pa.RecordBatch.from_arrays([batch[name] for name in columns], schema=schema))
 
 
+def with_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The columns of a schema; those that an earlier version did not write are null.
+
+    Raises:
+        ValueError: a column is missing that may not be null.
+    """
+    names = set(batch.schema.names)
+    for field in schema:
+        if field.name not in names and not field.nullable:
+            raise ValueError(f"column {field.name} is missing")
+    present = [batch.schema.field(field.name) if field.name in names else field for field in schema]
+    values = [
+        batch[field.name] if field.name in names else pa.nulls(batch.num_rows, field.type) for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(values, schema=pa.schema(present))
+
+
 @contextmanager
 def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection that spills into `folder`.

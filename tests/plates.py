@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from raysvq.data.index import build_index
+from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
@@ -109,7 +110,8 @@ def _bundle(settings: Settings, contents: dict[str, bytes]) -> Bundle:
     validation = {"normal": 0, "anomalous": 0, "auroc": None}
 
     def with_threshold(value: float) -> Bundle:
-        return make_bundle(model, settings, Reference(value, "as found", 0.5, {}, validation), {}, {})
+        decisions = fixed_decisions(value, 0.5, "as found", "manual")
+        return make_bundle(model, settings, Reference({}, validation), decisions, {}, {})
 
     return with_threshold(float(np.median(list(_direct(with_threshold(0.0), contents).values()))))
 

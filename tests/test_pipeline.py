@@ -150,7 +150,12 @@ def test_evaluation_and_report(run: Run, tmp_path: Path) -> None:
 
 def test_scores_of_another_model_are_not_evaluated(run: Run, tmp_path: Path) -> None:
     other = make_bundle(
-        build_network(run.settings), run.settings, run.bundle.reference, run.bundle.training, {}
+        build_network(run.settings),
+        run.settings,
+        run.bundle.reference,
+        run.bundle.decisions,
+        run.bundle.training,
+        {},
     )
     save_bundle(other, str(tmp_path / "other"))
     with pytest.raises(

@@ -166,7 +166,7 @@ def test_false_alarms_are_as_rare_as_the_threshold_says(features: Run) -> None:
     """
     n = features.bundle.reference.validation["normal"]
     scores = np.array([one.result.image_score for one in features.tested if one.row["label"] == "normal"])
-    alarms = int((scores >= features.bundle.reference.image_threshold).sum())
+    alarms = int((scores >= features.bundle.decisions.threshold).sum())
     assert len(scores) >= 30
     assert hypergeom(n + len(scores), n, alarms + 1).cdf(1) > 0.01  # 2 alarms of 42; 16 are too many
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from raysvq import schema
 from raysvq.errors import DataError
+from raysvq.evaluation.confusion import confusion
 from raysvq.evaluation.labelled_images import UNNAMED, ManifestView, free_name, read_manifest
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.measure import measure_group
@@ -17,7 +18,6 @@ from raysvq.evaluation.metrics import BoolArray, FloatArray, roc_points
 from raysvq.evaluation.pixel_metrics import PixelResult, measure_pixels
 from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Metrics, Provenance
 from raysvq.evaluation.score_rows import ScoredImage, image_arrays, read_rejects, read_scored
-from raysvq.evaluation.threshold import confusion
 from raysvq.results import RunRecord, Snapshot, read_results
 from raysvq.results.reader import open_snapshot
 from raysvq.settings import EvaluationSettings, TileSettings

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from raysvq.evaluation.threshold import Confusion
+from raysvq.evaluation.confusion import Confusion
 from raysvq.settings import EvaluationSettings, TileSettings
 from raysvq.storage import ObjectInfo
 

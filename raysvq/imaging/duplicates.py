@@ -1,10 +1,10 @@
 """Near-duplicates: images that show the same thing, so that their scores are no independent evidence.
 
-Two images are near-duplicates where their files are the same, or their fine structure is: small grey copies of
-them, without what varies slowly, differ by less than a tenth of their own strength. Noise differs from one
-photograph to the next, also of plain surfaces, so that nothing but the same picture passes: encoded anew, or
-taken again of a thing that did not move. Most different images of one product are further apart by an order
-of magnitude; the nearest two of 209 bottles in the same place differ by 0.107 of their strength.
+Two images are near-duplicates where their files are the same, or their fine structure is: small grey copies
+of them, without what varies slowly, differ by less than a tenth of their own strength. Noise differs from
+one photograph to the next, also of plain surfaces, so that only the same picture passes: encoded anew, or
+taken again of a thing that did not move. Most different images of one product are further apart by an order of
+magnitude; the nearest two of 209 bottles in the same place differ by 0.107 of their strength.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 SIDE = 64  # of a small copy, pixels
 _COARSE = 2.0  # deviation of the Gaussian that takes the slow variation, pixels of a small copy
 _MAX_DIFFERENCE = 0.1  # root of mean square, relative to that of the fine structure
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of RGB; what JPEG keeps of the noise
 _AT_ONCE = 512  # images compared with all others
 
 
@@ -34,14 +35,15 @@ class Fingerprint:
 
 
 def fingerprint(content: bytes, image: npt.NDArray[np.uint16]) -> Fingerprint:
-    """The fingerprint of a file and its pixels, (H, W, C) over the full scale, also resized."""
-    small = cv2.resize(image.mean(axis=2, dtype=np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    """The fingerprint of a file and its pixels, (H, W, 1 or 3) over the full scale, also resized."""
+    luma = image @ _LUMA if image.shape[2] == 3 else image[..., 0].astype(np.float32)
+    small = cv2.resize(luma, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     detail = small - cv2.GaussianBlur(small, (0, 0), _COARSE)
     return Fingerprint(hashlib.sha256(content).hexdigest(), np.asarray(detail, np.float32).ravel())
 
 
 def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[int]:
-    """For each image the number of the first that it is a near-duplicate of, or of one of its near-duplicates."""
+    """For each image the number of the first that it is near to, also through others."""
     count = len(fingerprints)
     if not count:
         return []
@@ -54,7 +56,7 @@ def near_duplicates(fingerprints: Sequence[Fingerprint]) -> list[int]:
         both = energy[part, None] + energy
         apart = both - 2.0 * (details[part] @ details.T)  # ‖a − b‖²
         alike = apart < _MAX_DIFFERENCE**2 * both / 2  # never without structure
-        pairs.append(np.argwhere(alike) + [start, 0])
+        pairs.append(np.argwhere(alike) + np.array([start, 0]))
     one, other = np.concatenate(pairs).T
     links = coo_array((np.ones(len(one), bool), (one, other)), shape=(count, count))
     labels = connected_components(links, directed=False)[1]

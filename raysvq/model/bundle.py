@@ -1,7 +1,8 @@
 """The model bundle: everything a scoring job needs, in files that run no code when read.
 
 weights.safetensors   all of the network: its layers, codebook, mean and deviation of its input
-bundle.json           settings, thresholds, reference statistics, training summary
+decisions.json        thresholds, what they promise, and the scores that calibrated them
+bundle.json           settings, reference statistics, training summary
 history.json          training curves and codebook usage
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,13 +19,15 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from raysvq import __version__
-from raysvq.errors import BundleError, SettingsError
+from raysvq.decisions import Decisions, fixed_decisions
+from raysvq.errors import BundleError, DataError, SettingsError
 from raysvq.model.network import Network, build_network
 from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.storage import join, read_bytes, write_bytes
 
-FORMAT = 4
-# Prefixes of weight names in format 3, which is still read -> present prefixes.
+FORMAT = 5
+EARLIER = (3, 4)  # are still read
+# Prefixes of weight names in format 3 -> present prefixes.
 _NAMES_OF_FORMAT_3 = {
     "quantizer.counts": "quantizer.cluster_size",
     "quantizer.sums": "quantizer.embed_avg",
@@ -33,15 +35,14 @@ _NAMES_OF_FORMAT_3 = {
     "quantizer.balance": "learned_weight",
     "encoder.head.": "head.",
 }
+_THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
+DECISIONS = "decisions.json"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What validation found: the thresholds, and how normal images score."""
+    """What validation found."""
 
-    image_threshold: float  # an image is anomalous at or above it
-    threshold_rule: str  # how the image threshold was found, in words
-    pixel_threshold: float  # map values above it make up regions
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
     validation: dict[str, Any]  # counts, AUROC
     bfloat16_deviation: float | None = None  # largest relative change of an image score; None: not measured
@@ -54,6 +55,7 @@ class Bundle:
     model: Network
     settings: Settings
     reference: Reference
+    decisions: Decisions
     training: dict[str, Any]  # summary: steps, workers, device, seconds, data
     history: dict[str, Any]
     model_digest: str  # of the weights
@@ -84,6 +86,7 @@ def make_bundle(
     model: Network,
     settings: Settings,
     reference: Reference,
+    decisions: Decisions,
     training: dict[str, Any],
     history: dict[str, Any],
 ) -> Bundle:
@@ -94,6 +97,7 @@ def make_bundle(
         model,
         settings,
         reference,
+        decisions,
         training,
         history,
         digest_of_weights,
@@ -112,7 +116,18 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
     bundle = replace(bundle, model_digest=hashlib.sha256(content).hexdigest())  # one of format 3 gets another
     write_bytes(join(folder, "weights.safetensors"), content)
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
+    save_decisions(bundle.decisions, folder)
     write_bytes(join(folder, "bundle.json"), json.dumps(bundle.summary(), indent=2).encode())
+
+
+def save_decisions(decisions: Decisions, folder: str) -> None:
+    """Write a bundle's decisions, in place of those it has.
+
+    Raises:
+        StorageError: the folder may not be written.
+    """
+    values = {"digest": decisions.digest} | decisions.to_json()
+    write_bytes(join(folder, DECISIONS), json.dumps(values).encode())
 
 
 def load_bundle(folder: str) -> Bundle:
@@ -120,42 +135,68 @@ def load_bundle(folder: str) -> Bundle:
 
     Raises:
         BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
-            neither FORMAT nor 3.
+            neither FORMAT nor one of EARLIER.
     """
     try:
         summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
         stored = read_bytes(join(folder, "weights.safetensors"))
         history = json.loads(read_bytes(join(folder, "history.json")))
+        decided = _read_decisions(folder) if summary.get("format") == FORMAT else None
     except FileNotFoundError as error:
         raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
-    if summary.get("format") not in (3, FORMAT):
+    if summary.get("format") not in (*EARLIER, FORMAT):
         raise BundleError(
-            f"model bundle {folder}: format {summary.get('format')}, expected {FORMAT} or 3; train again"
+            f"model bundle {folder}: format {summary.get('format')}, expected"
+            f" {FORMAT} or {' or '.join(map(str, EARLIER))}; train again"
         )
     try:
         if hashlib.sha256(stored).hexdigest() != summary["model_digest"]:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
-        old = summary["format"] == 3
-        settings = parse_settings(with_new_names(summary["settings"]) if old else summary["settings"])
+        values = summary["settings"]
+        settings = parse_settings(with_new_names(values) if summary["format"] in EARLIER else values)
         model = build_network(settings)
         state = safetensors.torch.load(stored)
-        model.load_state_dict(_from_format_3(state, model) if old else state)
-        reference = Reference(**summary["reference"])
-        _require_finite(folder, model, reference)
+        model.load_state_dict(_from_format_3(state, model) if summary["format"] == 3 else state)
+        reference, decisions = dict(summary["reference"]), decided or _from_earlier(summary["reference"])
+        for name in () if decided else _THRESHOLDS:
+            del reference[name]
+        _require_finite(folder, model)
         return Bundle(
             model.eval(),
             settings,
-            reference,
+            Reference(**reference),
+            decisions,
             summary["training"],
             history,
             summary["model_digest"],
             summary["model_version"],
             summary["created_at"],
         )
+    except DataError as error:
+        raise BundleError(f"model bundle {folder}: {error}") from None
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+
+
+def _read_decisions(folder: str) -> Decisions:
+    values = dict(json.loads(read_bytes(join(folder, DECISIONS))))
+    stored = values.pop("digest", None)
+    try:
+        decisions = Decisions.from_json(values)
+    except (DataError, TypeError, KeyError, AttributeError) as error:
+        raise BundleError(f"model bundle {folder}: {DECISIONS} cannot be read: {error}") from None
+    if decisions.digest != stored:
+        raise BundleError(f"model bundle {folder}: {DECISIONS} does not match its digest")
+    return decisions
+
+
+def _from_earlier(reference: dict[str, Any]) -> Decisions:
+    """The thresholds of formats 3 and 4, which kept no scores."""
+    rule = reference["threshold_rule"]
+    policy = "paper" if rule.startswith("|specificity") else "quantile"
+    return fixed_decisions(reference["image_threshold"], reference["pixel_threshold"], rule, policy)
 
 
 def _from_format_3(state: dict[str, Tensor], model: Network) -> dict[str, Tensor]:
@@ -169,12 +210,7 @@ def _from_format_3(state: dict[str, Tensor], model: Network) -> dict[str, Tensor
     return {name: value for name, value in renamed.items() if name not in unused}
 
 
-def _require_finite(folder: str, model: nn.Module, reference: Reference) -> None:
-    """Raise BundleError where a threshold is not finite: no image would be anomalous."""
-    for name in ("image_threshold", "pixel_threshold"):
-        value = getattr(reference, name)
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise BundleError(f"model bundle {folder}: {name} is {value}, expected a finite number")
+def _require_finite(folder: str, model: nn.Module) -> None:
     for name, values in model.state_dict().items():
         if not values.isfinite().all():
             raise BundleError(f"model bundle {folder}: {name} has values that are not finite; train again")

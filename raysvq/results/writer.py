@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from raysvq.results.format import SCHEMAS, File, Files
 from raysvq.storage import filesystem, join, patiently, put_file, write_bytes
-from raysvq.tables import ROW_GROUP
+from raysvq.tables import ROW_GROUP, with_columns
 
 GROUP_BYTES = 32 * 2**20  # in memory, of a row group that is streamed
 
@@ -82,6 +82,7 @@ class Spooled:
     def __init__(self, sink: BinaryIO, path: Path, writer: pq.ParquetWriter) -> None:
         self.rows = 0
         self._sink, self._path, self._writer = sink, path, writer
+        self._schema: pa.Schema = writer.schema
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = self._waiting_bytes = 0
 
@@ -91,9 +92,9 @@ class Spooled:
         return self._sink.tell()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Add rows."""
+        """Add rows; columns that an earlier version did not write are null."""
         self.rows += batch.num_rows
-        self._waiting.append(batch)
+        self._waiting.append(with_columns(batch, self._schema))
         self._waiting_rows += batch.num_rows
         self._waiting_bytes += batch.nbytes
         if self._waiting_rows >= ROW_GROUP or self._waiting_bytes >= GROUP_BYTES:
@@ -118,7 +119,7 @@ class Spooled:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting).cast(self._writer.schema))
+            self._writer.write_table(pa.Table.from_batches(self._waiting).cast(self._schema))
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
 
 

@@ -41,7 +41,7 @@ def draw_heatmap(content: bytes, result: ImageResult, session: WorkerSession) ->
     height, width, *span = (
         max(1, round(side * shrink)) for side in (result.tiling.height, result.tiling.width, *result.span)
     )
-    low = session.bundle.reference.pixel_threshold
+    low = session.bundle.decisions.pixel_threshold
     image = _shrunk(content, result.tiling, (height, width), session.config.scoring)
     full = upsample(result.anomaly_map, (span[0], span[1]), (height, width))
     return encode_jpeg(overlay(image, full, low, max(2 * low, float(np.max(full)))), MAX_SIDE)

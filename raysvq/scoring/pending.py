@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from raysvq.data.decision_group import group_columns, group_sql, no_group
 from raysvq.data.manifest import Row, require_distinct
 from raysvq.errors import DataError, SettingsError
 from raysvq.results import SCHEMAS, Snapshot, read_snapshot
@@ -34,10 +35,11 @@ OUTSIDE = (*RETRIED, "not_finite")  # reasons that say nothing of the image: sto
 NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 _SOURCE = [field.name for field in SOURCE_FIELDS]
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         *(MANIFEST.field(name) for name in _SOURCE),
         pa.field("keeps_map", pa.bool_()),
+        pa.field("decision_group", pa.string()),
         pa.field("rescored", pa.bool_()),  # has committed rows, which this run replaces
         pa.field("folder", pa.string()),  # partition, such as site=north/date=2026-05-04
     ]
@@ -51,8 +53,8 @@ select any_value(m.uri), count(*) from manifest m join done d on d.image_id = m.
 where d.model_digest <> ? or d.settings_digest <> ?
 """
 _LEFT = """
-select {columns}, {keeps_map} as keeps_map, d.image_id is not null as rescored, {parts} as parts,
-coalesce(d.reason in {outside}, false) as retried
+select {columns}, {keeps_map} as keeps_map, {group} as decision_group, d.image_id is not null as rescored,
+{parts} as parts, coalesce(d.reason in {outside}, false) as retried
 from manifest m left join done d on d.image_id = m.image_id
 where d.image_id is null or {differs} or d.reason in {retried}
 order by parts, m.uri
@@ -93,6 +95,7 @@ def find_pending(
     folder: Path,
     also: Sequence[Path] = (),
     mend: bool = False,
+    group_by: str | None = None,
 ) -> Pending:
     """Write the rows of a manifest that are not yet scored to a local folder.
 
@@ -106,10 +109,11 @@ def find_pending(
         also: local files with the columns `image_id` and `uri` of other images that `done_path` is to tell
             about.
         mend: put what is lost of the id index back.
+        group_by: what the model decides by, `group` or a key of `meta`.
 
     Raises:
         DataError: an image stands in the manifest twice, or images were scored before by another
-            model, with other settings or in other partitions.
+            model, with other settings or in other partitions; or no image has what the model decides by.
         SettingsError: `scoring.partition_by` names what no image of the manifest has, for the first run.
     """
     snapshot = read_snapshot(out)
@@ -117,17 +121,19 @@ def find_pending(
     _require_partitions(snapshot, scoring.partition_by)
     path = folder / PENDING
     totals = _Totals(scoring.partition_by)
-    patiently(out, lambda: spool_columns(manifest, _columns(scoring.partition_by), manifest_path(folder)))
+    columns = _columns(scoring.partition_by, group_by)
+    patiently(out, lambda: spool_columns(manifest, columns, manifest_path(folder)))
     with database(folder, manifest=[manifest_path(folder)]) as connection:
         require_distinct(connection)
         _require_ids(connection)
+        _require_groups(connection, group_by)
         if not snapshot.commits:  # else earlier images had them
             _require_parts(connection, scoring.partition_by)
     find_done(snapshot, [manifest_path(folder), *also], folder, mend)
     with database(folder, manifest=[manifest_path(folder)], done=[done_path(folder)]) as connection:
         _require_same(connection, out, digests)
-        left = connection.sql(_left_query(scoring)).to_arrow_reader(ROW_GROUP)
-        with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        left = connection.sql(_left_query(scoring, group_by)).to_arrow_reader(ROW_GROUP)
+        with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
             for batch in left:
                 writer.write_batch(totals.count(batch))
     with database(folder, pending=[path], done=[done_path(folder)]) as connection:
@@ -202,7 +208,7 @@ class _Totals:
         self.size_bytes += int(rows["size_bytes"].to_numpy().sum())
         self.rescored += int(rows["rescored"].to_numpy().sum())
         folders = pa.array([self._folder(values) for values in batch["parts"].to_pylist()], pa.string())
-        return rows.append_column("folder", folders).cast(_SCHEMA).combine_chunks().to_batches()[0]
+        return rows.append_column("folder", folders).cast(SCHEMA).combine_chunks().to_batches()[0]
 
     def _folder(self, values: list[str | None]) -> str:
         texts = [NO_VALUE if value is None else quote(value, safe="") for value in values]
@@ -234,12 +240,20 @@ def _require_parts(connection: duckdb.DuckDBPyConnection, partition_by: Sequence
         )
 
 
-def _columns(partition_by: Sequence[str]) -> list[str]:
-    more = ["group", "defect_type", "captured_at", "meta"] if partition_by else []
+def _require_groups(connection: duckdb.DuckDBPyConnection, group_by: str | None) -> None:
+    """Raise DataError where no row of the manifest has a value of what the model decides by."""
+    query = f"select count(*), count({group_sql(group_by)}) from manifest m"
+    ((rows, grouped),) = connection.execute(query).fetchall()
+    if group_by is not None and rows and not grouped:
+        raise no_group(group_by)
+
+
+def _columns(partition_by: Sequence[str], group_by: str | None) -> list[str]:
+    more = ["group", "defect_type", "captured_at", "meta"] if partition_by else group_columns(group_by)
     return [*_SOURCE, "label", "split", *more]
 
 
-def _left_query(scoring: ScoringSettings) -> str:
+def _left_query(scoring: ScoringSettings, group_by: str | None) -> str:
     columns = ", ".join(f"m.{name}" for name in _SOURCE)
     parts = "[" + ", ".join(_part(name) for name in scoring.partition_by) + "]::varchar[]"
     outside = _sql_list(RETRIED)
@@ -247,6 +261,7 @@ def _left_query(scoring: ScoringSettings) -> str:
         columns=columns,
         differs=differs("d", "m"),
         keeps_map=_KEEPS_MAP[scoring.maps],
+        group=group_sql(group_by),
         parts=parts,
         outside=outside,
         retried=outside if scoring.retry_rejected else _sql_list([""]),

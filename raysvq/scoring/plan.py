@@ -25,7 +25,7 @@ from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
 from raysvq.scoring.work import RejectBudget, Run, new_run
-from raysvq.settings import ScoringSettings, Settings, digest
+from raysvq.settings import DecisionSettings, ScoringSettings, Settings, digest
 from raysvq.storage import canonical, configure
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
@@ -117,10 +117,15 @@ class Request:
     settings: Settings
 
     def digests(self) -> dict[str, str]:
-        """Of the model, and of the settings that a row's values depend on: not of how the work is cut up."""
+        """Of the model, and of the settings that a row's values depend on: not of how the work is cut up.
+
+        Nor of decisions, which may be fitted anew without a new folder: each row has the digest of its own.
+        """
         included = {"max_pixels", "image_memory_mib", "precision"}
         scoring = ScoringSettings.model_validate(self.settings.scoring.model_dump(include=included))
-        settings = self.bundle.settings.model_copy(update={"scoring": scoring})
+        settings = self.bundle.settings.model_copy(
+            update={"scoring": scoring, "decision": DecisionSettings()}
+        )
         return {"model_digest": self.bundle.model_digest, "settings_digest": digest(settings)}
 
     def find_pending(self, folder: Path, also: Sequence[Path] = (), mend: bool = False) -> Pending:
@@ -129,7 +134,8 @@ class Request:
         For `also` and `mend` see `raysvq.scoring.pending.find_pending`.
         """
         scoring = self.settings.scoring
-        return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend)
+        group_by = self.bundle.decisions.group_by
+        return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend, group_by)
 
 
 def open_request(manifest: str, model: str, out: str, settings: Settings) -> Request:
@@ -167,7 +173,8 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     workers = plan_workers(connect(settings.ray))
     precision = _resolve_precision(request, workers)
     origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
-    run = new_run(origin, scoring, pending.version)
+    decisions = request.bundle.decisions
+    run = new_run(origin, decisions.digest, scoring, pending.version)
     budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
     takeover = take_over(leftovers, run, pending, budget)
     return RunPlan(
@@ -175,6 +182,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
         session=SessionConfig(
             model=request.model,
             model_version=request.bundle.model_version,
+            decisions_digest=decisions.digest,
             scoring=scoring,
             storage=settings.storage,
             device=workers.device,

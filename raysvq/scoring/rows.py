@@ -11,10 +11,11 @@ import numpy as np
 
 from raysvq import __version__
 from raysvq.data.manifest import Row
+from raysvq.decisions import Decisions
 from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.anomaly import find_regions, share_over
-from raysvq.model.bundle import Bundle, Reference
+from raysvq.model.bundle import Bundle
 from raysvq.model.device import Precision
 from raysvq.model.scorer import ImageResult
 from raysvq.results.format import SCHEMAS, Files, no_files
@@ -51,10 +52,11 @@ def require_finite(result: ImageResult | DecodeError) -> ImageResult | DecodeErr
     return DecodeError("not_finite", f"{' and '.join(broken)} not finite") if broken else result
 
 
-def score_row(source: Row, result: ImageResult, reference: Reference, origin: Row) -> Row:
-    """A row of SCORES. `source` is the image's manifest row."""
+def score_row(source: Row, result: ImageResult, decisions: Decisions, origin: Row) -> Row:
+    """A row of SCORES. `source` is the image's manifest row, with `decision_group` where it may have one."""
     size = (result.tiling.height, result.tiling.width)
-    regions = find_regions(result.anomaly_map, reference.pixel_threshold, result.span, size)
+    decision = decisions.decide(result.image_score, source.get("decision_group"))
+    regions = find_regions(result.anomaly_map, decisions.pixel_threshold, result.span, size)
     tiles = [
         {"x": x, "y": y, "w": w, "h": h, "score": score}
         for (x, y, w, h), score in zip(
@@ -67,9 +69,14 @@ def score_row(source: Row, result: ImageResult, reference: Reference, origin: Ro
         "image_score": result.image_score,
         "map_max": float(result.anomaly_map.max()),
         "map_mean": float(result.anomaly_map.mean()),
-        "area_over_threshold": share_over(result.anomaly_map, reference.pixel_threshold),
-        "is_anomalous": bool(np.float32(result.image_score) >= np.float32(reference.image_threshold)),
-        "threshold": reference.image_threshold,
+        "area_over_threshold": share_over(result.anomaly_map, decisions.pixel_threshold),
+        "is_anomalous": decision.is_anomalous,
+        "threshold": decision.threshold,
+        "p_value": decision.p_value,
+        "margin": decision.margin,
+        "policy": decisions.policy,
+        "decision_group": decision.group,
+        "decisions_digest": decisions.digest,
         "tiles": tiles,
         "regions": [asdict(region) for region in regions],
         "heatmap_uri": None,

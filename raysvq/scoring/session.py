@@ -27,6 +27,7 @@ class SessionConfig:
 
     model: str  # the bundle's folder
     model_version: str  # that the folder held when the run started
+    decisions_digest: str  # likewise
     scoring: ScoringSettings
     storage: StorageSettings
     device: str = "cpu"
@@ -38,7 +39,7 @@ class WorkerSession:
     """The model, ready to score images in this process."""
 
     def __init__(self, config: SessionConfig) -> None:
-        """Raises BundleError where the model was replaced since the run started."""
+        """Raises BundleError where model or thresholds were replaced since the run started."""
         configure(config.storage, reached=True)
         if config.device == "cpu":
             torch.set_num_threads(1)
@@ -48,6 +49,10 @@ class WorkerSession:
         if self.bundle.model_version != config.model_version:
             raise BundleError(
                 f"{config.model} holds another model than when this run started; start it again"
+            )
+        if self.bundle.decisions.digest != config.decisions_digest:
+            raise BundleError(
+                f"{config.model} holds other thresholds than when this run started; start it again"
             )
         self.deadline = Deadline(config.scoring.decode_timeout_s)
         self.scorer = ImageScorer(

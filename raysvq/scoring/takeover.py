@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.scoring.pending import PENDING, Pending, differs, done_path, manifest_path
+from raysvq.scoring.pending import PENDING, SCHEMA, Pending, differs, done_path, manifest_path
 from raysvq.scoring.work import (
     RejectBudget,
     Run,
@@ -31,7 +31,7 @@ from raysvq.scoring.work import (
     work_folders,
 )
 from raysvq.storage import filesystem, join, patiently
-from raysvq.tables import ROW_GROUP, database, stream
+from raysvq.tables import ROW_GROUP, database, stream, with_columns
 
 _READERS = 16  # receipts read at once
 
@@ -41,10 +41,12 @@ CHANGED = "changed since, or in units with such"
 CUT_OFF = "in units whose receipts were cut off"
 REFUSED = "rejected for reasons outside them"
 
-_COLUMNS = ["image_id", "uri", "size_bytes", "etag", "mtime", "keeps_map", "folder"]
+_COLUMNS = ["image_id", "uri", "size_bytes", "etag", "mtime", "keeps_map", "decision_group", "folder"]
 _UNITS = f"""
 select b.unit, count(l.image_id) as left_over, bool_and(l.image_id is not null and not {differs("l", "b")}
-and l.keeps_map = b.keeps_map and l.folder = b.folder) as unchanged, coalesce(max(d.version), 0) as committed
+and l.keeps_map = b.keeps_map and l.folder = b.folder
+and l.decision_group is not distinct from b.decision_group) as unchanged,
+coalesce(max(d.version), 0) as committed
 from before b left join pending l on l.image_id = b.image_id left join done d on d.image_id = b.image_id
 group by b.unit order by b.unit
 """
@@ -173,7 +175,8 @@ def _spool(left: InterruptedRun, run: Run, path: Path) -> None:
     rows = ds.dataset(name, filesystem=fs, format="parquet")
     numbers = np.array(list(left.units.values()))
     overall = np.array(list(left.units))
-    schema = pa.schema([pa.field("unit", pa.int64()), *(rows.schema.field(column) for column in _COLUMNS)])
+    sources = pa.schema([SCHEMA.field(column) for column in _COLUMNS])
+    schema = sources.insert(0, pa.field("unit", pa.int64()))
     start = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in stream(rows, _COLUMNS):
@@ -181,7 +184,7 @@ def _spool(left: InterruptedRun, run: Run, path: Path) -> None:
             start += batch.num_rows
             places = np.searchsorted(numbers, units).clip(max=len(numbers) - 1)
             has_receipt = numbers[places] == units
-            table = pa.Table.from_batches([batch]).select(_COLUMNS)
+            table = pa.Table.from_batches([with_columns(batch, sources)])
             table = table.add_column(0, "unit", pa.array(overall[places]))
             writer.write_table(table.filter(pa.array(has_receipt)).cast(schema))
 

@@ -51,10 +51,10 @@ class Run:
         return folder
 
 
-def new_run(origin: Row, scoring: ScoringSettings, version: int) -> Run:
+def new_run(origin: Row, decisions_digest: str, scoring: ScoringSettings, version: int) -> Run:
     """A run that begins. `origin` has the provenance columns of its rows."""
     depends_on = {name: value for name, value in origin.items() if name != "run_id"}
-    depends_on["heatmaps"] = scoring.heatmaps
+    depends_on |= {"heatmaps": scoring.heatmaps, "decisions_digest": decisions_digest}
     return Run(origin["run_id"], scoring.retry_rejected, depends_on, version)
 
 

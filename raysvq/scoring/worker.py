@@ -170,7 +170,7 @@ class UnitScorer:
         return [next(results) if isinstance(each, bytes) else each for each in contents]
 
     def _add(self, source: Row, content: Content, result: ImageResult, rows: RowBuffer) -> None:
-        row = score_row(source, result, self.session.bundle.reference, self.origin)
+        row = score_row(source, result, self.session.bundle.decisions, self.origin)
         if self.job.session.scoring.heatmaps == "anomalous" and row["is_anomalous"]:
             row["heatmap_uri"] = self._write_heatmap(source, content, result)
         rows.add_score(row)

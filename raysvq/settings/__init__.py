@@ -6,6 +6,7 @@ what is allowed.
 """
 
 from raysvq.settings.data import SplitSettings, TileSettings
+from raysvq.settings.decision import DecisionSettings
 from raysvq.settings.files import find_config, shipped_configs
 from raysvq.settings.model import AnomalySettings, ModelSettings, ObjectiveSettings
 from raysvq.settings.options import Settings
@@ -18,6 +19,7 @@ from raysvq.settings.tuning import TuningSettings
 
 __all__ = [
     "AnomalySettings",
+    "DecisionSettings",
     "EvaluationSettings",
     "ModelSettings",
     "ObjectiveSettings",

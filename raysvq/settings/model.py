@@ -70,16 +70,10 @@ class ObjectiveSettings(Section):
 
 
 class AnomalySettings(Section):
-    """From distance maps to image scores and thresholds. Stored with the model."""
+    """From distance maps to image scores. Stored with the model."""
 
     pooling: Literal["tile_max", "map_max", "top_k"] = Field(
         "top_k",
         description="Image score: largest tile score (eq. 5), largest map value, or mean of top_k largest.",
     )
     top_k: int = Field(16, ge=1, description="top_k: number of map cells averaged.")
-    threshold_quantile: float = Field(
-        0.99, gt=0, lt=1, description="Image threshold without validation outliers: quantile of the normals."
-    )
-    pixel_quantile: float = Field(
-        0.999, gt=0, lt=1, description="Map threshold for regions: quantile over normal validation maps."
-    )

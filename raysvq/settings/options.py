@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from raysvq.settings.data import SplitSettings, TileSettings
+from raysvq.settings.decision import DecisionSettings
 from raysvq.settings.model import AnomalySettings, ModelSettings, ObjectiveSettings
 from raysvq.settings.scoring import EvaluationSettings, ScoringSettings
 from raysvq.settings.section import Section
@@ -22,6 +23,7 @@ class Settings(Section):
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
     anomaly: AnomalySettings = AnomalySettings()
+    decision: DecisionSettings = DecisionSettings()
     scoring: ScoringSettings = ScoringSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     ray: RaySettings = RaySettings()

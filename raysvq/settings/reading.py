@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from raysvq.errors import SettingsError
 from raysvq.settings.files import find_config, parse_yaml, read_config
 from raysvq.settings.options import Settings
-from raysvq.settings.refusals import RENAMED, sentence, shown
+from raysvq.settings.refusals import COMPLEMENTS, RENAMED, sentence, shown
 
 # Values of these settings are taken literally.
 _SECRETS = ("storage.access_key_id", "storage.secret_access_key", "storage.session_token")
@@ -71,13 +71,16 @@ def parse_settings(values: dict[str, Any]) -> Settings:
 def with_new_names(values: dict[str, Any]) -> dict[str, Any]:
     """Nested values that an earlier version stored, under the names that settings have now."""
 
-    def now(section: str, name: str) -> str:
-        return RENAMED.get(f"{section}.{name}", f"{section}.{name}").partition(".")[2]
-
-    return {
-        section: {now(section, name): value for name, value in inner.items()}
-        for section, inner in values.items()
-    }
+    present: dict[str, Any] = {}
+    for section, inner in values.items():
+        present.setdefault(section, {})
+        for name, value in inner.items():
+            key = f"{section}.{name}"
+            if key in COMPLEMENTS:
+                value = round(1 - value, 12)
+            now, _, renamed = RENAMED.get(key, COMPLEMENTS.get(key, key)).partition(".")
+            present.setdefault(now, {})[renamed] = value
+    return present
 
 
 def digest(settings: BaseModel) -> str:

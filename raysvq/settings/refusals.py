@@ -23,6 +23,12 @@ RENAMED = {
     "tuning.most_model_mib": "tuning.max_model_mib",
 }
 
+# Former quantiles -> the settings that hold the share above them.
+COMPLEMENTS = {
+    "anomaly.threshold_quantile": "decision.max_false_alarm_rate",
+    "anomaly.pixel_quantile": "decision.pixel_false_alarm_rate",
+}
+
 _SECTION = "storage"
 _CLOSE = 0.8  # similarity of a mistyped name; any other word may be a key in the wrong place
 
@@ -60,6 +66,8 @@ def sentence(item: Any) -> str:
 def _unknown(key: str, secret: bool) -> str:
     if key in RENAMED:
         return f"setting `{key}` is now called `{RENAMED[key]}`"
+    if key in COMPLEMENTS:
+        return f"setting `{key}` is now `{COMPLEMENTS[key]}`, the share above it: 0.99 is 0.01 there"
     known = [name for name, _, _ in describe()] + list(Settings.model_fields)
     if secret:
         given = key.partition(".")[2]

@@ -11,6 +11,7 @@ import functools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import pyarrow as pa
 import ray
 import torch
 
+from raysvq.data.manifest import chunks
 from raysvq.errors import RaysvqError, TrainingMemoryError
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.duplicates import SIDE, Fingerprint, fingerprint, near_duplicates
@@ -137,6 +139,21 @@ def fingerprint_part(images: list[ValidationImage], settings: Settings) -> list[
     return found
 
 
+def find_units(
+    images: Sequence[ValidationImage], settings: Settings, run: Callable[[Part], Chunk]
+) -> list[ValidationImage]:
+    """Images with their units, as `with_units`; those whose unit the manifest does not name are read.
+
+    Args:
+        run: makes a chunk of a part, in a task or in this process.
+    """
+    unknown = [image for image in images if image.unit is None]
+    parts = [run(partial(fingerprint_part, part, settings)) for part in chunks(unknown, CHUNK_IMAGES)]
+    found = [one for part in parts for one in value(part)]
+    by_uri = dict(zip([image.uri for image in unknown], found, strict=True))
+    return with_units(images, [by_uri.get(image.uri) for image in images])
+
+
 def with_units(
     images: Sequence[ValidationImage], fingerprints: Sequence[Fingerprint | None]
 ) -> list[ValidationImage]:
@@ -150,9 +167,11 @@ def with_units(
         ]
         leaders = near_duplicates([found for _, found in known])
         for (number, _), leader in zip(known, leaders, strict=True):
-            units[number] = images[known[leader][0]].image_id
+            first = images[known[leader][0]]
+            units[number] = first.image_id or first.uri
     return [
-        replace(image, unit=unit or image.image_id) for image, unit in zip(images, units, strict=True)
+        replace(image, unit=unit or image.image_id or image.uri)
+        for image, unit in zip(images, units, strict=True)
     ]
 
 

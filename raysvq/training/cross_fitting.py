@@ -59,9 +59,7 @@ from raysvq.training.validation import (
 
 LEARNT = (TRAIN, VALIDATION)  # splits that the final model learns from
 _ALWAYS = -1  # fold of images that every model learns from, and none scores
-_FOUND = pa.schema(
-    [("image_id", pa.string()), ("score", pa.float32()), ("cells", pa.list_(pa.float32()))]
-)
+_FOUND = pa.schema([("image_id", pa.string()), ("score", pa.float32()), ("cells", pa.list_(pa.float32()))])
 
 
 @dataclass(frozen=True)
@@ -207,8 +205,8 @@ def cut_folds(images: Sequence[ValidationImage], number: int, seed: int) -> Fold
     normal = units.keys() - anomalous
     if len(normal) < 2:
         raise DataError(
-            f"setting `decision.folds`: found {len(normal)} unit(s) of normal images (a `group` of the manifest,"
-            " near-duplicates, or an image), expected at least 2 to train without some of them; set"
+            f"setting `decision.folds`: found {len(normal)} unit(s) of normal images (a `group` of the"
+            " manifest, near-duplicates, or an image), expected at least 2 to train without some of them; set"
             " decision.folds=0 to calibrate on the validation split"
         )
     number = min(number, len(normal))
@@ -233,7 +231,7 @@ def _score_folds(
 ) -> None:
     """Train and score in tasks, and write what each fold found as soon as it has."""
     use_gpu = settings.training.device != "cpu" and capacity.gpus >= 1
-    threads = max(1, int(max(node.cpus for node in capacity.nodes) / len(missing)))
+    threads = max(1, int(max(node.cpus for node in capacity.nodes) / folds.number))
     progress(f"cross-fitting: {folds.number} models, each scores a part that it has not learnt from")
     options: Any = {"num_cpus": threads, "num_gpus": int(use_gpu)}
     task: Any = ray.remote(**options)(returns_failures(_in_task))

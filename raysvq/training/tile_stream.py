@@ -168,8 +168,10 @@ def outlier_cutter(
 
     def cut_outliers(table: pa.Table) -> Iterator[Batch]:
         configure(settings.storage)
-        none = {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
-        yield none | ({"number": np.zeros(0, np.int64)} if "number" in table.column_names else {})
+        none: Batch = {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
+        if "number" in table.column_names:
+            none["number"] = np.zeros(0, np.int64)
+        yield none
         rows = table.to_pylist()
         with guarded(_task(rows), settings, attempts) as guard:
             for row in rows:
@@ -180,8 +182,10 @@ def outlier_cutter(
                 if row["mask_uri"] and mask is None:
                     continue
                 marked, weight = _mark(mask, tiling, settings.tiles, cell)
-                own = {"number": np.full(marked.sum(), row["number"])} if "number" in row else {}
-                yield {"tile": tiles[marked], "weight": weight[marked]} | own
+                found: Batch = {"tile": tiles[marked], "weight": weight[marked]}
+                if "number" in row:
+                    found["number"] = np.full(len(found["tile"]), row["number"])
+                yield found
 
     return cut_outliers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 import torch.distributed as dist
 
-from raysvq.data.manifest import Row, open_manifest
+from raysvq.data.decision_group import group_columns, groups_of
+from raysvq.data.manifest import open_manifest
 from raysvq.decisions import CalibrationScores
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
@@ -26,7 +28,7 @@ from raysvq.storage import ObjectInfo, read_bytes, read_version
 
 COMPARED = 64  # images that are also scored in bfloat16
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
-_COLUMNS = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime", "group", "meta"]
+_COLUMNS = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime", "group"]
 
 
 @dataclass(frozen=True)
@@ -84,24 +86,24 @@ def labelled_images(
 ) -> Iterator[ValidationImage]:
     """The images of a label in some splits, each with the unit that the manifest names."""
     wanted = pc.field("split").isin(list(splits)) & (pc.field("label") == label)
-    for batch in open_manifest(manifest).to_batches(columns=_COLUMNS, filter=wanted):
-        for row in batch.to_pylist():
-            yield _image(row, label == ANOMALOUS, group_by)
+    columns = sorted({*_COLUMNS, *group_columns(group_by)})
+    for batch in open_manifest(manifest).to_batches(columns=columns, filter=wanted):
+        for row, group in zip(batch.to_pylist(), groups_of(batch, group_by), strict=True):
+            version = ObjectInfo(row["uri"], row["size_bytes"], row["etag"], row["mtime"])
+            yield ValidationImage(
+                uri=row["uri"],
+                anomalous=label == ANOMALOUS,
+                mask_uri=row["mask_uri"],
+                indexed=version,
+                image_id=row["image_id"],
+                group=group,
+                unit=None if row["group"] is None else unit_of_group(row["group"]),
+            )
 
 
-def _image(row: Row, anomalous: bool, group_by: str | None) -> ValidationImage:
-    version = ObjectInfo(row["uri"], row["size_bytes"], row["etag"], row["mtime"])
-    unit = None if row["group"] is None else f"group {row['group']}"
-    group = decision_group(row, group_by)
-    return ValidationImage(row["uri"], anomalous, row["mask_uri"], version, row["image_id"], group, unit)
-
-
-def decision_group(row: Row, group_by: str | None) -> str | None:
-    """The value of `decision.group_by` in a row of a manifest; None where it has none."""
-    if group_by is None:
-        return None
-    value = row["group"] if group_by == "group" else dict(row["meta"] or []).get(group_by)
-    return None if value is None else str(value)
+def unit_of_group(group: str) -> str:
+    """The unit of all images of a `group` of the manifest; no image id is like it."""
+    return f"group {group}"
 
 
 @dataclass(frozen=True)
@@ -154,9 +156,7 @@ def validate(
         except (DecodeError, OSError):
             unreadable.append(image.uri)
             continue
-        scored = scored_image(
-            image, result.image_score, result.anomaly_map, scorer.settings.training.seed
-        )
+        scored = scored_image(image, result.image_score, result.anomaly_map, scorer.settings.training.seed)
         mine.append((number, scored))
         if number in compared:
             deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
@@ -166,7 +166,9 @@ def validate(
     return found | {"bfloat16_deviation": max(deviating, default=None)}
 
 
-def outcome_of(scored: Sequence[ScoredImage], settings: Settings, unreadable: Sequence[str]) -> dict[str, Any]:
+def outcome_of(
+    scored: Sequence[ScoredImage], settings: Settings, unreadable: Sequence[str]
+) -> dict[str, Any]:
     """What is kept of scored images, as plain values.
 
     Returns:
@@ -199,6 +201,13 @@ def calibration_scores(outcome: dict[str, Any]) -> CalibrationScores:
         outcome["groups"],
         outcome["units"],
     )
+
+
+def digest_of_scores(outcome: dict[str, Any]) -> str:
+    """16 hexadecimal digits over the images of an outcome, their labels, groups, units and scores."""
+    columns = ("image_ids", "anomalous", "groups", "units", "image_scores")
+    rows = sorted(zip(*(outcome[name] for name in columns), strict=True), key=lambda row: row[0])
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _gather(items: list[Any]) -> list[Any]:

@@ -90,7 +90,7 @@ def test_figures_are_those_of_evaluate(manifests: Manifests, small: Build, tmp_p
     origin = provenance(bundle, "run", "settings", "float32")
     rows = [row for row in select(manifest, split="test").to_pylist() if row["image_id"] in results]
     tables = {
-        "scores": [score_row(row, results[row["image_id"]], bundle.reference, origin) for row in rows],
+        "scores": [score_row(row, results[row["image_id"]], bundle.decisions, origin) for row in rows],
         "rejects": [],
         "maps": [map_row(row, results[row["image_id"]]) for row in rows],
     }

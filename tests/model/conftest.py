@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from raysvq.decisions import CalibrationScores, fit_decisions
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import Network, build_network
 from raysvq.settings import Settings
@@ -29,9 +30,17 @@ def make_model() -> Callable[[Settings], Network]:
 @pytest.fixture
 def bundle(small: Callable[..., Settings], make_model: Callable[[Settings], Network]) -> Bundle:
     settings = small()
-    reference = Reference(2.5, "as found", 0.75, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
+    reference = Reference({"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
+    decisions = fit_decisions(
+        CalibrationScores(
+            np.array([1.0, 2.0, 2.5], np.float32), np.zeros(3, bool), [None] * 3, ["a", "b", "c"]
+        ),
+        settings.decision,
+        0.75,
+        {"manifest": "made up"},
+    )
     curves = {"history": [{"step": 1, "loss": 0.5}], "codebook_usage": [1.0, 0.0]}
-    return make_bundle(make_model(settings), settings, reference, {"steps": 7}, curves)
+    return make_bundle(make_model(settings), settings, reference, decisions, {"steps": 7}, curves)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ BEFORE = {
     "mean_squares": "quantizer.squares",
     "learned_weight": "quantizer.balance",
 }
-FILES = ["bundle.json", "history.json", "weights.safetensors"]
+FILES = ["bundle.json", "decisions.json", "history.json", "weights.safetensors"]
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def folder(bundle: Bundle, tmp_path: Path) -> Path:
     return tmp_path / "model"
 
 
-def _edit(folder: Path, **changes: Any) -> None:
-    summary = json.loads((folder / "bundle.json").read_text())
-    (folder / "bundle.json").write_text(json.dumps(summary | changes))
+def _edit(folder: Path, file: str = "bundle.json", **changes: Any) -> None:
+    values = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(values | changes))
 
 
 def test_a_bundle_read_back_scores_the_same(
@@ -56,6 +56,7 @@ def test_everything_else_comes_back_too(bundle: Bundle, folder: Path) -> None:
     loaded = load_bundle(str(folder))
     assert loaded.summary() == bundle.summary()
     assert loaded.history == bundle.history
+    assert loaded.decisions == bundle.decisions
     assert loaded.settings_digest == digest(bundle.settings)
     assert not loaded.model.training
     for name, value in bundle.model.state_dict().items():
@@ -76,7 +77,7 @@ def test_version_names_the_weights(bundle: Bundle) -> None:
 
 def test_a_bundle_holds_json_and_plain_tensors_only(folder: Path) -> None:
     assert sorted(path.name for path in folder.rglob("*")) == FILES
-    for name in FILES[:2]:
+    for name in FILES[:3]:
         json.loads((folder / name).read_text())
     weights = (folder / "weights.safetensors").read_bytes()
     length = int.from_bytes(weights[:8], "little")
@@ -118,7 +119,7 @@ def test_weights_cut_short_are_noticed(folder: Path) -> None:
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("name", FILES[:2])
+@pytest.mark.parametrize("name", FILES[:3])
 def test_damaged_json_is_refused(folder: Path, name: str) -> None:
     path = folder / name
     path.write_bytes(path.read_bytes()[:-20])
@@ -126,10 +127,10 @@ def test_damaged_json_is_refused(folder: Path, name: str) -> None:
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("found", [1, "2", None, 5])
+@pytest.mark.parametrize("found", [1, "2", None, 6])
 def test_another_format_version_is_refused(folder: Path, found: Any) -> None:
     _edit(folder, format=found)
-    with pytest.raises(BundleError, match=f"format {found}, expected 4 or 3; train again"):
+    with pytest.raises(BundleError, match=f"format {found}, expected 5 or 3 or 4; train again"):
         load_bundle(str(folder))
 
 
@@ -145,7 +146,9 @@ def test_a_bundle_of_format_3_is_read_under_the_names_of_now(
     if encoder == "features":
         model.get_buffer("mean_squares").uniform_()
         model.get_buffer("learned_weight").fill_(0.25)
-    written = make_bundle(model, settings, bundle.reference, bundle.training, bundle.history)
+    written = make_bundle(
+        model, settings, bundle.reference, bundle.decisions, bundle.training, bundle.history
+    )
     save_bundle(written, str(tmp_path))
     as_before = {"quantizer.squares": torch.zeros(2), "quantizer.balance": torch.zeros(())}
     as_before |= {BEFORE.get(name, name): value.contiguous() for name, value in model.state_dict().items()}
@@ -156,7 +159,12 @@ def test_a_bundle_of_format_3_is_read_under_the_names_of_now(
     (tmp_path / "weights.safetensors").write_bytes(content)
     values = settings.model_dump(mode="json")
     values["model"]["revive_below"] = values["model"].pop("threshold_dead_code")
+    del values["decision"]
+    values["anomaly"] |= {"threshold_quantile": 0.99, "pixel_quantile": 0.999}
     values["training"]["positions"] = values["training"].pop("positions_per_tile")
+    summary = json.loads((tmp_path / "bundle.json").read_text())
+    old = {"image_threshold": 2.5, "threshold_rule": "as found", "pixel_threshold": 0.75}
+    _edit(tmp_path, reference=summary["reference"] | old)
     _edit(tmp_path, format=3, settings=values, model_digest=hashlib.sha256(content).hexdigest())
 
     loaded = load_bundle(str(tmp_path))
@@ -201,20 +209,62 @@ def test_a_summary_that_is_not_an_object_is_refused(folder: Path, content: str) 
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("name", ["image_threshold", "pixel_threshold"])
+@pytest.mark.parametrize("name", ["threshold", "pixel_threshold"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, "0.5"])
 def test_a_threshold_that_nothing_can_reach_is_refused(folder: Path, name: str, value: Any) -> None:
-    reference = json.loads((folder / "bundle.json").read_text())["reference"]
-    _edit(folder, reference=reference | {name: value})
-    with pytest.raises(BundleError, match=f"{folder}: {name} is {value}, expected a finite number"):
+    _edit(folder, "decisions.json", **{name: value})
+    with pytest.raises(BundleError, match=f"{folder}: .*{name} is {value}, expected a finite number"):
         load_bundle(str(folder))
+
+
+def test_decisions_of_which_a_value_was_changed_are_refused(folder: Path) -> None:
+    _edit(folder, "decisions.json", threshold=2.0)
+    with pytest.raises(BundleError, match=r"decisions\.json does not match its digest"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize("key", ["policy", "promise", "groups", "calibration", "digest"])
+def test_decisions_that_lack_a_key_are_refused(folder: Path, key: str) -> None:
+    values = json.loads((folder / "decisions.json").read_text())
+    del values[key]
+    (folder / "decisions.json").write_text(json.dumps(values))
+    with pytest.raises(BundleError, match=rf"model bundle {folder}: decisions\.json"):
+        load_bundle(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("rule", "policy"),
+    [
+        ("|specificity - sensitivity| smallest on 3 normal and 1 anomalous validation images", "paper"),
+        ("just above the 0.99 quantile of 3 normal validation images", "quantile"),
+    ],
+)
+def test_a_bundle_of_format_4_decides_as_it_did(folder: Path, rule: str, policy: str) -> None:
+    summary = json.loads((folder / "bundle.json").read_text())
+    values, reference = summary["settings"], summary["reference"]
+    del values["decision"]
+    values["anomaly"] |= {"threshold_quantile": 0.98, "pixel_quantile": 0.999}
+    reference |= {"image_threshold": 2.5, "threshold_rule": rule, "pixel_threshold": 0.75}
+    _edit(folder, format=4, settings=values, reference=reference)
+    (folder / "decisions.json").unlink()
+
+    loaded = load_bundle(str(folder))
+    assert loaded.settings.decision.max_false_alarm_rate == 0.02
+    assert loaded.settings.decision.pixel_false_alarm_rate == 0.001
+    decisions = loaded.decisions
+    assert (decisions.policy, decisions.threshold, decisions.pixel_threshold) == (policy, 2.5, 0.75)
+    assert decisions.promise.sentence == rule
+    decision = decisions.decide(2.5)
+    assert (decision.is_anomalous, decision.p_value, decision.margin) == (True, None, 0.0)
+    save_bundle(loaded, str(folder / "again"))
+    assert load_bundle(str(folder / "again")).decisions == decisions
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_are_refused(bundle: Bundle, tmp_path: Path, value: float) -> None:
     with torch.no_grad():
         next(bundle.model.parameters()).view(-1)[0] = value
-    broken = make_bundle(bundle.model, bundle.settings, bundle.reference, {}, {})
+    broken = make_bundle(bundle.model, bundle.settings, bundle.reference, bundle.decisions, {}, {})
     save_bundle(broken, str(tmp_path / "broken"))
     with pytest.raises(BundleError, match="has values that are not finite; train again"):
         load_bundle(str(tmp_path / "broken"))

@@ -198,7 +198,7 @@ def test_a_bundle_holds_the_stem(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = make_bundle(model, settings, bundle.reference, bundle.training, bundle.history)
+    made = make_bundle(model, settings, bundle.reference, bundle.decisions, bundle.training, bundle.history)
     save_bundle(made, str(tmp_path))
 
     def refuse(stem: Stem, uri: str | None) -> None:

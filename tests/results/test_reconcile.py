@@ -28,7 +28,7 @@ def write(tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle) -
 
     def build(unit: str, scored: list[int], rejected: list[int]) -> Files:
         origin = provenance(bundle, "run-1", "5e77", "float32")
-        scores = [score_row(source(number), result, bundle.reference, origin) for number in scored]
+        scores = [score_row(source(number), result, bundle.decisions, origin) for number in scored]
         rejects = [reject_row(source(number), DecodeError("empty", "0 bytes"), origin) for number in rejected]
         return write_unit(str(tmp_path), unit, {"scores": scores, "rejects": rejects, "maps": []}, {})
 

@@ -40,7 +40,7 @@ class Results:
         origin = provenance(self.bundle, run, "5e77", "float32")
         sources = [self.source(number) for number in scored]
         tables = {
-            "scores": [score_row(row, self.result, self.bundle.reference, origin) for row in sources],
+            "scores": [score_row(row, self.result, self.bundle.decisions, origin) for row in sources],
             "rejects": [
                 reject_row(self.source(number), DecodeError("empty", ""), origin) for number in rejected
             ],

@@ -28,7 +28,7 @@ def tables(source: Source, result: ImageResult, bundle: Bundle) -> dict[str, lis
     """Two scored images, one rejected, one map."""
     origin = provenance(bundle, "run-1", "5e77", "float32")
     return {
-        "scores": [score_row(source(number), result, bundle.reference, origin) for number in (1, 2)],
+        "scores": [score_row(source(number), result, bundle.decisions, origin) for number in (1, 2)],
         "rejects": [reject_row(source(3), DecodeError("empty", "0 bytes"), origin)],
         "maps": [map_row(source(2), result)],
     }

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageResult, ImageScorer
@@ -39,8 +40,9 @@ def source() -> Callable[..., Row]:
 @pytest.fixture
 def bundle(small: Callable[..., Settings]) -> Bundle:
     settings = small()
-    reference = Reference(0.5, "as found", 0.1, {"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
-    return make_bundle(build_network(settings), settings, reference, {}, {})
+    reference = Reference({"0.5": 1.0}, {"normal": 3, "anomalous": 0, "auroc": None})
+    decisions = fixed_decisions(0.5, 0.1, "as found", "manual")
+    return make_bundle(build_network(settings), settings, reference, decisions, {}, {})
 
 
 @pytest.fixture

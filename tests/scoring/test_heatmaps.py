@@ -20,8 +20,8 @@ def test_an_image_that_changed_since_it_was_scored_has_no_overlay(tmp_path: Path
     worst = [row | {"image_score": 1.0} for row in found]
     plates.put("plate-01.png", plate(50))
     Path(plates.uri("plate-02.png")).unlink()
-    version = plates.bundle.model_version
-    session = SessionConfig(plates.model, version, plates.settings().scoring, StorageSettings())
+    versions = plates.bundle.model_version, plates.bundle.decisions.digest
+    session = SessionConfig(plates.model, *versions, plates.settings().scoring, StorageSettings())
     names = _draw(worst, "run-1", plates.out, session)
     assert names == [f"heatmaps/run-1/0001-{worst[0]['image_id']}.jpg"]
     assert [str(path.relative_to(plates.out)) for path in Path(plates.out).rglob("*.jpg")] == names

@@ -37,7 +37,7 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
 
     def build(scored: list[Row], rejected: list[Row]) -> Row:
         origin = provenance(bundle, f"run-{len(list(tmp_path.rglob('*.json')))}", "5e77", "float32")
-        scores = [score_row(row, result, bundle.reference, origin) for row in scored]
+        scores = [score_row(row, result, bundle.decisions, origin) for row in scored]
         rejects = [reject_row(row, DecodeError("empty", "0 bytes"), origin) for row in rejected]
         tables = {"scores": scores, "rejects": rejects, "maps": []}
         files = write_unit(str(tmp_path / "out"), origin["run_id"], tables, {})
@@ -158,7 +158,7 @@ def test_partitions_are_judged_on_the_whole_manifest(
 ) -> None:
     origin = provenance(bundle, "run-1", "5e77", "float32")
     rows = [source(0, meta=[("site", "north")]), source(1)]
-    scores = {"scores": [score_row(rows[0], result, bundle.reference, origin)], "rejects": [], "maps": []}
+    scores = {"scores": [score_row(rows[0], result, bundle.decisions, origin)], "rejects": [], "maps": []}
     files = write_unit(str(tmp_path / "out"), "u", scores, {rows[0]["image_id"]: "site=north"})
     commit_run(str(tmp_path / "out"), origin, files, partition_by=("site",))
     left = _left(_manifest(tmp_path, rows), origin, tmp_path, partition_by=("site",))

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 
 from raysvq import __version__, schema
+from raysvq.decisions import Decisions, fixed_decisions
 from raysvq.errors import StorageError
 from raysvq.imaging.decode import REASONS, DecodeError
 from raysvq.model.anomaly import share_over
-from raysvq.model.bundle import Bundle, Reference
+from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
 from raysvq.scoring import rows
 from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_finite, score_row
@@ -23,8 +24,8 @@ from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_fi
 Source = Callable[..., Row]
 
 
-def _reference(image_threshold: float = 0.5, pixel_threshold: float = 0.1) -> Reference:
-    return Reference(image_threshold, "as found", pixel_threshold, {}, {})
+def _decisions(threshold: float = 0.5, pixel_threshold: float = 0.1) -> Decisions:
+    return fixed_decisions(threshold, pixel_threshold, "as found", "manual")
 
 
 def _read_back(row: Row, table_schema: pa.Schema) -> Row:
@@ -42,7 +43,7 @@ def _origin(bundle: Bundle) -> Row:
 
 
 def test_a_score_row_fits_its_table(source: Source, result: ImageResult, bundle: Bundle) -> None:
-    row = _read_back(score_row(source(3), result, bundle.reference, _origin(bundle)), schema.SCORES)
+    row = _read_back(score_row(source(3), result, bundle.decisions, _origin(bundle)), schema.SCORES)
     assert {name: row[name] for name in ("image_id", "uri", "size_bytes", "etag", "mtime")} == {
         name: source(3)[name] for name in ("image_id", "uri", "size_bytes", "etag", "mtime")
     }
@@ -56,7 +57,7 @@ def test_a_score_row_fits_its_table(source: Source, result: ImageResult, bundle:
 
 
 def test_a_score_row_says_where_it_came_from(source: Source, result: ImageResult, bundle: Bundle) -> None:
-    row = score_row(source(), result, bundle.reference, _origin(bundle))
+    row = score_row(source(), result, bundle.decisions, _origin(bundle))
     assert row["run_id"] == "run-1"
     assert (row["model_version"], row["model_digest"]) == (bundle.model_version, bundle.model_digest)
     assert row["settings_digest"] == "5e771465"
@@ -67,7 +68,7 @@ def test_a_score_row_says_where_it_came_from(source: Source, result: ImageResult
 def test_tiles_lie_inside_the_row_with_their_scores(
     source: Source, result: ImageResult, bundle: Bundle
 ) -> None:
-    row = _read_back(score_row(source(), result, bundle.reference, _origin(bundle)), schema.SCORES)
+    row = _read_back(score_row(source(), result, bundle.decisions, _origin(bundle)), schema.SCORES)
     assert len(row["tiles"]) == 2 * 3
     assert row["tiles"][0] == {"x": 0, "y": 0, "w": 32, "h": 32, "score": result.tile_scores[0]}
     assert row["tiles"][5] == {"x": 38, "y": 18, "w": 32, "h": 32, "score": result.tile_scores[5]}
@@ -75,7 +76,7 @@ def test_tiles_lie_inside_the_row_with_their_scores(
 
 def test_regions_follow_the_pixel_threshold(source: Source, result: ImageResult, bundle: Bundle) -> None:
     def regions(threshold: float) -> list[Row]:
-        row = score_row(source(), result, _reference(pixel_threshold=threshold), _origin(bundle))
+        row = score_row(source(), result, _decisions(pixel_threshold=threshold), _origin(bundle))
         found: list[Row] = _read_back(row, schema.SCORES)["regions"]
         return found
 
@@ -90,7 +91,7 @@ def test_an_image_is_anomalous_from_the_threshold_on(
 ) -> None:
     score = np.float32(result.image_score)
     threshold = float(score) if not offset else float(np.nextafter(score, np.float32(offset * np.inf)))
-    row = score_row(source(), result, _reference(image_threshold=threshold), _origin(bundle))
+    row = score_row(source(), result, _decisions(threshold=threshold), _origin(bundle))
     assert row["is_anomalous"] is anomalous
     stored = _read_back(row, schema.SCORES)
     assert (stored["image_score"] >= stored["threshold"]) is anomalous
@@ -133,7 +134,7 @@ def test_a_reject_row_fits_its_table_and_has_a_known_reason(
 
 def test_a_source_without_etag_and_time_is_fine(source: Source, result: ImageResult, bundle: Bundle) -> None:
     bare = source(etag=None, mtime=None)
-    row = _read_back(score_row(bare, result, bundle.reference, _origin(bundle)), schema.SCORES)
+    row = _read_back(score_row(bare, result, bundle.decisions, _origin(bundle)), schema.SCORES)
     assert row["etag"] is row["mtime"] is None
 
 
@@ -167,7 +168,7 @@ def test_rows_are_written_when_they_outgrow_the_buffer_and_at_the_end(
         buffer.add_reject(reject_row(source(number), error, _origin(bundle)))
         written.append(sum(file.rows for file in buffer.files["rejects"]))
     assert written == [0, 0, 3, 3, 3, 6]
-    buffer.add_score(score_row(source(0), result, bundle.reference, _origin(bundle)))
+    buffer.add_score(score_row(source(0), result, bundle.decisions, _origin(bundle)))
     buffer.write()
     assert [file.rows for file in buffer.files["scores"]] == [1]
     assert (buffer.scored, buffer.reasons) == (1, {"unreadable": 3, "empty": 3})

@@ -19,7 +19,7 @@ from raysvq.settings import ScoringSettings, StorageSettings
 
 def _job(folder: Path, device: str) -> Job:
     place = str(folder)
-    session = SessionConfig(place, "0123", ScoringSettings(tile_batch=32), StorageSettings(), device)
+    session = SessionConfig(place, "0123", "4567", ScoringSettings(tile_batch=32), StorageSettings(), device)
     return Job(session, place, place, (), 4, RejectBudget(4, 1.0))
 
 

@@ -60,8 +60,9 @@ class Start:
     def work(self, *units: int) -> list[UnitReport]:
         """Score some units, and stop."""
         settings = self.plates.settings(**self.scoring)
-        version = self.plates.bundle.model_version
-        session = SessionConfig(self.plates.model, version, settings.scoring, StorageSettings())
+        bundle = self.plates.bundle
+        versions = bundle.model_version, bundle.decisions.digest
+        session = SessionConfig(self.plates.model, *versions, settings.scoring, StorageSettings())
         work = self.run.begin(self.plates.out, self.found.rest.path, self.size)
         origin = tuple(self.origin.items())
         scorer = UnitScorer(Job(session, self.plates.out, work, origin, self.size, RejectBudget(100, 1.0)))
@@ -97,7 +98,7 @@ def begin(tmp_path: Path) -> Begin:
         leftovers = find_leftovers(plates.out, folder)
         pending = request.find_pending(folder, leftovers.paths)
         budget = RejectBudget(pending.images, settings.scoring.max_rejected)
-        run = new_run(columns, settings.scoring, pending.version)
+        run = new_run(columns, plates.bundle.decisions.digest, settings.scoring, pending.version)
         found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
 

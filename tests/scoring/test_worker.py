@@ -44,9 +44,10 @@ def _job(plates: Plates, out: str, **settings: Any) -> Job:
     folder.mkdir()
     pending = find_pending(open_manifest(plates.manifest), plates.out, origin, scoring, folder)
     work = f"{plates.folder}/{out}/_work/w"
+    versions = plates.bundle.model_version, plates.bundle.decisions.digest
     put_file(pending.path, f"{work}/{PENDING}")
     return Job(
-        session=SessionConfig(plates.model, plates.bundle.model_version, scoring, StorageSettings()),
+        session=SessionConfig(plates.model, *versions, scoring, StorageSettings()),
         out=f"{plates.folder}/{out}",
         work=work,
         origin=tuple(origin.items()),
@@ -98,7 +99,9 @@ def test_a_unit_begun_before_is_decoded_in_a_sandbox_and_has_the_same_rows(plate
 def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
     settings = plates.bundle.settings
-    other = make_bundle(build_network(settings), settings, plates.bundle.reference, {}, {})
+    other = make_bundle(
+        build_network(settings), settings, plates.bundle.reference, plates.bundle.decisions, {}, {}
+    )
     save_bundle(other, plates.model)
     for work in (ScoringActor(job), lambda units: score_units(units, job)):
         (row,) = pa.table(work({"id": np.array([0])})).to_pylist()

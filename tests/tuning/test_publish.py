@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from raysvq.decisions import fixed_decisions
 from raysvq.errors import DataError
 from raysvq.evaluation.leaderboard import FAILED, FINISHED, OVER_LIMIT, STOPPED, Trial, ranked, trial_of
 from raysvq.model.alias import resolve
@@ -122,9 +123,8 @@ def test_a_result_without_counts_prefers_nothing() -> None:
 
 
 def _bundle(settings: Settings) -> Bundle:
-    return make_bundle(
-        build_network(settings), settings, Reference(1.0, "made up", 1.0, {}, {}), {}, {"history": []}
-    )
+    decisions = fixed_decisions(1.0, 1.0, "made up", "manual")
+    return make_bundle(build_network(settings), settings, Reference({}, {}), decisions, {}, {"history": []})
 
 
 @pytest.mark.parametrize("refit", [False, True], ids=["none was kept", "it learns from more images"])

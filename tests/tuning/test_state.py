@@ -71,7 +71,7 @@ def test_a_kept_model_becomes_the_bundle_that_training_would_have_made(
     assert [row["step"] for row in bundle.history["history"]] == [6, 12]
     found, expected = bundle.reference, progress.validation
     assert found.validation["auroc"] == expected["auroc"]
-    assert found.pixel_threshold == pytest.approx(expected["pixel_threshold"], rel=1e-6)
+    assert bundle.decisions.pixel_threshold == pytest.approx(expected["pixel_threshold"], rel=1e-6)
     assert found.bfloat16_deviation == pytest.approx(expected["bfloat16_deviation"], rel=1e-4)
     normal = np.array(expected["image_scores"])[~np.array(expected["anomalous"])]
     assert found.normal_scores["0.5"] == pytest.approx(float(np.median(normal)), rel=1e-6)
