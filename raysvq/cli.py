@@ -265,6 +265,45 @@ def compact(
     log.info("\n".join(found.lines()), "result", version=found.version)
 
 
+@app.command(short_help="Fit a model's thresholds anew, without training.")
+def calibrate(
+    model: Annotated[str, typer.Argument(help="Model bundle, or an alias such as models@champion.")],
+    manifest: Manifest,
+    scores: Annotated[
+        str | None, typer.Option(help="Folder of scores of this model, in place of scoring now.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder for a copy of the bundle; the model stays as it is.")
+    ] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
+) -> None:
+    """Fit a model's thresholds anew on images labelled normal, and anomalous where there are some.
+
+    For last month's images that people passed as good, for another rate, or for thresholds of each
+    camera: `--set decision.max_false_alarm_rate=0.02 --set decision.group_by=camera`. What is not
+    set stays as the model was trained with.
+
+    Images that the model has learnt from are left out, and the test split, which measures it: index
+    with split.test_fraction=0 to calibrate on all. Without --scores they are scored into
+    MODEL/_calibration. Weights and scores stay as they are; only decisions.json is written.
+    """
+    from raysvq.calibrate_model import calibrate_model
+
+    done = calibrate_model(model, manifest, _settings(config, overrides), scores, out)
+    log.info(
+        "\n".join(done.lines()),
+        "result",
+        model=done.model,
+        image_threshold=done.after.threshold,
+        threshold_before=done.before.threshold,
+        promise=done.after.promise.sentence,
+        groups={name: group.threshold for name, group in done.after.groups.items()},
+        left_out=done.left_out,
+    )
+
+
 @app.command(short_help="Compare scores with labels and masks: the report.")
 def evaluate(
     manifest: Manifest,

@@ -3,8 +3,8 @@
 Two images are near-duplicates where their files are the same, or their fine structure is: small grey copies
 of them, without what varies slowly, differ by less than a tenth of their own strength. Noise differs from
 one photograph to the next, also of plain surfaces, so that only the same picture passes: encoded anew, or
-taken again of a thing that did not move. Most different images of one product are further apart by an order of
-magnitude; the nearest two of 209 bottles in the same place differ by 0.107 of their strength.
+taken again of a thing that did not move. Most different images of one product are further apart by an order
+of magnitude; the nearest two of 209 bottles in the same place differ by 0.107 of their strength.
 """
 
 from __future__ import annotations

@@ -116,7 +116,11 @@ class ScoredImage:
 
 
 def scored_image(
-    image: ValidationImage, score: float, anomaly_map: npt.NDArray[np.float32], seed: int
+    image: ValidationImage,
+    score: float,
+    anomaly_map: npt.NDArray[np.float32],
+    seed: int,
+    max_values: int = _VALUES_PER_IMAGE,
 ) -> ScoredImage:
     """Sample map values of a normal image, the same for a seed and image wherever it is scored."""
     cells = np.zeros(0, np.float32)
@@ -124,7 +128,7 @@ def scored_image(
         name = hashlib.blake2b((image.image_id or image.uri).encode(), digest_size=8).digest()
         rng = np.random.default_rng([seed, int.from_bytes(name, "big")])
         values = anomaly_map.ravel()
-        cells = rng.choice(values, min(_VALUES_PER_IMAGE, values.size), replace=False)
+        cells = rng.choice(values, min(max_values, _VALUES_PER_IMAGE, values.size), replace=False)
     return ScoredImage(image, score, cells)
 
 
@@ -179,7 +183,7 @@ def outcome_of(
     images = [one.image for one in scored]
     scores = np.array([one.score for one in scored], np.float32)
     anomalous = np.array([image.anomalous for image in images], bool)
-    cells = [one.cells for one in scored if not one.image.anomalous]
+    cells = [one.cells for one in scored if one.cells.size]
     level = 1 - settings.decision.pixel_false_alarm_rate
     return {
         "image_ids": [image.image_id for image in images],

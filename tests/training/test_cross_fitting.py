@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +23,7 @@ from raysvq.training.data_loading import Tiles
 from raysvq.training.in_process import train_codebook, train_in_process
 from raysvq.training.shuffling import in_memory
 from raysvq.training.validation import ValidationImage, labelled_images
+from tests.stripes import write_stripes
 
 Build = Callable[..., Settings]
 
@@ -44,17 +44,8 @@ def settings(small: Build) -> Settings:
 
 @pytest.fixture
 def manifest(tmp_path: Path, settings: Settings) -> str:
-    """Stripes under noise, some with a square."""
-    for split, label, count in [("train", "good", 12), ("test", "good", 2), ("test", "square", 6)]:
-        (tmp_path / "tree" / split / label).mkdir(parents=True)
-        for number in range(count):
-            draw = np.random.default_rng([number, len(split), len(label)])
-            image = 120 + 40 * np.sin(np.arange(64) / 3)[:, None, None] + draw.normal(0, 8, (64, 64, 3))
-            if label == "square":
-                image[10:30, 10:30] -= 60
-            cv2.imwrite(str(tmp_path / "tree" / split / label / f"{number}.png"), image.clip(0, 255))
     made = str(tmp_path / "manifest.parquet")
-    build_index(str(tmp_path / "tree"), made, settings.split)
+    build_index(write_stripes(tmp_path / "tree"), made, settings.split)
     return made
 
 
