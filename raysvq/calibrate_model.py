@@ -61,7 +61,7 @@ class Calibrated:
             if images:
                 yield f"  left out: {images} {reason}"
         if not self.compared:
-            yield f"  of more than {_COMPARED} images near-duplicates are not looked for: each counts by itself"
+            yield f"  more than {_COMPARED} images: near-duplicates are not looked for, each counts by itself"
         yield (
             f"threshold {self.before.threshold:.4g} ({self.before.policy}) ->"
             f" {self.after.threshold:.4g} ({self.after.policy})"
@@ -168,18 +168,18 @@ def _choose(
 ) -> tuple[list[ValidationImage], dict[str, int]]:
     """The images to calibrate on, and how many are left out for which reason."""
     learnt = _training_ids(model)
-    splits = (VALIDATION, NONE) if learnt is None else (TRAIN, VALIDATION, NONE)
     images: list[ValidationImage] = []
-    count = {"that the model has learnt from": 0, "of the test split": 0}
+    count = {"that the model has learnt from": 0, "of the test split": 0, "of the split none": 0}
     for label in (NORMAL, ANOMALOUS):
-        for split in (TRAIN, VALIDATION, NONE, TEST):
+        for split in (TRAIN, VALIDATION):
             for image in labelled_images(manifest, [split], label, settings.group_by):
-                if split == TEST:
-                    count["of the test split"] += 1
-                elif split not in splits or (learnt and image.image_id in learnt):
+                if image.image_id in learnt if learnt is not None else split == TRAIN:
                     count["that the model has learnt from"] += 1
                 else:
                     images.append(image)
+        for split in (TEST, NONE):
+            number = sum(1 for _ in labelled_images(manifest, [split], label, None))
+            count["of the test split" if split == TEST else "of the split none"] += number
     return images, count
 
 
