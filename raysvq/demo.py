@@ -83,7 +83,11 @@ def _run(folder: Path, settings: Settings) -> None:
     _, manifest, model, scores, report_folder = (str(folder / name) for name in PRODUCTS)
     _title(f"raysvq train {manifest} --out {model}")
     bundle = train(manifest, model, settings)
-    log.info(f"model {bundle.model_version}, threshold {bundle.decisions.threshold:.4g}", "result")
+    decisions = bundle.decisions
+    log.info(
+        f"model {bundle.model_version}, threshold {decisions.threshold:.4g}\n{decisions.promise.sentence}",
+        "result",
+    )
     _title(f"raysvq score {manifest} --model {model} --out {scores}")
     outcome = score(manifest, model, scores, settings)
     rejects = ", ".join(f"{count} {reason}" for reason, count in outcome.rejects.most_common()) or "none"

@@ -13,7 +13,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 ROW_GROUP = 16_384  # rows
-MEMORY = "192MiB"  # that DuckDB may take; it spills the rest to disk
+MEMORY = 192 * 2**20  # bytes that DuckDB may take; it spills the rest to disk
+MEMORY_PER_ROW = 12  # bytes that it may take instead where there are more rows: spilling takes some, too
 
 
 def stream(dataset: ds.Dataset, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -60,7 +61,9 @@ def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyC
     """
     with duckdb.connect() as connection:
         connection.execute("set temp_directory = $folder", {"folder": f"{folder}/spill"})
-        for setting in (f"memory_limit = '{MEMORY}'", "threads = 1", "preserve_insertion_order = false"):
+        rows = sum(pq.read_metadata(path).num_rows for paths in views.values() for path in paths)
+        memory = f"memory_limit = '{max(MEMORY, MEMORY_PER_ROW * rows)} bytes'"
+        for setting in (memory, "threads = 1", "preserve_insertion_order = false"):
             connection.execute(f"set {setting}")
         for name, paths in views.items():
             files = ", ".join(map(_quoted, paths))

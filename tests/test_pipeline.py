@@ -95,6 +95,16 @@ def test_the_job_scores_as_the_library_does(run: Run) -> None:
         np.testing.assert_allclose(tiles, result.tile_scores, rtol=1e-5)
 
 
+def test_rows_say_what_decided_as_the_bundle_does(run: Run) -> None:
+    decisions = load_bundle(run.model).decisions
+    for row in read_scores(run.scores).to_pylist():
+        decision = decisions.decide(row["image_score"])
+        assert row["decisions_digest"] == decisions.digest
+        assert row["policy"] == "max_false_alarm_rate"
+        assert (row["threshold"], row["p_value"]) == (decision.threshold, decision.p_value)
+        assert row["is_anomalous"] == decision.is_anomalous == (row["margin"] >= 0)
+
+
 def test_training_scores_validation_images_as_the_job_does(run: Run) -> None:
     rows = pq.read_table(run.manifest).to_pylist()
     ids = {row["image_id"] for row in rows if row["split"] == "validation" and row["label"] == "normal"}
@@ -111,7 +121,8 @@ def test_training_measures_how_far_bfloat16_moves_scores(run: Run) -> None:
 
 def test_the_bundle_holds_no_pickle_and_what_a_report_needs(run: Run) -> None:
     names = sorted(Path(info.uri).name for info in list_objects(run.model))
-    assert names == ["bundle.json", "events.out.tfevents.raysvq", "history.json", "weights.safetensors"]
+    made = ["bundle.json", "decisions.json", "events.out.tfevents.raysvq", "history.json"]
+    assert names == [*made, "weights.safetensors"]
     assert [row["step"] for row in run.bundle.history["history"]] == [8, 16]
     assert len(run.bundle.history["codebook_usage"]) == 32
     assert load_bundle(run.model).settings == run.settings

@@ -98,6 +98,7 @@ def _assert_as_undisturbed(bundle: Bundle, setup: Setup, out: Path) -> None:
     assert steps == list(range(EVERY, STEPS + 1, EVERY))
     assert bundle.training["best_step"] == expected.training["best_step"]
     assert bundle.reference == expected.reference
+    assert bundle.decisions.digest == expected.decisions.digest
     assert (out / "logs" / NAME).read_bytes() == event_file(bundle.history["history"])
     for name, value in expected.model.state_dict().items():
         assert torch.equal(bundle.model.state_dict()[name], value), name

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import beta, betabinom
+from scipy.special import betainc, betaincinv
 
 from raysvq.decisions.calibration import Floats
 
@@ -45,7 +45,7 @@ def required_rank(units: int, rate: float, confidence: float | None) -> float:
     low, high = 1, units + 1
     while low < high:  # the probability grows with the rank
         middle = (low + high) // 2
-        if beta.cdf(rate, units + 1 - middle, middle) >= confidence:
+        if betainc(units + 1 - middle, middle, rate) >= confidence:
             high = middle
         else:
             low = middle + 1
@@ -66,12 +66,14 @@ def units_needed(rate: float, confidence: float | None) -> int:
 
 def rate_interval(units: int, rank: float) -> tuple[float, float]:
     """Central 95 % interval of the share of good units over a score, of rank `rank` among `units`."""
-    drawn = beta(*_shape(units, rank))
-    return float(drawn.ppf(_TAIL)), float(drawn.ppf(1 - _TAIL))
+    low, high = (float(betaincinv(*_shape(units, rank), share)) for share in (_TAIL, 1 - _TAIL))
+    return low, high
 
 
 def count_interval(units: int, rank: float, images: int) -> tuple[int, int]:
     """Central 95 % interval of the number of `images` further good units over a score (beta-binomial)."""
+    from scipy.stats import betabinom  # workers that score need it not, and start faster without
+
     drawn = betabinom(images, *_shape(units, rank))
     return int(drawn.ppf(_TAIL)), int(drawn.ppf(1 - _TAIL))
 

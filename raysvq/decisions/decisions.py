@@ -151,8 +151,12 @@ def fit_decisions(
         data=data,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    if settings.group_by is None or not any(group is not None for group in normals.groups):
+    if settings.group_by is None:
         return decisions
+    if all(group is None for group in normals.groups):
+        return _saying(
+            decisions, f"No image that calibrates has a value of `{settings.group_by}`: all are one group."
+        )
     scales, standardised = fit_groups(normals)
     return _with_groups(decisions, scales, replace(normal, scores=standardised), outliers, settings)
 
@@ -167,9 +171,8 @@ def _with_groups(
     """Decisions with a threshold for each group: the same standardised score."""
     outlying = Sample(scales.standardise(outliers), outliers.weights, outliers.count)
     threshold = choose_threshold(normal, outlying, settings)
-    promise = make_promise(threshold, normal, outlying, settings)
-    named = f" It holds over all values of `{settings.group_by}` together; each has a threshold of its own."
-    return replace(
+    decisions = replace(decisions, promise=make_promise(threshold, normal, outlying, settings))
+    by_group = replace(
         decisions,
         groups={
             name: fit_group(threshold, *values)
@@ -182,5 +185,13 @@ def _with_groups(
             )
         },
         standardised=keep(normal.scores, normal.weights, normal.units),
-        promise=replace(promise, sentence=promise.sentence + named),
     )
+    return _saying(
+        by_group, f"This is of all values of `{settings.group_by}` together; each has a threshold of its own."
+    )
+
+
+def _saying(decisions: Decisions, sentence: str) -> Decisions:
+    """The same decisions, with a sentence more."""
+    promise = decisions.promise
+    return replace(decisions, promise=replace(promise, sentence=f"{promise.sentence} {sentence}"))

@@ -1,8 +1,9 @@
 """Scores of groups, such as cameras or products, on one scale; small groups are drawn to the whole.
 
-A group's location and scale are the mean and the standard deviation of its log scores, shrunk to those of all
-images (as in empirical Bayes, Efron and Morris, 1975, but with a fixed weight). Standardised scores of all
-groups calibrate together, so that a small group borrows its tail from the others.
+Log scores of a group are taken as normal, and the groups' means as normal about the mean of the whole. So a
+group of n units has the location (n mean + k whole) / (n + k), where k is the variance within groups over
+that between them (empirical Bayes: Efron and Morris, Data analysis using Stein's estimator, 1975). What this
+gets wrong costs no promise: standardised scores of all groups calibrate together, by order statistics.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import numpy as np
 
 from raysvq.decisions.calibration import Floats, Indices, WeightedScores, float32_from, unit_weights
 
-SHRINKAGE = 20  # units of a group at which its own values and those of the whole count the same
+SHRINKAGE = 20  # units of a group, at most, at which its own values and those of the whole count the same
+_LEAST_SHRINKAGE = 0.1  # likewise at least: one image is never all there is to know of a group
+_ALIKE = 2  # groups that lie as the whole does, as which the assumption counts that groups are alike
 _LEAST_VARIANCE = 1e-12  # of log scores, where all are equal
 _TINY = float(np.finfo(np.float32).tiny)  # stands for a score of 0, which has no logarithm
 _HUGE = float(np.finfo(np.float32).max)
@@ -56,8 +59,7 @@ def standardise(scores: Floats, location: Floats | float, scale: Floats | float)
 
 def fit_group(threshold: float, location: float, scale: float, normals: int) -> GroupDecision:
     """A group's decision, from a threshold on the scale of all groups."""
-    log = min(threshold * scale + location, math.log(_HUGE))
-    score = float32_from(math.exp(log))
+    score = float32_from(min(math.exp(min(threshold * scale + location, math.log(_HUGE))), _HUGE))
     # Rounding may have moved it by a step or two, and scores are to be decided as their p-values say.
     while (
         score > _TINY and standardise(np.array([below := _step(score, 0)]), location, scale)[0] >= threshold
@@ -85,17 +87,20 @@ def fit_groups(normals: WeightedScores) -> tuple[GroupScales, Floats]:
     centre = float(np.average(logs, weights=normals.weights))
     logs -= centre  # squares of small numbers add up more exactly
 
-    parts, part_of = np.unique(np.stack([numbers, normals.units]), axis=1, return_inverse=True)
-    part_of = part_of.ravel()  # which images are of the same unit and group
-    of_part = _moments(logs, unit_weights(part_of), part_of, parts.shape[1])
-    of_group = np.stack([np.bincount(parts[0], sums, minlength=len(names) + 1) for sums in of_part])
+    keys, part_of = np.unique(numbers * normals.count + normals.units, return_inverse=True)
+    of_part = _moments(logs, unit_weights(part_of), part_of, len(keys))  # images of one unit in one group
+    group_of_part = keys // normals.count
+    of_group: Floats = np.stack(
+        [np.bincount(group_of_part, sums, minlength=len(names) + 1).astype(np.float64) for sums in of_part]
+    )
+    of_group[:, -1] = 0  # images without a group
     of_unit = _moments(logs, normals.weights, normals.units, normals.count)
     whole = of_unit.sum(axis=1, keepdims=True)
-    ungrouped = np.arange(len(names) + 1) == len(names)
+    spread = _spread(of_group[:, :-1], whole)
 
-    locations, scales = _shrink(np.where(ungrouped, 0, of_group), whole)
-    left = np.where(ungrouped[numbers], 0, of_group[:, numbers] - of_part[:, part_of])
-    left_locations, left_scales = _shrink(left, whole - of_unit[:, normals.units])
+    locations, scales = _shrink(of_group, whole, spread)
+    left = np.where(numbers == len(names), 0, of_group[:, numbers] - of_part[:, part_of])
+    left_locations, left_scales = _shrink(left, whole - of_unit[:, normals.units], spread)
     fitted = GroupScales(names, locations + centre, scales, of_group[0, :-1].round().astype(np.intp))
     return fitted, (logs - left_locations) / left_scales
 
@@ -113,13 +118,38 @@ def _moments(logs: Floats, weights: Floats, places: Indices, size: int) -> Float
     return np.stack([np.bincount(places, weights * logs**power, minlength=size) for power in range(3)])
 
 
-def _shrink(own: Floats, whole: Floats) -> tuple[Floats, Floats]:
-    """Location and scale from (3, n) moments of groups, and (3, n) or (3, 1) of the whole."""
-    units = own[0]
-    free = np.maximum(units - 1, 0)
-    location = (units * _mean(own) + SHRINKAGE * _mean(whole)) / (units + SHRINKAGE)
-    variance = (free * _variance(own) + SHRINKAGE * _variance(whole)) / (free + SHRINKAGE)
-    return location, np.sqrt(np.maximum(variance, _LEAST_VARIANCE))
+@dataclass(frozen=True)
+class Spread:
+    """How far log scores lie apart."""
+
+    within: float  # variance inside groups
+    shrinkage: float  # k: the variance inside groups over that of their means
+
+
+def _spread(groups: Floats, whole: Floats) -> Spread:
+    """From (3, G) moments of groups and (3, 1) of the whole, as one-way analysis of variance has them."""
+    units, free = groups[0], np.maximum(groups[0] - 1, 0)
+    total = float(_variance(whole)[0])
+    if free.sum() < 1:  # each group is of one
+        return Spread(total * SHRINKAGE / (SHRINKAGE + 1), SHRINKAGE)
+    within = float((free * _variance(groups)).sum() / free.sum())
+    if len(units) < 2:
+        return Spread(within, SHRINKAGE)
+    mean = groups[1].sum() / units.sum()
+    squares = float((units * (_mean(groups) - mean) ** 2).sum()) + _ALIKE * within
+    between_squares = squares / (len(units) - 1 + _ALIKE)
+    usual_units = float((units.sum() - (units**2).sum() / units.sum()) / (len(units) - 1))
+    between = max((between_squares - within) / usual_units, within / SHRINKAGE)
+    return Spread(within, max(within / between, _LEAST_SHRINKAGE) if between > 0 else SHRINKAGE)
+
+
+def _shrink(own: Floats, whole: Floats, spread: Spread) -> tuple[Floats, Floats]:
+    """Location and scale of a further score, from (3, n) moments of groups, (3, n) or (3, 1) of the whole."""
+    units, free = own[0], np.maximum(own[0] - 1, 0)
+    known = units + spread.shrinkage
+    location = (units * _mean(own) + spread.shrinkage * _mean(whole)) / known
+    variance = (free * _variance(own) + SHRINKAGE * spread.within) / (free + SHRINKAGE)
+    return location, np.sqrt(np.maximum(variance * (1 + 1 / known), _LEAST_VARIANCE))
 
 
 def _mean(moments: Floats) -> Floats:

@@ -20,6 +20,7 @@ from raysvq.errors import DataError, SettingsError
 from raysvq.runtime.cluster import Capacity
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import DecisionSettings, Settings, TrainingSettings
+from raysvq.settings.decision import NEEDS_OUTLIERS
 from raysvq.training.validation import COMPARED, ValidationImage, first_images
 
 _SAMPLED = 32
@@ -138,6 +139,7 @@ def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any]
     images = first_images(manifest, splits if folds else [VALIDATION], limit, settings.decision.group_by)
     if not folds:
         _require_validation(images, manifest, settings)
+    _require_outliers(manifest, splits if folds else [VALIDATION], settings)
     return training_set, images
 
 
@@ -212,6 +214,18 @@ def _require_validation(images: list[ValidationImage], manifest: str, settings: 
         raise DataError(
             f"manifest {manifest} has no normal images in its validation split, which the threshold is"
             " fitted on; raise split.validation_fraction when indexing"
+        )
+
+
+def _require_outliers(manifest: str, splits: Sequence[str], settings: Settings) -> None:
+    """Refuse a policy that weighs anomalous images where no image of the splits that calibrate is one."""
+    calibrating = pc.field("split").isin(list(splits)) & (pc.field("label") == ANOMALOUS)
+    policy = settings.decision.policy
+    if policy in NEEDS_OUTLIERS and not open_manifest(manifest).count_rows(filter=calibrating):
+        raise DataError(
+            f"setting `decision.policy`: {policy} weighs normal against anomalous images, and manifest"
+            f" {manifest} has no anomalous ones in its {' or '.join(splits)} split; label outliers when"
+            " indexing, or set decision.policy=max_false_alarm_rate"
         )
 
 

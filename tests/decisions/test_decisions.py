@@ -175,18 +175,47 @@ def test_groups_have_false_alarms_alike() -> None:
     )  # one threshold for all would flag so many of the camera that scores higher
 
 
-def test_a_group_of_one_is_close_to_the_whole_and_an_unknown_one_is_decided_by_it() -> None:
+def test_a_group_of_one_is_drawn_to_the_whole_where_groups_are_alike() -> None:
     values = np.random.default_rng(3).gamma(9, size=200)
-    found = fit(scores([*values, 1e-3], groups=["many"] * 200 + ["one"]), group_by="camera")
-    one = found.groups["one"]
-    assert one.normals == 1
-    assert one.threshold > 0.5 * found.groups["many"].threshold
-    assert found.decide(1.0, "one").group == "one"
+    for alone in (4.0, 9.0, 14.0):
+        found = fit(scores([*values, alone], groups=["many"] * 200 + ["one"]), group_by="camera")
+        assert found.groups["one"].normals == 1
+        assert found.groups["one"].threshold == pytest.approx(found.groups["many"].threshold, rel=0.25)
+
+
+def test_a_group_of_one_far_from_all_others_is_on_a_scale_of_its_own() -> None:
+    values = np.random.default_rng(3).gamma(9, size=200)
+    found = fit(scores([*values, 900.0], groups=["many"] * 200 + ["one"]), group_by="camera")
+    assert 900 < found.groups["one"].threshold < 9000
+    assert found.groups["many"].threshold < 40
+
+
+def test_an_image_of_no_known_group_is_decided_by_the_whole() -> None:
+    values = np.random.default_rng(3).gamma(9, size=200)
+    found = fit(scores(values, groups=["left", "right"] * 100), group_by="camera")
+    assert found.decide(1.0, "left").group == "left"
     for unknown in ("never seen", None):
         decision = found.decide(1.0, unknown)
         assert decision.group is None
         assert decision.threshold == found.threshold
     assert "all values of `camera` together" in found.promise.sentence
+
+
+def test_many_small_groups_keep_the_promise_together() -> None:
+    rng = np.random.default_rng(5)
+    flagged = []
+    for _ in range(40):
+        places = rng.normal(0, 1, 30)
+        groups = np.repeat(np.arange(30), 5)
+        values = np.exp(rng.normal(places[groups], 0.3))
+        found = fit(
+            scores(values, groups=[str(group) for group in groups]),
+            group_by="camera",
+            max_false_alarm_rate=0.1,
+        )
+        new = np.exp(rng.normal(places[groups], 0.3))
+        flagged += [found.decide(float(v), str(g)).is_anomalous for v, g in zip(new, groups, strict=True)]
+    assert 0.08 <= np.mean(flagged) <= 0.12
 
 
 def test_a_single_normal_and_equal_normals_have_groups_too() -> None:
@@ -201,7 +230,9 @@ def test_images_without_a_group_calibrate_the_whole() -> None:
     found = fit(scores(values, groups=[None] * 20 + ["a"] * 20), group_by="camera")
     assert set(found.groups) == {"a"}
     assert found.promise.normals == 40
-    assert not fit(scores(values), group_by="camera").groups
+    without = fit(scores(values), group_by="camera")
+    assert not without.groups
+    assert "No image that calibrates has a value of `camera`" in without.promise.sentence
 
 
 def test_images_of_a_unit_count_once() -> None:

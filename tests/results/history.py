@@ -38,6 +38,11 @@ def score(uri: str, run: str, size: int = 1) -> Row:
         "area_over_threshold": 0.0,
         "is_anomalous": False,
         "threshold": 2.0,
+        "p_value": 0.5,
+        "margin": size / 2 - 1,
+        "policy": "paper",
+        "decision_group": None,
+        "decisions_digest": "dec1",
         "tiles": [],
         "regions": [],
     }

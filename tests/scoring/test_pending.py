@@ -265,3 +265,35 @@ def test_other_partitions_than_before_are_refused(tmp_path: Path, source: Source
         DataError, match=r"partitioned by nothing, setting `scoring\.partition_by` says label"
     ):
         _left(_manifest(tmp_path, [source(0)]), origin, tmp_path, partition_by=("label",))
+
+
+def test_the_group_that_decides_comes_with_the_row(tmp_path: Path, source: Source, bundle: Bundle) -> None:
+    rows = [
+        source(0, meta=[("camera", "left"), ("line's", "7")], group="lot 1"),
+        source(1, meta=[("line's", "8")], group="lot 2"),
+        source(2, meta=None),
+    ]
+    manifest, origin = _manifest(tmp_path, rows), provenance(bundle, "run", "5e77", "float32")
+
+    def groups(group_by: str | None) -> list[str | None]:
+        pending = find_pending(
+            manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path, group_by=group_by
+        )
+        found: list[str | None] = pq.read_table(pending.path)["decision_group"].to_pylist()
+        return found
+
+    assert groups(None) == [None, None, None]
+    assert groups("camera") == ["left", None, None]
+    assert groups("line's") == ["7", "8", None]
+    assert groups("group") == ["lot 1", "lot 2", None]
+    with pytest.raises(DataError, match=r"`decision\.group_by`: no image of the manifest has 'site'"):
+        groups("site")
+
+
+def test_a_manifest_without_images_needs_no_group(tmp_path: Path, bundle: Bundle) -> None:
+    origin = provenance(bundle, "run", "5e77", "float32")
+    manifest = _manifest(tmp_path, [])
+    found = find_pending(
+        manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path, group_by="site"
+    )
+    assert found.images == 0

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from raysvq import __version__, schema
-from raysvq.decisions import Decisions, fixed_decisions
+from raysvq.decisions import CalibrationScores, Decisions, fit_decisions, fixed_decisions
 from raysvq.errors import StorageError
 from raysvq.imaging.decode import REASONS, DecodeError
 from raysvq.model.anomaly import share_over
@@ -20,6 +20,7 @@ from raysvq.model.bundle import Bundle
 from raysvq.model.scorer import ImageResult
 from raysvq.scoring import rows
 from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_finite, score_row
+from raysvq.settings import DecisionSettings
 
 Source = Callable[..., Row]
 
@@ -95,6 +96,35 @@ def test_an_image_is_anomalous_from_the_threshold_on(
     assert row["is_anomalous"] is anomalous
     stored = _read_back(row, schema.SCORES)
     assert (stored["image_score"] >= stored["threshold"]) is anomalous
+
+
+def test_a_score_row_says_what_decided(source: Source, result: ImageResult, bundle: Bundle) -> None:
+    score = np.float32(result.image_score)
+    calibration = CalibrationScores(
+        np.array([0.5 * score, score, 0.9 * score, 4 * score], np.float32),
+        np.zeros(4, bool),
+        ["left", "left", "left", "right"],
+        ["1", "2", "3", "4"],
+    )
+    decisions = fit_decisions(calibration, DecisionSettings(group_by="camera"), 0.1, {})
+    whole = _read_back(score_row(source(), result, decisions, _origin(bundle)), schema.SCORES)
+    assert (whole["p_value"], whole["decision_group"]) == (3 / 5, None)
+    assert whole["margin"] == pytest.approx(score / whole["threshold"] - 1, rel=1e-6)
+    assert (whole["policy"], whole["decisions_digest"]) == ("max_false_alarm_rate", decisions.digest)
+
+    camera = {"decision_group": "left"}
+    left = _read_back(score_row(source(**camera), result, decisions, _origin(bundle)), schema.SCORES)
+    assert (left["decision_group"], left["threshold"]) == ("left", decisions.groups["left"].threshold)
+    camera = {"decision_group": "never seen"}
+    other = _read_back(score_row(source(**camera), result, decisions, _origin(bundle)), schema.SCORES)
+    assert (other["decision_group"], other["threshold"]) == (None, decisions.threshold)
+
+
+def test_thresholds_without_calibration_scores_give_no_p_value(
+    source: Source, result: ImageResult, bundle: Bundle
+) -> None:
+    row = _read_back(score_row(source(), result, bundle.decisions, _origin(bundle)), schema.SCORES)
+    assert (row["p_value"], row["policy"]) == (None, "manual")
 
 
 def test_a_map_row_fits_its_table_and_gives_the_map_back(source: Source, result: ImageResult) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.data.manifest import Row
+from raysvq.decisions import fixed_decisions
+from raysvq.model.bundle import save_decisions
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
 from raysvq.scoring.job import ScoreSummary
@@ -98,7 +101,7 @@ def begin(tmp_path: Path) -> Begin:
         leftovers = find_leftovers(plates.out, folder)
         pending = request.find_pending(folder, leftovers.paths)
         budget = RejectBudget(pending.images, settings.scoring.max_rejected)
-        run = new_run(columns, plates.bundle.decisions.digest, settings.scoring, pending.version)
+        run = new_run(columns, request.bundle.decisions.digest, settings.scoring, pending.version)
         found = take_over(leftovers, run, pending, budget)
         return Start(plates, run, columns, pending, leftovers, found, budget, scoring)
 
@@ -155,6 +158,36 @@ def test_progress_outlives_a_change_that_decides_no_row(begin: Begin, change: di
 def test_what_decides_rows_must_be_as_it_was(begin: Begin, origin: Row, scoring: dict[str, Any]) -> None:
     begin().work(1)
     assert _counts(begin(origin, **scoring)) == (0, 8, {OTHERWISE: 4})
+
+
+def test_thresholds_must_be_as_they_were(begin: Begin) -> None:
+    first = begin()
+    first.work(1)
+    save_decisions(fixed_decisions(9.0, 0.5, "fitted anew", "manual"), first.plates.model)
+    assert _counts(begin()) == (0, 8, {OTHERWISE: 4})
+
+
+def test_the_group_that_decides_must_be_as_it_was(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    plates = begin().plates
+    plates.bundle = replace(plates.bundle, decisions=replace(plates.bundle.decisions, group_by="site"))
+    save_decisions(plates.bundle.decisions, plates.model)
+    begin().work(0, 1)
+    assert _counts(begin()) == (8, 0, {})
+    monkeypatch.setattr("tests.plates.SITES", ("north/1", "west"))
+    plates.index()
+    assert _counts(begin()) == (0, 8, {CHANGED: 8})
+
+
+def test_what_an_earlier_version_left_is_scored_again(begin: Begin) -> None:
+    first = begin()
+    first.work(0)
+    work = Path(first.run.folder(first.plates.out))
+    pending = pq.read_table(work / "pending.parquet")
+    pq.write_table(pending.drop_columns(["decision_group"]), work / "pending.parquet")
+    run = json.loads((work / "run.json").read_text())
+    del run["depends_on"]["decisions_digest"]
+    (work / "run.json").write_text(json.dumps(run))
+    assert _counts(begin()) == (0, 8, {OTHERWISE: 4})
 
 
 @pytest.mark.parametrize("scoring", [{"partition_by": ("label",)}, {"maps": "none"}], ids=str)

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.data.manifest import open_manifest
+from raysvq.decisions import fixed_decisions
 from raysvq.errors import BundleError, ScoringError, StorageError
 from raysvq.model import scorer
-from raysvq.model.bundle import make_bundle, save_bundle
+from raysvq.model.bundle import make_bundle, save_bundle, save_decisions
 from raysvq.model.network import build_network
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
@@ -107,6 +108,14 @@ def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates
         (row,) = pa.table(work({"id": np.array([0])})).to_pylist()
         with pytest.raises(BundleError, match="another model than when this run started"):
             report_of(row)
+
+
+def test_thresholds_that_were_replaced_meanwhile_end_the_run_by_name(plates: Plates) -> None:
+    job = _job(plates, "out")
+    save_decisions(fixed_decisions(9.0, 0.5, "fitted anew", "manual"), plates.model)
+    (row,) = pa.table(score_units({"id": np.array([0])}, job)).to_pylist()
+    with pytest.raises(BundleError, match="other thresholds than when this run started"):
+        report_of(row)
 
 
 def test_a_place_that_cannot_be_written_ends_the_run_by_name(plates: Plates) -> None:

@@ -175,3 +175,30 @@ def test_an_image_that_is_listed_twice_does_not_train_twice(small: Build, tmp_pa
     manifest = _manifest(tmp_path / "a.parquet", image_id=f"{1:032x}")
     with pytest.raises(DataError, match=r"1 images stand in the manifest more than once, .*\(2 times\)"):
         require_trainable(manifest, small())
+
+
+@pytest.mark.parametrize("policy", ["paper", "min_recall", "cost"])
+def test_a_policy_without_outliers_to_weigh_is_refused_before_training(
+    small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    monkeypatch.setattr("raysvq.training.plan.require_fitting", lambda uris, tiles: None)
+    monkeypatch.setattr("raysvq.training.plan.hint_at_depth", lambda uris, tiles: "")
+    costs = {"miss_cost": 9, "false_alarm_cost": 1, "defect_rate": 0.1}
+    manifest = _manifest(tmp_path / "a.parquet")
+    with pytest.raises(
+        DataError, match=rf"`decision\.policy`: {policy} weighs .* no anomalous ones in its vali"
+    ):
+        require_trainable(manifest, small(decision={"policy": policy} | costs))
+    require_trainable(manifest, small())
+
+
+def test_a_group_that_no_image_has_is_refused_before_training(
+    small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysvq.training.plan.require_fitting", lambda uris, tiles: None)
+    monkeypatch.setattr("raysvq.training.plan.hint_at_depth", lambda uris, tiles: "")
+    manifest = _manifest(tmp_path / "a.parquet", meta=[("camera", "left")])
+    require_trainable(manifest, small(decision={"group_by": "camera"}))
+    for missing in ("group", "line"):
+        with pytest.raises(DataError, match=f"`decision.group_by`: no image of the manifest has '{missing}'"):
+            require_trainable(manifest, small(decision={"group_by": missing}))

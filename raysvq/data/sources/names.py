@@ -47,7 +47,9 @@ _SYSTEM_FILES = re.compile(
 # every listing such a mark comes before the folders that it explains.
 _OWN: dict[str, frozenset[str] | None] = {
     "_commits/": word_set("_commits/ _ids/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
-    "bundle.json": word_set("bundle.json weights.safetensors history.json tensorboard/ _training/"),
+    "bundle.json": word_set(
+        "bundle.json weights.safetensors decisions.json history.json tensorboard/ _training/"
+    ),
     "_sweep/": word_set("_sweep/ report.html leaderboard.parquet best.yaml model/"),
     "evaluation.json": word_set("evaluation.json report.html"),
     ".raysvq-demo": None,
