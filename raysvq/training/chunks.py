@@ -34,13 +34,14 @@ from raysvq.runtime.progress import Progress
 from raysvq.settings import ModelSettings, Settings, StorageSettings, TileSettings
 from raysvq.storage import configure
 from raysvq.training.augmentation import with_copies
-from raysvq.training.decoding import guarded
+from raysvq.training.decoding import Attempts, Guard, guarded
 from raysvq.training.frozen_features import frozen_features
 from raysvq.training.shuffling import Columns, in_memory, join
 from raysvq.training.tile_stream import normal_samples, outlier_samples
 from raysvq.training.validation import ValidationImage
 
 CHUNK_IMAGES = 16
+_FINGERPRINTED = 64  # images of a chunk of fingerprints
 _RETRIES = 10  # new attempts for a chunk whose machine is lost
 
 Chunk = Any  # reference to a part's result or error; outside of Ray the result or error
@@ -82,9 +83,11 @@ def normal_part(rows: pa.Table, settings: Settings, progress: Progress) -> Colum
     return join(features) if features else columns  # of images that cannot be read there is no tile
 
 
-def outlier_part(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
+def outlier_part(
+    rows: pa.Table, settings: Settings, progress: Progress, attempts: Attempts | None = None
+) -> Columns:
     """Anomalous tiles of rows of a manifest, or their features with those of the copies."""
-    columns = outlier_samples(rows, settings, progress)
+    columns = outlier_samples(rows, settings, progress, attempts)
     model, training = _stem(settings.model), settings.training
     if model is None:
         return columns
@@ -93,54 +96,70 @@ def outlier_part(rows: pa.Table, settings: Settings, progress: Progress) -> Colu
 
 
 def validation_part(
-    numbered: list[tuple[int, ValidationImage]], settings: Settings, seed: int | None, progress: Progress
+    numbered: list[tuple[int, ValidationImage]],
+    settings: Settings,
+    seed: int | None,
+    progress: Progress,
+    attempts: Attempts | None = None,
 ) -> list[ValidationItem]:
-    """The readable images; with a seed the normal ones, each also with a defect drawn on."""
+    """The readable images; with a seed the normal ones, each also with a defect drawn on.
+
+    Args:
+        attempts: see `guarded`; None also where the images get no features, and are not decoded here.
+    """
     items = []
-    with guarded(numbered[0][1].uri, settings, None) as guard:
+    with guarded(f"validation {numbered[0][1].uri}", settings, attempts) as guard:
         for number, image in numbered:
             if seed is not None and image.anomalous:
                 continue
             try:
                 guard.require_decodable(image.uri, image.read())
-                items.append(ValidationItem(image))
+                found = [ValidationItem(image)]
                 if seed is not None:
                     drawn_on = replace(image, anomalous=True, mask_uri=None)
-                    items.append(ValidationItem(drawn_on, (seed, number)))
+                    found.append(ValidationItem(drawn_on, (seed, number)))
+                items += [_with_features(item, settings, guard) for item in found]
             except (DecodeError, OSError) as error:
                 progress(f"left out of validation: {image.uri} ({error})")
+    return items
+
+
+def _with_features(item: ValidationItem, settings: Settings, guard: Guard) -> ValidationItem:
+    """With the features of a whole image, where the model takes them of one."""
     model = _stem(settings.model)
     if model is None or settings.tiles.mode != "whole":
-        return items
-    return [_with_features(item, model, settings) for item in items]
-
-
-def _with_features(item: ValidationItem, model: Network, settings: Settings) -> ValidationItem:
+        return item
     content = item.read(settings.scoring.max_pixels)
-    tiling, tile = load_tiles(content, settings.tiles, settings.scoring)
+    tiling, tile = load_tiles(content, settings.tiles, settings.scoring, guard.deadline)
     with torch.inference_mode():
         features = model.extract_features(to_model_input(tile, torch.device("cpu")))[0].half()
     held = features.movedim(0, -1).contiguous().numpy()
     return replace(item, tiling=tiling, features=held, fingerprint=fingerprint(content, tile[0]))
 
 
-def fingerprint_part(images: list[ValidationImage], settings: Settings) -> list[Fingerprint | None]:
+def fingerprint_part(
+    images: list[ValidationImage], settings: Settings, attempts: Attempts | None = None
+) -> list[Fingerprint | None]:
     """Fingerprints of images; None for those that cannot be read."""
     small = TileSettings(mode="whole", size=SIDE, channels=settings.tiles.channels)
     found: list[Fingerprint | None] = []
-    with guarded(images[0].uri, settings, None) as guard:
+    with guarded(f"fingerprint {images[0].uri}", settings, attempts) as guard:
         for image in images:
             try:
                 content = image.read()
                 guard.require_decodable(image.uri, content)
-                found.append(fingerprint(content, load_tiles(content, small, settings.scoring)[1][0]))
+                tile = load_tiles(content, small, settings.scoring, guard.deadline)[1][0]
+                found.append(fingerprint(content, tile))
             except (DecodeError, OSError):
                 found.append(None)
     return found
 
 
 def find_units(
-    images: Sequence[ValidationImage], settings: Settings, run: Callable[[Part], Chunk]
+    images: Sequence[ValidationImage],
+    settings: Settings,
+    run: Callable[[Part], Chunk],
+    attempts: Attempts | None = None,
 ) -> list[ValidationImage]:
     """Images with their units, as `with_units`; those whose unit the manifest does not name are read.
 
@@ -148,7 +167,9 @@ def find_units(
         run: makes a chunk of a part, in a task or in this process.
     """
     unknown = [image for image in images if image.unit is None]
-    parts = [run(partial(fingerprint_part, part, settings)) for part in chunks(unknown, CHUNK_IMAGES)]
+    parts = [
+        run(partial(fingerprint_part, part, settings, attempts)) for part in chunks(unknown, _FINGERPRINTED)
+    ]
     found = [one for part in parts for one in value(part)]
     by_uri = dict(zip([image.uri for image in unknown], found, strict=True))
     return with_units(images, [by_uri.get(image.uri) for image in images])

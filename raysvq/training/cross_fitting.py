@@ -10,6 +10,7 @@ that a run that is started again does not repeat it.
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import time
@@ -39,6 +40,7 @@ from raysvq.storage import configure, exists, join, read_bytes, write_bytes
 from raysvq.training.chunks import (
     CHUNK_IMAGES,
     Chunk,
+    Part,
     ValidationItem,
     outlier_part,
     submitter,
@@ -47,6 +49,7 @@ from raysvq.training.chunks import (
     with_units,
 )
 from raysvq.training.data_loading import Tiles
+from raysvq.training.decoding import Attempts
 from raysvq.training.in_process import train_codebook, train_in_process
 from raysvq.training.shuffling import Columns, in_memory
 from raysvq.training.validation import (
@@ -81,13 +84,20 @@ class Folds:
 
 
 def cross_fit(
-    manifest: str, settings: Settings, folds: int, capacity: Capacity, folder: str, progress: Progress
+    manifest: str,
+    settings: Settings,
+    folds: int,
+    capacity: Capacity,
+    folder: str,
+    progress: Progress,
+    attempts: Attempts | None = None,
 ) -> dict[str, Any]:
     """Score all labelled images of the train and validation splits by models that have not seen them.
 
     Args:
         folds: at most so many; never more than there are units of normal images.
         folder: for what the folds find, of this run alone.
+        attempts: see `raysvq.training.decoding.guarded`.
 
     Returns:
         As `raysvq.training.validation.outcome_of`.
@@ -103,7 +113,12 @@ def cross_fit(
         for image in labelled_images(manifest, LEARNT, label, settings.decision.group_by)
     ]
     images.sort(key=lambda image: (image.image_id, image.uri))
-    prepared = _Prepared(manifest, images, settings, max(1, int(capacity.cpus)), progress)
+
+    @functools.cache
+    def prepared() -> FoldData:
+        submit = submitter(max(1, int(capacity.cpus)), settings.storage)
+        return fold_data(manifest, images, settings, progress, submit, attempts)
+
     made = _made(images, folds, folder, settings.training.seed, prepared)
     missing = [fold for fold in range(made.number) if not exists(_file(folder, fold))]
     if missing:
@@ -118,35 +133,13 @@ def cross_fit(
     return outcome_of(found, settings, [image.uri for image in images if image.image_id not in made.of])
 
 
-class _Prepared:
-    """Reads the images when they are first needed."""
-
-    def __init__(
-        self,
-        manifest: str,
-        images: Sequence[ValidationImage],
-        settings: Settings,
-        at_once: int,
-        progress: Progress,
-    ) -> None:
-        """Read nothing yet."""
-        self._manifest, self._images, self._settings = manifest, images, settings
-        self._at_once, self._progress = at_once, progress
-        self._data: FoldData | None = None
-
-    def __call__(self) -> FoldData:
-        if self._data is None:
-            submit = submitter(self._at_once, self._settings.storage)
-            self._data = fold_data(self._manifest, self._images, self._settings, self._progress, submit)
-        return self._data
-
-
 def fold_data(
     manifest: str,
     images: Sequence[ValidationImage],
     settings: Settings,
     progress: Progress,
-    run: Callable[[Callable[[], Any]], Chunk],
+    run: Callable[[Part], Chunk],
+    attempts: Attempts | None = None,
 ) -> FoldData:
     """Put images through the stem.
 
@@ -157,10 +150,10 @@ def fold_data(
     numbered = outliers.append_column("number", pa.array(range(len(outliers)), pa.int64()))
     return FoldData(
         [
-            run(partial(validation_part, part, settings, None, progress))
+            run(partial(validation_part, part, settings, None, progress, attempts))
             for part in chunks(enumerate(images), CHUNK_IMAGES)
         ],
-        run(partial(outlier_part, numbered, settings, progress)) if len(outliers) else None,
+        run(partial(outlier_part, numbered, settings, progress, attempts)) if len(outliers) else None,
         outliers["image_id"].to_pylist(),
     )
 

@@ -116,10 +116,12 @@ def _run(
         counted_attempts() as attempts,
     ):
         if folds:
-            scored = cross_fit(manifest, settings, folds, capacity, join(folder, f"{name}-folds"), progress)
+            place = join(folder, f"{name}-folds")
+            scored = cross_fit(manifest, settings, folds, capacity, place, progress, attempts)
             require_normals(scored)
         else:
-            images = find_units(images, settings, submitter(max(1, int(capacity.cpus)), settings.storage))
+            submit = submitter(max(1, int(capacity.cpus)), settings.storage)
+            images = find_units(images, settings, submit, attempts)
         datasets = {"normal": normal_tiles(manifest, settings, progress, attempts, splits)}
         outliers = 0
         if training_set["outliers"]:

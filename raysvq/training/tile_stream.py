@@ -108,13 +108,15 @@ def normal_samples(rows: pa.Table, settings: Settings, progress: Progress) -> Co
     return join(list(normal_cutter(settings, progress)(rows)))
 
 
-def outlier_samples(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
+def outlier_samples(
+    rows: pa.Table, settings: Settings, progress: Progress, attempts: Attempts | None = None
+) -> Columns:
     """The anomalous tiles of these rows of a manifest.
 
     Raises:
         DataError: there is none.
     """
-    columns = join(list(outlier_cutter(settings, cell_size(settings.model), progress)(rows)))
+    columns = join(list(outlier_cutter(settings, cell_size(settings.model), progress, attempts)(rows)))
     require_marked(len(columns["tile"]), len(rows), settings.tiles)
     return columns
 
