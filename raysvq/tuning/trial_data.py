@@ -80,6 +80,7 @@ def data_key(settings: Settings) -> str:
         update={
             "objective": type(settings.objective)(),
             "anomaly": type(settings.anomaly)(),
+            "decision": type(settings.decision)(),
             "model": model(encoder=settings.model.encoder, stem_weights=settings.model.stem_weights),
             "training": training(
                 seed=settings.training.seed,
