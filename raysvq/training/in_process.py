@@ -72,7 +72,7 @@ def train_in_process(
 def train_codebook(settings: Settings, tiles: Tiles) -> Network:
     """Train a dictionary of frozen features without labelled outliers, as far as its distances depend on it.
 
-    They come out as of `train_in_process`, in half the time: nothing but the codebook decides them, and the
+    They come out as of `train_in_process`, with less work: nothing but the codebook decides them, and the
     head, whose dimensions have no weight without outliers, stays as it was drawn.
 
     Args:
