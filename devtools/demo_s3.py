@@ -13,7 +13,7 @@ import duckdb
 
 from devtools.s3_server import BUCKET, s3_server, upload
 from raysvq.data.index import build_index
-from raysvq.evaluate_model import evaluate_model, metrics_table
+from raysvq.evaluate_model import evaluate_model, result_text
 from raysvq.results import open_results
 from raysvq.sample import write_sample
 from raysvq.scoring.job import score
@@ -57,7 +57,7 @@ def main() -> None:
         print(f"{summary.scored} scored, {summary.rejects.total()} rejected")
         print(f"\nevaluate {scores} -> {report}")
         evaluation, page = evaluate_model(manifest, scores, model, report, settings.evaluation)
-        print(metrics_table(evaluation))
+        print(result_text(evaluation))
         print(f"\nthe highest scores, by DuckDB from {scores}")
         with duckdb.connect() as connection:
             connection.register("scores", open_results(scores, "scores"))

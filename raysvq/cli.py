@@ -311,18 +311,44 @@ def evaluate(
     model: Annotated[
         str, typer.Option(help="Model bundle the scores were made with, or an alias.")
     ] = "model",
-    out: Annotated[str, typer.Option(help="Folder for report.html and evaluation.json.")] = "report",
+    out: Annotated[
+        str, typer.Option(help="Folder for report.html, evaluation.json and images.parquet.")
+    ] = "report",
     config: Config = None,
     overrides: Overrides = None,
     log_format: LogFormat = log.Format.AUTO,
 ) -> None:
     """Compare scores with labels and masks of the test split; write a report to open offline."""
-    from raysvq.evaluate_model import evaluate_model, metrics_table
+    from raysvq.evaluate_model import evaluate_model, result_text
 
     settings = _settings(config, overrides).evaluation
     evaluation, report = evaluate_model(manifest, scores, model, out, settings)
     metrics = {name: getattr(value, "value", value) for name, value in vars(evaluation.overall).items()}
-    log.info(f"{metrics_table(evaluation)}\nreport in {report}", "result", report=report, **metrics)
+    log.info(f"{result_text(evaluation)}\nreport in {report}", "result", report=report, **metrics)
+
+
+@app.command(short_help="Compare two models on the same images.")
+def compare(
+    report_a: Annotated[str, typer.Argument(help="Folder made by `raysvq evaluate`.")],
+    report_b: Annotated[str, typer.Argument(help="Folder made by `raysvq evaluate` for another model.")],
+    out: Annotated[str | None, typer.Option(help="JSON file to write.")] = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    log_format: LogFormat = log.Format.AUTO,
+) -> None:
+    """Compare two models on the labelled test images that both have scored, by paired tests.
+
+    Of the rankings: DeLong's test and a bootstrap by group of the difference in AUROC, and recall at equal
+    rates of false alarms. Of the decisions: McNemar's exact test.
+    """
+    from raysvq.evaluation.compare import compare as run
+    from raysvq.storage import canonical, write_bytes
+
+    settings = _settings(config, overrides).evaluation
+    comparison = run(canonical(report_a), canonical(report_b), settings)
+    if out is not None:
+        write_bytes(canonical(out), comparison.to_json().encode())
+    log.info("\n".join(comparison.lines()), "result", verdict=comparison.verdict, out=out)
 
 
 @app.command(short_help="Run index, train, score, evaluate on sample images or your own.")

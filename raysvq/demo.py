@@ -22,7 +22,7 @@ from raysvq import log
 from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError
-from raysvq.evaluate_model import evaluate_model, metrics_table
+from raysvq.evaluate_model import evaluate_model, result_text
 from raysvq.results import open_results
 from raysvq.sample import write_sample
 from raysvq.scoring.job import score
@@ -94,7 +94,7 @@ def _run(folder: Path, settings: Settings) -> None:
     log.info(f"{outcome.scored} scored, {outcome.anomalous} anomalous; rejected: {rejects}", "result")
     _title(f"raysvq evaluate {manifest} --scores {scores} --model {model} --out {report_folder}")
     evaluation, _ = evaluate_model(manifest, scores, model, report_folder, settings.evaluation)
-    log.info(metrics_table(evaluation), "result")
+    log.info(result_text(evaluation), "result")
     query = (
         "select parse_filename(uri) as image, round(image_score, 2) as score, is_anomalous,"
         " len(regions) as regions from scores order by image_score desc limit 5"

@@ -23,10 +23,12 @@ hypothesis.settings.register_profile("shared", deadline=None)
 hypothesis.settings.load_profile("shared")
 # Ray Train looks at its workers, and takes their checkpoints, this often; by itself every 2 s.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+# Processes that tests start share two CPUs: waiting threads give theirs up.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 # The longest first.
-LONG = ("tune", "train_faults", "lost_nodes", "jobs", "chaos", "secrets", "pipeline", "hangs")
+LONG = ("tune", "train_faults", "lost_nodes", "train_hangs", "jobs", "chaos", "secrets", "pipeline", "hangs")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow.compute as pc
 
 from raysvq import schema
+from raysvq.decisions import Decisions
 from raysvq.errors import DataError
 from raysvq.evaluation.confusion import confusion
-from raysvq.evaluation.labelled_images import UNNAMED, ManifestView, free_name, read_manifest
+from raysvq.evaluation.labelled_images import ManifestView, read_manifest
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.measure import measure_group
 from raysvq.evaluation.metrics import BoolArray, FloatArray, roc_points
+from raysvq.evaluation.operating_points import operating_points
+from raysvq.evaluation.outcome import compare_with_promise
 from raysvq.evaluation.pixel_metrics import PixelResult, measure_pixels
-from raysvq.evaluation.result import Counts, Evaluation, Example, Histogram, Metrics, Provenance
+from raysvq.evaluation.result import Costs, Counts, Evaluation, Histogram, OperatingPoint, Provenance
 from raysvq.evaluation.score_rows import ScoredImage, image_arrays, read_rejects, read_scored
+from raysvq.evaluation.slices import measure_slices
 from raysvq.results import RunRecord, Snapshot, read_results
 from raysvq.results.reader import open_snapshot
 from raysvq.settings import EvaluationSettings, TileSettings
+
+NO_COSTS = Costs(None, None, None)
 
 _BINS = 40  # of the histogram of scores
 _WIDE = 10  # scores with a larger ratio of largest to smallest get logarithmic bins
@@ -32,6 +37,8 @@ def evaluate(
     settings: EvaluationSettings,
     tiles: TileSettings,
     model_digest: str | None = None,
+    decisions: Decisions | None = None,
+    costs: Costs = NO_COSTS,
 ) -> Evaluation:
     """Compute the metrics of a model on the labelled test split.
 
@@ -44,6 +51,8 @@ def evaluate(
         tiles: as the model was trained with.
         model_digest: of the model whose scores count, where the folder holds scores of several models. None
             takes the model of the last run.
+        decisions: of the model: its pixel threshold and its promise; None leaves out what follows from them.
+        costs: of wrong decisions, for operating points.
 
     Raises:
         DataError: no scoring run of that model has finished, another model scored the test images, or a
@@ -56,30 +65,61 @@ def evaluate(
     rejected, refused = read_rejects(scores, view.images)
     masks = MaskReader()
     images = read_scored(scores, view.images, masks, tiles, provenance.model_digest)
-    pixels = measure_pixels(scores, {item.image.image_id: item.image for item in images}, masks)
+    pixels = measure_pixels(
+        scores,
+        {item.image.image_id: item.image for item in images},
+        masks,
+        None if decisions is None else decisions.pixel_threshold,
+    )
     labels, values = image_arrays(images)
     thresholds = {item.threshold for item in images}
-    ranked = sorted(images, key=lambda item: -item.score)
+    threshold = thresholds.pop() if len(thresholds) == 1 else None
+    slices, left_out = measure_slices(images, pixels.by_defect_type, settings)
+    decided_otherwise = _decided_otherwise(images, decisions)
+    promise = None if decisions is None else decisions.promise
+    outcome = None if promise is None or decided_otherwise else compare_with_promise(promise, images)
     return Evaluation(
         provenance=provenance,
         settings=settings,
         tiles=tiles,
         counts=_counts(results, provenance, view, images, refused),
         overall=measure_group(images, pixels.overall, settings),
-        by_defect_type=dict(_by_defect_type(images, pixels, settings)),
-        threshold=thresholds.pop() if len(thresholds) == 1 else None,
+        slices=slices,
+        promise=promise,
+        outcome=outcome,
+        costs=costs,
+        operating_points=_operating_points(images, threshold, costs),
+        defects=pixels.defects,
+        threshold=threshold,
         confusion=confusion(labels, np.array([item.flagged for item in images], dtype=bool)),
         roc=roc_points(labels, values),
         histogram=_histogram(labels, values),
         map_range=_map_range(pixels),
-        worst=_examples(ranked, settings.gallery),
-        lowest_anomalous=_examples(
-            [item for item in reversed(ranked) if item.image.anomalous], settings.gallery
-        ),
-        highest_normal=_examples([item for item in ranked if not item.image.anomalous], settings.gallery),
+        images=tuple(item.record(pixels.matches.get(item.image.image_id)) for item in images),
         rejected=rejected,
-        notes=tuple(_notes(images, pixels, masks)),
+        notes=(*_notes(images, pixels, masks, decided_otherwise), *left_out),
     )
+
+
+def _operating_points(
+    images: Sequence[ScoredImage], threshold: float | None, costs: Costs
+) -> tuple[OperatingPoint, ...]:
+    """Where images have thresholds of their own, all of them are raised and lowered alike."""
+    labels, values = image_arrays(images)
+    if threshold is None and all(item.threshold > 0 for item in images):
+        values = values / np.array([item.threshold for item in images], dtype=np.float64)
+        threshold = 1.0 if images else None
+    return operating_points(labels, values, costs, threshold)
+
+
+def _decided_otherwise(images: Sequence[ScoredImage], decisions: Decisions | None) -> int:
+    """How many images were decided by other decisions than the model's present ones."""
+    if decisions is None:
+        return 0
+    own = {decisions.digest}
+    if decisions.calibration is None:
+        own.add("")  # rows of an earlier version do not say what decided; its models were not recalibrated
+    return sum((item.decisions_digest or "") not in own for item in images)
 
 
 def _provenance(manifest: str, scores: str, runs: Sequence[RunRecord], model_digest: str) -> Provenance:
@@ -123,20 +163,6 @@ def _counts(
     )
 
 
-def _by_defect_type(
-    images: Sequence[ScoredImage], pixels: PixelResult, settings: EvaluationSettings
-) -> Iterator[tuple[str, Metrics]]:
-    normal = [item for item in images if not item.image.anomalous]
-    by_type: defaultdict[str | None, list[ScoredImage]] = defaultdict(list)
-    for item in images:
-        if item.image.anomalous:
-            by_type[item.image.defect_type or None].append(item)
-    names = {kind: kind or free_name(UNNAMED, [named for named in by_type if named]) for kind in by_type}
-    for kind in sorted(by_type, key=lambda kind: names[kind]):
-        curves = pixels.by_defect_type.get(kind)
-        yield names[kind], measure_group([*normal, *by_type[kind]], curves, settings)
-
-
 def _histogram(labels: BoolArray, values: FloatArray) -> Histogram:
     logarithmic = bool(len(values) and values.min() > 0 and values.max() / values.min() > _WIDE)
     if logarithmic:
@@ -162,12 +188,16 @@ def _map_range(pixels: PixelResult) -> tuple[float, float] | None:
     return None if low is None or high is None else (low, high)
 
 
-def _examples(images: Sequence[ScoredImage], number: int) -> tuple[Example, ...]:
-    return tuple(item.example() for item in images[:number])
-
-
-def _notes(images: Sequence[ScoredImage], pixels: PixelResult, masks: MaskReader) -> Iterator[str]:
-    if len({item.threshold for item in images}) > 1:
+def _notes(
+    images: Sequence[ScoredImage], pixels: PixelResult, masks: MaskReader, decided_otherwise: int
+) -> Iterator[str]:
+    if decided_otherwise:
+        yield (
+            f"{decided_otherwise} of {len(images)} images were scored before the model was calibrated as it"
+            " is now: they count as they were decided then, and its promise is not judged. Score again."
+        )
+    by_group = {(item.decision_group, item.decisions_digest, item.threshold) for item in images}
+    if len(by_group) > len({item.decision_group for item in images}):
         yield "Score rows carry different thresholds; each image counts as it was decided when scored."
     without_tiles = sum(item.tile_labels is None for item in images)
     if without_tiles:
@@ -176,5 +206,7 @@ def _notes(images: Sequence[ScoredImage], pixels: PixelResult, masks: MaskReader
         yield f"Anomalous images without a usable mask, left out of pixel metrics: {pixels.without_mask}."
     if pixels.overall is not None and pixels.without_map:
         yield f"Images whose anomaly map was not kept, left out of pixel metrics: {pixels.without_map}."
+    if pixels.types_left_out:
+        yield f"Defect types without pixel metrics, as others are more frequent: {pixels.types_left_out}."
     for uri, problem in sorted(masks.problems.items()):
         yield f"Mask {uri} {problem}."

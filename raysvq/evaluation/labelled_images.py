@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,8 @@ from raysvq.errors import DataError, first_line
 UNNAMED = "unnamed"  # anomalous images for which the manifest has no defect type
 
 _MANIFEST_COLUMNS = ["image_id", "uri", "label", "mask_uri", "split", "defect_type"]
+_BYTES_AT_ONCE = 32 << 20
+_OPTIONAL = ["group", "meta"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class TestImage:
     anomalous: bool
     mask_uri: str | None
     defect_type: str | None
+    group: str | None = None  # part or lot
+    meta: Mapping[str, str] = field(default_factory=dict)
 
     __test__ = False  # pytest would take it for a class of tests
 
@@ -62,7 +66,7 @@ def read_manifest(uri: str) -> ManifestView:
     if not files:
         raise DataError(f"manifest {uri}: found no .parquet file in this folder; `raysvq index` writes one")
     for file in files:
-        for batch in batches(file, _MANIFEST_COLUMNS):
+        for batch in batches(file, _MANIFEST_COLUMNS, _OPTIONAL):
             counts.update(zip(batch["split"].to_pylist(), batch["label"].to_pylist(), strict=True))
             labelled = pc.is_in(batch["label"], pa.array([schema.NORMAL, schema.ANOMALOUS]))
             chosen = pc.and_(pc.equal(batch["split"], schema.TEST), labelled)
@@ -75,6 +79,8 @@ def read_manifest(uri: str) -> ManifestView:
                     anomalous=row["label"] == schema.ANOMALOUS,
                     mask_uri=row["mask_uri"],
                     defect_type=row["defect_type"],
+                    group=row.get("group") or None,
+                    meta={key: value for key, value in row.get("meta") or () if value},
                 )
     table: dict[str, dict[str, int]] = {}
     for (split, label), number in sorted(counts.items()):
@@ -82,8 +88,13 @@ def read_manifest(uri: str) -> ManifestView:
     return ManifestView(images, table)
 
 
-def batches(uri: str, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.RecordBatch]:
-    """Read some columns of a Parquet file as a stream, at most `rows` rows in memory.
+def batches(
+    uri: str, columns: Sequence[str], optional: Sequence[str] = (), rows: int = 8192
+) -> Iterator[pa.RecordBatch]:
+    """Read some columns of a Parquet file as a stream, at most `rows` rows and some 32 MiB in memory.
+
+    Args:
+        optional: columns that older files lack; batches of these lack them, too.
 
     Raises:
         DataError: the file is unreadable, is no Parquet, or lacks a column.
@@ -92,9 +103,18 @@ def batches(uri: str, columns: Sequence[str], rows: int = 8192) -> Iterator[pa.R
     try:
         with fs.open_input_file(path) as source:
             file = pq.ParquetFile(source)
-            missing = sorted(set(columns) - set(file.schema_arrow.names))
+            names = file.schema_arrow.names
+            missing = sorted(set(columns) - set(names))
             if missing:
                 raise DataError(f"{uri}: found no column {', '.join(missing)}; expected {', '.join(columns)}")
-            yield from file.iter_batches(batch_size=rows, columns=list(columns))
+            found = [*columns, *(name for name in optional if name in names)]
+            yield from file.iter_batches(batch_size=min(rows, _rows_at_once(file)), columns=found)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{uri}: cannot be read as Parquet ({first_line(error)})") from None
+
+
+def _rows_at_once(file: pq.ParquetFile) -> int:
+    """How many of a file's rows fit into memory together, by their mean size."""
+    groups = (file.metadata.row_group(at) for at in range(file.num_row_groups))
+    size = max((group.total_byte_size / max(1, group.num_rows) for group in groups), default=1)
+    return max(1, int(_BYTES_AT_ONCE / max(1, size)))

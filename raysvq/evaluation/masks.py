@@ -14,6 +14,8 @@ from raysvq.imaging.masks import decode_mask
 from raysvq.imaging.tiling import is_anomalous, mask_fractions
 from raysvq.settings import TileSettings
 
+_KEPT_BYTES = 64 << 20
+
 
 class MaskReader:
     """Reads masks one at a time, and remembers which ones could not be used."""
@@ -21,14 +23,19 @@ class MaskReader:
     def __init__(self) -> None:
         """Start with no problem found."""
         self.problems: dict[str, str] = {}  # mask URI -> what is wrong with it
+        self._kept: dict[tuple[str, int, int], npt.NDArray[np.uint8]] = {}  # a bit for each pixel
+        self._room = _KEPT_BYTES
 
     def read(self, uri: str | None, height: int, width: int) -> BoolArray | None:
         """The mask of an image, (height, width); None where there is no mask, or none that can be used.
 
-        A mask that cannot be used is added to `problems`.
+        A mask that cannot be used is added to `problems`. The first masks are kept, as they are read again.
         """
         if uri is None:
             return None
+        bits = self._kept.get((uri, height, width))
+        if bits is not None:
+            return np.unpackbits(bits, count=height * width).reshape(height, width).view(bool)
         try:
             content = storage.read_bytes(uri)
             size = mask_size(content)
@@ -44,7 +51,15 @@ class MaskReader:
         elif not mask.any():
             self.problems[uri] = "marks nothing"
             return None
+        else:
+            self._keep((uri, height, width), mask)
         return mask
+
+    def _keep(self, name: tuple[str, int, int], mask: BoolArray) -> None:
+        bits = np.packbits(mask)
+        if bits.nbytes <= self._room:
+            self._kept[name] = bits
+            self._room -= bits.nbytes
 
 
 def tile_labels(
@@ -68,9 +83,15 @@ def tile_labels(
     Returns:
         (T,) labels, or None where an anomalous image has no usable mask.
     """
-    if tiles.mode == "whole" or not image.anomalous:
-        return np.full(len(rects), image.anomalous)
-    mask = masks.read(image.mask_uri, *size)
-    if mask is None:
-        return None
-    return is_anomalous(mask_fractions(mask, rects), tiles.anomalous_fraction)
+    read = image.anomalous and tiles.mode != "whole"
+    mask = masks.read(image.mask_uri, *size) if read else None
+    return tile_labels_of(mask, image.anomalous, rects, tiles)
+
+
+def tile_labels_of(
+    mask: BoolArray | None, anomalous: bool, rects: npt.NDArray[np.int32], tiles: TileSettings
+) -> BoolArray | None:
+    """`tile_labels` for a mask that was read; None where it cannot be used."""
+    if tiles.mode == "whole" or not anomalous:
+        return np.full(len(rects), anomalous)
+    return None if mask is None else is_anomalous(mask_fractions(mask, rects), tiles.anomalous_fraction)

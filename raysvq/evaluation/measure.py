@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from raysvq.evaluation.bootstrap import Interval, bootstrap_intervals
 from raysvq.evaluation.metrics import (
-    Statistic,
     auroc_of_counts,
     average_precision,
     average_precision_of_counts,
-    bootstrap_interval,
     image_auroc,
 )
 from raysvq.evaluation.pixel_metrics import PixelCurves
@@ -21,12 +20,17 @@ _Pair = tuple[MetricValue, MetricValue]
 
 
 def measure_group(
-    images: Sequence[ScoredImage], curves: PixelCurves | None, settings: EvaluationSettings
+    images: Sequence[ScoredImage],
+    curves: PixelCurves | None,
+    settings: EvaluationSettings,
+    *,
+    own_normals: bool = True,
 ) -> Metrics:
     """Compute the metrics of some images.
 
     Args:
         curves: of their pixels; None where no pixel could be counted.
+        own_normals: False where the normal images are those of all images.
     """
     anomalous = sum(item.image.anomalous for item in images)
     auroc, precision = _image_metrics(images, settings)
@@ -34,6 +38,9 @@ def measure_group(
     return Metrics(
         normal_images=len(images) - anomalous,
         anomalous_images=anomalous,
+        false_alarms=sum(item.flagged and not item.image.anomalous for item in images),
+        found=sum(item.flagged and item.image.anomalous for item in images),
+        own_normals=own_normals,
         image_auroc=auroc,
         average_precision=precision,
         tile_auroc=_tile_auroc(images),
@@ -46,18 +53,21 @@ def _image_metrics(images: Sequence[ScoredImage], settings: EvaluationSettings) 
     labels, scores = image_arrays(images)
     missing = _absent(int(labels.sum()), int((~labels).sum()), "test image was scored")
 
-    def with_interval(value: float | None, statistic: Statistic) -> MetricValue:
-        if value is None:
-            return MetricValue(None, reason=missing)
-        interval = bootstrap_interval(
-            labels, scores, statistic, resamples=settings.bootstrap, confidence=settings.confidence
-        )
-        return MetricValue(value, *(interval or (None, None)))
-
-    return (
-        with_interval(image_auroc(labels, scores), auroc_of_counts),
-        with_interval(average_precision(labels, scores), average_precision_of_counts),
+    values = image_auroc(labels, scores), average_precision(labels, scores)
+    found = bootstrap_intervals(
+        labels,
+        scores,
+        [item.image.group for item in images],
+        (auroc_of_counts, average_precision_of_counts),
+        resamples=settings.bootstrap,
+        confidence=settings.confidence,
     )
+    intervals: Sequence[Interval | None] = found or (None, None)
+    auroc, precision = (
+        MetricValue(None, reason=missing) if value is None else MetricValue(value, *(ends or (None, None)))
+        for value, ends in zip(values, intervals, strict=True)
+    )
+    return auroc, precision
 
 
 def _tile_auroc(images: Sequence[ScoredImage]) -> MetricValue:

@@ -1,7 +1,8 @@
-"""Ranking metrics of images and tiles, with bootstrap intervals.
+"""Ranking metrics of images and tiles.
 
 A label is True for anomalous. A larger score means more anomalous. Scores are only ranked, so raw distances
-of any size may be passed.
+of any size may be passed. scikit-learn is imported where it is used: it takes as long to load as PyTorch, and
+processes that decode import this module for its types.
 """
 
 from __future__ import annotations
@@ -10,16 +11,13 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from raysvq.errors import DataError
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.floating]
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.int64] | npt.NDArray[np.float64]  # whole numbers
 Statistic = Callable[[Counts, Counts], npt.NDArray[np.float64]]
-
-_CELLS_AT_ONCE = 2_000_000  # of the (resample, image) matrix that are in memory together
 
 
 def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
@@ -32,6 +30,8 @@ def image_auroc(labels: BoolArray, scores: FloatArray) -> float | None:
         raise DataError("scores: found values that are not finite; the model has diverged")
     if not _both_classes(labels):
         return None
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels, scores))
 
 
@@ -42,6 +42,8 @@ def average_precision(labels: BoolArray, scores: FloatArray) -> float | None:
     """
     if not _both_classes(labels):
         return None
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(labels, scores))
 
 
@@ -52,6 +54,8 @@ def roc_points(labels: BoolArray, scores: FloatArray, limit: int = 400) -> tuple
     """
     if not _both_classes(labels):
         return ()
+    from sklearn.metrics import roc_curve
+
     fpr, tpr, _ = roc_curve(labels, scores)
     chosen = np.unique(np.linspace(0, len(fpr) - 1, min(limit, len(fpr))).round().astype(int))
     return tuple((float(fpr[i]), float(tpr[i])) for i in chosen)
@@ -84,46 +88,16 @@ def average_precision_of_counts(positives: Counts, negatives: Counts) -> npt.NDA
     return area
 
 
-def bootstrap_interval(
-    labels: BoolArray,
-    scores: FloatArray,
-    statistic: Statistic,
-    *,
-    resamples: int,
-    confidence: float,
-    seed: int = 0,
-) -> tuple[float, float] | None:
-    """Percentile bootstrap interval; normal and anomalous images are resampled apart, each to its own number.
+def recall_of_counts(positives: Counts, negatives: Counts, rate: float) -> npt.NDArray[np.float64]:
+    """Recall of each resample at the best threshold that flags at most `rate` of its normal images.
 
-    Args:
-        statistic: `auroc_of_counts` or `average_precision_of_counts`.
-        resamples: number of draws; 0 for no interval.
-        confidence: coverage; 0.95 takes the 2.5 % and 97.5 % points.
-        seed: of the draws.
-
-    Returns:
-        (low, high), or None where a class is absent or no resamples were asked for.
+    Arguments and result as those of `auroc_of_counts`.
     """
-    if resamples == 0 or not _both_classes(labels):
-        return None
-    distinct, ranks = np.unique(scores, return_inverse=True)
-    rng = np.random.default_rng(seed)
-    rows = max(1, _CELLS_AT_ONCE // len(scores))
-    values = []
-    for start in range(0, resamples, rows):
-        size = min(rows, resamples - start)
-        positives = _draw(rng, ranks[labels], len(distinct), size)
-        negatives = _draw(rng, ranks[~labels], len(distinct), size)
-        values.append(statistic(positives, negatives))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(values), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _draw(rng: np.random.Generator, ranks: npt.NDArray[np.intp], values: int, rows: int) -> Counts:
-    drawn = ranks[rng.integers(0, len(ranks), (rows, len(ranks)))]
-    cells = drawn + np.arange(rows)[:, None] * values
-    return np.bincount(cells.ravel(), minlength=rows * values).reshape(rows, values)
+    hits = np.cumsum(positives[:, ::-1], axis=1)
+    alarms = np.cumsum(negatives[:, ::-1], axis=1)
+    allowed = alarms <= rate * alarms[:, -1:] + 1e-9
+    recall: npt.NDArray[np.float64] = np.where(allowed, hits, 0).max(axis=1) / hits[:, -1]
+    return recall
 
 
 def _both_classes(labels: BoolArray) -> bool:

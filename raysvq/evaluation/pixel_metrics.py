@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy import ndimage
 
 from raysvq import schema
 from raysvq.errors import DataError
+from raysvq.evaluation.defects import Components, DefectTally, Match, components, match_regions
 from raysvq.evaluation.labelled_images import TestImage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import BoolArray
+from raysvq.evaluation.result import DefectCounts
 from raysvq.evaluation.score_rows import committed_rows
 from raysvq.imaging.overlay import upsample
 from raysvq.log import ProgressMeter
@@ -22,7 +24,7 @@ from raysvq.log import ProgressMeter
 BINS = 1 << 20
 _DROPPED_BITS = 11  # of a non-negative float32's 31: 8 exponent and 12 mantissa bits remain
 _PIXELS_AT_ONCE = 4_000_000
-_EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
+_TYPES = 20  # defect types that have pixel curves of their own
 
 
 @dataclass(frozen=True)
@@ -60,32 +62,35 @@ class PixelCurves:
         self._positives = np.zeros(BINS, dtype=np.int64)
         self._overlap = np.zeros(BINS, dtype=np.float64)
 
-    def update(self, anomaly_map: npt.NDArray[np.float32], mask: BoolArray | None) -> None:
+    def update(
+        self, anomaly_map: npt.NDArray[np.float32], mask: BoolArray | None, parts: Components | None = None
+    ) -> None:
         """Add one image.
 
         Args:
             anomaly_map: (H, W) at the size of the original image.
             mask: (H, W), True where anomalous; None where no pixel is.
+            parts: its components, where they are known already.
 
         Raises:
             ValueError: sizes differ, or a value is not finite or below the lower bound.
         """
         if mask is not None and mask.shape != anomaly_map.shape:
             raise ValueError(f"map is {anomaly_map.shape}, its mask {mask.shape}; expected equal sizes")
-        regions = None if mask is None or not mask.any() else self._regions(mask)
+        regions = None if mask is None or not mask.any() else self._regions(parts or components(mask))
         rows = max(1, _PIXELS_AT_ONCE // max(1, anomaly_map.shape[1]))
         for start in range(0, anomaly_map.shape[0], rows):
             part = slice(start, start + rows)
             bins = self._bins(anomaly_map[part])
             if regions is None:
-                self._negatives += np.bincount(bins.ravel(), minlength=BINS)
+                np.add.at(self._negatives, bins.ravel(), 1)
                 continue
             numbers, weights = regions[0][part], regions[1]
             marked = numbers > 0
             inside = bins[marked]
-            self._negatives += np.bincount(bins[~marked], minlength=BINS)
-            self._positives += np.bincount(inside, minlength=BINS)
-            self._overlap += np.bincount(inside, weights=weights[numbers[marked]], minlength=BINS)
+            np.add.at(self._negatives, bins[~marked], 1)
+            np.add.at(self._positives, inside, 1)
+            np.add.at(self._overlap, inside, weights[numbers[marked]])
 
     def merge(self, other: PixelCurves) -> None:
         """Add the counts of other curves.
@@ -141,12 +146,11 @@ class PixelCurves:
         height = (key.astype(np.uint32) << np.uint32(_DROPPED_BITS)).view(np.float32)
         return self.lower + float(height)
 
-    def _regions(self, mask: BoolArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
+    def _regions(self, parts: Components) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float64]]:
         """(H, W) component numbers from 1 up, and the weight of a pixel of each component."""
-        numbers, count = ndimage.label(mask, structure=_EIGHT_CONNECTED)
-        self.components += count
-        areas = np.maximum(np.bincount(numbers[mask]), 1)  # none stands at 0, the unmarked pixels
-        return numbers.astype(np.int32, copy=False), 1 / areas
+        numbers, areas = parts
+        self.components += len(areas)
+        return numbers, np.concatenate([[0.0], 1 / areas])
 
     def _bins(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
         height = (values.astype(np.float64) - self.lower).astype(np.float32)
@@ -157,12 +161,15 @@ class PixelCurves:
 
 @dataclass(frozen=True)
 class PixelResult:
-    """Pixel curves of all images, and of each defect type against the normal images."""
+    """Pixel curves of all images, and of each defect type against the normal images; and defects found."""
 
     overall: PixelCurves | None  # None where no map of a labelled test image is stored
     by_defect_type: dict[str | None, PixelCurves]  # None: anomalous images without a defect type
+    matches: dict[str, Match]  # by image id; empty without a pixel threshold
+    defects: DefectCounts | None
     without_map: int
     without_mask: int  # anomalous images with a map, but no usable mask
+    types_left_out: int  # that have no curves of their own
 
 
 def stream_maps(scores: str, image_ids: Sequence[str]) -> Iterator[AnomalyMap]:
@@ -172,8 +179,8 @@ def stream_maps(scores: str, image_ids: Sequence[str]) -> Iterator[AnomalyMap]:
         DataError: a map has another number of values than its row says, or a value that is not finite.
     """
     wanted = pa.array(image_ids, pa.string())
-    for batch in committed_rows(scores, "maps", schema.MAPS.names, wanted, rows=1):
-        row = batch.to_pylist()[0]
+    batches = committed_rows(scores, "maps", schema.MAPS.names, wanted)
+    for row in (row for batch in batches for row in batch.to_pylist()):
         values = np.frombuffer(row["values"], dtype="<f4")
         height, width = row["map_height"], row["map_width"]
         if len(values) != height * width or not np.isfinite(values).all():
@@ -189,40 +196,57 @@ def stream_maps(scores: str, image_ids: Sequence[str]) -> Iterator[AnomalyMap]:
         )
 
 
-def measure_pixels(scores: str, images: Mapping[str, TestImage], masks: MaskReader) -> PixelResult:
-    """Fill pixel curves from the stored maps of labelled images, in 24 MiB per defect type.
+def measure_pixels(
+    scores: str, images: Mapping[str, TestImage], masks: MaskReader, pixel_threshold: float | None = None
+) -> PixelResult:
+    """Fill pixel curves from the stored maps of labelled images, and match their regions to defects.
+
+    Curves take 24 MiB each: the 20 most frequent defect types have their own.
 
     Args:
         images: image id -> labelled test image.
         masks: reads the masks of anomalous images; normal images count as unmarked.
+        pixel_threshold: of the model; None where it is not known, so that there are no regions.
     """
     ids = list(images)
     meter = ProgressMeter(None, "maps", "reading")
     maps = meter.watched(stream_maps(scores, ids))
     lower = min((float(found.values.min()) for found in maps), default=None)
     if lower is None:
-        return PixelResult(None, {}, without_map=len(images), without_mask=0)
-    normal = PixelCurves(lower)
-    by_type: dict[str | None, PixelCurves] = {}
+        return PixelResult(None, {}, {}, None, len(images), without_mask=0, types_left_out=0)
+    types = Counter(image.defect_type or None for image in images.values() if image.anomalous)
+    by_type = {name: PixelCurves(lower) for name, _ in types.most_common(_TYPES)}
+    normal, rest = PixelCurves(lower), PixelCurves(lower)
+    matches: dict[str, Match] = {}
+    tally = None if pixel_threshold is None else DefectTally(pixel_threshold)
     seen = without_mask = 0
     meter = ProgressMeter(meter.done, "maps", "measuring")
     for found in meter.watched(stream_maps(scores, ids)):
         seen += 1
         image = images[found.image_id]
-        if not image.anomalous:
-            normal.update(found.full_size(), None)
-            continue
-        mask = masks.read(image.mask_uri, *found.size)
-        if mask is None:
+        mask = masks.read(image.mask_uri, *found.size) if image.anomalous else None
+        if image.anomalous and mask is None:
             without_mask += 1
             continue
-        name = image.defect_type or None
-        if name not in by_type:
-            by_type[name] = PixelCurves(lower)
-        by_type[name].update(found.full_size(), mask)
+        curves = by_type.get(image.defect_type or None, rest) if image.anomalous else normal
+        parts = None if mask is None else components(mask)
+        curves.update(found.full_size(), mask, parts)
+        if tally is not None:
+            match = match_regions(found.values, found.span, parts, tally.pixel_threshold)
+            matches[found.image_id] = match
+            tally.add(match, anomalous=image.anomalous)
     overall = PixelCurves(lower)
-    for curves in (normal, *by_type.values()):
+    for curves in (normal, rest, *by_type.values()):
         overall.merge(curves)
-    for curves in by_type.values():
+    measured = {name: curves for name, curves in by_type.items() if curves.components}
+    for curves in measured.values():
         curves.merge(normal)
-    return PixelResult(overall, by_type, len(images) - seen, without_mask)
+    return PixelResult(
+        overall=overall,
+        by_defect_type=measured,
+        matches=matches,
+        defects=tally.counts() if tally else None,
+        without_map=len(images) - seen,
+        without_mask=without_mask,
+        types_left_out=max(0, len(types) - _TYPES),
+    )

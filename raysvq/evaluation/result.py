@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
+from raysvq.decisions import Promise
 from raysvq.evaluation.confusion import Confusion
 from raysvq.settings import EvaluationSettings, TileSettings
 from raysvq.storage import ObjectInfo
+
+DEFECT_TYPE, DEFECT_AREA, LARGEST_DEFECT, GROUP = "defect_type", "defect_area", "largest_defect", "group"
 
 
 @dataclass(frozen=True)
@@ -27,10 +30,13 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics of a group of anomalous images against all normal images."""
+    """The metrics of anomalous images against normal ones, and how scoring decided on them."""
 
     normal_images: int
     anomalous_images: int
+    false_alarms: int  # normal images that were flagged
+    found: int  # anomalous images that were flagged
+    own_normals: bool  # of a slice: whether the normal images are its own; else they are those of all images
     image_auroc: MetricValue
     average_precision: MetricValue
     tile_auroc: MetricValue
@@ -74,19 +80,107 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Example:
-    """An image for the report's galleries."""
+class MapRegion:
+    """A connected part of the anomaly map over the pixel threshold, in pixels of the image."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    area: int
+    peak: float  # of the map
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """A labelled test image, its score, how it was decided, and which of its defects were found.
+
+    What an older version of raysvq did not write, or what could not be read, is None.
+    """
 
     image_id: str
     uri: str
     mask_uri: str | None
-    width: int
+    width: int  # pixels
     height: int
     score: float
-    anomalous: bool
+    threshold: float  # flagged where score >= threshold
+    p_value: float | None  # share of normal images that score as high
+    margin: float | None  # score / threshold - 1
+    policy: str | None
+    decision_group: str | None  # whose threshold decided; None: that of all images
     flagged: bool
+    anomalous: bool
     defect_type: str | None
+    group: str | None  # part or lot
+    meta: Mapping[str, str]
+    defect_area: float | None  # share of the image that its mask marks; None without a usable mask
+    defects: int | None  # 8-connected components of the mask
+    largest_defect: int | None  # pixels of the largest one
+    defects_found: int | None  # those that a region overlaps; None without a mask, map or pixel threshold
+    false_regions: int | None  # regions that overlap no defect; None without a map, or without a needed mask
+    regions: tuple[MapRegion, ...]  # of the score row, highest peak first
     version: ObjectInfo  # of the file that was scored
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was promised of false alarms, against what the normal images of the test split show."""
+
+    normals: int
+    false_alarms: int
+    low: int  # false alarms that the promise allows among so many new normal images: central 95 %
+    high: int
+    kept: bool  # low <= false_alarms <= high, or fewer: a promise of at most so many
+    uniform_p: float | None  # Kolmogorov-Smirnov: p that the normals' p-values are uniform; None without them
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """How many parts are defective and what wrong decisions cost, as the settings say; None: not said."""
+
+    defect_rate: float | None
+    miss: float | None
+    false_alarm: float | None
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a threshold gives on the test split.
+
+    Per 1,000 parts where `Costs.defect_rate` is known; else escapes per 1,000 defective parts, and false
+    alarms per 1,000 good ones.
+    """
+
+    threshold: float  # of the score; where images have different ones, a multiple of each image's own
+    false_alarm_rate: float | None  # share of the normal images; None where there are none
+    recall: float | None  # share of the anomalous images
+    escapes_per_1000: float | None
+    false_alarms_per_1000: float | None
+    cost: float | None  # per 1,000 parts; None where a cost or the defect rate is not known
+
+
+@dataclass(frozen=True)
+class DefectBand:
+    """Defects of one range of sizes."""
+
+    name: str  # such as "100 to 999 pixels"
+    defects: int
+    found: int
+
+
+@dataclass(frozen=True)
+class DefectCounts:
+    """Defects found: components of masks that a region of the map over the pixel threshold overlaps."""
+
+    pixel_threshold: float
+    defects: int
+    found: int
+    by_size: tuple[DefectBand, ...]  # smallest first
+    images: int  # anomalous ones with a mask and a map
+    normal_images: int  # with a map
+    false_regions: int  # in the normal images
 
 
 @dataclass(frozen=True)
@@ -108,28 +202,36 @@ class Evaluation:
     tiles: TileSettings
     counts: Counts
     overall: Metrics
-    by_defect_type: dict[str, Metrics]
+    # Column -> value -> metrics. DEFECT_TYPE, DEFECT_AREA, LARGEST_DEFECT, GROUP, then metadata.
+    slices: dict[str, dict[str, Metrics]]
+    promise: Promise | None  # of the model's decisions; None where they are not known
+    outcome: Outcome | None  # None without a normal image, or where other decisions decided
+    costs: Costs
+    operating_points: tuple[OperatingPoint, ...]  # thresholds ascend
+    defects: DefectCounts | None  # None where no map or no pixel threshold is known
     threshold: float | None  # None where score rows carry different ones
     confusion: Confusion
     roc: tuple[tuple[float, float], ...]  # (false-positive rate, true-positive rate)
     histogram: Histogram
     map_range: tuple[float, float] | None  # map values that heat maps show as nothing, and as strongest
-    worst: tuple[Example, ...]  # highest scores
-    lowest_anomalous: tuple[Example, ...]  # missed images first
-    highest_normal: tuple[Example, ...]  # false alarms first
+    images: tuple[ImageRecord, ...]  # by image id; in images.parquet, not in evaluation.json
     rejected: tuple[Rejected, ...]
     notes: tuple[str, ...]  # what was left out of a metric, and why
 
+    @property
+    def by_defect_type(self) -> dict[str, Metrics]:
+        """Each type of defect, mostly against all normal images."""
+        return self.slices.get(DEFECT_TYPE, {})
+
 
 def to_json(evaluation: Evaluation) -> str:
-    """The evaluation as indented JSON; missing values are null."""
-    plain = dataclasses.asdict(evaluation)
+    """The evaluation without its images, as indented JSON; missing values are null."""
+    plain = dataclasses.asdict(dataclasses.replace(evaluation, images=()))
+    del plain["images"]
     return json.dumps(plain, default=_plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if isinstance(value, datetime):
-        return value.isoformat()
     raise TypeError(f"no JSON form for {type(value).__name__}")

@@ -14,17 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raysvq.errors import DataError
+from raysvq.evaluation.defects import Marks, Match, measure_mask
 from raysvq.evaluation.labelled_images import TestImage, batches
-from raysvq.evaluation.masks import MaskReader, tile_labels
+from raysvq.evaluation.masks import MaskReader, tile_labels_of
 from raysvq.evaluation.metrics import BoolArray
-from raysvq.evaluation.result import Example, Rejected
+from raysvq.evaluation.result import ImageRecord, MapRegion, Rejected
 from raysvq.log import ProgressMeter
 from raysvq.results import committed_files
 from raysvq.settings import TileSettings
 from raysvq.storage import ObjectInfo
 
 _COLUMNS = ["image_id", "width", "height", "image_score", "is_anomalous", "threshold", "tiles", "run_id"]
-_COLUMNS += ["model_digest", "model_version"]
+_COLUMNS += ["model_digest", "model_version", "regions"]
+_OPTIONAL = ["p_value", "margin", "policy", "decision_group", "decisions_digest"]  # since format 5 of bundles
 _EXAMPLES = 3  # rejected images that are named per reason
 _VERSION = ["uri", "size_bytes", "etag", "mtime"]
 
@@ -42,19 +44,44 @@ class ScoredImage:
     tile_scores: npt.NDArray[np.float32]
     tile_labels: BoolArray | None  # None where an anomalous image has no usable mask
     version: ObjectInfo
+    marks: Marks | None = None  # None of a normal image, or without a usable mask
+    regions: tuple[MapRegion, ...] = ()
+    p_value: float | None = None
+    margin: float | None = None
+    policy: str | None = None
+    decision_group: str | None = None
+    decisions_digest: str | None = None
 
-    def example(self) -> Example:
-        """The image as the report shows it."""
-        return Example(
+    def record(self, match: Match | None) -> ImageRecord:
+        """The image as the result has it.
+
+        Args:
+            match: of its regions and its defects; None without a map, a pixel threshold or a needed mask.
+        """
+        marks = self.marks
+        return ImageRecord(
             image_id=self.image.image_id,
             uri=self.image.uri,
             mask_uri=self.image.mask_uri,
             width=self.width,
             height=self.height,
             score=self.score,
-            anomalous=self.image.anomalous,
+            threshold=self.threshold,
+            p_value=self.p_value,
+            margin=self.margin,
+            policy=self.policy,
+            decision_group=self.decision_group,
             flagged=self.flagged,
+            anomalous=self.image.anomalous,
             defect_type=self.image.defect_type,
+            group=self.image.group,
+            meta=self.image.meta,
+            defect_area=marks.area if marks else None,
+            defects=marks.defects if marks else None,
+            largest_defect=marks.largest if marks else None,
+            defects_found=int(match.found.sum()) if match and self.image.anomalous else None,
+            false_regions=match.false_regions if match else None,
+            regions=self.regions,
             version=self.version,
         )
 
@@ -79,7 +106,7 @@ def read_scored(
     others: dict[str, str] = {}  # URI of an image -> version of another model that scored it
     wanted = pa.array(list(images), pa.string())
     meter = ProgressMeter(len(images), task="reading scores")
-    for batch in committed_rows(scores, "scores", _COLUMNS + _VERSION, wanted):
+    for batch in committed_rows(scores, "scores", _COLUMNS + _VERSION, wanted, _OPTIONAL):
         plain = batch.drop_columns(["tiles"]).to_pylist()
         for row, cells in zip(plain, _list_column(batch, "tiles"), strict=True):
             image = images[row["image_id"]]
@@ -95,7 +122,7 @@ def read_scored(
             tile_scores = cells.field("score").to_numpy().copy()  # a view would keep the whole batch
             if not (np.isfinite(row["image_score"]) and np.isfinite(tile_scores).all()):
                 raise DataError(f"scores {scores}: {image.uri} has a score that is not finite")
-            size = (row["height"], row["width"])
+            mask = masks.read(image.mask_uri, row["height"], row["width"]) if image.anomalous else None
             runs[image.image_id] = row["run_id"]
             found[image.image_id] = ScoredImage(
                 image=image,
@@ -105,8 +132,11 @@ def read_scored(
                 flagged=row["is_anomalous"],
                 threshold=row["threshold"],
                 tile_scores=tile_scores,
-                tile_labels=tile_labels(image, rects, size, masks, tiles),
+                tile_labels=tile_labels_of(mask, image.anomalous, rects, tiles),
                 version=ObjectInfo(*(row[name] for name in _VERSION)),
+                marks=None if mask is None else measure_mask(mask),
+                regions=tuple(MapRegion(**region) for region in row["regions"]),
+                **{name: row.get(name) for name in _OPTIONAL},
             )
             meter.update(len(found))
     if others:
@@ -120,16 +150,21 @@ def read_scored(
 
 
 def committed_rows(
-    scores: str, kind: str, columns: Sequence[str], wanted: pa.Array, rows: int = 1024
+    scores: str,
+    kind: str,
+    columns: Sequence[str],
+    wanted: pa.Array,
+    optional: Sequence[str] = (),
 ) -> Iterator[pa.RecordBatch]:
-    """The committed rows with the wanted image ids, at most `rows` at a time.
+    """The committed rows with the wanted image ids, as many at a time as take little memory.
 
     Args:
         scores: URI of the score folder.
         kind: `scores` or `maps`.
+        optional: columns that older folders lack.
     """
     for file in committed_files(scores, kind):
-        for batch in batches(file, columns, rows):
+        for batch in batches(file, columns, optional):
             chosen = batch.filter(pc.is_in(batch["image_id"], wanted))
             if chosen.num_rows:
                 yield chosen

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import faulthandler
-import multiprocessing
+import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, Pipe
 
 from raysvq.errors import ScoringError
 from raysvq.imaging.decode import DecodeError
@@ -19,6 +20,8 @@ START_TIMEOUT_S = 120.0  # start-up of the child on a busy machine
 
 Decode = Callable[[bytes], Iterable[object]]  # yields after every piece; picklable
 _READY, _PIECE_DONE, _DONE = "ready", "piece done", "done"
+# multiprocessing would import the main module first; a Ray worker's is all of Ray.
+_CHILD = "import sys; from raysvq.imaging.sandbox import serve; serve(int(sys.argv[1]))"
 
 
 def decode(content: bytes, tiles: TileSettings, scoring: ScoringSettings) -> Iterator[None]:
@@ -61,7 +64,7 @@ class Sandbox:
         """A decoder that finishes no piece for `timeout_s` seconds is taken to hang."""
         self.decode = decode
         self.timeout_s = timeout_s
-        self._child: tuple[BaseProcess, Connection] | None = None
+        self._child: tuple[subprocess.Popen[bytes], Connection] | None = None
 
     def __enter__(self) -> Sandbox:
         return self
@@ -101,11 +104,15 @@ class Sandbox:
 
     def _connection(self) -> Connection:
         if self._child is None:
-            spawn = multiprocessing.get_context("spawn")
-            ours, theirs = spawn.Pipe()
-            child = spawn.Process(target=_serve, args=(theirs, self.decode), daemon=True)
-            child.start()
-            theirs.close()
+            ours, theirs = Pipe()
+            with theirs:
+                end = theirs.fileno()
+                child = subprocess.Popen(
+                    [sys.executable, "-c", _CHILD, str(end)],
+                    pass_fds=[end],
+                    stdin=subprocess.DEVNULL,
+                    env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                )
             self._child = child, ours
             self._require_started(ours)
         return self._child[1]
@@ -113,8 +120,9 @@ class Sandbox:
     def _require_started(self, connection: Connection) -> None:
         """Wait for the child to start, outside of an image's time limit."""
         try:
+            connection.send(self.decode)
             started = connection.poll(START_TIMEOUT_S) and connection.recv() == _READY
-        except EOFError:
+        except (EOFError, OSError):
             started = False
         if not started:
             self._end()
@@ -127,12 +135,15 @@ class Sandbox:
         if self._child is not None:
             process, connection = self._child
             process.kill()
-            process.join()
+            process.wait()
             connection.close()
             self._child = None
 
 
-def _serve(connection: Connection, decode: Decode) -> None:
+def serve(descriptor: int) -> None:
+    """Decode what comes through the socket until it is closed. This is what the child runs."""
+    connection = Connection(descriptor)
+    decode: Decode = connection.recv()
     connection.send(_READY)
     while True:
         try:

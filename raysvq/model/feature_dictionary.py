@@ -101,6 +101,12 @@ class FeatureDictionary(Network):
             self.learned_weight.copy_(_LEARNED * fixed / learned.clamp(min=_LEAST_SQUARE))
         return self.quantizer.update(encoded, indices)
 
+    def distance_weights(self) -> Tensor:
+        """(C + d,): 1 for the features, `learned_weight` for the learned dimensions."""
+        weights = torch.ones_like(self.quantizer.codebook[0])
+        weights[Stem.channels :] = self.learned_weight
+        return weights
+
     def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
         """`distance_map` with the stem in bfloat16."""
         own = copy.deepcopy(self)

@@ -90,6 +90,10 @@ class Network(nn.Module, ABC):
         The network stays as it is. Codebook and distances are float32.
         """
 
+    def distance_weights(self) -> Tensor:
+        """(d,) weight of each dimension of E(U) − Q(U) in a squared distance."""
+        return torch.ones_like(self.quantizer.codebook[0])
+
     @abstractmethod
     def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
         """(B, S, h, w) standardised features -> E(U) and Q(U)."""
@@ -122,9 +126,13 @@ class Network(nn.Module, ABC):
         encoded, quantized = self._quantize(target)
         return Output(target, encoded, quantized, self._reconstruct(quantized.quantize))
 
+    def quantize(self, features: Tensor) -> tuple[Tensor, Quantized]:
+        """(B, S, h, w) features -> (B, d, h, w) E(U), and Q(U). No decoder is run."""
+        return self._quantize(self.standardise(features))
+
     def distances(self, features: Tensor) -> Tensor:
         """(B, S, h, w) features -> (B, h, w) distances ‖E_i − e_k(i)‖₂. No decoder is run."""
-        return self._quantize(self.standardise(features))[1].distances
+        return self.quantize(features)[1].distances
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, h, w) distances. No decoder is run."""

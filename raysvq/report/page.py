@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from raysvq.evaluation.result import MetricValue
 
@@ -20,6 +22,7 @@ def environment(*folders: Path) -> Environment:
         lstrip_blocks=True,
     )
     made.filters.update(value=_value, interval=_interval, percent=_percent, when=_when, words=_words)
+    made.filters.update(thousands="{:,}".format, decimal=_decimal, code=_code)
     return made
 
 
@@ -43,3 +46,12 @@ def _when(stamp: str) -> str:
 
 def _words(key: str) -> str:
     return key.replace("_", " ")
+
+
+def _decimal(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:,.1f}"
+
+
+def _code(text: str) -> Markup:
+    """What stands between backticks, as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))

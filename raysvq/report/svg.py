@@ -150,35 +150,6 @@ def steps(x: Axis, y: Axis, heights: Sequence[float], css: str) -> str:
     return f'<polygon class="bar {css}" points="{joined}"/>'
 
 
-def bars(x: Axis, y: Axis, edges: Sequence[float], heights: Sequence[float], css: str) -> str:
-    """A histogram with the values of its bars as tooltips."""
-    parts = []
-    for number, height in enumerate(heights):
-        if height <= 0:
-            continue
-        left, top = place(x, y, (edges[number], height))
-        right, bottom = place(x, y, (edges[number + 1], y.low))
-        width = round(max(right - left - 0.6, 0.5), 1)
-        tip = f"{edges[number]:.4g} to {edges[number + 1]:.4g}: {height:g}"
-        parts.append(
-            f'<rect class="bar {css}" x="{left}" y="{top}" width="{width}" height="{round(bottom - top, 1)}">'
-            f"<title>{tip}</title></rect>"
-        )
-    return "".join(parts)
-
-
-def mark(x: Axis, y: Axis, at: float, text: str) -> str:
-    """A dashed vertical line with a label above the plot, on the side with more room."""
-    across, top = place(x, y, (at, y.high))
-    _, bottom = place(x, y, (at, y.low))
-    left = x.share(at) > 0.6
-    anchor, shift = ("end", 4) if left else ("start", -4)
-    return (
-        f'<line class="mark" x1="{across}" x2="{across}" y1="{top - 4}" y2="{bottom}"/>'
-        f'<text class="note" x="{across + shift}" y="{top - 8}" text-anchor="{anchor}">{escape(text)}</text>'
-    )
-
-
 def _named_ticks(axis: Axis) -> list[tuple[float, str]]:
     names = axis.names or tuple(_tick(tick) for tick in axis.ticks)
     return list(zip(axis.ticks, names, strict=True))

@@ -72,4 +72,16 @@ class EvaluationSettings(Section):
     fpr_limit: float = Field(
         0.3, gt=0, le=1, description="False-positive rate up to which AU-PRO integrates."
     )
-    gallery: int = Field(8, ge=0, description="Images in each of the report's galleries.")
+    gallery: int = Field(
+        300,
+        ge=0,
+        description="Images that the report shows as pictures, the most telling ones: mistakes, those nearest"
+        " to the threshold, the highest scores, some ordinary ones. The others are rows without a picture.",
+    )
+    latent_images: int = Field(
+        48,
+        ge=0,
+        le=1000,
+        description="Test images, half of them anomalous, that the report's picture of encodings and codes is"
+        " made from; 0 leaves it out.",
+    )

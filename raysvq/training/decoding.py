@@ -25,18 +25,15 @@ MAX_TRIES = 10  # attempts of a task whose process dies again and again
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)
 class _Begun:
-    """Attempts of tasks that have not ended, and the tasks that were begun more than once."""
+    """Attempts of tasks that have not ended, and the images found to crash or hang the decoder."""
 
     def __init__(self) -> None:
         self.tries: dict[str, int] = {}
-        self.suspects: set[str] = set()
         self.crashing: dict[str, str] = {}
 
-    def begin(self, task: str) -> tuple[int, bool, dict[str, str]]:
+    def begin(self, task: str) -> tuple[int, dict[str, str]]:
         self.tries[task] = self.tries.get(task, 0) + 1
-        if self.tries[task] > 1:
-            self.suspects.add(task)
-        return self.tries[task], task in self.suspects, self.crashing
+        return self.tries[task], self.crashing
 
     def end(self, task: str, crashing: dict[str, str]) -> None:
         self.tries.pop(task, None)
@@ -50,14 +47,14 @@ class Attempts:
         """Use `counted_attempts`."""
         self._begun = begun
 
-    def begin(self, task: str) -> tuple[int, bool, dict[str, str]]:
+    def begin(self, task: str) -> tuple[int, dict[str, str]]:
         """Record that the task begins.
 
         Returns:
-            The number of attempts since it last ended; whether it was ever begun more than once; and the
-            images found to crash or hang the decoder, with a reason each.
+            The number of attempts since it last ended, and the images found to crash or hang the decoder,
+            with a reason each.
         """
-        found: tuple[int, bool, dict[str, str]] = ray.get(self._begun.begin.remote(task))
+        found: tuple[int, dict[str, str]] = ray.get(self._begun.begin.remote(task))
         return found
 
     def end(self, task: str, crashing: dict[str, str]) -> None:
@@ -118,13 +115,13 @@ def guarded(
         with sandbox:
             yield Guard(nullcontext(), sandbox, {}, {})
         return
-    tries, suspect, known = attempts.begin(task)
+    tries, known = attempts.begin(task)
     if tries > max_tries:
         raise TrainingError(
             f"the processes that decoded {task} and the images after it died {max_tries} times; see Ray's"
             " logs for why (memory?), and start the run again"
         )
-    guard = Guard(process_deadline(limit_s), sandbox if suspect else None, known, {})
+    guard = Guard(process_deadline(limit_s), sandbox if tries > 1 else None, known, {})
     with sandbox:
         yield guard
     attempts.end(task, guard.found)

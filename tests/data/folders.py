@@ -191,7 +191,7 @@ LAYOUTS: dict[str, list[Any]] = {
         _beside("scores/_work/run/pending.parquet", "scores/heatmaps/5.png"),
         _beside("scores/_leases/run.json", "scores/heatmaps/5.png"),
         _beside("model/bundle.json", "model/weights.safetensors"),
-        _beside("report/evaluation.json", "report/report.html"),
+        _beside("report/evaluation.json", "report/images.parquet", "report/report.html"),
         _beside("sweep/_sweep/trials.json", "sweep/leaderboard.parquet"),
         _beside("demo/.raysvq-demo", "demo/sample/test/good/5.png", "demo/scores/heatmaps/5.png"),
     ],

@@ -70,8 +70,9 @@ class ScoredSet:
         size: tuple[int, int],
         tiles: list[tuple[int, ...]],
         tile_scores: list[float],
+        **more: Any,
     ) -> None:
-        """Add a score row; `tiles` are x, y, w, h."""
+        """Add a score row; `tiles` are x, y, w, h, and `more` takes the place of its values."""
         cells = [
             dict(zip("xywh", rect, strict=True)) | {"score": value}
             for rect, value in zip(tiles, tile_scores, strict=True)
@@ -79,7 +80,7 @@ class ScoredSet:
         row = {"width": size[1], "height": size[0], "image_score": score, "map_max": score, "map_mean": 0.5}
         row |= {"area_over_threshold": 0.0, "is_anomalous": score >= self.threshold, "heatmap_uri": None}
         row |= {"threshold": self.threshold, "tiles": cells, "regions": []}
-        self.score_rows.append({**self._source(image_id), **row, **RUN, "scored_at": WHEN})
+        self.score_rows.append({**self._source(image_id), **row, **RUN, "scored_at": WHEN, **more})
 
     def keep_map(self, image_id: str, values: np.ndarray, size: tuple[int, int], cell: int = CELL) -> None:
         height, width = values.shape

@@ -198,20 +198,6 @@ def test_rejected_and_missing_images_are_accounted_for(scored_set: ScoredSet) ->
     assert found.rejected[0].examples == ((str(scored_set.root / "cut.png"), "PNG: cut off"),)
 
 
-def test_galleries_show_the_most_confused_first(plates: Plates) -> None:
-    found = _evaluate(plates(normal=6, anomalous=6), gallery=4)
-    worst, low, high = (
-        [shown.score for shown in part]
-        for part in (found.worst, found.lowest_anomalous, found.highest_normal)
-    )
-    assert len(worst) == len(low) == len(high) == 4
-    assert worst == sorted(worst, reverse=True)
-    assert low == sorted(low)
-    assert high == sorted(high, reverse=True)
-    assert all(shown.anomalous for shown in found.lowest_anomalous)
-    assert not any(shown.anomalous for shown in found.highest_normal)
-
-
 def test_decisions_are_those_made_when_scoring(scored_set: ScoredSet) -> None:
     found = _evaluate(_two_images(scored_set, None))
     assert found.threshold == 3.0
@@ -233,7 +219,7 @@ def test_an_empty_run_can_be_reported(scored_set: ScoredSet) -> None:
     scored_set.list_image("later.png", "normal")
     found = _evaluate(scored_set)
     assert found.overall.image_auroc.reason == "no labelled test image was scored"
-    assert (found.counts.test_missing, found.worst) == (1, ())
+    assert (found.counts.test_missing, found.images) == (1, ())
     json.loads(to_json(found))
 
 
@@ -270,7 +256,7 @@ def test_a_model_is_evaluated_in_a_folder_that_holds_another_ones_scores(scored_
     found = _evaluate(scored_set, model_digest="d" * 16)
     assert found.overall.image_auroc.value == 1.0
     assert (found.provenance.model_version, found.provenance.run_ids) == ("plates-1", ("run-1",))
-    assert [example.score for example in found.worst] == [5.0, 1.0]
+    assert sorted(image.score for image in found.images) == [1.0, 5.0]
     assert found.counts.scored == 2
 
 
@@ -363,7 +349,7 @@ def test_defect_types_of_any_name_stand_beside_the_overall_metrics(scored_set: S
     assert len(lines) == 2 + len(sizes)
     assert lines[1].startswith("((all)) ")
     assert {line[:13].strip() for line in lines[2:]} == {name.replace("\n", "\\n") for name in sizes}
-    assert set(json.loads(to_json(found))["by_defect_type"]) == set(sizes)
+    assert set(json.loads(to_json(found))["slices"]["defect_type"]) == set(sizes)
 
 
 def test_the_page_shows_defect_types_of_any_name(scored_set: ScoredSet, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +10,6 @@ from raysvq.evaluation.metrics import (
     auroc_of_counts,
     average_precision,
     average_precision_of_counts,
-    bootstrap_interval,
     image_auroc,
     roc_points,
 )
@@ -51,48 +48,6 @@ def test_without_both_classes_there_is_no_metric(labels: list[bool]) -> None:
     assert image_auroc(truth, scores) is None
     assert average_precision(truth, scores) is None
     assert roc_points(truth, scores) == ()
-    assert bootstrap_interval(truth, scores, auroc_of_counts, resamples=10, confidence=0.95) is None
-
-
-@pytest.mark.parametrize(
-    ("statistic", "oracle"),
-    [(auroc_of_counts, roc_auc_score), (average_precision_of_counts, average_precision_score)],
-)
-def test_interval_is_that_of_a_plain_stratified_bootstrap(statistic, oracle) -> None:  # type: ignore[no-untyped-def]
-    labels, scores = _images(5, 90, 20)
-    low, high = bootstrap_interval(labels, scores, statistic, resamples=4000, confidence=0.9) or (0, 0)
-    rng = np.random.default_rng(1)
-    positives, negatives = scores[labels], scores[~labels]
-    truth = np.sort(labels)[::-1]
-    plain = [
-        oracle(
-            truth,
-            np.concatenate([rng.choice(positives, len(positives)), rng.choice(negatives, len(negatives))]),
-        )
-        for _ in range(1500)
-    ]
-    assert (low, high) == pytest.approx(tuple(np.quantile(plain, [0.05, 0.95])), abs=0.015)
-
-
-def test_interval_repeats_and_moves_with_the_seed() -> None:
-    labels, scores = _images(5, 90, 20)
-    first, again, other = (
-        bootstrap_interval(labels, scores, auroc_of_counts, resamples=200, confidence=0.9, seed=seed)
-        for seed in (1, 1, 2)
-    )
-    assert first == again != other
-
-
-def test_no_resamples_no_interval() -> None:
-    labels, scores = _images(5, 90, 20)
-    assert bootstrap_interval(labels, scores, auroc_of_counts, resamples=0, confidence=0.9) is None
-
-
-def test_a_thousand_resamples_of_hundreds_of_images_take_about_a_second() -> None:
-    labels, scores = _images(5, 400, 10_000)
-    start = time.perf_counter()
-    bootstrap_interval(labels, scores, auroc_of_counts, resamples=1000, confidence=0.95)
-    assert time.perf_counter() - start < 3
 
 
 def test_roc_points_run_from_corner_to_corner_and_are_thinned() -> None:

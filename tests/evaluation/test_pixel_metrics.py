@@ -110,15 +110,26 @@ def test_pixels_that_touch_at_a_corner_are_one_component_of_equal_weight() -> No
     assert curves.au_pro(0.3) == pytest.approx(official_au_pro([values], [mask], 0.3), abs=1e-6)
 
 
-def test_parts_add_up_to_the_whole() -> None:
-    maps, masks = _case(1, None)
-    whole = _curves(maps, masks)
-    parts = [PixelCurves(whole.lower) for _ in range(2)]
-    for number, (values, mask) in enumerate(zip(maps, masks, strict=True)):
-        parts[number % 2].update(values, mask)
-    parts[0].merge(parts[1])
-    assert parts[0].auroc() == pytest.approx(whole.auroc(), abs=1e-12)
-    assert parts[0].au_pro() == pytest.approx(whole.au_pro(), abs=1e-12)
+@pytest.mark.parametrize("shards", [1, 7, 64])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_shards_in_any_order_add_up_to_the_exact_metrics(shards: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    maps: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
+    for part in range(17):
+        for values, mask in zip(*_case(100 * seed + part, 60), strict=True):
+            maps.append(values)
+            masks.append(mask)
+    lower = min(float(values.min()) for values in maps)
+    total = PixelCurves(lower)
+    for shard in rng.permutation(shards):
+        curves = PixelCurves(lower)
+        for at in rng.permutation(np.arange(shard, len(maps), shards)):
+            curves.update(maps[at], masks[at])
+        total.merge(curves)
+    truth, values = (np.concatenate([one.ravel() for one in each]) for each in (masks, maps))
+    assert total.auroc() == pytest.approx(roc_auc_score(truth, values), abs=1e-4)
+    assert total.au_pro(0.3) == pytest.approx(official_au_pro(maps, masks, 0.3), abs=1e-4)
 
 
 def test_an_image_without_a_mask_counts_as_unmarked() -> None:

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import io
+import re
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from raysvq.imaging.overlay import encode_jpeg, overlay, to_rgb8, upsample
+from raysvq.imaging.overlay import (
+    encode_jpeg,
+    encode_webp,
+    heat_layer,
+    outline,
+    overlay,
+    to_rgb8,
+    upsample,
+)
 
 GREY = np.full((20, 30, 3), 120, np.uint8)
 
@@ -92,3 +102,40 @@ def test_jpeg_shrinks_to_its_longest_side_and_keeps_colours(side: int, expected:
 def test_a_long_thin_image_keeps_at_least_one_pixel() -> None:
     decoded = Image.open(io.BytesIO(encode_jpeg(np.full((2, 4000, 3), 9, np.uint8), 100)))
     assert decoded.size == (100, 1)
+
+
+def test_a_heat_layer_is_clear_up_to_low_and_strongest_from_high() -> None:
+    layer = heat_layer(np.array([[0.0, 0.5, 0.75, 1.0, 9.0]]), 0.5, 1.0)
+    opacity = layer[0, :, 3].tolist()
+    assert opacity[:2] == [0, 0]
+    assert 0 < opacity[2] < opacity[3] == opacity[4] == 204
+    assert (layer[0, 3] == layer[0, 4]).all()
+
+
+def test_an_outline_goes_through_the_outermost_marked_pixels() -> None:
+    marked = np.zeros((12, 10), bool)
+    assert outline(marked) == ""
+    marked[2:6, 3:8] = True
+    corners = set(re.findall(r"[ML]([\d.]+ [\d.]+)", outline(marked)))
+    assert corners == {"3.5 2.5", "3.5 5.5", "7.5 5.5", "7.5 2.5"}
+    marked[9, 1] = True
+    assert outline(marked).count("M") == 2
+    assert "M1.5 9.5Z" in outline(marked)
+
+
+def test_of_many_parts_the_longest_outlines_are_drawn() -> None:
+    marked = np.zeros((60, 60), bool)
+    marked[::2, ::2] = True
+    marked[40:50, 40:50] = True
+    path = outline(marked)
+    assert path.count("M") == 100
+    assert max(len(part) for part in path.split("M")) > len("59.5 59.5Z")
+
+
+def test_webp_keeps_opacity() -> None:
+    pixels = np.zeros((16, 16, 4), np.uint8)
+    pixels[:8] = (255, 0, 0, 204)
+    found = cv2.imdecode(np.frombuffer(encode_webp(pixels), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert found is not None
+    assert np.abs(found[..., 3].astype(int) - pixels[..., 3]).max() <= 2
+    assert found[2, 2, 2] > 230  # red comes last in OpenCV's order

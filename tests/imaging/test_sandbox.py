@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from functools import partial
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from raysvq.imaging.decode import DecodeError
@@ -51,7 +51,7 @@ def _decode(content: bytes) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_child_is_left_behind() -> Iterator[None]:
     yield
-    assert multiprocessing.active_children() == []
+    assert psutil.Process().children() == []
 
 
 def _outcome(sandbox: Sandbox, content: bytes) -> str:
@@ -93,6 +93,19 @@ def test_a_decoder_that_hangs_is_ended_and_the_next_image_has_a_fresh_process(co
 def test_an_image_that_goes_on_may_take_longer_than_the_limit() -> None:
     with Sandbox(_decode, timeout_s=0.6) as sandbox:
         sandbox.require_decodable(b"long")
+
+
+def _says_what_is_loaded(content: bytes) -> Iterator[None]:
+    raise DecodeError("corrupt", f"loaded {sorted({'cv2', 'pyarrow', 'ray', 'torch'} & sys.modules.keys())}")
+    yield
+
+
+def test_its_process_loads_decoders_and_neither_ray_nor_torch_nor_arrow() -> None:
+    with (
+        Sandbox(_says_what_is_loaded, TIMEOUT_S) as sandbox,
+        pytest.raises(DecodeError, match=r"loaded \['cv2'\]"),
+    ):
+        sandbox.require_decodable(b"")
 
 
 def test_an_image_does_not_answer_for_the_one_before() -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
+from raysvq.model.bundle import save_bundle
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import Workers, plan_workers, share_out, unit_images
+from raysvq.scoring.plan import Workers, open_request, plan_workers, share_out, unit_images
+from raysvq.settings import DecisionSettings
+from tests.plates import make_plates
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,20 @@ def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: in
     assert lengths == sorted(lengths, reverse=True)
     assert len(parts) >= min(units, workers)
     assert lengths[0] <= 32
+
+
+def test_decisions_fitted_anew_need_no_new_folder(tmp_path: Path) -> None:
+    plates = make_plates(str(tmp_path), 2)
+    settings = plates.settings()
+    before = open_request(plates.manifest, plates.model, plates.out, settings).digests()
+    decision = DecisionSettings(max_false_alarm_rate=0.2)
+    fitted = fixed_decisions(9.0, 0.5, "fitted anew", "manual")
+    plates.bundle = replace(
+        plates.bundle,
+        settings=plates.bundle.settings.model_copy(update={"decision": decision}),
+        decisions=fitted,
+    )
+    save_bundle(plates.bundle, plates.model)
+    again = open_request(plates.manifest, plates.model, plates.out, settings)
+    assert again.bundle.decisions == fitted
+    assert again.digests() == before

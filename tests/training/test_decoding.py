@@ -12,7 +12,7 @@ import pytest
 from raysvq.errors import TrainingError
 from raysvq.imaging.decode import DecodeError
 from raysvq.settings import Settings
-from raysvq.training.decoding import MAX_TRIES, guarded
+from raysvq.training.decoding import MAX_TRIES, _Begun, guarded
 
 Build = Callable[..., Settings]
 PNG = cv2.imencode(".png", np.zeros((20, 20, 3), np.uint8))[1].tobytes()
@@ -25,8 +25,8 @@ class Begun:
         self.tries, self.known = tries, known or {}
         self.ended: list[str] = []
 
-    def begin(self, task: str) -> tuple[int, bool, dict[str, str]]:
-        return self.tries, self.tries > 1, self.known
+    def begin(self, task: str) -> tuple[int, dict[str, str]]:
+        return self.tries, self.known
 
     def end(self, task: str, crashing: dict[str, str]) -> None:
         self.ended.append(task)
@@ -47,6 +47,14 @@ def test_a_second_attempt_tries_each_image_in_a_sandbox(small: Build) -> None:
         guard.require_decodable("a.png", PNG)
         with pytest.raises(DecodeError, match="not_an_image"):
             guard.require_decodable("b.png", b"no image")
+
+
+def test_a_task_that_ended_needs_no_sandbox_next_time_and_what_it_found_is_known() -> None:
+    begun = _Begun.__ray_actor_class__()  # type: ignore[attr-defined]
+    assert begun.begin("a.png") == (1, {})
+    assert begun.begin("a.png") == (2, {})
+    begun.end("a.png", {"b.png": "it died"})
+    assert begun.begin("a.png") == (1, {"b.png": "it died"})
 
 
 def test_what_is_known_to_crash_is_not_decoded_again(small: Build) -> None:

@@ -52,7 +52,7 @@ _OWN: dict[str, frozenset[str] | None] = {
         " tensorboard/ _training/ _calibration/"
     ),
     "_sweep/": word_set("_sweep/ report.html leaderboard.parquet best.yaml model/"),
-    "evaluation.json": word_set("evaluation.json report.html"),
+    "evaluation.json": word_set("evaluation.json images.parquet report.html"),
     ".raysvq-demo": None,
 }
 _ALSO_MARKS = {"_work/": "_commits/", "_leases/": "_commits/"}

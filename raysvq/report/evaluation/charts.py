@@ -1,7 +1,8 @@
-"""Charts of an evaluation: ROC curve, score histogram, codebook use, training curves."""
+"""Charts of an evaluation: ROC curve, bars of scores, codebook use, training curves."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,11 @@ from raysvq.report.svg import (
     Axis,
     Chart,
     area,
-    bars,
     dot,
     figure,
     line,
     linear_axis,
     log_axis,
-    mark,
     place,
     steps,
 )
@@ -34,40 +33,36 @@ def roc_chart(evaluation: Evaluation) -> Chart | None:
     """ROC curve of the test images, with the operating point; None where a class is absent."""
     if not evaluation.roc:
         return None
-    x = linear_axis(0, 1, "false-positive rate (1 - specificity)", exact=True)
-    y = linear_axis(0, 1, "true-positive rate (sensitivity)", exact=True)
+    x, y = _roc_axes()
+    table = evaluation.confusion
     elements = [
         area(x, y, evaluation.roc, "s0"),
         line(x, y, [(0, 0), (1, 1)], "chance"),
         line(x, y, evaluation.roc, "s0"),
     ]
     legend = [("s0", "test images"), ("chance", "chance")]
-    sensitivity, specificity = evaluation.confusion.sensitivity, evaluation.confusion.specificity
-    if sensitivity is not None and specificity is not None:
-        elements.append(dot(x, y, (1 - specificity, sensitivity), "s1"))
-        legend.append(("s1", f"operating point: {1 - specificity:.3f}, {sensitivity:.3f}"))
+    if table.sensitivity is not None and table.specificity is not None:
+        elements.append(dot(x, y, (1 - table.specificity, table.sensitivity), "s1 moves"))
+        legend.append(("s1", "at the threshold"))
     return Chart(figure(x, y, elements, "ROC curve of the test images"), tuple(legend))
 
 
-def score_chart(evaluation: Evaluation) -> Chart | None:
-    """Histogram of the scores of normal and anomalous images, with the threshold; None without images."""
-    shown = evaluation.histogram
-    if not any(shown.normal) and not any(shown.anomalous):
-        return None
-    ends = [shown.edges[0], shown.edges[-1]]
-    if evaluation.threshold is not None:
-        ends.append(evaluation.threshold)
-    axis = log_axis if shown.logarithmic and min(ends) > 0 else linear_axis
-    x = axis(min(ends), max(ends), "image score")
-    y = linear_axis(0, max(*shown.normal, *shown.anomalous), "images", whole=True)
-    elements = [
-        bars(x, y, shown.edges, shown.normal, "normal"),
-        bars(x, y, shown.edges, shown.anomalous, "anomalous"),
-    ]
-    if evaluation.threshold is not None:
-        elements.append(mark(x, y, evaluation.threshold, f"threshold {evaluation.threshold:.4g}"))
-    svg = figure(x, y, elements, "Histogram of image scores, normal against anomalous")
-    return Chart(svg, (("normal", "normal images"), ("anomalous", "anomalous images")))
+def roc_corners() -> tuple[tuple[float, float], tuple[float, float]]:
+    """Where the ROC chart has its points (0, 0) and (1, 1)."""
+    x, y = _roc_axes()
+    return place(x, y, (0, 0)), place(x, y, (1, 1))
+
+
+def _roc_axes() -> tuple[Axis, Axis]:
+    x = linear_axis(0, 1, "share of good images flagged", exact=True)
+    return x, linear_axis(0, 1, "share of defective images found", exact=True)
+
+
+def bar_path(counts: Sequence[int]) -> str:
+    """Bars as an SVG path, one unit wide, in a box 100 high; heights are square roots, the highest is 100."""
+    most = max(counts)
+    bars = ((spot, 100 * math.sqrt(count / most)) for spot, count in enumerate(counts) if count)
+    return "".join(f"M{spot + 0.06:g} 100V{100 - height:.1f}h.88V100z" for spot, height in bars)
 
 
 def loss_chart(history: Sequence[dict[str, Any]]) -> Chart | None:
