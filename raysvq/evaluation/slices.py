@@ -91,7 +91,9 @@ def _columns(images: Sequence[ScoredImage], taken: Mapping[str, object]) -> Iter
     keys = Counter(key for item in images for key in item.image.meta)
     names = {*taken, GROUP}
     for key in sorted(keys):
-        yield free_name(key, names), lambda item, key=key: item.image.meta.get(key)  # type: ignore[misc]
+        name = free_name(key, names)
+        names.add(name)
+        yield name, lambda item, key=key: item.image.meta.get(key)  # type: ignore[misc]
 
 
 def _area(item: ScoredImage) -> str | None:
