@@ -130,7 +130,7 @@ def test_promise_and_outcome_are_printed_with_what_was_found(scored_set: ScoredS
         "images found",
         "1 of 2\n",
         "defects found: 1 of 2 (0 of 1 under 100 pixels, 1 of 1 100 to 999 pixels)",
-        "regions in normal images: 1 for each",
+        "regions per normal image: 1",
     ):
         assert part in text
 
