@@ -146,7 +146,7 @@ def test_help_teaches_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert stop.value.code == 0
     printed = capsys.readouterr().out
-    for verb in ("index", "train", "score", "evaluate", "demo", "settings"):
+    for verb in ("index", "train", "calibrate", "score", "evaluate", "demo", "settings"):
         assert verb in printed
 
 

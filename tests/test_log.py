@@ -220,7 +220,7 @@ def test_a_mistake_of_the_program_is_a_json_line_with_the_traceback(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("nothing to divide by")
 
-    monkeypatch.setattr("raysvq.cli.load_settings", fail)
+    monkeypatch.setattr("raysvq.cli.results.load_settings", fail)
     code, _, err = _ends(capsys, "settings", "--log", "json")
     (line,) = map(json.loads, err)
     assert (code, line["type"], line["message"]) == (1, "ZeroDivisionError", "nothing to divide by")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,15 +87,15 @@ def open_manifest(uri: str) -> ds.Dataset:
     return dataset
 
 
-def select(uri: str, **equal: str) -> pa.Table:
-    """The rows whose columns have the given values, such as split="train", label="anomalous".
+def select(uri: str, **values: str | Sequence[str]) -> pa.Table:
+    """The rows whose columns have a given value, or one of several: split="train", label="anomalous".
 
     Raises:
         DataError: the manifest cannot be read.
     """
     condition = pc.scalar(True)
-    for column, value in equal.items():
-        condition = condition & (pc.field(column) == value)
+    for column, wanted in values.items():
+        condition = condition & pc.field(column).isin([wanted] if isinstance(wanted, str) else list(wanted))
     return open_manifest(uri).to_table(filter=condition)
 
 

@@ -52,8 +52,10 @@ class DecisionSettings(Section):
     folds: int | None = Field(
         None,
         ge=0,
-        description="Parts of the normal images that a model without them scores, to calibrate on all."
-        " 0: the validation split calibrates. None: 5 where that pays, else 0.",
+        description="Parts of the labelled images, each scored by a model without it: all normal images"
+        " calibrate, and the final model, that of the last step, learns from train and validation. 0: the"
+        " validation split calibrates. None: 5 with model.encoder=features, tiles.mode=whole, at most 2,000"
+        " normal images and without training.patience, else 0.",
     )
 
     @model_validator(mode="after")

@@ -50,7 +50,10 @@ class TrainingSettings(Section):
     flips: bool = Field(True, description="Mirror batches at random; not for objects that face one way.")
     validate_every: int = Field(250, ge=1, description="Steps between validations and checkpoints.")
     patience: int | None = Field(
-        None, ge=1, description="Stop after so many validations without a better AUROC; none: never."
+        None,
+        ge=1,
+        description="Stop after so many validations without a better AUROC; none: never. Not with"
+        " decision.folds, where no validation image is left to stop by.",
     )
     validation_images: int = Field(512, ge=2, description="At most this many validation images are scored.")
     cache_mib: int = Field(

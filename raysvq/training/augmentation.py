@@ -40,7 +40,7 @@ def augmented(columns: Columns, rng: np.random.Generator) -> Columns:
         bright = tile * np.float32(1 + rng.uniform(-_BRIGHTNESS, _BRIGHTNESS))
         tiles.append(np.clip(_moved(bright, scale, shift), 0, FULL_SCALE).astype(np.uint16))
         weights.append(_moved(weight, scale, shift))
-    return {"tile": np.stack(tiles), "weight": np.stack(weights)}
+    return columns | {"tile": np.stack(tiles), "weight": np.stack(weights)}
 
 
 def mirrored(grids: list[Tensor], rng: np.random.Generator) -> list[Tensor]:

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from raysvq.decisions import CalibrationScores, Decisions, fit_decisions
+from raysvq.data.manifest import open_manifest, spool
+from raysvq.decisions import fit_decisions
 from raysvq.errors import TrainingError
 from raysvq.model.bundle import Bundle, Reference, make_bundle
 from raysvq.model.network import Network
+from raysvq.schema import UNKNOWN
 from raysvq.settings import Settings
+from raysvq.storage import join, put_file
 from raysvq.training.checkpoint import TrainingState
 from raysvq.training.metrics import summarise
+from raysvq.training.validation import calibration_scores, digest_of_scores
 
+TRAINING_IDS = "training_ids.parquet"
+_IDS = pa.schema([pa.field("image_id", pa.string(), nullable=False)])
 _QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -24,10 +35,10 @@ def export_bundle(
     history: list[dict[str, Any]],
     summary: dict[str, Any],
 ) -> Bundle:
-    """Make a bundle of the selected model, with thresholds from its validation.
+    """Make a bundle of the selected model, with decisions from its validation.
 
     Args:
-        state: of the checkpoint selected.
+        state: of the checkpoint selected; its validation is cross-fitted where that was done.
         history: of all steps, also those after the checkpoint.
         summary: further values to store about the training.
     """
@@ -40,9 +51,27 @@ def export_bundle(
     }
     curves = {"history": history, "codebook_usage": state.codebook_usage}
     outcome = state.validation
-    data = {"manifest": summary.get("manifest"), "split": "validation"}
-    decisions = _fit_decisions(outcome, settings, data)
+    decisions = fit_decisions(
+        calibration_scores(outcome), settings.decision, outcome["pixel_threshold"], _data(outcome, summary)
+    )
     return make_bundle(model, settings, _reference(outcome), decisions, summary, curves)
+
+
+def write_training_ids(manifest: str, settings: Settings, splits: Sequence[str], out: str) -> None:
+    """Write the ids of the images that a model learns from into its bundle.
+
+    Args:
+        splits: whose labelled images it learns from.
+        out: the bundle's folder.
+    """
+    learnt = pc.field("split").isin(list(splits)) & (pc.field("label") != UNKNOWN)
+    if settings.training.unlabelled:
+        learnt = learnt | (pc.field("label") == UNKNOWN)
+    batches = open_manifest(manifest).to_batches(columns=["image_id"], filter=learnt)
+    with tempfile.TemporaryDirectory() as folder:
+        local = Path(folder) / TRAINING_IDS
+        spool(({"image_id": one} for batch in batches for one in batch["image_id"].to_pylist()), local, _IDS)
+        put_file(local, join(out, TRAINING_IDS))
 
 
 def require_normals(outcome: dict[str, Any]) -> None:
@@ -58,16 +87,15 @@ def require_normals(outcome: dict[str, Any]) -> None:
         )
 
 
-def _fit_decisions(outcome: dict[str, Any], settings: Settings, data: dict[str, Any]) -> Decisions:
-    """Thresholds, from validation alone; each image is a unit of its own."""
-    scores = np.array(outcome["image_scores"], np.float32)
-    calibration = CalibrationScores(
-        scores,
-        np.array(outcome["anomalous"], bool),
-        [None] * len(scores),
-        [str(number) for number in range(len(scores))],
-    )
-    return fit_decisions(calibration, settings.decision, outcome["pixel_threshold"], data)
+def _data(outcome: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """What calibrated: kept with the decisions."""
+    folds = summary.get("folds", 0)
+    return {
+        "manifest": summary.get("manifest"),
+        "scored_by": f"{folds} models, each without the images it scored" if folds else "the model",
+        "images": len(outcome["image_ids"]),
+        "digest": digest_of_scores(outcome),
+    }
 
 
 def _reference(outcome: dict[str, Any]) -> Reference:

@@ -10,9 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from raysvq import log
 from raysvq.model.network import Network
+from raysvq.model.quantizer import nearest_indices
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import TrainingState, load_model, load_state
 from raysvq.training.data_loading import Batches, Place, Tiles
@@ -65,6 +67,30 @@ def train_in_process(
         best = _checkpoint(folder, best_step(history))
         load_model(best, trainer.model)
         return trainer.model.eval(), replace(load_state(best), history=history)
+
+
+def train_codebook(settings: Settings, tiles: Tiles) -> Network:
+    """Train a dictionary of frozen features without labelled outliers, as far as its distances depend on it.
+
+    They come out as of `train_in_process`, with less work: nothing but the codebook decides them, and the
+    head, whose dimensions have no weight without outliers, stays as it was drawn.
+
+    Args:
+        tiles: rows with `features`.
+
+    Returns:
+        The model after the last step, in evaluation mode.
+    """
+    trainer, batches = initialize(settings, tiles, Place(local_device(settings)))
+    model = trainer.model
+    learned = model.quantizer.codebook.shape[1] - model.mean.shape[0]
+    for _ in range(settings.training.steps):
+        batch = next(batches)
+        with torch.inference_mode():
+            features = model.standardise(batch.pixels, batch.positions).movedim(1, -1).flatten(0, 2)
+            indices = nearest_indices(features, model.quantizer.codebook[:, : features.shape[1]])
+            model.update_codebook(nn.functional.pad(features, (0, learned)), indices, labelled=False)
+    return model.eval()
 
 
 def _save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:

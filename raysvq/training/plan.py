@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from raysvq import log
 from raysvq.data.decision_group import require_groups
@@ -18,17 +19,20 @@ from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
 from raysvq.runtime.cluster import Capacity
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
-from raysvq.settings import Settings, TrainingSettings
+from raysvq.settings import DecisionSettings, Settings, TrainingSettings
 from raysvq.settings.decision import NEEDS_OUTLIERS
-from raysvq.training.validation import ValidationImage, validation_images
+from raysvq.training.validation import COMPARED, ValidationImage, first_images
 
 _SAMPLED = 32
-_LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri"]
+_LEARNT = ["image_id", "size_bytes", "etag", "mtime", "label", "split", "mask_uri", "group"]
+_AUTOMATIC_FOLDS = 5
+_MAX_AUTOMATIC = 2000  # normal images; more of them promise enough without cross-fitting
 # Settings that may change before a run is continued. The split counts as part of the data.
 _FREE: Any = {
     "split": True,
     "evaluation": True,
     "ray": True,
+    "decision": set(DecisionSettings.model_fields) - {"folds", "group_by", "pixel_false_alarm_rate"},
     "training": {"workers", "min_workers", "max_failures"},
 }
 _SHARES = (4.0, 3.0, 2.0, 1.0, 0.5, 0.25, 0.125)  # CPUs of a worker; the most that fits is taken
@@ -117,34 +121,79 @@ def _name(least: int, maximum: int) -> str:
 
 
 def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any], list[ValidationImage]]:
-    """Describe the training set and its validation images.
+    """Describe the training set, with the number of `folds`, and its validation images.
+
+    With folds all labelled images of the train and validation splits are learnt from and calibrate, and a few
+    of them, given here, show how bfloat16 deviates.
 
     Raises:
-        DataError: it cannot be trained or validated on.
+        DataError, SettingsError: it cannot be trained or validated on.
     """
-    training_set = _training_set(manifest, settings)
-    images = validation_images(manifest, settings.training.validation_images)
-    _require_validation(images, manifest, settings)
-    require_groups(open_manifest(manifest), settings.decision.group_by)
-    _require_outliers(manifest, [VALIDATION], settings)
+    rows = open_manifest(manifest)
+    require_distinct_rows(rows)
+    require_groups(rows, settings.decision.group_by)
+    folds = _folds(rows, settings)
+    splits = learnt_splits(folds)
+    training_set = _training_set(manifest, settings, splits) | {"folds": folds}
+    limit = COMPARED if folds else settings.training.validation_images
+    images = first_images(manifest, splits if folds else [VALIDATION], limit, settings.decision.group_by)
+    if not folds:
+        _require_validation(images, manifest, settings)
+    _require_outliers(manifest, splits if folds else [VALIDATION], settings)
     return training_set, images
 
 
-def _training_set(manifest: str, settings: Settings) -> dict[str, Any]:
+def learnt_splits(folds: int) -> tuple[str, ...]:
+    """The splits whose labelled images the final model learns from."""
+    return (TRAIN, VALIDATION) if folds else (TRAIN,)
+
+
+def _folds(rows: ds.Dataset, settings: Settings) -> int:
+    """The number of folds to cross-fit with; 0: the validation split calibrates."""
+    asked = settings.decision.folds
+    if asked == 0:
+        return 0
+    unfit = _not_to_be_folded(settings)
+    if asked is not None:
+        if unfit:
+            raise SettingsError(f"setting `decision.folds`: {asked} folds need {unfit}; set it to 0")
+        return asked
+    learnt = pc.field("split").isin([TRAIN, VALIDATION]) & (pc.field("label") == NORMAL)
+    normals = rows.count_rows(filter=learnt)
+    return _AUTOMATIC_FOLDS if not unfit and 2 <= normals <= _MAX_AUTOMATIC else 0
+
+
+def _not_to_be_folded(settings: Settings) -> str | None:
+    """What folds need and these settings lack."""
+    if settings.model.encoder != "features" or settings.tiles.mode != "whole":
+        return (
+            "model.encoder=features and tiles.mode=whole, where a training takes seconds; found"
+            f" model.encoder={settings.model.encoder} and tiles.mode={settings.tiles.mode}"
+        )
+    if settings.training.patience is not None:
+        return (
+            "training.patience unset, as the final model learns from all images and none is left to stop by;"
+            f" found {settings.training.patience}"
+        )
+    if settings.training.unlabelled:
+        return "training.unlabelled=false, as images without a label are in no fold"
+    return None
+
+
+def _training_set(manifest: str, settings: Settings, splits: Sequence[str]) -> dict[str, Any]:
     rows = open_manifest(manifest)
-    require_distinct_rows(rows)
-    split = pc.field("split") == TRAIN
-    normals = rows.count_rows(filter=split & (pc.field("label") == NORMAL))
+    normal = pc.field("split").isin(list(splits)) & (pc.field("label") == NORMAL)
+    normals = rows.count_rows(filter=normal)
     if not normals:
         raise DataError(
-            f"manifest {manifest} has no normal images in its train split; label some `normal`, or index"
-            " a tree with train/good"
+            f"manifest {manifest} has no normal images in its {' or '.join(splits)} split; label some"
+            " `normal`, or index a tree with train/good"
         )
-    sample = rows.head(_SAMPLED, columns=["uri"], filter=split & (pc.field("label") == NORMAL))
+    sample = rows.head(_SAMPLED, columns=["uri"], filter=normal)
     require_fitting(sample["uri"].to_pylist(), settings.tiles)
     if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
         log.info(hint, "hint")
-    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
+    outliers = select(manifest, split=splits, label=ANOMALOUS)
     unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
     if unmasked and settings.tiles.mode == "tiles":
         raise DataError(

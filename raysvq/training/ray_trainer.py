@@ -25,7 +25,7 @@ from raysvq.errors import DataError, TrainingError, TrainingMemoryError, Workers
 from raysvq.model.bundle import Bundle, save_bundle
 from raysvq.model.network import Network, build_network, cell_size
 from raysvq.model.scorer import ImageScorer
-from raysvq.runtime.cluster import connect
+from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import in_a_sentence
 from raysvq.runtime.lease import lease
 from raysvq.runtime.progress import forwarded_progress
@@ -33,12 +33,14 @@ from raysvq.runtime.stall import stall_reporter
 from raysvq.settings import Settings, parse_settings
 from raysvq.storage import canonical, configure, exists, filesystem, join, remove_folder
 from raysvq.training.checkpoint import TrainingState, load_model, load_state
+from raysvq.training.chunks import find_units, submitter
+from raysvq.training.cross_fitting import cross_fit
 from raysvq.training.data_loading import Batches, Place, Tiles
 from raysvq.training.decoding import counted_attempts, guarded, process_deadline
-from raysvq.training.export import export_bundle
+from raysvq.training.export import export_bundle, require_normals, write_training_ids
 from raysvq.training.initialize import initialize, save
 from raysvq.training.metrics import write_events
-from raysvq.training.plan import WorkerPlan, plan_workers, require_trainable, run_name
+from raysvq.training.plan import WorkerPlan, learnt_splits, plan_workers, require_trainable, run_name
 from raysvq.training.shuffling import BLOCK, Columns, Source
 from raysvq.training.tile_stream import normal_tiles, outlier_tiles, require_marked
 from raysvq.training.trainer import Trainer, fit, naming_memory, selection
@@ -46,7 +48,11 @@ from raysvq.training.validation import ValidationImage, validate
 
 
 def train(manifest: str, out: str, settings: Settings) -> Bundle:
-    """Train a model on a manifest's training split and save it as a bundle.
+    """Train a model on a manifest and save it as a bundle.
+
+    With folds (see `decision.folds`) it learns from the train and validation splits, and models that have not
+    seen an image score it, to calibrate the decisions; else it learns from the train split, and the
+    validation split calibrates.
 
     A run that was interrupted goes on from its last checkpoint when it is started again with the
     same manifest, settings and `out`. A folder belongs to one run at a time.
@@ -66,17 +72,20 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     _require_no_model(out)
     with lease(out, uuid.uuid4().hex) as require_held:
         _require_no_model(out)  # another run may have ended since
-        plan = plan_workers(settings.training, connect(settings.ray))
+        capacity = connect(settings.ray)
         started = time.monotonic()
         folder = join(out, "_training")
-        model, state, history, outliers = _run(manifest, out, settings, training_set, images, plan, folder)
+        model, state, history, outliers = _run(
+            manifest, out, settings, training_set, images, capacity, folder
+        )
         summary = training_set | {
             "outlier_tiles": outliers,
-            "device": "cuda" if plan.use_gpu else "cpu",
+            "device": "cuda" if plan_workers(settings.training, capacity).use_gpu else "cpu",
             "seconds": round(time.monotonic() - started, 1),
         }
         bundle = export_bundle(model, settings, state, history, summary)
         require_held()
+        write_training_ids(manifest, settings, learnt_splits(training_set["folds"]), out)
         save_bundle(bundle, out)
         remove_folder(folder)
     return bundle
@@ -88,23 +97,35 @@ def _run(
     settings: Settings,
     training_set: dict[str, Any],
     images: list[ValidationImage],
-    plan: WorkerPlan,
+    capacity: Capacity,
     folder: str,
 ) -> tuple[Network, TrainingState, list[dict[str, Any]], int]:
     """The best model, the state of its checkpoint, the whole history, and the number of outlier tiles.
 
+    The state's validation is what calibrates.
+
     Args:
-        folder: for checkpoints.
+        folder: for checkpoints, and for what folds find.
     """
+    plan = plan_workers(settings.training, capacity)
+    name, folds = run_name(manifest, settings), training_set["folds"]
+    splits = learnt_splits(folds)
     with (
         stall_reporter("progress") as alive,
         forwarded_progress(alive) as progress,
         counted_attempts() as attempts,
     ):
-        datasets = {"normal": normal_tiles(manifest, settings, progress, attempts)}
+        if folds:
+            place = join(folder, f"{name}-folds")
+            scored = cross_fit(manifest, settings, folds, capacity, place, progress, attempts)
+            require_normals(scored)
+        else:
+            submit = submitter(max(1, int(capacity.cpus)), settings.storage)
+            images = find_units(images, settings, submit, attempts)
+        datasets = {"normal": normal_tiles(manifest, settings, progress, attempts, splits)}
         outliers = 0
         if training_set["outliers"]:
-            marked = outlier_tiles(manifest, settings, cell_size(settings.model), progress, attempts)
+            marked = outlier_tiles(manifest, settings, cell_size(settings.model), progress, attempts, splits)
             marked.context.execution_options.preserve_order = True
             datasets["outlier"] = marked.materialize()
             outliers = datasets["outlier"].count()
@@ -115,15 +136,18 @@ def _run(
             "settings": settings.model_dump(mode="json"),
             "storage": settings.storage,
             "validation": images,
+            "folds": folds,
             "outlier_tiles": outliers,
             "threads": plan.threads,
             "out": out,
             "progress": progress,
             "attempts": attempts,
         }
-        name = run_name(manifest, settings)
         result, history = _fit(_trainer(loop, datasets, plan, settings, folder, name))
-    return *_best(result, settings), history, outliers
+    model, state = _best(result, settings)
+    if folds:
+        state.validation |= scored
+    return model, state, history, outliers
 
 
 def _require_no_model(out: str) -> None:
@@ -171,10 +195,14 @@ def _announce(
 ) -> str:
     labelled = sum(image.anomalous for image in images)
     unlabelled = f", {training_set['unlabelled']} unlabelled ones" if training_set["unlabelled"] else ""
+    validation = (
+        "the model of the last step is taken"
+        if training_set["folds"]
+        else f"validating on {len(images) - labelled} normal and {labelled} anomalous images"
+    )
     return (
         f"training on {training_set['normals']} normal images{unlabelled} and {outliers} anomalous tiles of"
-        f" {training_set['outliers']} labelled outliers; validating on {len(images) - labelled} normal and"
-        f" {labelled} anomalous images\n"
+        f" {training_set['outliers']} labelled outliers; {validation}\n"
         f"{settings.training.steps} steps of {settings.training.batch_size} tiles on {_range(plan)}"
         f" {'GPU' if plan.use_gpu else 'CPU'} worker(s); starting them takes some seconds"
     )
@@ -260,7 +288,9 @@ def _train_rank(config: dict[str, Any]) -> TrainingState:
     def score(scorer: ImageScorer) -> dict[str, Any]:
         # Attempts are unlimited here: `training.max_failures` bounds them.
         with guarded(f"validation {place.rank}", settings, config["attempts"], math.inf) as guard:
-            return validate(scorer, config["validation"], place.rank, guard.require_decodable)
+            outcome = validate(scorer, config["validation"], place.rank, guard.require_decodable)
+        # With folds the model has learnt from these images, which say nothing about it: the last step counts.
+        return outcome | {"auroc": None} if config["folds"] else outcome
 
     deadline = process_deadline(settings.scoring.decode_timeout_s)
     fit(trainer, batches, score, lambda: _report(trainer, batches, place, config["out"]), deadline)

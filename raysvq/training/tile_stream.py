@@ -6,7 +6,7 @@ plain tensors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,13 @@ class Samples:
 
 
 def normal_tiles(
-    manifest: str, settings: Settings, progress: Progress, attempts: Attempts | None = None
+    manifest: str,
+    settings: Settings,
+    progress: Progress,
+    attempts: Attempts | None = None,
+    splits: Sequence[str] = (TRAIN,),
 ) -> ray.data.Dataset:
-    """Tiles of the normal training images: `tile` (size, size, C) uint16 over the full scale.
+    """Tiles of the normal images of some splits: `tile` (size, size, C) uint16 over the full scale.
 
     With `training.unlabelled` also tiles of images without a label; the column `unknown` marks them. An image
     that cannot be read, or has changed since it was indexed, is left out and named through `progress`.
@@ -59,7 +63,7 @@ def normal_tiles(
     Args:
         attempts: see `guarded`.
     """
-    wanted = (col("split") == TRAIN) & (col("label") == NORMAL)
+    wanted = col("split").is_in(list(splits)) & (col("label") == NORMAL)
     if settings.training.unlabelled:
         wanted = wanted | (col("label") == UNKNOWN)
     fs, path = filesystem(manifest)
@@ -70,15 +74,20 @@ def normal_tiles(
 
 
 def outlier_tiles(
-    manifest: str, settings: Settings, cell: int, progress: Progress, attempts: Attempts | None = None
+    manifest: str,
+    settings: Settings,
+    cell: int,
+    progress: Progress,
+    attempts: Attempts | None = None,
+    splits: Sequence[str] = (TRAIN,),
 ) -> ray.data.Dataset:
-    """Anomalous tiles of the labelled training outliers, by the label rule.
+    """Anomalous tiles of the labelled outliers of some splits, by the label rule.
 
     Rows have `tile` as in `normal_tiles`, and `weight` (size / cell, size / cell) float32, the marked share
     of each grid position. In whole-image mode an image without a mask has weight 1 everywhere.
     """
     # The driver reads these few rows: Ray's Parquet readers are lost with the machine they run on.
-    rows = select(manifest, split=TRAIN, label=ANOMALOUS).select([*_VERSION, "mask_uri"])
+    rows = select(manifest, split=splits, label=ANOMALOUS).select([*_VERSION, "mask_uri"])
     return _cut(ray.data.from_arrow(rows), outlier_cutter(settings, cell, progress, attempts))
 
 
@@ -88,8 +97,8 @@ def training_samples(manifest: str, settings: Settings, progress: Progress) -> S
     Raises:
         DataError: there are labelled outliers, and none has an anomalous tile.
     """
-    has_outliers = len(select(manifest, split=TRAIN, label=ANOMALOUS)) > 0
-    outlier = outlier_samples(manifest, settings, progress) if has_outliers else None
+    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
+    outlier = outlier_samples(outliers, settings, progress) if len(outliers) else None
     normal = normal_samples(select(manifest, split=TRAIN, label=NORMAL), settings, progress)
     return Samples(normal, outlier)
 
@@ -99,15 +108,16 @@ def normal_samples(rows: pa.Table, settings: Settings, progress: Progress) -> Co
     return join(list(normal_cutter(settings, progress)(rows)))
 
 
-def outlier_samples(manifest: str, settings: Settings, progress: Progress) -> Columns:
-    """The anomalous tiles of all labelled training outliers.
+def outlier_samples(
+    rows: pa.Table, settings: Settings, progress: Progress, attempts: Attempts | None = None
+) -> Columns:
+    """The anomalous tiles of these rows of a manifest.
 
     Raises:
         DataError: there is none.
     """
-    outliers = select(manifest, split=TRAIN, label=ANOMALOUS)
-    columns = join(list(outlier_cutter(settings, cell_size(settings.model), progress)(outliers)))
-    require_marked(len(columns["tile"]), len(outliers), settings.tiles)
+    columns = join(list(outlier_cutter(settings, cell_size(settings.model), progress, attempts)(rows)))
+    require_marked(len(columns["tile"]), len(rows), settings.tiles)
     return columns
 
 
@@ -152,12 +162,18 @@ def normal_cutter(settings: Settings, progress: Progress, attempts: Attempts | N
 def outlier_cutter(
     settings: Settings, cell: int, progress: Progress, attempts: Attempts | None = None
 ) -> Cutter:
-    """A function from manifest rows to the anomalous tiles of each image, and their weights."""
+    """A function from manifest rows to the anomalous tiles of each image, and their weights.
+
+    Where the rows have a `number`, tiles have it too.
+    """
     side = settings.tiles.size // cell
 
     def cut_outliers(table: pa.Table) -> Iterator[Batch]:
         configure(settings.storage)
-        yield {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
+        none: Batch = {"tile": _no_tiles(settings.tiles), "weight": np.zeros((0, side, side), np.float32)}
+        if "number" in table.column_names:
+            none["number"] = np.zeros(0, np.int64)
+        yield none
         rows = table.to_pylist()
         with guarded(_task(rows), settings, attempts) as guard:
             for row in rows:
@@ -168,7 +184,10 @@ def outlier_cutter(
                 if row["mask_uri"] and mask is None:
                     continue
                 marked, weight = _mark(mask, tiling, settings.tiles, cell)
-                yield {"tile": tiles[marked], "weight": weight[marked]}
+                found: Batch = {"tile": tiles[marked], "weight": weight[marked]}
+                if "number" in row:
+                    found["number"] = np.full(len(found["tile"]), row["number"])
+                yield found
 
     return cut_outliers
 

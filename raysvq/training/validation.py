@@ -1,27 +1,34 @@
-"""Scores of validation images during training, divided among the ranks."""
+"""Scores of images that calibrate decisions, divided among the ranks."""
 
 from __future__ import annotations
 
+import hashlib
 import heapq
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.compute as pc
 import torch.distributed as dist
 
+from raysvq.data.decision_group import group_columns, groups_of
 from raysvq.data.manifest import open_manifest
+from raysvq.decisions import CalibrationScores
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.collective import world_size
 from raysvq.model.device import relative_deviation
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
+from raysvq.settings import Settings
 from raysvq.storage import ObjectInfo, read_bytes, read_version
 
+COMPARED = 64  # images that are also scored in bfloat16
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
-_COMPARED = 64  # images that are also scored in bfloat16
+_COLUMNS = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime", "group"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,9 @@ class ValidationImage:
     anomalous: bool
     mask_uri: str | None = None
     indexed: ObjectInfo | None = None  # required version; None: any
+    image_id: str = ""
+    group: str | None = None  # by `decision.group_by`
+    unit: str | None = None  # images of one unit count once together; None: not known, its own
 
     def read(self) -> bytes:
         """The file's content.
@@ -45,52 +55,100 @@ class ValidationImage:
         return read_version(self.uri, indexed.size_bytes, indexed.etag, indexed.mtime)
 
 
-def validation_images(manifest: str, limit: int) -> list[ValidationImage]:
+def validation_images(manifest: str, limit: int, group_by: str | None = None) -> list[ValidationImage]:
     """Labelled validation images, at most `limit`: outliers up to half, then normal ones.
 
     Of more images the ones with the smallest ids are taken, the same in every run.
+
+    Args:
+        group_by: a column or a key of `meta`, for `ValidationImage.group`.
     """
-    outliers = _first(manifest, ANOMALOUS, limit // 2)
-    return outliers + _first(manifest, NORMAL, limit - len(outliers))
+    return first_images(manifest, [VALIDATION], limit, group_by)
 
 
-def _first(manifest: str, label: str, limit: int) -> list[ValidationImage]:
-    wanted = (pc.field("split") == VALIDATION) & (pc.field("label") == label)
-    names = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime"]
-    rows = (
-        row
-        for batch in open_manifest(manifest).to_batches(columns=names, filter=wanted)
-        for row in zip(*(batch[name].to_pylist() for name in names), strict=True)
-    )
-    chosen = heapq.nsmallest(limit, rows, key=lambda row: row[:2])
-    return [
-        ValidationImage(uri, label == ANOMALOUS, mask, ObjectInfo(uri, *version))
-        for _, uri, mask, *version in chosen
-    ]
+def first_images(
+    manifest: str, splits: Sequence[str], limit: int, group_by: str | None = None
+) -> list[ValidationImage]:
+    """`validation_images` of some splits."""
+    outliers = _first(manifest, splits, ANOMALOUS, limit // 2, group_by)
+    return outliers + _first(manifest, splits, NORMAL, limit - len(outliers), group_by)
+
+
+def _first(
+    manifest: str, splits: Sequence[str], label: str, limit: int, group_by: str | None
+) -> list[ValidationImage]:
+    images = labelled_images(manifest, splits, label, group_by)
+    return heapq.nsmallest(limit, images, key=lambda image: (image.image_id, image.uri))
+
+
+def labelled_images(
+    manifest: str, splits: Sequence[str], label: str, group_by: str | None
+) -> Iterator[ValidationImage]:
+    """The images of a label in some splits, each with the unit that the manifest names."""
+    wanted = pc.field("split").isin(list(splits)) & (pc.field("label") == label)
+    columns = sorted({*_COLUMNS, *group_columns(group_by)})
+    for batch in open_manifest(manifest).to_batches(columns=columns, filter=wanted):
+        for row, group in zip(batch.to_pylist(), groups_of(batch, group_by), strict=True):
+            version = ObjectInfo(row["uri"], row["size_bytes"], row["etag"], row["mtime"])
+            yield ValidationImage(
+                uri=row["uri"],
+                anomalous=label == ANOMALOUS,
+                mask_uri=row["mask_uri"],
+                indexed=version,
+                image_id=row["image_id"],
+                group=group,
+                unit=None if row["group"] is None else unit_of_group(row["group"]),
+            )
+
+
+def unit_of_group(group: str) -> str:
+    """The unit of all images of a `group` of the manifest; no image id is like it."""
+    return f"group {group}"
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """The score of an image, and some values of its map if it is a normal one."""
+
+    image: ValidationImage
+    score: float
+    cells: npt.NDArray[np.float32]
+
+
+def scored_image(
+    image: ValidationImage,
+    score: float,
+    anomaly_map: npt.NDArray[np.float32],
+    seed: int,
+    max_values: int = _VALUES_PER_IMAGE,
+) -> ScoredImage:
+    """Sample map values of a normal image, the same for a seed and image wherever it is scored."""
+    cells = np.zeros(0, np.float32)
+    if not image.anomalous:
+        name = hashlib.blake2b((image.image_id or image.uri).encode(), digest_size=8).digest()
+        rng = np.random.default_rng([seed, int.from_bytes(name, "big")])
+        values = anomaly_map.ravel()
+        cells = rng.choice(values, min(max_values, _VALUES_PER_IMAGE, values.size), replace=False)
+    return ScoredImage(image, score, cells)
 
 
 def validate(
     scorer: ImageScorer,
-    images: list[ValidationImage],
+    images: Sequence[ValidationImage],
     rank: int = 0,
     require_decodable: Callable[[str, bytes], None] = lambda uri, content: None,
 ) -> dict[str, Any]:
-    """Score every image, each on one rank; all ranks return the same.
+    """Score every image, each on one rank; all ranks return the same, whatever their number.
 
     Args:
         require_decodable: raises DecodeError for an image that is not to be decoded in this process.
 
     Returns:
-        `image_scores`, `anomalous`, `auroc` (None without both kinds), `pixel_threshold` (that
-        `decision.pixel_false_alarm_rate` of a sample of the normal images' maps exceeds),
-        `bfloat16_deviation` (the largest relative one over some of the images), `unreadable` URIs.
+        What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images.
     """
-    rng = np.random.default_rng([scorer.settings.training.seed, rank])
-    quantile = 1 - scorer.settings.decision.pixel_false_alarm_rate
     in_bfloat16 = scorer.in_bfloat16()
-    compared = range(0, len(images), -(-len(images) // _COMPARED))
-    mine: list[tuple[float, bool]] = []
-    values: list[Any] = []
+    compared = range(0, len(images), -(-len(images) // COMPARED))
+    mine: list[tuple[int, ScoredImage]] = []
     deviations: list[float] = []
     unreadable: list[str] = []
     for number in range(rank, len(images), world_size()):
@@ -102,23 +160,58 @@ def validate(
         except (DecodeError, OSError):
             unreadable.append(image.uri)
             continue
-        mine.append((result.image_score, image.anomalous))
+        scored = scored_image(image, result.image_score, result.anomaly_map, scorer.settings.training.seed)
+        mine.append((number, scored))
         if number in compared:
             deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
-        if not image.anomalous:
-            cells = result.anomaly_map.ravel()
-            values.append(rng.choice(cells, min(_VALUES_PER_IMAGE, cells.size), replace=False))
-    scored, sampled, deviating, failed = (_gather(part) for part in (mine, values, deviations, unreadable))
-    scores = np.array([score for score, _ in scored], np.float32)
-    anomalous = np.array([label for _, label in scored], bool)
+    gathered, deviating, failed = (_gather(part) for part in (mine, deviations, unreadable))
+    in_order = [scored for _, scored in sorted(gathered, key=lambda item: item[0])]
+    found = outcome_of(in_order, scorer.settings, sorted(failed))
+    return found | {"bfloat16_deviation": max(deviating, default=None)}
+
+
+def outcome_of(
+    scored: Sequence[ScoredImage], settings: Settings, unreadable: Sequence[str]
+) -> dict[str, Any]:
+    """What is kept of scored images, as plain values.
+
+    Returns:
+        One value per image: `image_ids`, `image_scores`, `anomalous`, `groups`, `units`; of all `auroc` (None
+        without both kinds), `pixel_threshold` (above it lies `decision.pixel_false_alarm_rate` of the sampled
+        map values of normal images), `unreadable` URIs.
+    """
+    images = [one.image for one in scored]
+    scores = np.array([one.score for one in scored], np.float32)
+    anomalous = np.array([image.anomalous for image in images], bool)
+    cells = [one.cells for one in scored if one.cells.size]
+    level = 1 - settings.decision.pixel_false_alarm_rate
     return {
+        "image_ids": [image.image_id for image in images],
         "image_scores": scores.tolist(),
         "anomalous": anomalous.tolist(),
+        "groups": [image.group for image in images],
+        "units": [image.unit or image.image_id or image.uri for image in images],
         "auroc": image_auroc(anomalous, scores) if anomalous.any() and not anomalous.all() else None,
-        "pixel_threshold": float(np.quantile(np.concatenate(sampled), quantile)) if sampled else None,
-        "bfloat16_deviation": max(deviating, default=None),
-        "unreadable": failed,
+        "pixel_threshold": float(np.quantile(np.concatenate(cells), level)) if cells else None,
+        "unreadable": list(unreadable),
     }
+
+
+def calibration_scores(outcome: dict[str, Any]) -> CalibrationScores:
+    """The scores of an outcome, to fit decisions on."""
+    return CalibrationScores(
+        np.array(outcome["image_scores"], np.float32),
+        np.array(outcome["anomalous"], bool),
+        outcome["groups"],
+        outcome["units"],
+    )
+
+
+def digest_of_scores(outcome: dict[str, Any]) -> str:
+    """16 hexadecimal digits over the images of an outcome, their labels, groups, units and scores."""
+    columns = ("image_ids", "anomalous", "groups", "units", "image_scores")
+    rows = sorted(zip(*(outcome[name] for name in columns), strict=True), key=lambda row: row[0])
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def _gather(items: list[Any]) -> list[Any]:

@@ -20,6 +20,7 @@ from raysvq.settings import Settings, digest
 from raysvq.storage import configure, exists, join, read_bytes, remove_folder, write_bytes
 from raysvq.training.plan import require_trainable
 from raysvq.training.ray_trainer import train
+from raysvq.tuning.splits import without_folds
 from raysvq.tuning.state import SweepState
 from raysvq.tuning.trial_metrics import IMAGE_AUROC, SYNTHETIC_AUROC
 
@@ -117,7 +118,7 @@ def _take(
         configure(settings.storage)
         state.make_bundle(number, manifest, settings, summary, out)
 
-    summary, _ = require_trainable(manifest, settings)
+    summary, _ = require_trainable(manifest, without_folds(settings))
     cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     result_of(ray.remote(num_cpus=cpus, num_gpus=gpus)(make_bundle).remote())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from raysvq.data.manifest import Row, open_manifest, write_manifest
 from raysvq.data.split import chance, unit_of
 from raysvq.schema import ANOMALOUS, MANIFEST, NORMAL, TRAIN, VALIDATION
+from raysvq.settings import Settings
 from raysvq.storage import exists
 from raysvq.tables import stream
 
@@ -60,6 +61,11 @@ def with_all_outliers(manifest: str, out: str) -> str:
 
     write_manifest(assigned(), out)
     return out
+
+
+def without_folds(settings: Settings) -> Settings:
+    """Settings of a trial: it learns from the train split, so that the validation split compares trials."""
+    return settings.model_copy(update={"decision": settings.decision.model_copy(update={"folds": 0})})
 
 
 def _first(units: dict[str, int], images: int, repeat: int) -> set[str]:

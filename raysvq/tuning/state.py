@@ -20,10 +20,12 @@ from raysvq.evaluation.leaderboard import Point
 from raysvq.model.bundle import load_bundle, save_bundle, weights
 from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer
+from raysvq.schema import TRAIN
 from raysvq.settings import Settings
 from raysvq.storage import exists, join, list_objects, read_bytes, remove_folder, write_bytes
 from raysvq.training.checkpoint import TrainingState
-from raysvq.training.export import export_bundle, require_normals
+from raysvq.training.chunks import find_units
+from raysvq.training.export import export_bundle, require_normals, write_training_ids
 from raysvq.training.in_process import local_device
 from raysvq.training.metrics import write_events
 from raysvq.training.validation import validate, validation_images
@@ -123,13 +125,16 @@ class SweepState:
             state = json.loads(read_bytes(join(folder, _STATE)))
             model = build_network(settings)
             model.load_state_dict(safetensors.torch.load(read_bytes(join(folder, _WEIGHTS))))
-            images = validation_images(manifest, settings.training.validation_images)
+            limit, group_by = settings.training.validation_images, settings.decision.group_by
+            images = validation_images(manifest, limit, group_by)
+            images = find_units(images, settings, lambda part: part())
             scorer = ImageScorer(model, settings, settings.scoring, local_device(settings))
             outcome = validate(scorer, images)
             require_normals(outcome)
             progress = replace(TrainingState.parse(state["progress"]), validation=outcome)
             bundle = export_bundle(model, settings, progress, progress.history, summary | state["summary"])
         write_events(bundle.history["history"], out)
+        write_training_ids(manifest, settings, [TRAIN], out)
         save_bundle(bundle, out)
 
 

@@ -23,6 +23,7 @@ from raysvq.training.ray_trainer import train
 from raysvq.training.validation import validation_images
 from raysvq.tuning.early_stopping import LearningCurve
 from raysvq.tuning.space import Space
+from raysvq.tuning.splits import without_folds
 from raysvq.tuning.state import SweepState
 from raysvq.tuning.trial_data import TrialData, data_key
 from raysvq.tuning.trial_metrics import (
@@ -172,7 +173,7 @@ def _over_workers(
     folder = sweep.state.model_folder(number)
     out = join(folder, f"repeat-{repeat}") if repeat else folder
     whole = exists(join(out, "bundle.json"))
-    bundle = load_bundle(out) if whole else train(sweep.manifests[repeat], out, settings)
+    bundle = load_bundle(out) if whole else train(sweep.manifests[repeat], out, without_folds(settings))
     for row in bundle.history["history"]:
         curve.add_validation(row["validation_auroc"], row["validation_auroc"])
     if repeat:

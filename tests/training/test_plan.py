@@ -6,14 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raysvq.data.index import build_index
 from raysvq.data.manifest import write_manifest
 from raysvq.errors import DataError, SettingsError
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.settings import Settings, TrainingSettings
+from raysvq.settings import Settings, SplitSettings, TrainingSettings
 from raysvq.training.plan import WorkerPlan, plan_workers, require_trainable, run_name
 
 Build = Callable[..., Settings]
@@ -202,3 +205,77 @@ def test_a_group_that_no_image_has_is_refused_before_training(
     for missing in ("group", "line"):
         with pytest.raises(DataError, match=f"`decision.group_by`: no image of the manifest has '{missing}'"):
             require_trainable(manifest, small(decision={"group_by": missing}))
+
+
+@pytest.fixture
+def set_of_images(tmp_path: Path) -> str:
+    """Eight normal images, in train and validation."""
+    for number in range(8):
+        path = tmp_path / f"images/train/good/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.random.default_rng(number).integers(0, 255, (64, 64, 3), np.uint8))
+    made = str(tmp_path / "set.parquet")
+    build_index(str(tmp_path / "images"), made, SplitSettings(validation_fraction=0.4))
+    return made
+
+
+WHOLE = {"tiles": {"mode": "whole", "size": 64}, "model": {"encoder": "features"}}
+
+
+def _folds(manifest: str, settings: Settings) -> int:
+    return int(require_trainable(manifest, settings)[0]["folds"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "folds"),
+    [
+        ({}, 5),
+        ({"decision": {"folds": 3}}, 3),
+        ({"decision": {"folds": 0}}, 0),
+        ({"tiles": {"mode": "tiles", "size": 64}}, 0),
+        ({"model": {"encoder": "pixels"}}, 0),
+        ({"training": {"unlabelled": True}}, 0),
+    ],
+)
+def test_folds_come_by_themselves_where_they_cost_seconds(
+    small: Build, set_of_images: str, changes: dict[str, Any], folds: int
+) -> None:
+    assert _folds(set_of_images, small(**(WHOLE | changes))) == folds
+
+
+def test_many_images_need_no_folds(small: Build, set_of_images: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysvq.training.plan._MAX_AUTOMATIC", 5)
+    assert _folds(set_of_images, small(**WHOLE)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"tiles": {"mode": "tiles", "size": 64}}, r".*tiles\.mode=whole.*found .*tiles\.mode=tiles"),
+        ({"model": {"encoder": "pixels"}}, r"model\.encoder=features.*found model\.encoder=pixels"),
+        ({"training": {"patience": 2}}, r"training\.patience unset.*found 2"),
+        ({"training": {"unlabelled": True}}, r"training\.unlabelled=false"),
+    ],
+)
+def test_folds_that_cannot_be_are_refused(
+    small: Build, set_of_images: str, changes: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(SettingsError, match=rf"decision\.folds`: 4 folds need {named}"):
+        require_trainable(set_of_images, small(**(WHOLE | changes | {"decision": {"folds": 4}})))
+
+
+def test_with_folds_both_splits_are_learnt_from(small: Build, set_of_images: str) -> None:
+    with_folds, images = require_trainable(set_of_images, small(**WHOLE))
+    without, validating = require_trainable(set_of_images, small(**WHOLE, decision={"folds": 0}))
+    assert with_folds["normals"] == without["normals"] + len(validating) == 8
+    assert len(images) == 8
+
+
+def test_another_policy_goes_on_with_the_same_run_and_other_folds_do_not(
+    small: Build, tmp_path: Path
+) -> None:
+    manifest = _manifest(tmp_path / "a.parquet")
+    first = run_name(manifest, small())
+    assert run_name(manifest, small(decision={"max_false_alarm_rate": 0.1, "confidence": 0.9})) == first
+    assert run_name(manifest, small(decision={"folds": 3})) != first
+    assert run_name(manifest, small(decision={"group_by": "camera"})) != first

@@ -17,6 +17,7 @@ from raysvq.errors import DataError, TrainingMemoryError
 from raysvq.runtime.cluster import connect
 from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, Settings, StorageSettings
+from raysvq.training.chunks import chunk_task, make_chunk
 from raysvq.training.shuffling import join
 from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validation_images
@@ -77,7 +78,7 @@ def test_an_error_is_handed_to_the_trials(error: Exception, kind: type[Exception
     def part() -> None:
         raise error
 
-    chunk, _ = trial_data._chunk(part, StorageSettings(), None)
+    chunk, _ = make_chunk(part, StorageSettings(), None)
     assert isinstance(chunk, kind)
     with pytest.raises(kind, match=str(error)):
         list(TrialData([chunk], None, [], False).tiles().normal())
@@ -102,7 +103,7 @@ def _where() -> str:
 def test_nothing_is_prepared_on_a_head_without_cpus_and_each_data_once(
     manifest: str, small: Build, idle_head: str
 ) -> None:
-    task: Any = trial_data.chunk_task()
+    task: Any = chunk_task()
     found = ray.get([task.remote(partial(_where), StorageSettings(), None)[0] for _ in range(8)])
     assert idle_head not in found
     settings = small(tiles={"size": 32, "anomalous_fraction": 0.01})

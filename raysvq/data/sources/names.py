@@ -48,13 +48,15 @@ _SYSTEM_FILES = re.compile(
 _OWN: dict[str, frozenset[str] | None] = {
     "_commits/": word_set("_commits/ _ids/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
     "bundle.json": word_set(
-        "bundle.json weights.safetensors decisions.json history.json tensorboard/ _training/"
+        "bundle.json weights.safetensors decisions.json history.json training_ids.parquet"
+        " tensorboard/ _training/ _calibration/"
     ),
     "_sweep/": word_set("_sweep/ report.html leaderboard.parquet best.yaml model/"),
     "evaluation.json": word_set("evaluation.json images.parquet report.html"),
     ".raysvq-demo": None,
 }
-_ALSO_MARKS = {"_work/": "_commits/", "_leases/": "_commits/", "_training/": "bundle.json"}
+_ALSO_MARKS = {"_work/": "_commits/", "_leases/": "_commits/"}
+_ALSO_MARKS |= {"_training/": "bundle.json", "_calibration/": "bundle.json"}
 
 
 def mark_of(name: str) -> str | None:
