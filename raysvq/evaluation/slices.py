@@ -45,9 +45,10 @@ def measure_slices(
     notes = []
     for column, value in _columns(images, taken=slices):
         parts = _divided(images, value, NOT_GIVEN)
-        if len(parts) > MOST_VALUES:
+        values = len({value(item) or None for item in images} - {None})
+        if values > MOST_VALUES:
             notes.append(
-                f"Column {column} has {len(parts)} values, more than {MOST_VALUES}: no metrics by its values."
+                f"Column {column} has {values} values, more than {MOST_VALUES}: no metrics by its values."
             )
         elif len(parts) > 1:
             slices[column] = {name: _measured(parts[name], normals, settings) for name in sorted(parts)}

@@ -135,3 +135,10 @@ def test_metadata_in_brackets_and_without_are_two_columns() -> None:
     found = _measure(images)[0]
     assert set(found) == {"group", "(group)", "((group))"}
     assert {name for parts in found.values() for name in parts} == {"0", "1", "a0", "a1", "b0", "b1"}
+
+
+def test_images_without_a_value_are_no_value_of_the_20() -> None:
+    images = [_image(at, at, meta={"serial": str(at)} if at < 20 else {}) for at in range(25)]
+    found, notes = _measure(images)
+    assert len(found["serial"]) == 21
+    assert notes == []
