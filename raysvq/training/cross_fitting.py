@@ -263,7 +263,7 @@ def score_fold(fold: int, folds: Folds, data: FoldData, settings: Settings) -> p
         `image_id`, `score` and the sampled `cells` of the map of each image.
     """
     scorer_of = partial(ImageScorer, settings=settings, scoring=settings.scoring)
-    model = _train(fold, folds, data, settings)
+    model = train_without(fold, folds, data, settings)
     scorer = scorer_of(model, device=model.mean.device)
     rows = []
     for item in _items(data.items):
@@ -275,7 +275,9 @@ def score_fold(fold: int, folds: Folds, data: FoldData, settings: Settings) -> p
     return pa.Table.from_pylist(rows, schema=_FOUND)
 
 
-def _train(fold: int, folds: Folds, data: FoldData, settings: Settings) -> Network:
+def train_without(fold: int | None, folds: Folds, data: FoldData, settings: Settings) -> Network:
+    """Train in this process on all folds but one; None: on all of them."""
+
     def normal() -> Iterator[Columns]:
         for part in data.items:
             learnt = [item.features for item in value(part) if _is_learnt(item, fold, folds)]
@@ -291,11 +293,11 @@ def _train(fold: int, folds: Folds, data: FoldData, settings: Settings) -> Netwo
     return train_in_process(once, tiles, None, _no_validation, progress=None)[0]
 
 
-def _is_learnt(item: ValidationItem, fold: int, folds: Folds) -> bool:
+def _is_learnt(item: ValidationItem, fold: int | None, folds: Folds) -> bool:
     return not item.image.anomalous and folds.of[item.image.image_id] != fold
 
 
-def _outliers(fold: int, folds: Folds, data: FoldData) -> Columns | None:
+def _outliers(fold: int | None, folds: Folds, data: FoldData) -> Columns | None:
     if data.outlier is None:
         return None
     columns: Columns = value(data.outlier)
