@@ -112,8 +112,8 @@ def _decision_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"defects found: {defects.found} of {defects.defects} ({by_size})"
     if defects and defects.normal_images:
         rate = defects.false_regions / defects.normal_images
-        yield f"regions in normal images: {rate:.3g} for each"
-    yield from evaluation.notes
+        yield f"regions per normal image: {rate:.3g}"
+    yield from map(printable, evaluation.notes)
 
 
 def _cell(metric: MetricValue) -> str:

@@ -45,7 +45,7 @@ class Comparison:
     confidence: float
     auroc: DeLong | None  # None without a normal or without an anomalous image
     auroc_by_group: Interval | None  # bootstrap interval of b - a over groups
-    grouped: bool  # whether a group has several images, so that auroc_by_group is the interval to go by
+    grouped: bool  # whether a group has several images, so that auroc_by_group counts, too
     recall: tuple[Recall, ...]
     false_alarms: Discordance  # normal images
     found: Discordance  # anomalous images
@@ -61,14 +61,21 @@ class Comparison:
 
 
 def ranking_verdict(auroc: DeLong | None, by_group: Interval | None, grouped: bool) -> str:
-    """The verdict on the ranking. Where images come in groups, DeLong's interval would be too narrow."""
+    """The verdict on the ranking.
+
+    Where images come in groups, DeLong's interval is too narrow, and with few groups that of the bootstrap,
+    too: a difference is one that both show.
+    """
     if auroc is None:
         return "The rankings cannot be compared, as the common images have one label"
-    values = f"AUROC {auroc.b:.4f} against {auroc.a:.4f}"
+    values = f"AUROC B {auroc.b:.4f}, A {auroc.a:.4f}"
     single = None if auroc.low is None or auroc.high is None else (auroc.low, auroc.high)
-    interval = by_group if grouped else single
-    if interval is None:
-        return f"There are too few images to tell which model ranks better ({values})"
+    intervals = [single, by_group] if grouped else [single]
+    known = [interval for interval in intervals if interval is not None]
+    if len(known) < len(intervals):
+        why = "there are too few images or groups, or no bootstrap was asked for"
+        return f"Which model ranks better is not tested, as {why} ({values})"
+    interval = min(low for low, _ in known), max(high for _, high in known)
     values += f", difference {interval[0]:+.4f} to {interval[1]:+.4f}"
     if interval[0] > 0:
         return f"B ranks better ({values})"

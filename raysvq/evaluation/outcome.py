@@ -1,4 +1,4 @@
-"""What was promised of false alarms, against what the normal images of the test split show."""
+"""What was promised, against what the test split shows."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import ks_2samp
+from scipy.stats import binom, ks_2samp
 
 from raysvq.decisions import Promise, false_alarm_interval
-from raysvq.evaluation.result import Outcome
+from raysvq.evaluation.result import Judgement, Outcome
 from raysvq.evaluation.score_rows import ScoredImage
 
-_DIFFER = 0.01  # a smaller p says that the normal images are not like those that calibrated
+DIFFER = 0.01  # a smaller p says that the normal images are not like those that calibrated
+_TAIL = 0.025  # of outcomes that a promised recall explains no more
+_WIDE = 2  # times the promised rate; where chance explains more than that, few images calibrated
 
 
 def compare_with_promise(promise: Promise, images: Sequence[ScoredImage]) -> Outcome | None:
-    """Compare the false alarms among normal test images with those that the promise allows.
+    """Compare the false alarms among normal test images with what was promised and what chance explains.
 
     Images of one group, a part or lot, are alike: the interval is that of as many images as there are groups,
     widened to all images.
 
     Args:
         promise: of the decisions that decided on the images.
-        images: labelled test images; of the anomalous ones only a promised recall is said.
+        images: labelled test images; the anomalous ones tell of a promised recall.
 
     Returns:
         None where no image is normal.
@@ -37,14 +39,16 @@ def compare_with_promise(promise: Promise, images: Sequence[ScoredImage]) -> Out
     low, high = math.floor(low * per_unit), math.ceil(high * per_unit)
     alarms = sum(item.flagged for item in normals)
     uniform_p = uniformity([item.p_value for item in units if item.p_value is not None], promise.normals)
+    decided = [item.flagged for item in images if item.image.anomalous]
+    sentence = _sentence(promise, alarms, len(normals), low, high, uniform_p)
     return Outcome(
+        judgement=_judge_recall(promise, decided) or _judge(promise, alarms, len(normals), high),
         normals=len(normals),
         false_alarms=alarms,
         low=low,
         high=high,
-        kept=alarms <= high,
         uniform_p=uniform_p,
-        sentence=_sentence(promise, alarms, len(normals), low, high, uniform_p) + _recall(promise, images),
+        sentence=sentence + _recall(promise, decided),
     )
 
 
@@ -64,43 +68,78 @@ def uniformity(p_values: Sequence[float], calibrated: int) -> float | None:
     return float(ks_2samp(np.asarray(p_values), between_ranks).pvalue)
 
 
+def _judge(promise: Promise, alarms: int, normals: int, high: int) -> Judgement:
+    if promise.policy != "max_false_alarm_rate" or promise.promised is None:
+        return "none"
+    if alarms <= promise.promised * normals:
+        return "kept"
+    return "above" if alarms <= high else "broken"
+
+
+def _judge_recall(promise: Promise, decided: Sequence[bool]) -> Judgement | None:
+    """Of a promised recall; None where none is promised, or no anomalous image can tell."""
+    if promise.policy != "min_recall" or promise.promised is None or not decided:
+        return None
+    found = sum(decided)
+    if found >= promise.promised * len(decided):
+        return "kept"
+    chance = float(binom.cdf(found, len(decided), promise.promised))
+    return "above" if chance >= _TAIL else "broken"
+
+
 def _sentence(
     promise: Promise, alarms: int, normals: int, low: int, high: int, uniform_p: float | None
 ) -> str:
     shown = f"{alarms} of {normals} good test images are flagged ({_percent(alarms / normals)})"
     if promise.rank is None:
         return f"{shown}; the model is of an earlier version, and promises nothing."
-    expected = f"the model's own calibration allows {low} to {high}"
     ks = "" if uniform_p is None else f" (Kolmogorov-Smirnov p = {uniform_p:.2g})"
-    differ = uniform_p is not None and uniform_p < _DIFFER
-    if alarms > high:
-        if differ:
-            reason = (
-                f"The good test images score differently from those that calibrated{ks}: calibrate on images"
-                " like them, with `raysvq calibrate`."
-            )
-        else:
-            reason = (
-                f"The scores as a whole do not tell them from those that calibrated{ks}: look at the flagged"
-                " images, their labels first."
-            )
-        promised = promise.policy == "max_false_alarm_rate"
-        verdict = "The promise is not kept" if promised else "More false alarms than calibration lets expect"
-        return f"{verdict}: {shown}, {expected}. {reason}"
-    verdict = "fewer than expected" if alarms < low else "as expected"
-    text = f"{shown}, {verdict}: {expected}."
+    differ = uniform_p is not None and uniform_p < DIFFER
+    judgement = _judge(promise, alarms, normals, high)
+    promised = _percent(promise.promised or 0)
+    reason = f" Yet good test images score differently from those that calibrated{ks}." if differ else ""
+    if judgement == "kept":
+        fewer = f" Chance explains {low} to {high}: the threshold is higher than it need be."
+        return f"{shown}; at most {promised} were promised.{fewer if alarms < low else ''}{reason}"
+    if judgement == "above":
+        return f"{shown}, more than the {promised} promised, {_chance(promise, normals, low, high)}.{reason}"
+    if alarms <= high:
+        return f"{shown}; calibration lets expect {low} to {high}.{reason}"
     if differ:
-        text += f" Yet good test images score differently from those that calibrated{ks}."
-    return text
+        reason = (
+            f" The good test images score differently from those that calibrated{ks}: calibrate on images"
+            " like them, with `raysvq calibrate`."
+        )
+    else:
+        reason = (
+            f" The scores as a whole do not tell them from those that calibrated{ks}: look at the flagged"
+            " images, their labels first."
+        )
+    if judgement == "none":
+        return f"{shown}, more than the {low} to {high} that calibration lets expect.{reason}"
+    return (
+        f"The promise is not kept: {shown}, where {promised} were promised and chance explains {low} to"
+        f" {high}.{reason}"
+    )
 
 
-def _recall(promise: Promise, images: Sequence[ScoredImage]) -> str:
+def _chance(promise: Promise, normals: int, low: int, high: int) -> str:
+    """Why more false alarms than were promised do not show that the promise is broken."""
+    if high > _WIDE * (promise.promised or 0) * normals:
+        return f"but so few calibrated ({promise.normals}) that chance alone explains {low} to {high}"
+    return f"but no more than chance explains ({low} to {high}), as {promise.normals} calibrated"
+
+
+def _recall(promise: Promise, decided: Sequence[bool]) -> str:
     """What became of a promised recall."""
-    decided = [item.flagged for item in images if item.image.anomalous]
-    if promise.policy != "min_recall" or promise.promised is None or not decided:
+    judgement = _judge_recall(promise, decided)
+    if judgement is None:
         return ""
-    share = _percent(sum(decided) / len(decided))
-    return f" Of {len(decided)} defective ones {share} are found; promised: {_percent(promise.promised)}."
+    share, promised = _percent(sum(decided) / len(decided)), _percent(promise.promised or 0)
+    text = f" Of {len(decided)} defective ones {share} are found; at least {promised} were promised"
+    if judgement == "kept":
+        return f"{text}."
+    return f"{text}, and {'chance explains' if judgement == 'above' else 'chance does not explain'} the lack."
 
 
 def _percent(share: float) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -123,15 +123,20 @@ class ImageRecord:
     version: ObjectInfo  # of the file that was scored
 
 
+# What became of a promise. "above": the rate is worse than promised, by no more than chance explains.
+# "none": the policy promises no rate, or the model is of an earlier version.
+Judgement = Literal["kept", "above", "broken", "none"]
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What was promised of false alarms, against what the normal images of the test split show."""
+    """What was promised, against what the test split shows."""
 
+    judgement: Judgement
     normals: int
     false_alarms: int
-    low: int  # false alarms that the promise allows among so many new normal images: central 95 %
+    low: int  # false alarms that calibration lets expect among so many new normal images: central 95 %
     high: int
-    kept: bool  # low <= false_alarms <= high, or fewer: a promise of at most so many
     uniform_p: float | None  # Kolmogorov-Smirnov: p that the normals' p-values are uniform; None without them
     sentence: str
 

@@ -45,9 +45,10 @@ def measure_slices(
     notes = []
     for column, value in _columns(images, taken=slices):
         parts = _divided(images, value, NOT_GIVEN)
-        if len(parts) > MOST_VALUES:
+        values = len({value(item) or None for item in images} - {None})
+        if values > MOST_VALUES:
             notes.append(
-                f"Column {column} has {len(parts)} values, more than {MOST_VALUES}: no metrics by its values."
+                f"Column {column} has {values} values, more than {MOST_VALUES}: no metrics by its values."
             )
         elif len(parts) > 1:
             slices[column] = {name: _measured(parts[name], normals, settings) for name in sorted(parts)}
@@ -91,7 +92,9 @@ def _columns(images: Sequence[ScoredImage], taken: Mapping[str, object]) -> Iter
     keys = Counter(key for item in images for key in item.image.meta)
     names = {*taken, GROUP}
     for key in sorted(keys):
-        yield free_name(key, names), lambda item, key=key: item.image.meta.get(key)  # type: ignore[misc]
+        name = free_name(key, names)
+        names.add(name)
+        yield name, lambda item, key=key: item.image.meta.get(key)  # type: ignore[misc]
 
 
 def _area(item: ScoredImage) -> str | None:

@@ -14,8 +14,9 @@ from raysvq import storage
 from raysvq.cli import app
 from raysvq.errors import DataError
 from raysvq.evaluation.compare import compare
-from raysvq.evaluation.comparison import Comparison
+from raysvq.evaluation.comparison import Comparison, ranking_verdict
 from raysvq.evaluation.image_table import IMAGES, NAME
+from raysvq.evaluation.paired import DeLong
 from raysvq.settings import EvaluationSettings
 
 NONE = {field.name: None for field in IMAGES}
@@ -57,7 +58,7 @@ def test_the_better_model_is_named_with_its_evidence(tmp_path: Path) -> None:
     assert found.auroc_by_group is not None
     assert found.auroc_by_group[0] > 0
     assert (found.normal_images, found.anomalous_images, found.grouped) == (60, 30, False)
-    assert found.verdict.startswith(f"B ranks better (AUROC {found.auroc.b:.4f} against {found.auroc.a:.4f}")
+    assert found.verdict.startswith(f"B ranks better (AUROC B {found.auroc.b:.4f}, A {found.auroc.a:.4f}")
     assert (
         f"B finds more defective ones (B {found.found.flagged_b}, A {found.found.flagged_a}" in found.verdict
     )
@@ -146,7 +147,9 @@ def test_images_of_one_label_compare_decisions_alone(tmp_path: Path, anomalous: 
 def test_too_few_images_tell_nothing(tmp_path: Path) -> None:
     rows = [_row(0, False, 1.0), _row(1, True, 3.0), _row(2, True, 4.0)]
     found = _compare(tmp_path, rows, rows)
-    assert found.verdict.startswith("There are too few images to tell which model ranks better")
+    assert found.verdict.startswith(
+        "Which model ranks better is not tested, as there are too few images or groups"
+    )
     assert found.lines()
 
 
@@ -171,3 +174,21 @@ def test_reports_may_lie_in_an_object_store(s3: str, tmp_path: Path) -> None:
     assert compare(*uris, settings).verdict == compare(a, b, settings).verdict
     with pytest.raises(DataError, match=r"s3://.*/c/images\.parquet: no such file"):
         compare(uris[0], f"{s3}/compare/c", settings)
+
+
+def test_of_few_groups_a_difference_is_one_that_both_intervals_show() -> None:
+    auroc = DeLong(0.99, 0.97, -0.055, 0.008, 0.14)
+    assert ranking_verdict(auroc, (-0.039, -0.007), False).startswith("Neither model is shown")
+    found = ranking_verdict(auroc, (-0.039, -0.007), True)
+    assert found.startswith("Neither model is shown to rank better")
+    assert "difference -0.0550 to +0.0080" in found
+    clear = DeLong(0.99, 0.97, -0.055, -0.001, 0.04)
+    assert ranking_verdict(clear, (-0.039, -0.007), True).startswith(
+        "A ranks better (AUROC B 0.9700, A 0.9900"
+    )
+    assert ranking_verdict(clear, (-0.07, 0.01), True).startswith("Neither model is shown")
+
+
+def test_groups_without_a_bootstrap_are_not_called_too_few_images() -> None:
+    auroc = DeLong(0.99, 0.97, -0.055, -0.001, 0.04)
+    assert "or no bootstrap was asked for" in ranking_verdict(auroc, None, True)

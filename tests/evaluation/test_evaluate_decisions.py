@@ -130,7 +130,7 @@ def test_promise_and_outcome_are_printed_with_what_was_found(scored_set: ScoredS
         "images found",
         "1 of 2\n",
         "defects found: 1 of 2 (0 of 1 under 100 pixels, 1 of 1 100 to 999 pixels)",
-        "regions in normal images: 1 for each",
+        "regions per normal image: 1",
     ):
         assert part in text
 
@@ -167,7 +167,7 @@ def test_rows_of_an_earlier_version_are_evaluated_without_what_they_lack(scored_
     found = evaluate(scored_set.manifest, scored_set.scores, *settings, None, earlier)
     assert {(image.p_value, image.policy, image.margin) for image in found.images} == {(None, None, None)}
     assert found.outcome is not None
-    assert (found.outcome.kept, found.outcome.uniform_p) == (True, None)
+    assert (found.outcome.judgement, found.outcome.uniform_p) == ("none", None)
     assert found.defects is not None
 
 

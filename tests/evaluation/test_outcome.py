@@ -62,16 +62,19 @@ def test_images_like_those_that_calibrated_keep_the_promise() -> None:
     found = _outcome(decisions, _normal(400))
     assert (found.low, found.high) == false_alarm_interval(decisions.promise, 400)
     assert found.low <= found.false_alarms <= found.high
-    assert found.kept
+    assert found.judgement == "above"
     assert found.uniform_p is not None
     assert found.uniform_p > 0.01
     assert f"{found.false_alarms} of 400 good test images are flagged" in found.sentence
-    assert "as expected" in found.sentence
+    assert "(5.25 %), more than the 5 % promised, but no more than chance explains" in found.sentence
+    below = _outcome(decisions, _normal(300))
+    assert below.judgement == "kept"
+    assert below.sentence.endswith("; at most 5 % were promised.")
 
 
 def test_images_that_differ_break_it_and_the_reason_is_named() -> None:
     found = _outcome(_decisions(500), 1.5 * _normal(400))
-    assert not found.kept
+    assert found.judgement == "broken"
     assert found.uniform_p is not None
     assert found.uniform_p < 1e-6
     assert found.sentence.startswith("The promise is not kept: ")
@@ -81,24 +84,24 @@ def test_images_that_differ_break_it_and_the_reason_is_named() -> None:
 
 def test_a_few_odd_images_among_many_alike_are_to_be_looked_at() -> None:
     found = _outcome(_decisions(500), np.concatenate([_normal(380), np.full(40, 99.0)]))
-    assert not found.kept
+    assert found.judgement == "broken"
     scores_alike = _outcome(_decisions(500, 0.01), np.concatenate([_normal(400), np.full(14, 99.0)]))
-    assert not scores_alike.kept
+    assert scores_alike.judgement == "broken"
     assert "look at the flagged images, their labels first" in scores_alike.sentence
 
 
 def test_fewer_alarms_than_expected_keep_the_promise_and_are_said() -> None:
     found = _outcome(_decisions(500), 0.4 * _normal(400))
-    assert found.kept
+    assert found.judgement == "kept"
     assert found.false_alarms < found.low
-    assert "fewer than expected" in found.sentence
+    assert "the threshold is higher than it need be" in found.sentence
     assert "Yet good test images score differently" in found.sentence
 
 
 @pytest.mark.parametrize("calibrated", [1, 5, 19, 20])
 def test_a_promise_of_few_images_allows_much(calibrated: int) -> None:
     found = _outcome(_decisions(calibrated, 0.01), _normal(50))
-    assert found.kept
+    assert found.judgement != "broken"
     assert found.high >= 50 / (calibrated + 1)
 
 
@@ -143,7 +146,10 @@ def test_a_policy_that_promises_no_rate_breaks_no_promise() -> None:
     )
     by_hand = fit_decisions(calibration, DecisionSettings(policy="manual", threshold=18.0), 1.0, {})
     found = _outcome(by_hand, 2 * _normal(100))
-    assert found.sentence.startswith("More false alarms than calibration lets expect: ")
+    assert found.judgement == "none"
+    assert found.false_alarms > found.high
+    assert f"more than the {found.low} to {found.high} that calibration lets expect" in found.sentence
+    assert "promised" not in found.sentence
 
 
 def test_a_promised_recall_stands_beside_what_was_found() -> None:
@@ -155,10 +161,46 @@ def test_a_promised_recall_stands_beside_what_was_found() -> None:
     )
     found = compare_with_promise(decisions.promise, images)
     assert found is not None
-    assert found.sentence.endswith(" Of 4 defective ones 75 % are found; promised: 90 %.")
+    assert found.judgement == "above"
+    said = " Of 4 defective ones 75 % are found; at least 90 % were promised, and chance explains the lack."
+    assert found.sentence.endswith(said)
+    many = images + _scored(decisions, np.full(30, 29.0), anomalous=True)
+    broken = compare_with_promise(decisions.promise, many)
+    assert broken is not None
+    assert broken.judgement == "broken"
+    assert broken.sentence.endswith("and chance does not explain the lack.")
+    fine = compare_with_promise(
+        decisions.promise, images[:50] + _scored(decisions, np.full(9, 31.0), anomalous=True)
+    )
+    assert fine is not None
+    assert fine.judgement == "kept"
+
+
+def test_more_than_promised_is_said_even_where_few_calibrated_and_chance_explains_it() -> None:
+    decisions = _decisions(19)
+    found = _outcome(decisions, np.concatenate([np.full(39, 5.0), np.full(8, 99.0)]))
+    assert found.judgement == "above"
+    assert found.sentence.startswith(
+        "8 of 47 good test images are flagged (17 %), more than the 5 % promised, but so few"
+        f" calibrated (19) that chance alone explains {found.low} to {found.high}."
+    )
+    assert "expected" not in found.sentence
+
+
+def test_a_rate_that_is_kept_is_not_called_broken_where_calibration_was_stricter() -> None:
+    scores = np.random.default_rng(0).gamma(9, 1, 1000).astype(np.float32)
+    calibration = CalibrationScores(
+        scores, np.zeros(1000, bool), (None,) * 1000, tuple(map(str, range(1000)))
+    )
+    settings = DecisionSettings(max_false_alarm_rate=0.05, confidence=0.999999)
+    decisions = fit_decisions(calibration, settings, 1.0, {})
+    found = _outcome(decisions, np.concatenate([np.full(9500, 5.0), np.full(499, 99.0)]))
+    assert found.false_alarms > found.high
+    assert found.judgement == "kept"
+    assert "not kept" not in found.sentence
 
 
 def test_a_model_of_an_earlier_version_promises_nothing() -> None:
     found = _outcome(fixed_decisions(5.0, 1.0, "", "quantile"), _normal(10))
-    assert (found.low, found.high, found.kept, found.uniform_p) == (0, 10, True, None)
+    assert (found.low, found.high, found.judgement, found.uniform_p) == (0, 10, "none", None)
     assert "earlier version, and promises nothing" in found.sentence

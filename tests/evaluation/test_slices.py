@@ -128,3 +128,17 @@ def test_values_and_columns_of_any_name_are_kept(name: str) -> None:
 
 def test_no_image_has_no_slice() -> None:
     assert _measure([]) == ({}, [])
+
+
+def test_metadata_in_brackets_and_without_are_two_columns() -> None:
+    images = [_image(at, at, group=f"{at}", meta={"group": f"a{at}", "(group)": f"b{at}"}) for at in range(2)]
+    found = _measure(images)[0]
+    assert set(found) == {"group", "(group)", "((group))"}
+    assert {name for parts in found.values() for name in parts} == {"0", "1", "a0", "a1", "b0", "b1"}
+
+
+def test_images_without_a_value_are_no_value_of_the_20() -> None:
+    images = [_image(at, at, meta={"serial": str(at)} if at < 20 else {}) for at in range(25)]
+    found, notes = _measure(images)
+    assert len(found["serial"]) == 21
+    assert notes == []

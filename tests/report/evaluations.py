@@ -113,7 +113,7 @@ def evaluation(images: Sequence[ImageRecord], gallery: int = 200, **more: Any) -
             }
         },
         promise=None,
-        outcome=Outcome(int((~bad).sum()), overall.false_alarms, 0, 12, True, 0.4, "The promise held."),
+        outcome=Outcome("kept", int((~bad).sum()), overall.false_alarms, 0, 12, 0.4, "The promise held."),
         costs=Costs(None, None, None),
         operating_points=tuple(_points(bad, scores)),
         defects=None,

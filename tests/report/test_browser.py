@@ -188,6 +188,20 @@ def test_names_that_try_to_be_markup_are_read_as_names(
     assert browser.requests == [browser.run("location.href")]
 
 
+def test_names_of_10_kb_do_not_widen_the_page(browser: Page, scored_set: ScoredSet, tmp_path: Path) -> None:
+    name = "x" * 10_000
+    images = [
+        record(f"{name}{place}", 1.0, True, defect_type=name, meta={name: f"{name}{place}"})
+        for place in range(3)
+    ]
+    open_page_of(evaluation(images, notes=(name,)), browser, scored_set, tmp_path)
+    fits = "document.documentElement.scrollWidth <= innerWidth"
+    assert browser.run(fits)
+    click(browser, "#cards button")
+    assert browser.run("dialog.scrollWidth <= dialog.clientWidth")
+    browser.press("Escape")
+
+
 @pytest.mark.parametrize(("normal", "anomalous"), [(0, 0), (1, 0), (0, 5), (30, 0)])
 def test_any_mix_of_images_opens_and_slides(
     normal: int, anomalous: int, browser: Page, scored_set: ScoredSet, tmp_path: Path

@@ -173,6 +173,21 @@ def test_images_with_thresholds_of_their_own_are_compared_by_score_over_threshol
     assert "the image's own threshold" in html.replace("&#39;", "'")
 
 
+def test_of_thresholds_of_their_own_the_page_says_what_the_rows_and_the_point_are(
+    scored_set: ScoredSet,
+) -> None:
+    images = [replace(image, threshold=2.0 + place % 2) for place, image in enumerate(records(30, 12))]
+    scored_set.commit()
+    found = evaluation(images)
+    found = replace(found, provenance=replace(found.provenance, scores=scored_set.scores))
+    out = scored_set.root / "report.html"
+    render(found, None, {}, str(out))
+    html = out.read_text()
+    assert "Multiples of the images' own thresholds: false alarms" in html
+    assert "at the images&#39; own thresholds" in html
+    assert "which the model does not use" not in html
+
+
 def test_a_page_of_10_000_images_grows_by_their_rows_not_by_their_pictures(scored_set: ScoredSet) -> None:
     few = _write(evaluation(records(180, 20), gallery=100), scored_set)
     many = _write(evaluation(records(9800, 200), gallery=100), scored_set)

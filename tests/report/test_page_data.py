@@ -54,3 +54,18 @@ def test_a_picture_stands_under_the_position_of_its_image() -> None:
     pictures = {"/parts/b": Picture(8, 6, "data:image/webp;base64,A")}
     data = json.loads(page_data(evaluation(images), pictures, None))
     assert data["pictures"] == {"1": {"w": 8, "h": 6, "image": "data:image/webp;base64,A"}}
+
+
+def test_metadata_named_like_a_column_of_the_page_does_not_take_its_place() -> None:
+    named = {"defect_type": "x", "group": "y", "(group)": "z", "decided_by": "w"}
+    image = record("a", 1.0, True, defect_type="pit", group="lot", decision_group="camera", meta=named)
+    found = {column["name"]: column["values"] for column in columns([image])}
+    assert found == {
+        "defect_type": ["pit"],
+        "group": ["lot"],
+        "decided_by": ["camera"],
+        "(group)": ["z"],
+        "(decided_by)": ["w"],
+        "(defect_type)": ["x"],
+        "((group))": ["y"],
+    }

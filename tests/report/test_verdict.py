@@ -26,7 +26,9 @@ def test_a_broken_promise_is_named_and_says_what_to_do() -> None:
     kept = verdict(found)
     assert (kept.badge, kept.tone) == ("Promise kept", "good")
     assert "The promise held." in kept.sentences
-    broken = verdict(replace(found, outcome=Outcome(100, 40, 0, 5, False, None, "40, where 5 are allowed.")))
+    broken = verdict(
+        replace(found, outcome=Outcome("broken", 100, 40, 0, 5, None, "40, where 5 are allowed."))
+    )
     assert (broken.badge, broken.tone) == ("Promise broken", "bad")
     assert any("raysvq calibrate" in step for step in broken.steps)
     assert not any("raysvq calibrate" in step for step in kept.steps)
@@ -35,13 +37,61 @@ def test_a_broken_promise_is_named_and_says_what_to_do() -> None:
 
 def test_more_false_alarms_than_promised_are_said_even_where_chance_allows_them() -> None:
     found = replace(evaluation(records(100, 30)), promise=PROMISE)
-    few, many = (
-        verdict(replace(found, overall=replace(found.overall, false_alarms=alarms))) for alarms in (5, 6)
-    )
-    assert few.badge == "Promise kept"
-    assert not any("by no more than chance" in step for step in few.steps)
-    assert (many.badge, many.tone) == ("Promise not broken", "open")
-    assert any("by no more than chance" in step for step in many.steps)
+    assert found.outcome is not None
+    many = verdict(replace(found, outcome=replace(found.outcome, judgement="above")))
+    assert (many.badge, many.tone) == ("Worse than promised, perhaps by chance", "open")
+    assert any("More good images are flagged than was promised" in step for step in many.steps)
+
+
+def test_without_a_promised_rate_no_promise_is_called_kept() -> None:
+    images = [record(f"n{place}", 9.0) for place in range(30)]
+    images += [record(f"d{place}", 9.0, True) for place in range(30)]
+    found = evaluation(images)
+    assert found.outcome is not None
+    for outcome in (None, replace(found.outcome, judgement="none", high=30)):
+        said = verdict(replace(found, outcome=outcome))
+        assert said.tone == "open"
+        assert "kept" not in said.badge
+        assert said.steps == (
+            "No rate of false alarms was promised: decide whether 30 among 30 good ones are acceptable."
+            " `decision.policy` can set a rate.",
+        )
+    many = verdict(replace(found, outcome=replace(found.outcome, judgement="none", high=3)))
+    assert (many.badge, many.tone) == ("More false alarms than expected", "bad")
+    assert "Look at the false alarms below" in many.steps[0]
+
+
+def test_a_kept_recall_does_not_call_false_alarms_fine() -> None:
+    images = [record(f"n{place}", 9.0) for place in range(30)]
+    images += [record(f"d{place}", 9.0, True) for place in range(30)]
+    recall = replace(PROMISE, policy="min_recall", asked=0.9, promised=0.9)
+    found = evaluation(images, promise=recall)
+    assert found.outcome is not None
+    [step] = verdict(replace(found, outcome=replace(found.outcome, high=30))).steps
+    assert "decide whether 30 among 30" in step
+
+
+def test_without_good_images_they_are_asked_for_before_anything_is_promoted() -> None:
+    steps = verdict(evaluation([record(f"d{place}", 9.0, True) for place in range(30)], outcome=None)).steps
+    assert steps == ("Collect good test images: there is none to know the share that is flagged.",)
+
+
+def test_one_missed_of_many_is_not_said_to_be_all() -> None:
+    images = [record(f"d{place}", 9.0, True) for place in range(299)] + [record("m", 1.0, True)]
+    said = " ".join(verdict(evaluation(images)).sentences)
+    assert "It found 99.7\u00a0%" in said
+
+
+def test_defects_without_a_type_and_with_an_endless_one_make_sentences() -> None:
+    images = [record(f"d{place}", 1.0, True, defect_type=None) for place in range(30)]
+    plain = evaluation(images)
+    unnamed = replace(plain, slices={"defect_type": {"unnamed": plain.overall}})
+    said = verdict(unnamed)
+    assert not any("unnamed" in text for text in (*said.sentences, *said.steps))
+    assert any("Label other images with such defects as outliers" in step for step in said.steps)
+    endless = [record(f"d{place}", 1.0, True, defect_type="x" * 10_000) for place in range(30)]
+    long = verdict(evaluation(endless))
+    assert max(map(len, (*long.sentences, *long.steps))) < 400
 
 
 def test_the_types_that_are_missed_most_are_named_first_and_asked_labels_of() -> None:

@@ -43,7 +43,10 @@ def roc_chart(evaluation: Evaluation) -> Chart | None:
     legend = [("s0", "test images"), ("chance", "chance")]
     if table.sensitivity is not None and table.specificity is not None:
         elements.append(dot(x, y, (1 - table.specificity, table.sensitivity), "s1 moves"))
-        legend.append(("s1", "at the threshold"))
+        own = (
+            evaluation.threshold is None
+        )  # the curve is that of one threshold for all, so the point lies off it
+        legend.append(("s1", "at the images' own thresholds" if own else "at the threshold"))
     return Chart(figure(x, y, elements, "ROC curve of the test images"), tuple(legend))
 
 

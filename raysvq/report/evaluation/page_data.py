@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import DEFECT_TYPE, GROUP, Evaluation, ImageRecord
 from raysvq.report.evaluation.scale import ScoreScale
 from raysvq.report.evaluation.thumbnails import Picture
@@ -64,7 +65,8 @@ def page_data(evaluation: Evaluation, pictures: Mapping[str, Picture], scale: Sc
 def columns(images: Sequence[ImageRecord]) -> list[dict[str, Any]]:
     """Defect type, group, the group that decided, and metadata: their values, and each image's as an index.
 
-    A column without a value is left out. An image without a value has the index -1.
+    A name that is taken stands in brackets. A column without a value is left out. An image without a value
+    has the index -1.
     """
     named: dict[str, list[str | None]] = {
         DEFECT_TYPE: [image.defect_type for image in images],
@@ -72,7 +74,7 @@ def columns(images: Sequence[ImageRecord]) -> list[dict[str, Any]]:
         "decided_by": [image.decision_group for image in images],
     }
     for key in sorted({key for image in images for key in image.meta}):
-        named[key] = [image.meta.get(key) for image in images]
+        named[free_name(key, named)] = [image.meta.get(key) for image in images]
     return [_coded(name, values) for name, values in named.items() if any(values)]
 
 

@@ -12,6 +12,7 @@ from jinja2 import Template
 
 from raysvq import storage
 from raysvq.evaluation.labelled_images import free_name
+from raysvq.evaluation.outcome import DIFFER
 from raysvq.evaluation.result import Evaluation, OperatingPoint
 from raysvq.report.evaluation import charts
 from raysvq.report.evaluation.latents import view_latents
@@ -78,6 +79,7 @@ def render(
         },
         training_charts=_training_charts(history),
         has_history=history is not None,
+        differ=DIFFER,
         latents=None if latents is None else view_latents(latents),
     )
     storage.write_bytes(out_uri, html.encode())

@@ -39,7 +39,7 @@ class Picture:
     height: int = 0
     image: str | None = None  # data URI
     heat: str | None = None  # data URI, clear where the map is low
-    contour: str = ""  # SVG path: where the map reaches the pixel threshold
+    contour: str = ""  # SVG path: where the map is over the pixel threshold, as its regions are
     mask: str = ""  # SVG path: the outlines of the defects
     mapped: bool = False  # whether a map was kept
     problem: str | None = None  # why the image itself cannot be shown
@@ -160,7 +160,7 @@ def _draw(
         size = _fit(height, width, max(_HEAT_SIDE, *found.values.shape))
         heat = _data_uri(_heat(_resampled(found, size), *map_range))
     if found is not None and pixel_threshold is not None:
-        contour = outline(_resampled(found, (height, width)) >= pixel_threshold)
+        contour = outline(_resampled(found, (height, width)) > pixel_threshold)
     return Picture(
         width=width,
         height=height,
