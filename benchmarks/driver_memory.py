@@ -13,7 +13,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from urllib.parse import parse_qs
 import cv2
 import numpy as np
 
+from benchmarks.process_memory import peak_bytes
 from devtools.untrained import untrained_bundle
 from raysvq.model.bundle import save_bundle
 from raysvq.settings import load_settings
@@ -130,7 +130,7 @@ def peak_here(arguments: list[str]) -> None:
     except SystemExit as end:
         if end.code:
             raise
-    mib = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    mib = round(peak_bytes() / 2**20)
     print(json.dumps({"mib": mib, "seconds": round(time.monotonic() - started, 1)}), flush=True)
 
 

@@ -29,6 +29,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.process_memory import peak_bytes
 from devtools.s3_server import BUCKET, s3_server
 from raysvq.data.manifest import open_manifest
 from raysvq.results import Commit, File, RunRecord, publish
@@ -121,16 +122,8 @@ def decide(manifest: str, out: str) -> None:
     seconds = time.monotonic() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
     found = {"new": pending.images, "done": pending.done, "seconds": round(seconds, 1)}
-    found |= {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mb": round(_peak_bytes() / 1e6)}
+    found |= {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "mb": round(peak_bytes() / 1e6)}
     print(json.dumps(found), flush=True)
-
-
-def _peak_bytes() -> int:
-    """Of this process's memory; `getrusage` would count that of the process it was started by."""
-    (line,) = (
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
-    )
-    return int(line.split()[1]) * 1024
 
 
 def measure(layout: str, images: int, nights: tuple[int, ...], folder: Path) -> Iterator[dict[str, Any]]:

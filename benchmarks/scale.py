@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.hardware import processor
+from benchmarks.process_memory import peak_bytes
 from raysvq.data.manifest import ROW_GROUP, open_manifest
 from raysvq.results.format import Commit, File, Files, RunRecord, no_files
 from raysvq.results.reconcile import require_complete, write_run_ids
@@ -130,7 +130,7 @@ def run_step(step: str, folder: Path) -> None:
     started = time.monotonic()
     counted = {"plan": plan, "reconcile": reconcile}[step](folder)
     seconds = time.monotonic() - started
-    rss_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    rss_mib = peak_bytes() / 2**20
     print(json.dumps({"seconds": seconds, "rss_mib": rss_mib, **counted}), flush=True)
 
 

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -51,6 +50,7 @@ from benchmarks.hardware import processor
 from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
 from benchmarks.methods.samples import print_line
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
+from benchmarks.process_memory import peak_bytes
 from devtools.trials import running_trials
 from raysvq.data.index import build_index
 from raysvq.evaluation.labelled_images import read_manifest
@@ -210,22 +210,18 @@ def memory(folder: Path) -> Row:
 
 
 def _whole(manifest: str) -> float:
-    settings, before = load_settings(), _peak_mib()
+    settings, before = load_settings(), peak_bytes()
     training_samples(manifest, settings, print_line)
-    return _peak_mib() - before
+    return (peak_bytes() - before) / 2**20
 
 
 def _in_chunks(manifest: str) -> float:
     def run(part: Callable[[], Any]) -> None:
         part()  # which goes into the object store, and is forgotten here
 
-    settings, before = load_settings(), _peak_mib()
+    settings, before = load_settings(), peak_bytes()
     prepare(manifest, settings, "image_auroc", print_line, run)
-    return _peak_mib() - before
-
-
-def _peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (peak_bytes() - before) / 2**20
 
 
 def _raysvq(*arguments: str) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import struct
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.night.outcome import Outcome
+from benchmarks.process_memory import peak_bytes
 from devtools.faulty_store import faulty_store
 from devtools.s3_server import BUCKET, s3_server
 from raysvq import storage
@@ -39,11 +39,11 @@ def read_over_resets(folder: Path, side: int = SIDE) -> Outcome:
         link.forget()
         link.reset_after(size // 3)
         link.reset_after(size // 3)
-        before = _peak_bytes()
+        before = peak_bytes()
         started = time.monotonic()
         content = storage.read_version(uri, info.size_bytes, info.etag, info.mtime)
         outcome.seconds = time.monotonic() - started
-        memory = (_peak_bytes() - before) / size
+        memory = (peak_bytes() - before) / size
     outcome.figures |= {"requests": len(link.requests), "memory of its size": round(memory, 2)}
     outcome.require(hashlib.sha256(content).hexdigest() == expected, "other bytes than were put")
     outcome.require(image_size(content) == (side, side), "no TIFF of its size")
@@ -67,7 +67,3 @@ def write_tiff(file: Path, side: int) -> str:
             digest.update(data)
             target.write(data)
     return digest.hexdigest()
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
