@@ -35,7 +35,7 @@ from raysvq.training.validation import validate, validation_images
 
 NORMAL, ANOMALOUS, LABELLED = 120, 48, 16
 TYPES = ("contamination", "pitting", "rust", "scratch")
-SPLIT = ("split.seed=1", "split.test_fraction=0.4")
+SPLIT = ("split.seed=1", "split.test_fraction=0.4", "split.validation_fraction=0.2")
 FEATURES = ("features", "split.outliers=0", "training.steps=40", "training.validate_every=40")
 PIXELS = (
     "sample",
