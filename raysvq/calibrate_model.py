@@ -95,7 +95,7 @@ def calibrate_model(
     Args:
         model: URI of a bundle, or an alias.
         manifest: URI of a manifest.
-        settings: of `decision` those that are given replace the model's own.
+        settings: of `decision` those that are given replace those of the model's last calibration.
         scores: folder of committed scores of this model, which then is not run.
         out: folder for a copy of the bundle with the new decisions; the model stays as it is.
 
@@ -152,10 +152,12 @@ def calibrate_model(
 def settings_of(bundle: Bundle, given: Settings) -> Settings:
     """The model's settings, with the decision settings that are given in place of its own.
 
+    Its own are those of its last calibration, else of its training.
+
     Raises:
         SettingsError: they do not go together.
     """
-    decision = bundle.settings.decision.model_dump()
+    decision = dict(bundle.decisions.settings or bundle.settings.decision.model_dump())
     new = given.decision.model_dump(include=given.decision.model_fields_set)
     if new.get("policy", decision["policy"]) != "manual":
         decision["threshold"] = None

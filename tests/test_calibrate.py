@@ -165,6 +165,8 @@ def test_settings_that_are_not_given_are_the_models_own(trained: Trained, scores
     given = load_settings(None, ["decision.max_false_alarm_rate=0.2"])
     done = calibrate_model(model, trained.later, given, scores)
     assert (done.after.promise.asked, done.after.promise.promised) == (0.2, 0.2)
+    again = calibrate_model(model, trained.later, load_settings(None, []), scores)
+    assert again.after.promise.asked == 0.2
     manual = load_settings(None, ["decision.policy=manual", "decision.threshold=7"])
     assert calibrate_model(model, trained.later, manual, scores).after.threshold == 7
 

@@ -152,7 +152,7 @@ def calibrate(
 
     For last month's images that people passed as good, for another rate, or for thresholds of each
     camera: `--set decision.max_false_alarm_rate=0.02 --set decision.group_by=camera`. What is not
-    set stays as the model was trained with.
+    set stays as in the last calibration, else as in the training.
 
     Images that the model has learnt from are left out, and the test split, which measures it: index
     with split.test_fraction=0 to calibrate on all. Without --scores they are scored into

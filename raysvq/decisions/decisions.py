@@ -51,7 +51,7 @@ class Decisions:
     group_by: str | None = None
     calibration: KeptScores | None = None  # scores of normal images
     standardised: KeptScores | None = None  # the same on the scale of all groups, where there are groups
-    outliers: KeptScores | None = None  # scores of anomalous images, where there were some
+    settings: Mapping[str, Any] | None = None  # of `decision`, that they were fitted with
     data: Mapping[str, Any] = field(default_factory=dict)  # what calibrated
     created_at: str = ""  # ISO 8601, UTC
 
@@ -97,7 +97,7 @@ class Decisions:
             DataError: a threshold is not finite.
             KeyError, TypeError: a field is missing, unknown or of another type.
         """
-        kept = {name: _kept(values[name]) for name in ("calibration", "standardised", "outliers")}
+        kept = {name: _kept(values[name]) for name in ("calibration", "standardised")}
         groups = {name: GroupDecision(**group) for name, group in values["groups"].items()}
         return cls(**{**values, **kept, "groups": groups, "promise": Promise(**values["promise"])})
 
@@ -114,7 +114,7 @@ def fixed_decisions(threshold: float, pixel_threshold: float, sentence: str, pol
     return Decisions(policy, float(np.float32(threshold)), pixel_threshold, promise)
 
 
-_DECIDES_NOTHING = ("promise", "data", "created_at", "outliers")
+_DECIDES_NOTHING = ("promise", "settings", "data", "created_at")
 
 
 def _kept(values: Mapping[str, Any] | None) -> KeptScores | None:
@@ -148,7 +148,7 @@ def fit_decisions(
         make_promise(threshold, normal, outlying, settings),
         group_by=settings.group_by,
         calibration=keep(normal.scores, normal.weights, normal.units),
-        outliers=keep(outlying.scores, outlying.weights, outlying.units) if outlying.units else None,
+        settings=settings.model_dump(mode="json"),
         data=data,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

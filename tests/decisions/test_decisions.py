@@ -309,7 +309,8 @@ def test_what_is_stored_comes_back_and_decides_the_same() -> None:
     assert again == found
     assert again.digest == found.digest
     assert again.decide(1.5, "right") == found.decide(1.5, "right")
-    assert again.outliers is not None
+    assert again.settings is not None
+    assert again.settings["group_by"] == "camera"
 
 
 def test_the_digest_is_of_what_decides() -> None:
