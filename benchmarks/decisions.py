@@ -184,6 +184,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--set", nargs="+", default=[], help="settings, as of `raysvq train`")
     arguments = parser.parse_args()
+    if absent := [name for name in arguments.sets if not (arguments.data / name).is_dir()]:
+        parser.error(f"{arguments.data} has no {', '.join(absent)}; expected a folder per set, see --data")
     arguments.folder.mkdir(parents=True, exist_ok=True)
     runs = [
         Run(name, split, labels, draw)
