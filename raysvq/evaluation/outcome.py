@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import binom, ks_2samp
 
 from raysvq.decisions import Promise, false_alarm_interval
+from raysvq.decisions.promise import percent
 from raysvq.evaluation.result import Judgement, Outcome
 from raysvq.evaluation.score_rows import ScoredImage
 
@@ -90,13 +91,13 @@ def _judge_recall(promise: Promise, decided: Sequence[bool]) -> Judgement | None
 def _sentence(
     promise: Promise, alarms: int, normals: int, low: int, high: int, uniform_p: float | None
 ) -> str:
-    shown = f"{alarms} of {normals} good test images are flagged ({_percent(alarms / normals)})"
+    shown = f"{alarms} of {normals} good test images are flagged ({percent(alarms / normals)})"
     if promise.rank is None:
         return f"{shown}; the model is of an earlier version, and promises nothing."
     ks = "" if uniform_p is None else f" (Kolmogorov-Smirnov p = {uniform_p:.2g})"
     differ = uniform_p is not None and uniform_p < DIFFER
     judgement = _judge(promise, alarms, normals, high)
-    promised = _percent(promise.promised or 0)
+    promised = percent(promise.promised or 0)
     reason = f" Yet good test images score differently from those that calibrated{ks}." if differ else ""
     if judgement == "kept":
         fewer = f" Chance explains {low} to {high}: the threshold is higher than it need be."
@@ -135,12 +136,8 @@ def _recall(promise: Promise, decided: Sequence[bool]) -> str:
     judgement = _judge_recall(promise, decided)
     if judgement is None:
         return ""
-    share, promised = _percent(sum(decided) / len(decided)), _percent(promise.promised or 0)
+    share, promised = percent(sum(decided) / len(decided)), percent(promise.promised or 0)
     text = f" Of {len(decided)} defective ones {share} are found; at least {promised} were promised"
     if judgement == "kept":
         return f"{text}."
     return f"{text}, and {'chance explains' if judgement == 'above' else 'chance does not explain'} the lack."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

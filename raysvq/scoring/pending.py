@@ -242,9 +242,11 @@ def _require_parts(connection: duckdb.DuckDBPyConnection, partition_by: Sequence
 
 def _require_groups(connection: duckdb.DuckDBPyConnection, group_by: str | None) -> None:
     """Raise DataError where no row of the manifest has a value of what the model decides by."""
+    if group_by is None:
+        return
     query = f"select count(*), count({group_sql(group_by)}) from manifest m"
     ((rows, grouped),) = connection.execute(query).fetchall()
-    if group_by is not None and rows and not grouped:
+    if rows and not grouped:
         raise no_group(group_by)
 
 
@@ -288,9 +290,9 @@ def _part(name: str) -> str:
     """SQL for the value that a row has for a partition key."""
     if name == "date":
         return "strftime(m.captured_at at time zone 'UTC', '%Y-%m-%d')"
-    if name in ("label", "split", "group", "defect_type"):
+    if name in ("label", "split", "defect_type"):
         return f'm."{name}"'
-    return "list_extract(map_extract(m.meta, '{}'), 1)".format(name.replace("'", "''"))
+    return group_sql(name)
 
 
 def _require_partitions(snapshot: Snapshot, partition_by: tuple[str, ...]) -> None:

@@ -134,12 +134,13 @@ def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any]
     require_groups(rows, settings.decision.group_by)
     folds = _folds(rows, settings)
     splits = learnt_splits(folds)
-    training_set = _training_set(manifest, settings, splits) | {"folds": folds}
+    calibrating = splits if folds else (VALIDATION,)
+    training_set = _training_set(manifest, rows, settings, splits) | {"folds": folds}
     limit = COMPARED if folds else settings.training.validation_images
-    images = first_images(manifest, splits if folds else [VALIDATION], limit, settings.decision.group_by)
+    images = first_images(manifest, calibrating, limit, settings.decision.group_by)
     if not folds:
         _require_validation(images, manifest, settings)
-    _require_outliers(manifest, splits if folds else [VALIDATION], settings)
+    _require_outliers(manifest, rows, calibrating, settings)
     return training_set, images
 
 
@@ -180,8 +181,9 @@ def _not_to_be_folded(settings: Settings) -> str | None:
     return None
 
 
-def _training_set(manifest: str, settings: Settings, splits: Sequence[str]) -> dict[str, Any]:
-    rows = open_manifest(manifest)
+def _training_set(
+    manifest: str, rows: ds.Dataset, settings: Settings, splits: Sequence[str]
+) -> dict[str, Any]:
     normal = pc.field("split").isin(list(splits)) & (pc.field("label") == NORMAL)
     normals = rows.count_rows(filter=normal)
     if not normals:
@@ -217,11 +219,11 @@ def _require_validation(images: list[ValidationImage], manifest: str, settings: 
         )
 
 
-def _require_outliers(manifest: str, splits: Sequence[str], settings: Settings) -> None:
+def _require_outliers(manifest: str, rows: ds.Dataset, splits: Sequence[str], settings: Settings) -> None:
     """Refuse a policy that weighs anomalous images where no image of the splits that calibrate is one."""
     calibrating = pc.field("split").isin(list(splits)) & (pc.field("label") == ANOMALOUS)
     policy = settings.decision.policy
-    if policy in NEEDS_OUTLIERS and not open_manifest(manifest).count_rows(filter=calibrating):
+    if policy in NEEDS_OUTLIERS and not rows.count_rows(filter=calibrating):
         raise DataError(
             f"setting `decision.policy`: {policy} weighs normal against anomalous images, and manifest"
             f" {manifest} has no anomalous ones in its {' or '.join(splits)} split; label outliers when"

@@ -73,14 +73,15 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     with lease(out, uuid.uuid4().hex) as require_held:
         _require_no_model(out)  # another run may have ended since
         capacity = connect(settings.ray)
+        plan = plan_workers(settings.training, capacity)
         started = time.monotonic()
         folder = join(out, "_training")
         model, state, history, outliers = _run(
-            manifest, out, settings, training_set, images, capacity, folder
+            manifest, out, settings, training_set, images, plan, capacity, folder
         )
         summary = training_set | {
             "outlier_tiles": outliers,
-            "device": "cuda" if plan_workers(settings.training, capacity).use_gpu else "cpu",
+            "device": "cuda" if plan.use_gpu else "cpu",
             "seconds": round(time.monotonic() - started, 1),
         }
         bundle = export_bundle(model, settings, state, history, summary)
@@ -97,6 +98,7 @@ def _run(
     settings: Settings,
     training_set: dict[str, Any],
     images: list[ValidationImage],
+    plan: WorkerPlan,
     capacity: Capacity,
     folder: str,
 ) -> tuple[Network, TrainingState, list[dict[str, Any]], int]:
@@ -107,7 +109,6 @@ def _run(
     Args:
         folder: for checkpoints, and for what folds find.
     """
-    plan = plan_workers(settings.training, capacity)
     name, folds = run_name(manifest, settings), training_set["folds"]
     splits = learnt_splits(folds)
     with (
