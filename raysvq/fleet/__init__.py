@@ -1,0 +1,1 @@
+"""Inspection of a whole fleet, on a schedule: find what is new, score it, watch for drift, tell people."""
