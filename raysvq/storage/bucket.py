@@ -140,7 +140,7 @@ class Bucket:
                     problem(info.uri, f"its name ends with `/`, but it holds {info.size_bytes} bytes")
 
     def folder(self, path: str, start: str, problem: Problem) -> Iterator[ObjectInfo | str]:
-        """What is directly below a key, in the order of the keys; an object named as a folder is a problem."""
+        """What is directly below a key, in the order of keys; an object with a folder's name is a problem."""
         for page in self.levels(path, start):
             for each in page:
                 if isinstance(each, str) or not each.uri.endswith("/"):
