@@ -63,6 +63,8 @@ class Route(Section):
     level: Level = "warning"  # findings of this level and above
     quiet_hours: QuietHours | None = None  # in the fleet's time zone; held until they end
     repeat_after: timedelta = timedelta(days=7)  # a finding that lasts is sent again after so long
+    min_runs: int = Field(1, ge=1)  # a finding is sent once so many runs in a row have shown it
+    wake_for_errors: bool = False  # errors are sent in quiet hours too
 
 
 class WatchSettings(Section):
