@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from raysvq.evaluation.result import MetricValue
+
+_UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def environment(*folders: Path) -> Environment:
@@ -24,6 +27,15 @@ def environment(*folders: Path) -> Environment:
     made.filters.update(value=_value, interval=_interval, percent=_percent, when=_when, words=_words)
     made.filters.update(thousands="{:,}".format, decimal=_decimal, code=_code)
     return made
+
+
+def script_json(data: object) -> Markup:
+    """Data as JSON inside a script element.
+
+    `<`, `>`, `&` and line separators are escaped, so that no name can end the element it stands in.
+    """
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.translate(_UNSAFE))
 
 
 def _value(measure: MetricValue) -> str:
