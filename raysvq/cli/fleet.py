@@ -8,12 +8,17 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from raysvq import log
 from raysvq.cli.app import LogFormat, app
+from raysvq.errors import SettingsError
+
+if TYPE_CHECKING:
+    from raysvq.fleet.options import InspectOptions
+    from raysvq.fleet.settings import Fleet
 
 FleetFile = Annotated[str, typer.Option("--fleet", help="fleet.yaml: cameras, models, what is expected.")]
 FleetOverrides = Annotated[
@@ -76,8 +81,12 @@ def inspect(
     The exit code is 0 where all went well; 1 where cameras failed, or findings are of the level of --fail-on;
     2 where nothing could run.
     """
+    from raysvq.fleet.file import load_fleet
     from raysvq.fleet.options import InspectOptions
 
+    chosen = [name for name, given in (("--check", check), ("--status", status), ("--dry-run", dry_run)) if given]
+    if len(chosen) > 1:
+        raise SettingsError(f"{' and '.join(chosen)} exclude each other")
     options = InspectOptions(
         only=tuple(only or ()),
         since=since.date() if since else None,
@@ -87,3 +96,25 @@ def inspect(
         fail_on=fail_on.value,
         wait_s=wait,
     )
+    of_fleet = load_fleet(fleet, overrides or ())
+    if check:
+        _check(of_fleet, options)
+    elif status:
+        _status(of_fleet, options, as_json)
+    elif dry_run:
+        from raysvq.fleet.dry_run import dry_run as look
+
+        log.info("\n".join(look(of_fleet, options).lines()), "result")
+    else:
+        from raysvq.fleet.inspect import inspect as run
+
+        raise typer.Exit(run(of_fleet, options).exit_code)
+
+
+def _status(fleet: Fleet, options: InspectOptions, as_json: bool) -> None:
+    from raysvq.fleet.status import read_status
+    from raysvq.storage import configure
+
+    configure(fleet.settings.storage)
+    found = read_status(fleet.out, options.only)
+    log.info(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(found.lines()), "result")

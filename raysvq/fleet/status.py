@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from raysvq.fleet.columns import aligned
 from raysvq.fleet.options import matches
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import CameraNight, FleetRun
@@ -36,11 +37,10 @@ class FleetStatus:
         if self.run is None:
             yield f"no run has finished in {self.out}"
             return
-        rows = [_cells(night) for night in self.nights]
-        widths = [max(map(len, column)) for column in zip(_HEAD, *rows, strict=True)]
-        yield _aligned(_HEAD, widths)
-        for night, cells in zip(self.nights, rows, strict=True):
-            yield _aligned(cells, widths)
+        head, *rows = aligned([_HEAD, *map(_cells, self.nights)], _NUMBERS)
+        yield head
+        for night, row in zip(self.nights, rows, strict=True):
+            yield row
             if night.failure:
                 yield f"    {night.failure}"
             yield from (f"    {finding.sentence}" for finding in night.findings)
@@ -79,10 +79,3 @@ def _cells(night: CameraNight) -> tuple[str, ...]:
     texts = (night.camera, night.state, night.night, seen)
     return (*texts, *(f"{count:,}" for count in counts), night.model_version or night.model or "")
 
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    padded = (
-        cell.rjust(width) if place in _NUMBERS else cell.ljust(width)
-        for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-    )
-    return "  ".join(padded).rstrip()

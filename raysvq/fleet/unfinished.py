@@ -1,27 +1,20 @@
 """Which cameras a run is about to commit, noted before it does, until its record is written.
 
 A run that is killed behind a camera's commit leaves a ledger that lags. The next one finds its note, and looks
-at the commit logs of the cameras it names, whatever is new there.
+at the commit logs of the cameras that it names, whatever is new there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 
-from raysvq.errors import DataError
+from raysvq import log
 from raysvq.storage import join, list_objects, read_bytes, remove_file, write_bytes
 
 UNFINISHED = "ledger/unfinished"  # folder below that of the fleet
 
-
-@dataclass(frozen=True)
-class Unfinished:
-    """What runs that did not come to their end have noted."""
-
-    notes: tuple[str, ...]  # URIs
-    cameras: frozenset[str]
+Notes = Mapping[str, frozenset[str]]  # URI -> cameras
 
 
 def note_unfinished(out: str, run_id: str, cameras: Iterable[str]) -> str:
@@ -35,32 +28,31 @@ def note_unfinished(out: str, run_id: str, cameras: Iterable[str]) -> str:
     return uri
 
 
-def find_unfinished(out: str) -> Unfinished:
-    """The notes that are there.
+def find_unfinished(out: str) -> Notes:
+    """The notes that are there. One that was cut off was of a run that had committed nothing.
 
     Raises:
-        DataError: one of them is damaged.
         StorageError: the store does not answer.
     """
-    notes = [info.uri for info in list_objects(join(out, UNFINISHED), must_exist=False)]
-    return Unfinished(tuple(notes), frozenset(name for uri in notes for name in _cameras(uri)))
+    uris = [info.uri for info in list_objects(join(out, UNFINISHED), must_exist=False)]
+    return {uri: _cameras(uri) for uri in uris}
 
 
-def clear_unfinished(notes: Iterable[str]) -> None:
-    """Remove notes, once a record counts what their runs committed.
+def clear_unfinished(notes: Notes, done: Collection[str]) -> None:
+    """Remove the notes all of whose cameras are done: a record counts what was committed there.
 
-    Raises:
-        StorageError: one may not be removed.
+    A note that stays, as it may not be removed, costs the next run a look at the commit logs it names.
     """
-    for uri in notes:
-        remove_file(uri)
+    for uri, cameras in notes.items():
+        if cameras <= set(done):
+            try:
+                remove_file(uri)
+            except OSError as error:
+                log.warning(f"{uri} is left behind: {error}")
 
 
-def _cameras(uri: str) -> list[str]:
+def _cameras(uri: str) -> frozenset[str]:
     try:
-        return [str(name) for name in json.loads(read_bytes(uri))["cameras"]]
+        return frozenset(map(str, json.loads(read_bytes(uri))["cameras"]))
     except (ValueError, KeyError, TypeError):
-        raise DataError(
-            f"{uri} is damaged: expected the cameras of a run as JSON. Without it the ledger may lack what that"
-            " run committed: put it back, or write {\"cameras\": [...]} with all of them"
-        ) from None
+        return frozenset()
