@@ -6,7 +6,7 @@ A camera is whatever lands images under a name of its own: a camera, a line, an 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -85,8 +85,8 @@ class Camera:
     model: str  # bundle or alias, path or URI
     region: Region | None = None  # outside it nothing is scored; None: the whole image
     decision: DecisionSettings | None = None  # None: the decisions that the model brings along
-    expect: Expect = Expect()
-    budget: Budget = Budget()
+    expect: Expect = field(default_factory=Expect)
+    budget: Budget = field(default_factory=Budget)
     retention_days: int | None = None  # results older than that may be removed; None: kept
     routes: tuple[str, ...] = ()  # names of the alert routes
 

@@ -32,9 +32,9 @@ LISTED = pa.schema(
 class Listing:
     """What was found.
 
-    A camera in `cameras` without a failure was listed in full: an image of its window that is known and not in
-    the table is gone. Of a camera with a failure some images may be in the table. Of a camera that is not in
-    `cameras` nothing is known.
+    A camera in `cameras` without a failure was listed in full: an image of its window that is known and not
+    in the table is gone. Of a camera with a failure some images may be in the table. Of a camera that is not
+    in `cameras` nothing is known.
     """
 
     path: Path  # local Parquet file of LISTED rows, in no order

@@ -47,6 +47,6 @@ class Fleet:
         """The camera of an entry whose template found these values.
 
         Raises:
-            SettingsError: what the file says of it cannot be, such as two overrides that contradict each other.
+            SettingsError: what the file says of it cannot be, such as overrides that contradict each other.
         """
         raise NotImplementedError
