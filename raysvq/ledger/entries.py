@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -82,11 +82,19 @@ def append_entries(out: str, table: pa.Table) -> None:
             pass
 
 
-def spool_entries(out: str, dates: Iterable[date | None], path: Path) -> Entries:
+def spool_entries(
+    out: str,
+    dates: Iterable[date | None],
+    path: Path,
+    cameras: Callable[[date | None], Collection[str]] | None = None,
+) -> Entries:
     """Write the newest row of each image of some dates to a local file; no other date is looked at.
 
     Memory does not grow with the rows: what does not fit goes to the file's folder. A file that was cut off
     is passed over with a warning.
+
+    Args:
+        cameras: those whose rows of a date are wanted; None: all.
 
     Raises:
         DataError: a later version of raysvq wrote a file.
@@ -94,12 +102,10 @@ def spool_entries(out: str, dates: Iterable[date | None], path: Path) -> Entries
     """
     days = sorted(set(dates), key=lambda day: (day is not None, day))
     with TemporaryDirectory(dir=path.parent) as name:
-        folder = Path(name)
         try:
-            found = _spool(out, days, folder, path)
+            return _spool(out, days, Path(name), path, cameras)
         except FileNotFoundError:  # merged after it was listed: its rows are in another file by now
-            found = _spool(out, days, folder, path)
-    return found
+            return _spool(out, days, Path(name), path, cameras)
 
 
 def entry_files(out: str, day: date | None) -> list[ObjectInfo]:
@@ -164,7 +170,13 @@ def _of_date(table: pa.Table, day: date | None) -> pa.Table:
     return table.filter(pc.is_null(dates) if day is None else pc.equal(dates, pa.scalar(day, pa.date32())))
 
 
-def _spool(out: str, days: list[date | None], folder: Path, path: Path) -> Entries:
+def _spool(
+    out: str,
+    days: list[date | None],
+    folder: Path,
+    path: Path,
+    cameras: Callable[[date | None], Collection[str]] | None,
+) -> Entries:
     raw = folder / "raw.parquet"
     damaged: set[date | None] = set()
     with pq.ParquetWriter(raw, ENTRIES, compression="zstd") as writer, ThreadPoolExecutor(READERS) as pool:
@@ -173,8 +185,10 @@ def _spool(out: str, days: list[date | None], folder: Path, path: Path) -> Entri
             if file is None:
                 damaged.add(day)
                 continue
+            chosen = None if cameras is None else pa.array(cameras(day), pa.string())
             for batch in file.iter_batches(ROW_GROUP):
-                waiting.add(with_columns(batch, ENTRIES))
+                rows = batch if chosen is None else batch.filter(pc.is_in(batch["camera"], chosen))
+                waiting.add(with_columns(rows, ENTRIES))
             file.close()
         waiting.flush()
     with database(folder, entries=[raw]) as connection:
