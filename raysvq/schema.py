@@ -100,6 +100,16 @@ SCORES = pa.schema(
     ]
 )
 
+# Of normal images, in a model's bundle: what new images are compared with.
+REFERENCE = pa.schema(
+    [
+        pa.field("image_score", pa.float32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        *SIGNAL_FIELDS,
+    ]
+)
+
 REJECTS = pa.schema(
     [
         *SOURCE_FIELDS,

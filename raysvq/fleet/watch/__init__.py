@@ -1,4 +1,4 @@
-"""Watching without labels: what differs at a camera from its model's reference, or from its own past weeks."""
+"""Watching without labels: what at a camera is not as in its model's reference, or its own past weeks."""
 
 from raysvq.fleet.watch.evidence import COLUMNS, SIGNALS, Evidence, Watched
 from raysvq.fleet.watch.watch import watch_fleet

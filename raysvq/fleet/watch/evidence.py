@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from raysvq.ledger.records import CameraNight, Finding
+from raysvq.schema import REFERENCE
 
 if TYPE_CHECKING:
     from raysvq.fleet.cameras import Camera
 
-# Of the score rows, and of the model's reference.
-COLUMNS = ("image_score", "width", "height", "exposure", "contrast", "sharpness", "warmth", "codes")
+COLUMNS = tuple(REFERENCE.names)  # of the score rows, and of the model's reference
 
 # Names in `CameraNight.signals` -> what they are. A number that a night does not have is left out.
 SIGNALS = {
