@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pydantic import TypeAdapter, ValidationError
 
 from raysvq.errors import DataError
-from raysvq.fleet.alerts.open import Key, Open
+from raysvq.fleet.alerts.open_alerts import Key, Open
 from raysvq.ledger.records import FORMAT, require_format
 from raysvq.storage import join, read_bytes, write_bytes
 
