@@ -1,6 +1,7 @@
 """Verbs that look after a whole fleet: what a schedule calls every night, and what tells why it cannot.
 
-Stages are imported inside the commands: `--help`, `--status` and a night without work need neither Ray nor PyTorch.
+Stages are imported inside the commands: `--help`, `--status` and a night without work need neither Ray nor
+PyTorch.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
 FleetFile = Annotated[str, typer.Option("--fleet", help="fleet.yaml: cameras, models, what is expected.")]
 FleetOverrides = Annotated[
-    list[str] | None, typer.Option("--set", help="Override one setting, e.g. --set scoring.precision=float32.")
+    list[str] | None,
+    typer.Option("--set", help="Override one value, e.g. --set scoring.worst=4."),
 ]
 _DAY = ["%Y-%m-%d"]
 
@@ -58,7 +60,8 @@ def inspect(
         datetime | None, typer.Option(formats=_DAY, help="Last day to list, and night of the run; today.")
     ] = None,
     rescore: Annotated[
-        str | None, typer.Option(help="Score the days from --since on with this model, into results of its own.")
+        str | None,
+        typer.Option(help="Score the days from --since on with this model, into other results."),
     ] = None,
     repair: Annotated[
         str | None, typer.Option(help="Number of a run: inspect again the cameras that failed in it.")
@@ -84,7 +87,8 @@ def inspect(
     from raysvq.fleet.file import load_fleet
     from raysvq.fleet.options import InspectOptions
 
-    chosen = [name for name, given in (("--check", check), ("--status", status), ("--dry-run", dry_run)) if given]
+    ways = {"--check": check, "--status": status, "--dry-run": dry_run}
+    chosen = [name for name, given in ways.items() if given]
     if len(chosen) > 1:
         raise SettingsError(f"{' and '.join(chosen)} exclude each other")
     options = InspectOptions(

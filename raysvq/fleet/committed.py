@@ -27,7 +27,7 @@ from raysvq.results.ids import DamagedError, fetch
 from raysvq.results.writer import read_file
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.storage import join, read_bytes
-from raysvq.tables import ROW_GROUP, database, with_columns
+from raysvq.tables import database
 
 READERS = 16  # result files read at once
 SMALL = 4 * 2**20  # bytes of a file that is read in one request

@@ -50,8 +50,8 @@ class DryRun:
         yield from (f"{name}: {why}" for name, why in (failures | dict(self.unlisted)).items())
         models = {plan.camera.model for plan in self.plans.values() if plan.pending}
         yield (
-            f"{self.images:,} images of {self.size_bytes / 1e6:,.1f} MB to score at {len(self.plans)} cameras,"
-            f" with {len(models)} model(s)"
+            f"{self.images:,} images of {self.size_bytes / 1e6:,.1f} MB to score at"
+            f" {len(self.plans)} cameras, with {len(models)} model(s)"
         )
         if self.images and self.images_per_s:
             seconds = self.images / self.images_per_s

@@ -14,7 +14,7 @@ MAX_S = 15.0  # that a row waits while others come
 
 
 class LedgerWriter:
-    """Appends entries in batches. What is lost on the way is found in the cameras' commits by the next run."""
+    """Appends entries in batches. What is lost on the way, the next run finds in the cameras' commits."""
 
     def __init__(self, out: str) -> None:
         self._out = out

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ class Committed:
     rejects: dict[str, int] = field(default_factory=dict)  # images by reason
     rows: pa.Table | None = None  # the columns of watch.COLUMNS; at most MAX_ROWS
     worst: tuple[Worst, ...] = ()
-    origin: dict[str, str | None] = field(default_factory=dict)  # _FROM_MODEL, of the newest row
+    origin: dict[str, Any] = field(default_factory=dict)  # _FROM_MODEL, of the newest row
 
 
 def read_committed(

@@ -137,7 +137,7 @@ def _work(
     started = time.monotonic()
     known = prepared.asked.known
     if pending := prepared.pending:
-        from raysvq.fleet.work import score_night  # brings Ray and PyTorch, which a night without work needs not
+        from raysvq.fleet.work import score_night  # brings Ray and PyTorch
 
         note_unfinished(fleet.out, run_id, pending)
         work = dict(score_night(pending, prepared.requests(), known, ledger, require_held))

@@ -29,7 +29,8 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing) -> Iterator[Ca
         if camera is None or (not unlisted and seen and seen < asked.window.since):
             continue
         failure = unlisted.pop(name, None) or next(
-            (f"it was not found; {prefix} could not be listed: {why}" for prefix, why in unlisted.items()), None
+            (f"it was not found; {prefix} could not be listed: {why}" for prefix, why in unlisted.items()),
+            None,
         )
         yield CameraPlan(camera, version=night.version, failure=failure)
 

@@ -65,7 +65,7 @@ def make_night(
         skipped=max(0, to_do - work.done),
         rejects=committed.rejects,
         failure=failure,
-        last_image=_newest((plan.last_image, before and before.last_image)),
+        last_image=_newest([plan.last_image, before.last_image if before else None]),
         version=committed.version,
         model=plan.camera.model,
         seconds=round(work.seconds, 3),

@@ -48,8 +48,8 @@ def prepare(fleet: Fleet, options: InspectOptions, now: datetime, folder: Path) 
         folder: a local one, for what does not fit into memory.
 
     Raises:
-        DataError: two cameras claim one image, no camera fits `--only`, or the ledger is damaged or of a later
-            version.
+        DataError: two cameras claim one image, no camera fits `--only`, or the ledger is damaged or of
+            a later version.
         StorageError: the ledger cannot be read or written.
     """
     asked = ask(fleet, options, now)

@@ -14,7 +14,18 @@ from raysvq.ledger.runs import read_runs
 
 RUNS = 30  # that are looked at: one over some cameras leaves the others as an earlier one found them
 
-_HEAD = ("camera", "state", "night", "last image", "new", "scored", "anomalous", "rejected", "skipped", "model")
+_HEAD = (
+    "camera",
+    "state",
+    "night",
+    "last image",
+    "new",
+    "scored",
+    "anomalous",
+    "rejected",
+    "skipped",
+    "model",
+)
 _NUMBERS = range(4, 9)  # columns that are numbers
 _BY_STATE = ("failed", "error", "warning", "quiet", "ok")
 
@@ -46,8 +57,8 @@ class FleetStatus:
             yield from (f"    {finding.sentence}" for finding in night.findings)
         states = ", ".join(f"{count} {state}" for state, count in self.run.by_state.items() if count)
         yield (
-            f"last run: {self.run.number} for the night of {self.run.night}, ended {self.run.ended_at[:19]} UTC,"
-            f" exit code {self.run.exit_code}: {states or 'no camera'}"
+            f"last run: {self.run.number} for the night of {self.run.night}, ended {self.run.ended_at[:19]}"
+            f" UTC, exit code {self.run.exit_code}: {states or 'no camera'}"
         )
         yield from (f"problem: {problem}" for problem in self.run.problems)
 
@@ -78,4 +89,3 @@ def _cells(night: CameraNight) -> tuple[str, ...]:
     counts = (night.new, night.scored, night.anomalous, night.rejected, night.skipped)
     texts = (night.camera, night.state, night.night, seen)
     return (*texts, *(f"{count:,}" for count in counts), night.model_version or night.model or "")
-

@@ -25,9 +25,7 @@ def summary_lines(run: FleetRun, nights: Mapping[str, CameraNight]) -> Iterator[
     yield _work_line(run, nights)
     failures = [f"  {night.camera}: {night.failure}" for night in nights.values() if night.failure]
     yield from _first(failures, "cameras that failed")
-    findings = sorted(
-        (finding for night in nights.values() for finding in night.findings), key=_by_severity
-    )
+    findings = sorted((finding for night in nights.values() for finding in night.findings), key=_by_severity)
     yield from _first([f"  {each.level}: {each.sentence}" for each in findings], "findings")
     yield from (f"  problem: {problem}" for problem in run.problems)
 

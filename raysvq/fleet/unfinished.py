@@ -1,7 +1,7 @@
 """Which cameras a run is about to commit, noted before it does, until its record is written.
 
-A run that is killed behind a camera's commit leaves a ledger that lags. The next one finds its note, and looks
-at the commit logs of the cameras that it names, whatever is new there.
+A run that is killed behind a camera's commit leaves a ledger that lags. The next one finds its note, and
+looks at the commit logs of the cameras that it names, whatever is new there.
 """
 
 from __future__ import annotations

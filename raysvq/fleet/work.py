@@ -113,5 +113,7 @@ def _announce(outcome: PartOutcome, parts: int) -> None:
         log.warning(f"{outcome.name}: {outcome.failure}", camera=outcome.name)
     elif outcome.summary and (parts <= FEW or log.is_json()):
         one = outcome.summary
-        line = f"{outcome.name}: {one.scored} scored, {one.anomalous} anomalous, {one.rejects.total()} rejected"
+        line = (
+            f"{outcome.name}: {one.scored} scored, {one.anomalous} anomalous, {one.rejects.total()} rejected"
+        )
         log.info(line, "camera", camera=outcome.name, scored=one.scored, anomalous=one.anomalous)

@@ -15,8 +15,8 @@ from devtools.untrained import untrained_bundle
 from raysvq.fleet.inspect import inspect
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.settings import Fleet, load_fleet
-from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.nights import read_nights
+from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results
 from raysvq.settings import parse_settings
@@ -54,9 +54,18 @@ class World:
 
     def fleet(self) -> Fleet:
         """fleet.yaml as it is read."""
-        values: dict[str, Any] = {"fleet": "plant", "out": self.out, "defaults": {"model": str(self.folder / "model")}}
-        values["cameras"] = [{"images": f"{self.folder}/raw/{{site}}/{{camera}}/{{date:%Y-%m-%d}}/{{name}}.png"}]
-        values["settings"] = {"scoring": {"precision": "float32"}, "ray": {"cpus": 2, "object_store_mib": 256}}
+        values: dict[str, Any] = {
+            "fleet": "plant",
+            "out": self.out,
+            "defaults": {"model": str(self.folder / "model")},
+        }
+        values["cameras"] = [
+            {"images": f"{self.folder}/raw/{{site}}/{{camera}}/{{date:%Y-%m-%d}}/{{name}}.png"}
+        ]
+        values["settings"] = {
+            "scoring": {"precision": "float32"},
+            "ray": {"cpus": 2, "object_store_mib": 256},
+        }
         path = self.folder / "fleet.yaml"
         path.write_text(yaml.safe_dump(values | self.values))
         return load_fleet(str(path))
