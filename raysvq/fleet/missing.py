@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from raysvq.errors import SettingsError
 from raysvq.fleet.asked import Asked
 from raysvq.fleet.cameras import Camera
 from raysvq.fleet.listing import Listing
@@ -38,10 +37,6 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing) -> Iterator[Ca
 def _camera(fleet: Fleet, night: CameraNight) -> Camera | None:
     """As fleet.yaml has it now; None where no entry makes it."""
     for entry in fleet.entries:
-        try:
-            camera = fleet.camera(entry, night.fields)
-        except (SettingsError, KeyError):
-            continue
-        if camera.name == night.camera:
-            return camera
+        if set(entry.fields) == night.fields.keys() and entry.name(night.fields) == night.camera:
+            return fleet.camera(entry, night.fields)
     return None

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import yaml
 
 from devtools.untrained import untrained_bundle
 from raysvq.fleet.inspect import inspect
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.settings import Fleet, load_fleet
+from raysvq.ledger.entries import spool_entries
 from raysvq.ledger.nights import read_nights
-from raysvq.ledger.records import CameraNight, FleetRun
+from raysvq.ledger.records import SCORED, CameraNight, FleetRun
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results
 from raysvq.settings import parse_settings
@@ -70,7 +73,7 @@ class World:
         path.write_text(yaml.safe_dump(values | self.values))
         return load_fleet(str(path))
 
-    def inspect(self, night: date = FIRST, **options: Any) -> FleetRun:
+    def inspect(self, night: date | None = FIRST, **options: Any) -> FleetRun:
         """A run of that night."""
         return inspect(self.fleet(), InspectOptions(until=night, **options))
 
@@ -82,3 +85,31 @@ class World:
         """Names of the images that readers see scored, or rejected, sorted; each once."""
         uris = open_results(f"{self.out}/cameras/{camera}", kind).to_table(columns=["uri"])["uri"].to_pylist()
         return sorted(Path(uri).stem for uri in uris)
+
+    def rows(self, camera: str) -> dict[str, float]:
+        """Scores that readers see, by name."""
+        table = open_results(f"{self.out}/cameras/{camera}", "scores").to_table(
+            columns=["uri", "image_score"]
+        )
+        return {Path(row["uri"]).stem: row["image_score"] for row in table.to_pylist()}
+
+    def outcomes(self, camera: str) -> dict[str, str]:
+        """What the results say of each image, as the ledger puts it."""
+        rejects = open_results(f"{self.out}/cameras/{camera}", "rejects").to_table()
+        rejected = {Path(row["uri"]).stem: row["reason"] for row in rejects.to_pylist()}
+        return dict.fromkeys(self.scored(camera), SCORED) | rejected
+
+    def ledger(self) -> dict[str, str]:
+        """What the ledger says of each image."""
+        days = [FIRST + timedelta(days=n) for n in range(-40, 40)]
+        with TemporaryDirectory() as folder:
+            entries = spool_entries(self.out, days, Path(folder) / "entries.parquet")
+            rows = pq.read_table(entries.path).to_pylist()
+        return {Path(row["uri"]).stem: row["outcome"] for row in rows}
+
+    def another_model(self) -> tuple[str, str]:
+        """Path and version."""
+        settings = parse_settings({"tiles": {"size": 32}, "model": NETWORK | {"codebook_size": 8}})
+        bundle = untrained_bundle(settings, 1.0)
+        save_bundle(bundle, str(self.folder / "other"))
+        return str(self.folder / "other"), bundle.model_version
