@@ -118,7 +118,7 @@ def _indexed_rows(camera: str, snapshot: Snapshot, commit: Commit, known: int) -
         if not ids:
             return
         with database(folder, ids=ids) as connection:
-            connection.execute(f"copy ({_LATER}) to '{later}' (format parquet)", [known])
+            connection.execute(_LATER, {"path": str(later), "known": known})
         with database(folder, later=[later]) as connection:
             named = connection.execute("select distinct file from later").fetchall()
             found = connection.execute("select distinct version from later order by 1").fetchall()
@@ -129,7 +129,7 @@ def _indexed_rows(camera: str, snapshot: Snapshot, commit: Commit, known: int) -
                 writer.write_table(table)
         for (version,) in found:
             with database(folder, later=[later], rows=[rows]) as connection:
-                reader = connection.execute(_ROWS, [version]).to_arrow_reader(TABLE_ROWS)
+                reader = connection.sql(_ROWS, params=[version]).to_arrow_reader(TABLE_ROWS)
                 for batch in reader:
                     yield _dated(pa.Table.from_batches([batch]), times, version)
 

@@ -108,6 +108,13 @@ def spool_entries(
             return _spool(out, days, Path(name), path, cameras)
 
 
+def newest_versions(entries: Entries, folder: Path) -> dict[str, int]:
+    """Camera -> the newest version that some of its rows are of."""
+    with database(folder, entries=[entries.path]) as connection:
+        query = "select camera, max(version) from entries group by camera"
+        return dict(connection.execute(query).fetchall())
+
+
 def entry_files(out: str, day: date | None) -> list[ObjectInfo]:
     """The files of a date; what has another kind of name is none.
 
