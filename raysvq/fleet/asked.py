@@ -6,9 +6,11 @@ import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from functools import cached_property
 
 from raysvq.errors import DataError
 from raysvq.fleet.options import InspectOptions
+from raysvq.fleet.planning import known_versions
 from raysvq.fleet.settings import Fleet
 from raysvq.fleet.windows import Window, by_camera, require_clock, window_of
 from raysvq.ledger.nights import read_nights
@@ -39,10 +41,10 @@ class Asked:
         """The first day to list of a camera; of "" the first day of any."""
         return self.window_of(camera).since
 
-    @property
+    @cached_property
     def known(self) -> dict[str, int]:
         """Camera -> version of its scores up to which the ledger has all entries."""
-        return {name: night.version for name, night in self.before.items()}
+        return known_versions(self.history)
 
 
 def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
