@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -36,6 +38,13 @@ def script_json(data: object) -> Markup:
     """
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(text.translate(_UNSAFE))
+
+
+def coded(name: str, values: Sequence[str | None]) -> dict[str, Any]:
+    """A column of a page's data: its different values, and each value as an index into them; -1 for none."""
+    distinct = sorted({value for value in values if value})
+    index = {value: place for place, value in enumerate(distinct)}
+    return {"name": name, "values": distinct, "of": [index[value] if value else -1 for value in values]}
 
 
 def _value(measure: MetricValue) -> str:

@@ -12,7 +12,7 @@ from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import DEFECT_TYPE, GROUP, Evaluation, ImageRecord
 from raysvq.report.evaluation.scale import ScoreScale
 from raysvq.report.evaluation.thumbnails import Picture
-from raysvq.report.page import script_json
+from raysvq.report.page import coded, script_json
 
 _DIGITS = 9  # significant ones: exact for float32
 
@@ -72,13 +72,7 @@ def columns(images: Sequence[ImageRecord]) -> list[dict[str, Any]]:
     }
     for key in sorted({key for image in images for key in image.meta}):
         named[free_name(key, named)] = [image.meta.get(key) for image in images]
-    return [_coded(name, values) for name, values in named.items() if any(values)]
-
-
-def _coded(name: str, values: Sequence[str | None]) -> dict[str, Any]:
-    distinct = sorted({value for value in values if value})
-    index = {value: place for place, value in enumerate(distinct)}
-    return {"name": name, "values": distinct, "of": [index[value] if value else -1 for value in values]}
+    return [coded(name, values) for name, values in named.items() if any(values)]
 
 
 def common_folder(uris: Sequence[str]) -> str:

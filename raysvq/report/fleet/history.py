@@ -43,9 +43,7 @@ class CameraHistory:
         return SEVERITY.index(self.latest.state)
 
 
-def histories(
-    runs: Sequence[FleetRun], nights: Sequence[Sequence[CameraNight]]
-) -> dict[str, CameraHistory]:
+def histories(runs: Sequence[FleetRun], nights: Sequence[Sequence[CameraNight]]) -> dict[str, CameraHistory]:
     """The cameras of the fleet by name, those that need a look first.
 
     A camera belongs to the fleet if the newest run over all cameras has it, or a later one.
@@ -82,11 +80,11 @@ def ordered(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def stands_out(night: CameraNight) -> str:
-    """What a person should know of a camera's night, in one sentence; empty if nothing."""
+    """What a person should know of a camera's night, in one sentence that need not name it."""
     if night.failure:
         return night.failure
     findings = ordered(night.findings)
-    return findings[0].sentence if findings else ""
+    return findings[0].sentence.removeprefix(night.camera).lstrip(" :") if findings else ""
 
 
 def alarm_rate(night: CameraNight) -> float | None:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, tzinfo
 from functools import partial
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from jinja2 import Environment
-from markupsafe import Markup
 
 from raysvq.ledger.records import CameraNight, FleetRun
-from raysvq.report.fleet.addresses import page_name
+from raysvq.report.fleet.addresses import page_name, record_link
 from raysvq.report.fleet.camera_page import view_camera
-from raysvq.report.fleet.history import CameraHistory, histories
+from raysvq.report.fleet.history import CameraHistory, histories, is_partial
 from raysvq.report.fleet.overview import view_fleet
-from raysvq.report.fleet.times import clock, day
+from raysvq.report.fleet.times import clock, day, duration, iso, took_s
 from raysvq.report.page import environment
 from raysvq.storage import join, list_objects, write_bytes
 
@@ -29,7 +28,7 @@ def write_page(
     nights: Sequence[Sequence[CameraNight]],
     changed: Collection[str] | None = None,
     *,
-    timezone: str = "UTC",
+    timezone: tzinfo = UTC,
 ) -> str:
     """Write the fleet's page: the overview always, a camera's own page where there is something new.
 
@@ -48,9 +47,11 @@ def write_page(
     """
     cameras = histories(runs, nights)
     pages = environment(Path(__file__).parent)
-    zone = ZoneInfo(timezone)
-    pages.filters.update(clock=partial(clock, zone=zone), day=day)
-    pages.globals.update(zone=timezone)
+    pages.filters.update(
+        clock=partial(clock, zone=timezone), day=day, iso=iso, duration=duration, took=took_s
+    )
+    pages.filters.update(record=record_link, is_partial=is_partial)
+    pages.globals.update(zone=str(timezone))
     folder = join(out, "page")
     stale = _stale(join(folder, "cameras"), cameras, changed)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -58,7 +59,7 @@ def write_page(
             pass
     index = join(folder, "index.html")
     html = pages.get_template("index.html").render(view=view_fleet(runs, cameras))
-    write_bytes(index, html.encode())
+    write_bytes(index, _bytes(html))
     return index
 
 
@@ -72,4 +73,9 @@ def _stale(folder: str, cameras: Mapping[str, CameraHistory], changed: Collectio
 
 def _write_camera(pages: Environment, folder: str, history: CameraHistory) -> None:
     html = pages.get_template("camera.html").render(view=view_camera(history))
-    write_bytes(join(folder, "cameras", page_name(history.camera)), Markup(html).encode())
+    write_bytes(join(folder, "cameras", page_name(history.camera)), _bytes(html))
+
+
+def _bytes(html: str) -> bytes:
+    """UTF-8; what a file's name has of other bytes becomes question marks."""
+    return html.encode(errors="replace")
