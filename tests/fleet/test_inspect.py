@@ -21,15 +21,6 @@ from tests.fleet.world import FIRST, SECOND, World
 pytestmark = pytest.mark.usefixtures("small_cluster")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Two cameras with three and two images of the first day."""
-    made = World(tmp_path)
-    made.put("north.a", FIRST, "a1", "a2", "a3")
-    made.put("north.b", FIRST, "b1", "b2")
-    return made
-
-
 def test_two_nights_score_each_image_once_and_say_so(world: World) -> None:
     first = world.inspect()
     assert (first.number, first.scored, first.failed, first.exit_code) == (1, 5, 0, 0)
@@ -204,55 +195,3 @@ def test_a_fleet_whose_images_cannot_be_listed_could_not_run(tmp_path: Path) -> 
     run = World(tmp_path).inspect()
     assert run.exit_code == 2
     assert any(str(tmp_path / "raw") in problem for problem in run.problems)
-
-
-class _Killed(BaseException):
-    pass
-
-
-def _die(*_: Any, **__: Any) -> Any:
-    raise _Killed
-
-
-@pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param("raysvq.fleet.inspect.prepare", id="before anything is listed"),
-        pytest.param("raysvq.fleet.inspect.note_unfinished", id="before the note"),
-        pytest.param("raysvq.fleet.work.score_parts", id="before the first image"),
-        pytest.param("raysvq.fleet.entering.append_entries", id="between commit and ledger"),
-        pytest.param("raysvq.fleet.inspect.write_nights", id="before the nights"),
-        pytest.param("raysvq.fleet.inspect.tell", id="before anybody is told"),
-        pytest.param("raysvq.fleet.inspect.publish_run", id="before the record"),
-        pytest.param("raysvq.fleet.inspect.clear_unfinished", id="behind the record"),
-    ],
-)
-def test_killed_at_any_step_the_next_run_ends_with_the_same(
-    world: World, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(place, _die)
-        with pytest.raises(_Killed):
-            world.inspect()
-    run = world.inspect()
-    recorded = read_runs(world.out, 9)
-    assert sum(each.scored for each in recorded) == 5  # each image counts in one run, and in one only
-    assert world.scored("north.a") == ["a1", "a2", "a3"]
-    assert world.scored("north.b") == ["b1", "b2"]
-    assert world.ledger() == dict.fromkeys(["a1", "a2", "a3", "b1", "b2"], SCORED)
-    assert not list(Path(world.out, "ledger/unfinished").glob("*"))
-    assert run.exit_code == 0
-    assert world.inspect().scored == 0
-
-
-def test_what_a_killed_run_committed_is_entered_though_its_images_are_gone(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("raysvq.fleet.entering.append_entries", _die)
-        with pytest.raises(_Killed):
-            world.inspect()
-    shutil.rmtree(world.folder / "raw/north/a")
-    world.inspect()
-    assert world.ledger()["a1"] == SCORED
-    assert world.nights()["north.a"].scored == 3
