@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +17,8 @@ import torch
 
 from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
-from raysvq.imaging.tiling import Mosaic, Tiling, map_span
+from raysvq.imaging.region import Marks, ReadRegion
+from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision
 from raysvq.model.network import Network, cell_size
@@ -33,9 +36,15 @@ class ImageResult:
 
     tiling: Tiling
     tile_scores: npt.NDArray[np.float32]  # (T,)
-    anomaly_map: npt.NDArray[np.float32]  # (h, w)
+    anomaly_map: npt.NDArray[np.float32]  # (h, w) 0 outside the region of interest
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
+    inside: Marks | None = None  # (h, w) cells in the region of interest; None: all
+
+    @property
+    def map_values(self) -> npt.NDArray[np.float32]:
+        """(N,) values of the map in the region of interest."""
+        return self.anomaly_map.ravel() if self.inside is None else self.anomaly_map[self.inside]
 
 
 class ImageScorer:
@@ -70,6 +79,17 @@ class ImageScorer:
         self.device = torch.device(device)
         self._decoders = ThreadPoolExecutor(decoders) if decoders else None
         self._deadline = deadline or nullcontext()
+        self._cells_inside: Callable[..., Marks] | None = None
+
+    def within(self, region: ReadRegion) -> ImageScorer:
+        """The same scorer, for a region of interest: nothing outside it counts.
+
+        The map is cut, not the image: cells inside score as they do without a region. So what is outside can
+        only count as far as an encoding sees beyond its cell.
+        """
+        scorer = copy.copy(self)
+        scorer._cells_inside = lru_cache(maxsize=4)(region.cells)
+        return scorer
 
     def __call__(self, content: bytes) -> ImageResult:
         """Score an image file.
@@ -92,7 +112,9 @@ class ImageScorer:
         tiles = [image[1] for image in loaded if not isinstance(image, DecodeError)]
         distances = iter(self.distances(np.concatenate(tiles))) if tiles else iter(())
         return [
-            image if isinstance(image, DecodeError) else self.result(image[0], [next(distances)[None]])
+            image
+            if isinstance(image, DecodeError)
+            else _or_error(partial(self.result, image[0]), [next(distances)[None]])
             for image in loaded
         ]
 
@@ -108,15 +130,32 @@ class ImageScorer:
         return self.result(image.tiling, map(self.distances, image.parts))
 
     def result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
-        """The result for an image, from (t, h, w) distances of consecutive tiles."""
+        """The result for an image, from (t, h, w) distances of consecutive tiles.
+
+        Raises:
+            DecodeError: none of its map's cells is inside the region of interest.
+        """
         cell = cell_size(self.settings.model)
         mosaic, scores = Mosaic(tiling, cell), []
+        span = map_span(tiling, cell)
+        inside = self._inside(tiling, mosaic.values.shape, span)
+        in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
         for part in distances:
-            scores.append(tile_scores(part))
+            scores.append(tile_scores(part if in_tiles is None else _only(in_tiles, part)))
             mosaic.add(part)
+        if inside is not None:
+            mosaic.values[~inside] = 0
         joined = np.concatenate(scores)
-        pooled = image_score(mosaic.values, joined, self.settings.anomaly)
-        return ImageResult(tiling, joined, mosaic.values, map_span(tiling, cell), pooled)
+        result = ImageResult(tiling, joined, mosaic.values, span, 0.0, inside)
+        return replace(result, image_score=image_score(result.map_values, joined, self.settings.anomaly))
+
+    def _inside(self, tiling: Tiling, shape: tuple[int, ...], span: tuple[int, int]) -> Marks | None:
+        if self._cells_inside is None:
+            return None
+        inside = self._cells_inside(shape, span, (tiling.height, tiling.width))
+        if not inside.any():
+            raise DecodeError("unsupported", "none of it is inside the region of interest")
+        return inside
 
     def in_bfloat16(self) -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
@@ -145,6 +184,11 @@ def _or_error(call: Callable[[S], T], argument: S) -> T | DecodeError:
         return call(argument)
     except DecodeError as error:
         return error
+
+
+def _only(inside: Iterator[Marks], distances: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(t, h, w) distances of the next tiles, 0 outside."""
+    return np.where(np.stack(list(islice(inside, len(distances)))), distances, np.float32(0))
 
 
 def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:
