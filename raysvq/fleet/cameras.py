@@ -6,7 +6,7 @@ A camera is whatever lands images under a name of its own: a camera, a line, an 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
@@ -67,6 +67,20 @@ class Route(Section):
     wake_for_errors: bool = False  # errors are sent in quiet hours too
 
 
+class Effects(Section):
+    """The smallest differences that are worth a warning, however sure they are."""
+
+    exposure: float = Field(0.3, gt=0, description="Stops.")
+    contrast: float = Field(0.5, gt=0, description="log2 of a ratio.")
+    sharpness: float = Field(0.5, gt=0, description="log2 of a ratio.")
+    warmth: float = Field(0.3, gt=0, description="Stops of red over blue.")
+    score: float = Field(0.5, gt=0, description="Deviations among the images' scores, on a log scale.")
+    codes: float = Field(0.15, gt=0, lt=1, description="Share of the code use.")
+    alarm_rate: float = Field(2.0, gt=1, description="Times what is usual or promised.")
+    reject_rate: float = Field(0.05, gt=0, lt=1, description="Share of the images, more than usual.")
+    volume: float = Field(0.4, gt=0, lt=1, description="Share of the usual number that is missing.")
+
+
 class WatchSettings(Section):
     """How cameras are watched without labels."""
 
@@ -74,7 +88,18 @@ class WatchSettings(Section):
         True, description="Compare each night with the model's reference and earlier nights."
     )
     min_images: int = Field(
-        20, ge=1, description="Images of a night without which its distributions say nothing."
+        20, ge=2, description="Images of a night without which its distributions say nothing."
+    )
+    min_nights: int = Field(5, ge=3, description="Nights of a camera without which its past says nothing.")
+    weeks: int = Field(4, ge=1, description="How far back a camera's own past reaches.")
+    false_warnings: float = Field(
+        0.01, gt=0, lt=1, description="Chance of any false warning in a night, over all cameras and signals."
+    )
+    error_at: float = Field(
+        3.0, ge=1, description="A difference this many times the smallest in `effects` is an error."
+    )
+    effects: Effects = Field(
+        Effects(), description="The smallest differences that are worth a warning."
     )
 
 
@@ -87,8 +112,8 @@ class Camera:
     model: str  # bundle or alias, path or URI
     region: Region | None = None  # outside it nothing is scored; None: the whole image
     decision: DecisionSettings | None = None  # None: the decisions that the model brings along
-    expect: Expect = Expect()
-    budget: Budget = Budget()
+    expect: Expect = field(default_factory=Expect)
+    budget: Budget = field(default_factory=Budget)
     retention_days: int | None = None  # results older than that may be removed; None: kept
     routes: tuple[str, ...] = ()  # names of the alert routes
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,8 +17,7 @@ from raysvq import log
 from raysvq.data.manifest import Row
 from raysvq.data.preflight import require_readable
 from raysvq.errors import AccountingError
-from raysvq.results import Commit, Files, RunRecord, publish
-from raysvq.results.format import no_files
+from raysvq.results import Commit, RunRecord, publish
 from raysvq.results.reconcile import require_complete, write_run_ids
 from raysvq.results.rewrite import rewrite_without
 from raysvq.runtime.lease import lease
@@ -29,64 +25,14 @@ from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import Request, RunPlan, Workers, open_request, plan_run, share_out
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import Leftovers, find_leftovers, finished_folders
-from raysvq.scoring.work import UnitReport, remove_work
+from raysvq.scoring.work import remove_work
 from raysvq.scoring.worker import Job, ScoringActor, report_of, score_units
 from raysvq.settings import Settings
 from raysvq.storage import join, require_put_if_absent
 
 PROBED_IMAGES = 8  # read before a run starts
-
-
-@dataclass
-class ScoreSummary:
-    """What a scoring run did."""
-
-    out: str
-    run_id: str
-    images: int  # to score in this run
-    done_before: int = 0  # images of the manifest that earlier runs committed
-    rescored: int = 0  # images whose committed rows this run replaced
-    taken_over: int = 0  # images that interrupted runs had finished
-    scored: int = 0
-    anomalous: int = 0
-    rejects: Counter[str] = field(default_factory=Counter)
-    seconds: float = 0.0
-    spent: Counter[str] = field(default_factory=Counter)  # seconds of all workers: read, score, rows, write
-    heatmaps: list[str] = field(default_factory=list)  # of the worst
-    files: Files = field(default_factory=no_files)
-
-    @property
-    def done(self) -> int:
-        """Images accounted for so far."""
-        return self.scored + self.rejects.total()
-
-    def add(self, report: UnitReport) -> None:
-        """Count a work unit's report."""
-        self.scored += report.scored
-        self.anomalous += report.anomalous
-        self.rejects.update(report.reasons)
-        for kind, files in report.files.items():
-            self.files[kind] += files
-
-    def lines(self) -> Iterator[str]:
-        """For people."""
-        if not self.images:
-            done = f"all {self.done_before} images of the manifest are done in {self.out}"
-            yield f"nothing to do: {done if self.done_before else 'the manifest holds no image'}"
-            return
-        yield (
-            f"{self.scored} images scored, {self.anomalous} of them anomalous,"
-            f" {self.rejects.total()} rejected, in {self.seconds:.0f} s"
-        )
-        if total := self.spent.total():
-            shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in self.spent.most_common())
-            yield f"workers' time: {shares}"
-        for reason, images in self.rejects.most_common():
-            yield f"  rejected as {reason}: {images}"
-        if self.heatmaps:
-            yield f"{len(self.heatmaps)} heat maps, the first is {self.heatmaps[0]}"
-        yield f"run {self.run_id} committed in {self.out}"
 
 
 def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSummary:
@@ -108,6 +54,7 @@ def score(manifest: str, model: str, out: str, settings: Settings) -> ScoreSumma
     """
     request = open_request(manifest, model, out, settings)
     out = request.out
+    assert request.manifest is not None
     require_readable(request.manifest.head(PROBED_IMAGES, columns=["uri"])["uri"].to_pylist())
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with lease(out, run_id) as require_held, tempfile.TemporaryDirectory() as name:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ import pyarrow.dataset as ds
 import ray
 
 from raysvq.data.manifest import Row, open_manifest
+from raysvq.decisions import Decisions, refit
 from raysvq.errors import SettingsError
+from raysvq.imaging.region import Region
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
 from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
@@ -108,13 +111,22 @@ def share_out(units: int, workers: int) -> list[range]:
 
 @dataclass(frozen=True)
 class Request:
-    """What a run is asked for, resolved and opened."""
+    """What a run is asked for, resolved and opened; made by `open_request` or `Models.request`."""
 
-    manifest: ds.Dataset
+    manifest: ds.Dataset | None  # None where the rows to score are given
     model: str
     out: str
     bundle: Bundle
     settings: Settings
+    region: Region | None = None  # outside it nothing is scored
+    region_digest: str = ""
+    decision: DecisionSettings | None = None  # in place of the model's own
+    fitted: Decisions | None = None  # as `decision` says
+
+    @property
+    def decisions(self) -> Decisions:
+        """What decides: as `decision` says, else as the model brings along."""
+        return self.fitted or self.bundle.decisions
 
     def digests(self) -> dict[str, str]:
         """Of the model, and of the settings that a row's values depend on: not of how the work is cut up.
@@ -126,15 +138,20 @@ class Request:
         settings = self.bundle.settings.model_copy(
             update={"scoring": scoring, "decision": DecisionSettings()}
         )
-        return {"model_digest": self.bundle.model_digest, "settings_digest": digest(settings)}
+        of_settings = digest(settings)
+        if self.region:
+            both = f"{of_settings}:{self.region_digest}"
+            of_settings = hashlib.sha256(both.encode()).hexdigest()[: len(of_settings)]
+        return {"model_digest": self.bundle.model_digest, "settings_digest": of_settings}
 
     def find_pending(self, folder: Path, also: Sequence[Path] = (), mend: bool = False) -> Pending:
         """The images to score; `folder` is a local one for what does not fit into memory.
 
         For `also` and `mend` see `raysvq.scoring.pending.find_pending`.
         """
+        assert self.manifest is not None
         scoring = self.settings.scoring
-        group_by = self.bundle.decisions.group_by
+        group_by = self.decisions.group_by
         return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend, group_by)
 
 
@@ -143,6 +160,49 @@ def open_request(manifest: str, model: str, out: str, settings: Settings) -> Req
     configure(settings.storage)
     manifest, model, out = canonical(manifest), resolve(model), canonical(out)
     return Request(open_manifest(manifest), model, out, load_bundle(model), settings)
+
+
+class Models:
+    """The models of many requests on the driver, each opened once."""
+
+    def __init__(self, settings: Settings) -> None:
+        """`settings`: of scoring, storage and ray, for all requests."""
+        configure(settings.storage)
+        self._settings = settings
+        self._bundles: dict[str, Bundle] = {}
+        self._regions: dict[Region, str] = {}
+        self._fitted: dict[tuple[str, DecisionSettings], Decisions] = {}
+
+    def request(
+        self,
+        model: str,
+        out: str,
+        region: Region | None = None,
+        decision: DecisionSettings | None = None,
+    ) -> Request:
+        """A request whose rows to score are given. `model` is a bundle or an alias, `out` a score directory.
+
+        Raises:
+            BundleError: the model is missing or damaged.
+            SettingsError: the region's mask cannot be read, or the model cannot decide as `decision` says.
+            StorageError: a store does not answer.
+        """
+        model = resolve(model)
+        if model not in self._bundles:
+            self._bundles[model] = load_bundle(model)
+        bundle = self._bundles[model]
+        if region and region not in self._regions:
+            self._regions[region] = region.read().digest
+        fitted = None
+        if decision:
+            key = model, decision
+            if key not in self._fitted:
+                self._fitted[key] = refit(bundle.decisions, bundle.settings.decision, decision)
+            fitted = self._fitted[key]
+        of_region = self._regions[region] if region else ""
+        return Request(
+            None, model, canonical(out), bundle, self._settings, region, of_region, decision, fitted
+        )
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,24 @@ class S3Bucket(Bucket):
 
     def pages(self, path: str) -> Iterator[list[ObjectInfo]]:
         """What is below a key, at any depth and in the order of the keys."""
-        prefix, token = path and f"{path}/", None
-        while True:
-            page = self.ask(path, partial(self._page, prefix, token))
+        for page in self._pages(path, ""):
             yield [self._listed(entry) for entry in page.get("Contents", ())]
+
+    def levels(self, path: str, start: str) -> Iterator[list[ObjectInfo | str]]:
+        """Objects and folders directly below a key, a page at a time."""
+        for page in self._pages(path, start, Delimiter="/"):
+            level: dict[str, ObjectInfo | str] = {
+                entry["Key"]: self._listed(entry) for entry in page.get("Contents", ())
+            }
+            folders = [common["Prefix"] for common in page.get("CommonPrefixes", ())]
+            level |= {key: f"{self.uri}/{key}" for key in folders}
+            yield [level[key] for key in sorted(level)]
+
+    def _pages(self, path: str, start: str, **more: Any) -> Iterator[dict[str, Any]]:
+        prefix, token = (f"{path}/" if path else "") + start, None
+        while True:
+            page = self.ask(path, partial(self._page, prefix, token, **more))
+            yield page
             if not page.get("IsTruncated"):
                 return
             before, token = token, page.get("NextContinuationToken")
@@ -106,7 +120,7 @@ class S3Bucket(Bucket):
             return super()._has_any(path)
         return bool(self._page(f"{path}/", None, MaxKeys=1).get("Contents"))
 
-    def _page(self, prefix: str, token: str | None, **limits: int) -> dict[str, Any]:
+    def _page(self, prefix: str, token: str | None, **limits: Any) -> dict[str, Any]:
         more = {"ContinuationToken": token} if token else {}
         page: dict[str, Any] = self.exact().list_objects_v2(Bucket=self.name, Prefix=prefix, **more, **limits)
         return page

@@ -18,7 +18,7 @@ from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import save_decisions
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
-from raysvq.scoring.job import ScoreSummary
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import open_request
 from raysvq.scoring.rows import provenance
