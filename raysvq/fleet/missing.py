@@ -36,7 +36,5 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing) -> Iterator[Ca
 
 def _camera(fleet: Fleet, night: CameraNight) -> Camera | None:
     """As fleet.yaml has it now; None where no entry makes it."""
-    for entry in fleet.entries:
-        if set(entry.fields) == night.fields.keys() and entry.name(night.fields) == night.camera:
-            return fleet.camera(entry, night.fields)
-    return None
+    entry = fleet.entry_of(night.camera, night.fields)
+    return fleet.camera(entry, night.fields) if entry else None
