@@ -18,7 +18,7 @@ def _span(value: Any) -> Any:
         return value
     match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or not float(match[1]):
-        raise ValueError("expected a number and s, m, h, d or w, such as 90m, 36h or 1d")
+        raise ValueError(f"found {value!r}, expected a number and s, m, h, d or w, such as 90m, 36h or 1d")
     try:
         return timedelta(**{_UNITS[match[2]]: float(match[1])})
     except OverflowError:
@@ -36,7 +36,7 @@ def _hours(value: Any) -> Any:
                 return start, end
     except ValueError:
         pass
-    raise ValueError('expected two different times of the day in quotes, such as "22:00-06:00"')
+    raise ValueError(f'found {value!r}, expected two times of the day in quotes, such as "22:00-06:00"')
 
 
 Span = Annotated[timedelta, BeforeValidator(_span)]
