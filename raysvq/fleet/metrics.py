@@ -1,8 +1,8 @@
 """A run's numbers for Prometheus, through Ray's own exporter.
 
 Ray exports what was set in the last 10 s (`metrics_report_interval_ms`) once, and shows it for 20 s, so that
-Prometheus seldom sees what a driver sets before it ends. A small detached actor sets the gauges again and again,
-until the next run takes its place or the cluster ends.
+Prometheus seldom sees what a driver sets before it ends. A small detached actor sets the gauges again and
+again, until the next run takes its place or the cluster ends.
 """
 
 from __future__ import annotations

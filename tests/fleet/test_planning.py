@@ -81,7 +81,10 @@ def test_replaced_deleted_and_retried_images(plant: Plant, tmp_path: Path) -> No
     assert again and (again.rescored, again.retried, len(again.replaces)) == (1, 1, 1)
     gone = (plant.uri("a", FIRST, "a2"), 1)
     assert plant.results() == plant.expected() | {"a": sorted([*plant.expected()["a"], gone])}
-    assert {name: each.pending for name, each in plant.plan(tmp_path).cameras.items()} == {"a": None, "b": None}
+    assert {name: each.pending for name, each in plant.plan(tmp_path).cameras.items()} == {
+        "a": None,
+        "b": None,
+    }
     plant.land("a", "a2")  # it is back
     plan = plant.inspect()
     assert (plan.cameras["a"].replaced, plan.cameras["a"].deleted) == (1, 0)
