@@ -23,6 +23,7 @@ from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysvq import log
+from raysvq.fleet.options import NARROWING
 from raysvq.ledger.records import CameraNight, FleetRun, State
 from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings
@@ -92,7 +93,7 @@ def report_metrics(run: FleetRun, nights: Mapping[str, CameraNight], settings: R
     Raises:
         SettingsError: the cluster cannot be reached.
     """
-    if run.arguments or not (settings.address or os.environ.get("RAY_ADDRESS")):
+    if run.arguments.keys() & NARROWING or not (settings.address or os.environ.get("RAY_ADDRESS")):
         return False
     connect(settings)
     try:
