@@ -76,8 +76,8 @@ def _by_hand(decisions: Decisions, settings: DecisionSettings) -> Decisions:
     if settings.threshold is None:
         raise SettingsError(
             f"setting `decision.policy`: {settings.policy} needs scores that calibrate, and the model has"
-            " kept none; expected policy=manual with decision.threshold, or a model that `raysvq calibrate` has"
-            " fitted"
+            " kept none; expected policy=manual with decision.threshold, or a model that `raysvq calibrate`"
+            " has fitted"
         )
     sentence = f"The threshold was set to {settings.threshold:.6g} by hand, and promises no rate."
     return fixed_decisions(settings.threshold, decisions.pixel_threshold, sentence, settings.policy)

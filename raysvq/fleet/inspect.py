@@ -140,7 +140,7 @@ def _work(
         from raysvq.fleet.work import score_night  # brings Ray and PyTorch
 
         note_unfinished(fleet.out, run_id, pending)
-        work = dict(score_night(pending, prepared.requests(), known, ledger, require_held))
+        work = dict(score_night(pending, prepared.requests(), known, ledger, require_held, run_id))
     seconds = time.monotonic() - started
     for camera, plan in prepared.plans.items():
         scores, entered = plan.camera.folder(fleet.out), plan.version

@@ -14,7 +14,7 @@ from raysvq.fleet.windows import Window
 from raysvq.ledger.records import CameraNight, State
 
 if TYPE_CHECKING:
-    from raysvq.scoring.plan import Request
+    from raysvq.scoring.request import Request
 
 _CARRIED = (
     *("model_version", "model_digest", "settings_digest", "policy", "decisions_digest"),

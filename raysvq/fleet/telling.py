@@ -40,9 +40,8 @@ def tell(
     def show() -> None:
         runs, of_runs = _matching(read_runs(fleet.out, len(history)), history)
         changed = {name for name, night in nights.items() if night.state != "quiet"} if history else None
-        zone = fleet.timezone.key
         all_nights = [*of_runs, list(nights.values())]
-        page = write_page(fleet.out, [*runs, run], all_nights, changed, timezone=zone)
+        page = write_page(fleet.out, [*runs, run], all_nights, changed, timezone=fleet.timezone)
         log.info(f"page: {page}", "page", page=page)
 
     def alert() -> None:

@@ -14,7 +14,7 @@ from raysvq.fleet.evidence import read_committed
 from raysvq.fleet.nights import Work
 from raysvq.fleet.planning import CameraPlan
 from raysvq.scoring.parts import Part, PartOutcome, score_parts
-from raysvq.scoring.plan import Models, Request
+from raysvq.scoring.request import Models, Request
 from raysvq.settings import Settings
 
 READERS = 4  # cameras whose commits are read while others are scored
@@ -61,12 +61,14 @@ def score_night(
     known: Mapping[str, int],
     ledger: LedgerWriter,
     require_held: Callable[[], None],
+    run_id: str,
 ) -> Iterator[tuple[str, Work]]:
     """Score what is pending, and read what was committed.
 
     Args:
         plans: of cameras with something to score.
         known: camera -> version of its scores as of its last night.
+        run_id: of the rows.
 
     Yields:
         Each camera with what became of its work.
@@ -82,7 +84,7 @@ def score_night(
     }
     ended: list[Future[tuple[str, Work]]] = []
     with ThreadPoolExecutor(READERS) as pool:
-        for outcome in score_parts(list(parts.values()), requests.settings, require_held):
+        for outcome in score_parts(list(parts.values()), requests.settings, require_held, run_id):
             _announce(outcome, len(parts))
             name = outcome.name
             given = plans[name], parts[name].request, outcome, known.get(name, 0), ledger
