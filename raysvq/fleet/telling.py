@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from raysvq import log
 from raysvq.errors import first_line
-from raysvq.fleet.asked import Asked
 from raysvq.fleet.alerts import digest, send_alerts
+from raysvq.fleet.asked import Asked
 from raysvq.fleet.cameras import Camera
 from raysvq.fleet.metrics import report_metrics
 from raysvq.fleet.settings import Fleet
