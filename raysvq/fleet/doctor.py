@@ -30,7 +30,8 @@ from raysvq.storage import (
     write_bytes,
 )
 
-CLOCK_WARNING_S, CLOCK_PROBLEM_S = 10.0, 3600.0  # between this machine's clock and another
+CLOCK_WARNING_S = 10.0  # between this machine's clock and another
+CLOCK_PROBLEM_S = 1800.0  # less than a time zone that is taken for another
 DISK_WARNING, DISK_PROBLEM = 10 * 2**30, 2**30  # free bytes of the folder for temporary files
 
 _RIGHTS = {  # what is tried -> what to grant on S3; other stores have the like

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -92,9 +93,9 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ahead", "level", "found"),
     [
-        (0, "ok", "as this machine's"),
-        (60, "warning", "60 s behind this machine's"),
-        (-3600, "problem", "3,600 s ahead of this machine's"),
+        (0, "ok", "as this machine's$"),
+        (60, "warning", r"6\d s behind this machine's$"),
+        (-3600, "problem", r"3,(599|600) s ahead of this machine's$"),
     ],
 )
 def test_the_clock_is_held_against_the_store_s(
@@ -106,7 +107,8 @@ def test_the_clock_is_held_against_the_store_s(
             for check in check_folder(out, lambda: time.time() + ahead)
             if check.subject.startswith("clock of ")
         ]
-        assert (clock.level, clock.found[:9]) == (level, found[:9])
+        assert clock.level == level
+        assert re.match(found, clock.found)
         assert bool(clock.advice) == (level != "ok")
 
 
