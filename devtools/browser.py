@@ -11,8 +11,9 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-
 _QUIET += ["--disable-sync", "--disable-background-networking", "--disable-component-update"]
 _QUIET += ["--disable-quic", "--hide-scrollbars"]
 _CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
-_CODES |= {"Home": 36, "End": 35, "+": 187, "-": 189}
+_CODES |= {"Home": 36, "End": 35, "+": 187, "-": 189, "/": 191, "Tab": 9}
 
 
 class Page:
@@ -38,6 +39,7 @@ class Page:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
         """The result of a command. Events that come before it are kept."""
@@ -56,9 +58,22 @@ class Page:
     def open(self, path: Path) -> None:
         """Load a file, until it is complete; earlier events are forgotten."""
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
+        answer = self.call("Page.navigate", url=path.as_uri())
+        assert "errorText" not in answer, (path, answer["errorText"])
+        self._loaded(answer["loaderId"])
+
+    def follow(self, script: str) -> None:
+        """Run what leads to another page, until that is complete; earlier events are forgotten."""
+        self.events.clear()
+        self.run(f"void setTimeout(() => {{ {script} }})")
+        found = self._event(lambda event: event["method"] == "Page.frameNavigated")
+        if found["type"] != "BackForwardCacheRestore":
+            self._loaded(found["frame"]["loaderId"])
+
+    def set_clock(self, when: datetime) -> None:
+        """Make it always this time on the pages that are opened from now on."""
+        source = f"Date.now = () => {round(when.timestamp() * 1000)}"
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=source)
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""
@@ -113,6 +128,20 @@ class Page:
             e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in asked if not url.startswith("data:")]
+
+    def _loaded(self, loader: str) -> None:
+        ended = {"name": "load", "loaderId": loader}
+        self._event(
+            lambda event: (
+                event["method"] == "Page.lifecycleEvent" and ended.items() <= event["params"].items()
+            )
+        )
+
+    def _event(self, wanted: Callable[[dict[str, Any]], bool]) -> Any:
+        """What the first event that is wanted says, of those that came and those to come."""
+        while not (found := next(filter(wanted, self.events), None)):
+            self.events.append(self._next())
+        return found["params"]
 
     def _next(self) -> dict[str, Any]:
         deadline = time.monotonic() + _WAIT_S

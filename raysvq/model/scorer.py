@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +17,9 @@ import torch
 
 from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
-from raysvq.imaging.tiling import Mosaic, Tiling, map_span
+from raysvq.imaging.region import Marks, ReadRegion
+from raysvq.imaging.signals import Signals, SignalSums
+from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision
 from raysvq.model.network import Network, cell_size
@@ -23,6 +27,8 @@ from raysvq.settings import ScoringSettings, Settings
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+Nearest = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]  # distances, codes
 
 _CPU_PIXELS = 2**18  # pixels encoded at once; activations of more outgrow the caches
 
@@ -33,9 +39,17 @@ class ImageResult:
 
     tiling: Tiling
     tile_scores: npt.NDArray[np.float32]  # (T,)
-    anomaly_map: npt.NDArray[np.float32]  # (h, w)
+    anomaly_map: npt.NDArray[np.float32]  # (h, w) 0 outside the region of interest
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
+    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of the grid positions inside, tile by tile
+    signals: Signals
+    inside: Marks | None = None  # (h, w) cells in the region of interest; None: all
+
+    @property
+    def map_values(self) -> npt.NDArray[np.float32]:
+        """(N,) values of the map in the region of interest."""
+        return self.anomaly_map.ravel() if self.inside is None else self.anomaly_map[self.inside]
 
 
 class ImageScorer:
@@ -62,14 +76,25 @@ class ImageScorer:
             deadline: entered for every piece of decoding, by each of them.
         """
         self.model = model.to(device).eval()
-        self._distance_map = (
-            self.model.bfloat16_distance_map() if precision == "bfloat16" else self.model.distance_map
+        self._nearest_map = (
+            self.model.bfloat16_nearest_map() if precision == "bfloat16" else self.model.nearest_map
         )
         self.settings = settings
         self.scoring = scoring
         self.device = torch.device(device)
         self._decoders = ThreadPoolExecutor(decoders) if decoders else None
         self._deadline = deadline or nullcontext()
+        self._cells_inside: Callable[..., Marks] | None = None
+
+    def within(self, region: ReadRegion) -> ImageScorer:
+        """The same scorer, for a region of interest: nothing outside it counts.
+
+        The map is cut, not the image: cells inside score as they do without a region. So what is outside can
+        only count as far as an encoding sees beyond its cell.
+        """
+        scorer = copy.copy(self)
+        scorer._cells_inside = lru_cache(maxsize=4)(region.cells)
+        return scorer
 
     def __call__(self, content: bytes) -> ImageResult:
         """Score an image file.
@@ -90,11 +115,20 @@ class ImageScorer:
             return [_or_error(self._score, image) for image in opened]
         loaded = list(in_order(partial(_or_error, self._load), contents))
         tiles = [image[1] for image in loaded if not isinstance(image, DecodeError)]
-        distances = iter(self.distances(np.concatenate(tiles))) if tiles else iter(())
-        return [
-            image if isinstance(image, DecodeError) else self.result(image[0], [next(distances)[None]])
-            for image in loaded
-        ]
+        nearest = zip(*self.nearest(np.concatenate(tiles)), strict=True) if tiles else iter(())
+        results: list[ImageResult | DecodeError] = []
+        for image in loaded:
+            if isinstance(image, DecodeError):
+                results.append(image)
+                continue
+            tiling, tile = image
+            sums = SignalSums()
+            sums.add(tile)
+            distances, codes = next(nearest)
+            results.append(
+                _or_error(partial(self.result, tiling, sums=sums), [(distances[None], codes[None])])
+            )
+        return results
 
     def _open(self, content: bytes) -> CutImage:
         return open_tiles(content, self.settings.tiles, self.scoring, self._deadline)
@@ -105,18 +139,49 @@ class ImageScorer:
     def _score(self, image: CutImage | DecodeError) -> ImageResult:
         if isinstance(image, DecodeError):
             raise image
-        return self.result(image.tiling, map(self.distances, image.parts))
+        sums = SignalSums()
+        return self.result(image.tiling, self._measured(image.parts, sums), sums)
 
-    def result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
-        """The result for an image, from (t, h, w) distances of consecutive tiles."""
+    def _measured(self, parts: Iterable[Pixels], sums: SignalSums) -> Iterator[Nearest]:
+        for part in parts:
+            sums.add(part)
+            yield self.nearest(part)
+
+    def result(self, tiling: Tiling, nearest: Iterable[Nearest], sums: SignalSums) -> ImageResult:
+        """The result for an image.
+
+        Args:
+            nearest: (t, h, w) distances and codes of consecutive tiles.
+            sums: over the same tiles, complete once `nearest` is at its end.
+
+        Raises:
+            DecodeError: none of its map's cells is inside the region of interest.
+        """
         cell = cell_size(self.settings.model)
-        mosaic, scores = Mosaic(tiling, cell), []
-        for part in distances:
-            scores.append(tile_scores(part))
-            mosaic.add(part)
-        joined = np.concatenate(scores)
-        pooled = image_score(mosaic.values, joined, self.settings.anomaly)
-        return ImageResult(tiling, joined, mosaic.values, map_span(tiling, cell), pooled)
+        mosaic, scores, codes = Mosaic(tiling, cell), [], []
+        span = map_span(tiling, cell)
+        inside = self._inside(tiling, mosaic.values.shape, span)
+        in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
+        for distances, indices in nearest:
+            counts = None if in_tiles is None else np.stack(list(islice(in_tiles, len(distances))))
+            scores.append(
+                tile_scores(distances if counts is None else np.where(counts, distances, np.float32(0)))
+            )
+            mosaic.add(distances)
+            codes.append(indices.ravel() if counts is None else indices[counts])
+        if inside is not None:
+            mosaic.values[~inside] = 0
+        joined, used = np.concatenate(scores), np.concatenate(codes)
+        result = ImageResult(tiling, joined, mosaic.values, span, 0.0, used, sums.signals(), inside)
+        return replace(result, image_score=image_score(result.map_values, joined, self.settings.anomaly))
+
+    def _inside(self, tiling: Tiling, shape: tuple[int, ...], span: tuple[int, int]) -> Marks | None:
+        if self._cells_inside is None:
+            return None
+        inside = self._cells_inside(shape, span, (tiling.height, tiling.width))
+        if not inside.any():
+            raise DecodeError("unsupported", "none of it is inside the region of interest")
+        return inside
 
     def in_bfloat16(self) -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
@@ -124,15 +189,21 @@ class ImageScorer:
 
     def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
         """(T, size, size, C) tiles -> (T, h, w) distances to the codebook."""
+        return self.nearest(tiles)[0]
+
+    def nearest(self, tiles: Pixels) -> Nearest:
+        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and (T, h, w) nearest codes."""
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
-        parts = []
+        distances, codes = [], []
         with torch.inference_mode(), exact_convolutions():
             for start in range(0, len(tiles), batch):
                 pixels = to_model_input(tiles[start : start + batch], self.device)
-                parts.append(self._distance_map(pixels).float().cpu().numpy())
-        return np.concatenate(parts)
+                near, indices = self._nearest_map(pixels)
+                distances.append(near.float().cpu().numpy())
+                codes.append(indices.cpu().numpy().astype(np.uint16))
+        return np.concatenate(distances), np.concatenate(codes)
 
 
 def exact_convolutions() -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ from raysvq.data.manifest import Row
 from raysvq.decisions import Decisions
 from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.signals import sample_codes
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle
 from raysvq.model.device import Precision
@@ -68,8 +69,8 @@ def score_row(source: Row, result: ImageResult, decisions: Decisions, origin: Ro
         "height": size[0],
         "image_score": result.image_score,
         "map_max": float(result.anomaly_map.max()),
-        "map_mean": float(result.anomaly_map.mean()),
-        "area_over_threshold": share_over(result.anomaly_map, decisions.pixel_threshold),
+        "map_mean": float(result.map_values.mean()),
+        "area_over_threshold": share_over(result.map_values, decisions.pixel_threshold),
         "is_anomalous": decision.is_anomalous,
         "threshold": decision.threshold,
         "p_value": decision.p_value,
@@ -80,6 +81,8 @@ def score_row(source: Row, result: ImageResult, decisions: Decisions, origin: Ro
         "tiles": tiles,
         "regions": [asdict(region) for region in regions],
         "heatmap_uri": None,
+        **asdict(result.signals),
+        "codes": sample_codes(result.codes, source["image_id"]).tolist(),
     }
 
 

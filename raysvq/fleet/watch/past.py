@@ -1,0 +1,175 @@
+"""What the ledger says of a camera's earlier nights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+
+import numpy as np
+
+from raysvq.fleet.watch.measure import USE
+from raysvq.fleet.watch.statistics import Floats, Past, make_past
+from raysvq.ledger.records import CameraNight
+
+LAG = 3  # nights just before tonight that a past leaves out where it can, lest a slow drift hide in it
+_SAME_WEEKDAYS = 3  # nights of one weekday that make a past of their own
+_FINDINGS = {"code_use": "codes", "reject_rate": "rejects"}  # signal -> its name in findings, if another
+_OF_PIXELS = ("exposure", "contrast", "sharpness", "warmth")
+
+Value = tuple[Floats, Floats]  # the numbers of a signal, and their standard errors
+
+
+@dataclass(frozen=True)
+class Night:
+    """All runs of a camera in one night."""
+
+    date: date
+    last: CameraNight  # the run that looked at most images
+    new: int  # images, of all runs
+    gap: int | None  # days since the night before; None: the camera's first
+
+    def deviates(self, signal: str) -> bool:
+        """Whether a warning or error about the signal was raised."""
+        name = _FINDINGS.get(signal, signal)
+        return any(each.signal == name and each.level != "info" for each in self.last.findings)
+
+
+def nights_of(history: Sequence[Sequence[CameraNight]]) -> dict[str, list[Night]]:
+    """camera -> its nights, oldest first. Runs in which it failed count only for the gap."""
+    by_camera: dict[str, dict[str, list[CameraNight]]] = {}
+    for run in history:
+        for night in run:
+            by_camera.setdefault(night.camera, {}).setdefault(night.night, []).append(night)
+    found: dict[str, list[Night]] = {}
+    for camera, runs in by_camera.items():
+        before: date | None = None
+        found[camera] = nights = []
+        for day, some in sorted(runs.items()):
+            current = date.fromisoformat(day)
+            whole = [night for night in some if night.failure is None]
+            if whole:
+                most = max(whole, key=lambda night: (night.signals.get("images", 0), night.scored))
+                findings = tuple(each for night in whole for each in night.findings)
+                new = sum(night.new for night in whole)
+                gap = (current - before).days if before else None
+                nights.append(Night(current, replace(most, findings=findings), new, gap))
+                before = current
+    return found
+
+
+Read = Callable[[Night], Value | None]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Earlier nights that say what is usual, and those just before tonight that do not."""
+
+    usual: list[Night]
+    recent: list[Night]  # fewer than LAG
+
+
+@dataclass(frozen=True)
+class Window:
+    """The nights that tonight may be compared with."""
+
+    tonight: CameraNight
+    today: date
+    nights: Sequence[Night]  # oldest first, all before today
+    weeks: int
+    min_nights: int
+    min_images: int
+
+    def comparable(self, signal: str) -> list[Night]:
+        """Those in which the signal was measured in the same way, on enough images."""
+        since = self.today - timedelta(weeks=self.weeks)
+        return [night for night in self.nights if night.date >= since and self._alike(night.last, signal)]
+
+    def split(self, signal: str) -> Split | None:
+        """What is usual, of comparable nights that did not deviate, and what is recent; None of too few."""
+        alike = self.comparable(signal)
+        usual = [night for night in alike[:-LAG] if not night.deviates(signal)]
+        if len(usual) >= self.min_nights:
+            return Split(usual, alike[1 - LAG :])
+        usual = [night for night in alike if not night.deviates(signal)]
+        return Split(usual, []) if len(usual) >= self.min_nights else None
+
+    def past(self, signal: str, read: Read) -> Past | None:
+        """The signal in these nights; None of too few."""
+        if (split := self.split(signal)) is None:
+            return None
+        usual, recent = (
+            [found for night in nights if (found := read(night)) is not None]
+            for nights in (split.usual, split.recent)
+        )
+        return _as_past(usual, recent) if len(usual) >= self.min_nights else None
+
+    def volumes(self, gap: int) -> tuple[Past, str] | None:
+        """log2 of the new images of nights of the same kind, and what kind; None of too few."""
+        since = self.today - timedelta(weeks=self.weeks)
+        alike = [night for night in self.nights if night.date >= since and night.gap == gap]
+        usual = [night for night in alike if not night.deviates("volume")]
+        same = [night for night in usual if night.date.weekday() == self.today.weekday()]
+        if len(same) >= _SAME_WEEKDAYS:
+            return _as_past([log_images(night.new) for night in same], []), f"on {self.today:%A}s"
+        if not _works(self.today):
+            return None
+        working, recent = [night for night in usual if _works(night.date)], alike[1 - LAG :]
+        settled = [night for night in working if night not in alike[-LAG:]]
+        if len(settled) < self.min_nights:
+            settled, recent = working, []
+        if len(settled) < self.min_nights:
+            return None
+        some = (
+            [log_images(night.new) for night in nights if _works(night.date)] for nights in (settled, recent)
+        )
+        return _as_past(*some), "on working days"
+
+    def _alike(self, night: CameraNight, signal: str) -> bool:
+        tonight = self.tonight
+        if signal == "reject_rate":
+            return night.scored + night.rejected >= self.min_images
+        if signal == "alarm_rate":
+            return (
+                night.scored >= self.min_images
+                and night.model_digest == tonight.model_digest
+                and night.decisions_digest == tonight.decisions_digest
+            )
+        if night.signals.get("images", 0) < self.min_images:
+            return False
+        if night.settings_digest != tonight.settings_digest:
+            return False
+        return signal in _OF_PIXELS or night.model_digest == tonight.model_digest
+
+
+def log_images(images: int) -> Value:
+    """log2 of a number of images, and its error as if they came at random."""
+    return np.array([np.log2(max(images, 0.5))]), np.array([1 / (np.log(2) * max(images, 1) ** 0.5)])
+
+
+def read_signal(signal: str) -> Read:
+    """Reads what `signals_of` wrote."""
+    names = USE if signal == "code_use" else (signal,)
+
+    def read(night: Night) -> Value | None:
+        signals = night.last.signals
+        try:
+            values = np.array([signals[name] for name in names])
+            errors = np.array([signals[f"{name}_error"] for name in names])
+        except KeyError:
+            return None
+        return (np.log2(values) if signal == "score" else values), errors
+
+    return read
+
+
+def _as_past(usual: list[Value], recent: list[Value]) -> Past:
+    """`usual` has at least two nights."""
+    none = np.zeros((0, len(usual[0][0])))
+    values, errors = (np.array(part) for part in zip(*usual, strict=True))
+    later = [np.array(part) for part in zip(*recent, strict=True)] or [none, none]
+    return make_past(values, errors, *later)
+
+
+def _works(day: date) -> bool:
+    return day.weekday() < 5
