@@ -78,7 +78,7 @@ class Script:
 
     cameras: int = 50
     nights: int = 14
-    images: int = 8  # of a camera and night
+    images: int = 12  # of a camera and night
     nodes: int = 3
     first: date = date(2026, 5, 4)
     killed: int = 4  # a node and the driver are killed, then the run is started again

@@ -53,7 +53,10 @@ class Site:
         self.fleet = self.folder / "fleet.yaml"
         self.fleet.write_text(fleet_yaml(self.cluster.address))
         owner = self.server.environment
-        endpoint, keys = owner["AWS_ENDPOINT_URL"], (owner["AWS_ACCESS_KEY_ID"], owner["AWS_SECRET_ACCESS_KEY"])
+        endpoint, keys = (
+            owner["AWS_ENDPOINT_URL"],
+            (owner["AWS_ACCESS_KEY_ID"], owner["AWS_SECRET_ACCESS_KEY"]),
+        )
         self._store = S3Store(
             BUCKET,
             endpoint=endpoint,
@@ -150,6 +153,7 @@ overrides:
     model: {MODELS}/{second}@champion
 alerts:
   operators: {{webhook_env: REHEARSAL_WEBHOOK, level: warning}}
+watch: {{min_images: 10}}
 settings:
   ray: {{address: "{address}"}}
 """
