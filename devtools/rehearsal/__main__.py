@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -20,12 +19,13 @@ from typing import Any
 
 import torch
 
+from devtools.ray_token import start_over_with_token
 from devtools.rehearsal.bookkeeper import Bookkeeper
 from devtools.rehearsal.claims import Claim, judge
-from devtools.rehearsal.models import train_model
+from devtools.rehearsal.models import make_models, make_spare
 from devtools.rehearsal.nights import HEAD, Night, run_nights
-from devtools.rehearsal.script import FULL, PRODUCTS, SHORT, Script
-from devtools.rehearsal.site import MODELS, Site, site
+from devtools.rehearsal.script import FULL, SHORT, Script
+from devtools.rehearsal.site import site
 from devtools.rehearsal.webhook import webhook
 
 
@@ -34,23 +34,14 @@ def rehearse(script: Script, folder: Path) -> tuple[list[Night], list[Claim]]:
     with webhook() as (url, told), site(folder, script.nodes) as place:
         os.environ["REHEARSAL_WEBHOOK"] = url
         books = Bookkeeper(script)
-        spare = _make_models(place, books)
+        make_models(place, books)
+        spare = make_spare(place)
         print(HEAD, flush=True)
         nights = []
         for night in run_nights(place, books, spare):
             nights.append(night)
             print(night.line(), flush=True)
         return nights, judge(script, nights, "\n".join(told))
-
-
-def _make_models(place: Site, books: Bookkeeper) -> tuple[str, str]:
-    """Train, store and promote a model for each product; the folder and version of one more for the first."""
-    for product in PRODUCTS:
-        version = train_model(place.folder, product, 0, f"{MODELS}/{product}-1")
-        place.run("promote", f"{MODELS}/{product}-1", f"{MODELS}/{product}@champion")
-        books.promote(product, version, 1)
-    spare = f"{MODELS}/{PRODUCTS[0]}-2"
-    return spare, train_model(place.folder, PRODUCTS[0], 1, spare)
 
 
 def main() -> None:
@@ -60,7 +51,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--folder", type=Path, help="keep images, store and logs of the runs there")
     arguments = parser.parse_args()
-    _with_token()
+    start_over_with_token("devtools.rehearsal")
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp()) if arguments.folder is None else arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,15 +81,6 @@ def _figures(nights: list[Night], claims: list[Claim], seconds: float) -> dict[s
         for night in nights
     ]
     return {"seconds": seconds, "nights": table, "claims": [asdict(claim) for claim in claims]}
-
-
-def _with_token() -> None:
-    """Start over with a token in the environment: Ray reads it when it is imported."""
-    if "RAY_AUTH_TOKEN" not in os.environ:
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        os.execve(
-            sys.executable, [sys.executable, "-m", "devtools.rehearsal", *sys.argv[1:]], os.environ | token
-        )
 
 
 if __name__ == "__main__":

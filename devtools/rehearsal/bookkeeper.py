@@ -140,10 +140,10 @@ def read_rows(camera: str) -> dict[str, list[Found]]:
     return rows
 
 
-def read_entries() -> dict[tuple[str, str], dict[str, Any]]:
-    """The newest entry of the ledger for each camera and image id, by version and time of the commit."""
+def read_entries(out: str = OUT) -> dict[tuple[str, str], dict[str, Any]]:
+    """The newest entry of a ledger for each camera and image id, by version and time of the commit."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    for info in list_objects(join(OUT, "ledger", "entries"), must_exist=False):
+    for info in list_objects(join(out, "ledger", "entries"), must_exist=False):
         if not info.uri.endswith(".parquet"):
             continue
         fs, path = filesystem(info.uri)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from devtools.rehearsal.bookkeeper import Bookkeeper
 from devtools.rehearsal.pictures import write_tree
+from devtools.rehearsal.script import PRODUCTS
+from devtools.rehearsal.site import MODELS, Site
 from raysvq.data.index import build_index
+from raysvq.model.alias import promote
 from raysvq.model.bundle import save_bundle
 from raysvq.settings import Settings, load_settings
 from raysvq.training.export import export_bundle, write_training_ids
@@ -21,6 +25,20 @@ SETTINGS = ["split.validation_fraction=0.5", "split.outliers=6"]
 SETTINGS += ["tiles.size=32", "tiles.anomalous_fraction=0.01", "decision.max_false_alarm_rate=0.02"]
 SETTINGS += ["model.hidden=8", "model.residual_layers=1", "model.codebook_size=32", "model.embedding_dim=8"]
 SETTINGS += ["training.steps=80", "training.validate_every=80", "training.batch_size=32"]
+
+
+def make_models(site: Site, books: Bookkeeper) -> None:
+    """Train, store and promote a model for each product."""
+    for product in PRODUCTS:
+        bundle = f"{MODELS}/{product}-1"
+        books.promote(product, train_model(site.folder, product, 0, bundle), 1)
+        promote(f"{MODELS}/{product}@champion", bundle)
+
+
+def make_spare(site: Site) -> tuple[str, str]:
+    """Train and store one more model for the first product; its folder and version."""
+    bundle = f"{MODELS}/{PRODUCTS[0]}-2"
+    return bundle, train_model(site.folder, PRODUCTS[0], 1, bundle)
 
 
 def train_model(folder: Path, product: str, seed: int, out: str) -> str:

@@ -74,7 +74,7 @@ def run_nights(site: Site, books: Bookkeeper, spare_model: tuple[str, str]) -> I
             _run(site, script, found)
             found.seconds = time.monotonic() - started
             found.differs = books.audit(night)
-            number, found.cameras = _new_nights(number)
+            number, found.cameras = new_nights(number)
             _judge(script, found)
             found.page = page_problems(found.cameras)
         yield found
@@ -82,12 +82,8 @@ def run_nights(site: Site, books: Bookkeeper, spare_model: tuple[str, str]) -> I
 
 def _prepare(site: Site, books: Bookkeeper, night: int, spare_model: tuple[str, str]) -> None:
     """What happens between two runs."""
-    script, files = books.script, {}
-    for camera in script.all_cameras():
-        for shot in script.uploads(camera, night):
-            files[shot.key(script.first)] = content(shot)
-            books.upload(shot, files[shot.key(script.first)], night)
-    site.upload(files)
+    script = books.script
+    upload(site, books, night)
     if night in script.revoked and night - 1 not in script.revoked:
         site.revoke(script.all_cameras()[REVOKED])
     if night - 1 in script.revoked and night not in script.revoked:
@@ -95,6 +91,17 @@ def _prepare(site: Site, books: Bookkeeper, night: int, spare_model: tuple[str, 
     if night == script.promoted:
         site.run("promote", spare_model[0], f"{MODELS}/{PRODUCTS[0]}@champion")
         books.promote(PRODUCTS[0], spare_model[1], night)
+
+
+def upload(site: Site, books: Bookkeeper, night: int) -> None:
+    """All files that come before a night's run."""
+    files = {}
+    for camera in books.script.all_cameras():
+        for shot in books.script.uploads(camera, night):
+            key = shot.key(books.script.first)
+            files[key] = content(shot)
+            books.upload(shot, files[key], night)
+    site.upload(files)
 
 
 def _run(site: Site, script: Script, found: Night) -> None:
@@ -134,7 +141,7 @@ def _commits() -> int:
     return sum("/_commits/" in info.uri for info in files)
 
 
-def _new_nights(last: int) -> tuple[int, list[CameraNight]]:
+def new_nights(last: int) -> tuple[int, list[CameraNight]]:
     """What the ledger says of the runs after one: the newest number, and each camera's nights."""
     nights: list[CameraNight] = []
     newest = last

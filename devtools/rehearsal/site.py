@@ -1,4 +1,4 @@
-"""The plant of the rehearsal: an S3 server with rights that can be revoked, a Ray cluster, the command line."""
+"""The plant of the rehearsal: an S3 server with rights that can be revoked, a Ray cluster, commands."""
 
 from __future__ import annotations
 
