@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,10 @@ class Found:
     run_id: str
 
 
+Rows = dict[str, list[Found]]  # of a camera, by URI
+Entries = dict[tuple[str, str], dict[str, Any]]  # of the ledger, by camera and image id
+
+
 @dataclass
 class Bookkeeper:
     """Logs uploads and promotions, and compares the results with them."""
@@ -81,18 +86,20 @@ class Bookkeeper:
         """How many images differ, and in what, after a night's run."""
         with ThreadPoolExecutor(_READERS) as pool:
             rows = dict(zip(self.log, pool.map(lambda camera: read_rows(camera.name), self.log), strict=True))
+        return self.compare(rows, read_entries(), night)
+
+    def compare(self, rows: Mapping[Camera, Rows], entries: Entries, night: int) -> Counter[str]:
+        """`audit`, of rows and entries that were read."""
         differs: Counter[str] = Counter()
         for camera, found in rows.items():
             self._compare(camera, found, night, differs)
-        differs["ledger"] = _compare_ledger({camera.name: found for camera, found in rows.items()})
+        differs["ledger"] = _compare_ledger({camera.name: found for camera, found in rows.items()}, entries)
         self.seen = {
             uri: (row.etag, row.run_id) for found in rows.values() for uri, [row, *_] in found.items()
         }
         return +differs
 
-    def _compare(
-        self, camera: Camera, found: dict[str, list[Found]], night: int, differs: Counter[str]
-    ) -> None:
+    def _compare(self, camera: Camera, found: Rows, night: int, differs: Counter[str]) -> None:
         """Count what of a camera's rows is not as it must be."""
         due = {
             uri: version
@@ -119,10 +126,10 @@ class Bookkeeper:
         return [version for since, version in self.champions[product] if since <= night][-1]
 
 
-def read_rows(camera: str) -> dict[str, list[Found]]:
+def read_rows(camera: str) -> Rows:
     """All committed rows of a camera, by URI."""
     out = join(OUT, "cameras", camera)
-    rows: dict[str, list[Found]] = defaultdict(list)
+    rows: Rows = defaultdict(list)
     if not read_snapshot(out).commits:
         return rows
     for kind, outcome in (("scores", []), ("rejects", ["reason"])):
@@ -140,9 +147,9 @@ def read_rows(camera: str) -> dict[str, list[Found]]:
     return rows
 
 
-def read_entries(out: str = OUT) -> dict[tuple[str, str], dict[str, Any]]:
+def read_entries(out: str = OUT) -> Entries:
     """The newest entry of a ledger for each camera and image id, by version and time of the commit."""
-    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    newest: Entries = {}
     for info in list_objects(join(out, "ledger", "entries"), must_exist=False):
         if not info.uri.endswith(".parquet"):
             continue
@@ -158,7 +165,7 @@ def _age(entry: dict[str, Any]) -> tuple[int, Any]:
     return entry["version"], entry["committed_at"]
 
 
-def _compare_ledger(rows: dict[str, dict[str, list[Found]]]) -> int:
+def _compare_ledger(rows: Mapping[str, Rows], entries: Entries) -> int:
     """Images of which ledger and results say different things, or one of them nothing."""
     results = {
         (camera, row.image_id): (row.etag, row.outcome, row.model, row.run_id)
@@ -168,7 +175,7 @@ def _compare_ledger(rows: dict[str, dict[str, list[Found]]]) -> int:
     }
     ledger = {
         key: (entry["etag"] or "", entry["outcome"], entry["model_version"], entry["run_id"])
-        for key, entry in read_entries().items()
+        for key, entry in entries.items()
         if entry["outcome"] != "deleted"
     }
     return len(dict(results.items() ^ ledger.items()))
