@@ -132,7 +132,7 @@ def score(case: Case, compiled: bool) -> Iterator[Row]:
     beside = sum(value.nbytes for value in model.state_dict().values()) + cells
     for precision in PRECISIONS:
         layers = layer_bytes(model, plain, _WIDTHS[precision])
-        found = model.distance_map if precision == "float32" else model.bfloat16_distance_map()
+        found = model.nearest_map if precision == "float32" else model.bfloat16_nearest_map()
         if compiled:
             calls = {"device, compiled": (partial(_compiled(found), pixels), pixels.nbytes)}
         else:
@@ -152,7 +152,7 @@ def _as_scored(call: Call) -> Call:
     return run
 
 
-def _compiled(found: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _compiled(found: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     torch.compiler.reset()
     return torch.compile(lambda pixels: found(pixels), dynamic=False)  # which takes functions alone
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raysvq.data.manifest import Row, open_manifest, require_distinct_rows, write_manifest
@@ -16,8 +17,16 @@ from raysvq.decisions import Decisions, fit_decisions
 from raysvq.errors import DataError
 from raysvq.evaluation.score_rows import committed_rows
 from raysvq.model.alias import resolve
-from raysvq.model.bundle import DECISIONS, Bundle, load_bundle, save_bundle, save_decisions
-from raysvq.schema import ANOMALOUS, MANIFEST, NONE, NORMAL, TEST, TRAIN, VALIDATION
+from raysvq.model.bundle import (
+    DECISIONS,
+    MOST_REFERENCE,
+    Bundle,
+    load_bundle,
+    save_bundle,
+    save_decisions,
+    save_reference,
+)
+from raysvq.schema import ANOMALOUS, MANIFEST, NONE, NORMAL, REFERENCE, SIGNAL_FIELDS, TEST, TRAIN, VALIDATION
 from raysvq.scoring.job import score
 from raysvq.settings import DecisionSettings, Settings, parse_settings
 from raysvq.storage import canonical, configure, exists, join, read_bytes, write_bytes
@@ -144,6 +153,9 @@ def calibrate_model(
         data,
     )
     _write(bundle, after, model, place)
+    reference = _reference(folder, scored, bundle)
+    if reference["exposure"].null_count < len(reference):  # scores of an earlier version have no signals
+        save_reference(reference, place)
     anomalous = sum(outcome["anomalous"])
     counts = {NORMAL: len(scored) - anomalous, ANOMALOUS: anomalous}
     return Calibrated(place, bundle.decisions, after, counts, left_out, pixel is not None, compared)
@@ -230,6 +242,22 @@ def _read(
             cells[image.image_id] = scored_image(image, 0.0, anomaly_map, seed, values).cells
     none = np.zeros(0, np.float32)
     return [ScoredImage(by_id[one], found[one], cells.get(one, none)) for one in sorted(found)]
+
+
+def _reference(folder: str, scored: list[ScoredImage], bundle: Bundle) -> pa.Table:
+    """Rows of REFERENCE of the normal images that calibrated."""
+    normal = [one.image.image_id for one in scored if not one.image.anomalous][:MOST_REFERENCE]
+    optional = [field.name for field in SIGNAL_FIELDS]
+    columns = ["image_id", "image_score", "width", "height", "model_digest"]
+    batches = committed_rows(folder, "scores", columns, pa.array(normal, pa.string()), optional)
+    return pa.concat_tables([REFERENCE.empty_table(), *(_of_model(batch, bundle) for batch in batches)])
+
+
+def _of_model(batch: pa.RecordBatch, bundle: Bundle) -> pa.Table:
+    table = pa.Table.from_batches([batch])
+    return (
+        table.filter(pc.field("model_digest") == bundle.model_digest).select(REFERENCE.names).cast(REFERENCE)
+    )
 
 
 def _write(bundle: Bundle, decisions: Decisions, model: str, place: str) -> None:

@@ -66,6 +66,15 @@ REGION = pa.struct(
     ]
 )
 
+# What an image looks like, whatever its score. Null in rows of earlier versions.
+SIGNAL_FIELDS = [
+    pa.field("exposure", pa.float32()),  # stops: log2 of the mean linear luminance, 0 at full scale
+    pa.field("contrast", pa.float32()),  # log2 of the deviation of grey values over their mean
+    pa.field("sharpness", pa.float32()),  # log2 of the variance of the Laplacian over that of grey values
+    pa.field("warmth", pa.float32()),  # log2 of linear red over blue; null for grey images
+    pa.field("codes", pa.list_(pa.uint16())),  # nearest codes of up to 16 grid positions, drawn by image id
+]
+
 SCORES = pa.schema(
     [
         *SOURCE_FIELDS,
@@ -86,7 +95,18 @@ SCORES = pa.schema(
         pa.field("tiles", pa.list_(TILE), nullable=False),
         pa.field("regions", pa.list_(REGION), nullable=False),
         pa.field("heatmap_uri", pa.string()),
+        *SIGNAL_FIELDS,
         *PROVENANCE_FIELDS,
+    ]
+)
+
+# Of normal images, in a model's bundle: what new images are compared with.
+REFERENCE = pa.schema(
+    [
+        pa.field("image_score", pa.float32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        *SIGNAL_FIELDS,
     ]
 )
 

@@ -45,11 +45,12 @@ class Dictionary(nn.Module):
         self.mean, self.std = channel_statistics(features)
         self.entries = choose(((features - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
-    def distance_map(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries."""
+    def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries, and these."""
         found = ((self.stem(pixels) - self.mean) / self.std).movedim(1, -1)
-        nearest = self.entries[nearest_indices(found.flatten(0, 2), self.entries)].view_as(found)
-        return torch.linalg.vector_norm(found - nearest, dim=-1)
+        indices = nearest_indices(found.flatten(0, 2), self.entries)
+        distances = torch.linalg.vector_norm(found - self.entries[indices].view_as(found), dim=-1)
+        return distances, indices.view_as(distances)
 
 
 def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:

@@ -57,6 +57,11 @@ class PixelNetwork(nn.Module):
         """(B, C, H, W) pixels in [0, 1] -> (B, H / 4, W / 4) anomaly map."""
         raise NotImplementedError
 
+    def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """As raysvq's networks; without a codebook every position has the one code 0."""
+        distances = self.distance_map(pixels)
+        return distances, torch.zeros_like(distances, dtype=torch.int64)
+
 
 def first_normals(samples: Samples, settings: Settings) -> Tensor:
     """As many normal tiles as raysvq fixes its input on, drawn at random. (B, C, H, W) in [0, 1]"""

@@ -4,16 +4,20 @@ weights.safetensors   all of the network: its layers, codebook, mean and deviati
 decisions.json        thresholds, what they promise, and the scores that calibrated them
 bundle.json           settings, reference statistics, training summary
 history.json          training curves and codebook usage
+reference.parquet     what normal images look like, a row of REFERENCE each; may be missing
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -22,6 +26,7 @@ from raysvq import __version__
 from raysvq.decisions import Decisions, fixed_decisions
 from raysvq.errors import BundleError, DataError, SettingsError
 from raysvq.model.network import Network, build_network
+from raysvq.schema import REFERENCE
 from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.storage import join, read_bytes, write_bytes
 
@@ -37,6 +42,8 @@ _NAMES_OF_FORMAT_3 = {
 }
 _THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
 DECISIONS = "decisions.json"
+REFERENCE_FILE = "reference.parquet"
+MOST_REFERENCE = 2000  # images in it
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,34 @@ def save_decisions(decisions: Decisions, folder: str) -> None:
     """
     values = {"digest": decisions.digest} | decisions.to_json()
     write_bytes(join(folder, DECISIONS), json.dumps(values).encode())
+
+
+def save_reference(reference: pa.Table, folder: str) -> None:
+    """Write rows of REFERENCE into a bundle, in place of those it has; of many the first MOST_REFERENCE.
+
+    Raises:
+        StorageError: the folder may not be written.
+    """
+    content = io.BytesIO()
+    pq.write_table(reference.slice(0, MOST_REFERENCE).cast(REFERENCE), content)
+    write_bytes(join(folder, REFERENCE_FILE), content.getvalue())
+
+
+def load_reference(folder: str) -> pa.Table | None:
+    """Rows of REFERENCE; None of a bundle without, as earlier versions wrote them.
+
+    Raises:
+        BundleError: the file is damaged.
+        StorageError: it cannot be read.
+    """
+    try:
+        content = read_bytes(join(folder, REFERENCE_FILE))
+    except FileNotFoundError:
+        return None
+    try:
+        return pq.read_table(io.BytesIO(content)).select(REFERENCE.names).cast(REFERENCE)
+    except (pa.ArrowException, KeyError, ValueError) as error:
+        raise BundleError(f"model bundle {folder}: {REFERENCE_FILE} cannot be read: {error}") from None
 
 
 def load_bundle(folder: str) -> Bundle:

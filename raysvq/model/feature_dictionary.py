@@ -107,11 +107,11 @@ class FeatureDictionary(Network):
         weights[Stem.channels :] = self.learned_weight
         return weights
 
-    def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
-        """`distance_map` with the stem in bfloat16."""
+    def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """`nearest_map` with the stem in bfloat16."""
         own = copy.deepcopy(self)
         own.stem.bfloat16()
-        return own.distance_map
+        return own.nearest_map
 
     def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
         indices = self.quantizer.nearest_indices(target)

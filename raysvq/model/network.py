@@ -84,8 +84,8 @@ class Network(nn.Module, ABC):
         return self.quantizer.update(encoded, indices)
 
     @abstractmethod
-    def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
-        """A copy of `distance_map` for the present weights, with the costly layers in bfloat16.
+    def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """A copy of `nearest_map` for the present weights, with the costly layers in bfloat16.
 
         The network stays as it is. Codebook and distances are float32.
         """
@@ -130,13 +130,18 @@ class Network(nn.Module, ABC):
         """(B, S, h, w) features -> (B, d, h, w) E(U), and Q(U). No decoder is run."""
         return self._quantize(self.standardise(features))
 
-    def distances(self, features: Tensor) -> Tensor:
-        """(B, S, h, w) features -> (B, h, w) distances ‖E_i − e_k(i)‖₂. No decoder is run."""
-        return self.quantize(features)[1].distances
+    def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, S, h, w) features -> (B, h, w) distances ‖E_i − e_k(i)‖₂ and codes k(i). No decoder is run."""
+        quantized = self.quantize(features)[1]
+        return quantized.distances, quantized.indices
+
+    def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) pixels in [0, 1] -> (B, h, w) distances and codes. No decoder is run."""
+        return self.nearest(self.extract_features(pixels))
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, h, w) distances. No decoder is run."""
-        return self.distances(self.extract_features(pixels))
+        return self.nearest_map(pixels)[0]
 
 
 def build_network(settings: Settings) -> Network:

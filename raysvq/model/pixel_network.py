@@ -54,9 +54,9 @@ class PixelNetwork(Network):
         # L(U) = ‖D(Q(U)) − U‖² + ‖sg[E(U)] − Q(U)‖² + β‖E(U) − sg[Q(U)]‖²
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
 
-    def bfloat16_distance_map(self) -> Callable[[Tensor], Tensor]:
-        """`distance_map` with all but the first and last layer of the encoder in bfloat16."""
-        return _BFloat16Distances(self)
+    def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+        """`nearest_map` with all but the first and last layer of the encoder in bfloat16."""
+        return _BFloat16Nearest(self)
 
     def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
         encoded: Tensor = self.encoder(target)
@@ -114,13 +114,13 @@ def pixel_decoder(channels: int, settings: ModelSettings) -> nn.Sequential:
     )
 
 
-class _BFloat16Distances:
-    """Distances with the inner layers of the encoder in bfloat16.
+class _BFloat16Nearest:
+    """Nearest codes and the distances to them, with the inner layers of the encoder in bfloat16.
 
     The first and last layer stay in float32. They cost little, and keep image scores ten times closer:
     the first sees every grey level, the last makes what is compared.
 
-    Only the distance to the nearest code is wanted, not which one it is:
+    The distance comes from the minimum that finds the code, without a look at the code itself:
     min_k ‖x − e_k‖² = ‖x‖² + 2 min_k (½‖e_k‖² − x·e_k). Encodings and codes are taken around the
     codebook's mean: far from the origin the terms would cancel.
     """
@@ -136,14 +136,16 @@ class _BFloat16Distances:
         self.codes = codes.T.contiguous()  # (d, K)
         self.half_norms = 0.5 * codes.square().sum(dim=1)  # (K,)
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """(B, C, H, W) pixels in [0, 1] -> (B, h, w) float32 distances to the nearest codes."""
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) pixels in [0, 1] -> (B, h, w) float32 distances to the nearest codes, and these."""
         inner = self.inner(self.first(self.standardise(pixels)).bfloat16())
         encoded: Tensor = self.last(inner.float())
         positions = encoded.movedim(1, -1).flatten(0, 2)  # (P, d)
-        nearest = [
-            torch.addmm(self.half_norms, part, self.codes, alpha=-1).amin(dim=1)
-            for part in torch.split(positions, _CHUNK)
-        ]
+        nearest, codes = [], []
+        for part in torch.split(positions, _CHUNK):
+            apart = torch.addmm(self.half_norms, part, self.codes, alpha=-1)
+            nearest.append(apart.amin(dim=1))  # min, which finds both, takes several times as long on CPUs
+            codes.append(apart.argmin(dim=1))
         squares = positions.square().sum(dim=1) + 2 * torch.cat(nearest)
-        return squares.clamp_(min=0).sqrt_().view(len(encoded), *encoded.shape[2:])
+        shape = len(encoded), *encoded.shape[2:]
+        return squares.clamp_(min=0).sqrt_().view(shape), torch.cat(codes).view(shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import torch
 
 from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
+from raysvq.imaging.signals import Signals, SignalSums
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision
@@ -23,6 +24,8 @@ from raysvq.settings import ScoringSettings, Settings
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+Nearest = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]  # distances, codes
 
 _CPU_PIXELS = 2**18  # pixels encoded at once; activations of more outgrow the caches
 
@@ -36,6 +39,8 @@ class ImageResult:
     anomaly_map: npt.NDArray[np.float32]  # (h, w)
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
+    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of all grid positions, tile by tile
+    signals: Signals
 
 
 class ImageScorer:
@@ -62,8 +67,8 @@ class ImageScorer:
             deadline: entered for every piece of decoding, by each of them.
         """
         self.model = model.to(device).eval()
-        self._distance_map = (
-            self.model.bfloat16_distance_map() if precision == "bfloat16" else self.model.distance_map
+        self._nearest_map = (
+            self.model.bfloat16_nearest_map() if precision == "bfloat16" else self.model.nearest_map
         )
         self.settings = settings
         self.scoring = scoring
@@ -90,11 +95,18 @@ class ImageScorer:
             return [_or_error(self._score, image) for image in opened]
         loaded = list(in_order(partial(_or_error, self._load), contents))
         tiles = [image[1] for image in loaded if not isinstance(image, DecodeError)]
-        distances = iter(self.distances(np.concatenate(tiles))) if tiles else iter(())
-        return [
-            image if isinstance(image, DecodeError) else self.result(image[0], [next(distances)[None]])
-            for image in loaded
-        ]
+        nearest = zip(*self.nearest(np.concatenate(tiles)), strict=True) if tiles else iter(())
+        results: list[ImageResult | DecodeError] = []
+        for image in loaded:
+            if isinstance(image, DecodeError):
+                results.append(image)
+                continue
+            tiling, tile = image
+            sums = SignalSums()
+            sums.add(tile)
+            distances, codes = next(nearest)
+            results.append(self.result(tiling, [(distances[None], codes[None])], sums))
+        return results
 
     def _open(self, content: bytes) -> CutImage:
         return open_tiles(content, self.settings.tiles, self.scoring, self._deadline)
@@ -105,18 +117,31 @@ class ImageScorer:
     def _score(self, image: CutImage | DecodeError) -> ImageResult:
         if isinstance(image, DecodeError):
             raise image
-        return self.result(image.tiling, map(self.distances, image.parts))
+        sums = SignalSums()
+        return self.result(image.tiling, self._measured(image.parts, sums), sums)
 
-    def result(self, tiling: Tiling, distances: Iterable[npt.NDArray[np.float32]]) -> ImageResult:
-        """The result for an image, from (t, h, w) distances of consecutive tiles."""
+    def _measured(self, parts: Iterable[Pixels], sums: SignalSums) -> Iterator[Nearest]:
+        for part in parts:
+            sums.add(part)
+            yield self.nearest(part)
+
+    def result(self, tiling: Tiling, nearest: Iterable[Nearest], sums: SignalSums) -> ImageResult:
+        """The result for an image.
+
+        Args:
+            nearest: (t, h, w) distances and codes of consecutive tiles.
+            sums: over the same tiles, complete once `nearest` is at its end.
+        """
         cell = cell_size(self.settings.model)
-        mosaic, scores = Mosaic(tiling, cell), []
-        for part in distances:
-            scores.append(tile_scores(part))
-            mosaic.add(part)
+        mosaic, scores, codes = Mosaic(tiling, cell), [], []
+        for distances, indices in nearest:
+            scores.append(tile_scores(distances))
+            mosaic.add(distances)
+            codes.append(indices.ravel())
         joined = np.concatenate(scores)
         pooled = image_score(mosaic.values, joined, self.settings.anomaly)
-        return ImageResult(tiling, joined, mosaic.values, map_span(tiling, cell), pooled)
+        span = map_span(tiling, cell)
+        return ImageResult(tiling, joined, mosaic.values, span, pooled, np.concatenate(codes), sums.signals())
 
     def in_bfloat16(self) -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
@@ -124,15 +149,21 @@ class ImageScorer:
 
     def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
         """(T, size, size, C) tiles -> (T, h, w) distances to the codebook."""
+        return self.nearest(tiles)[0]
+
+    def nearest(self, tiles: Pixels) -> Nearest:
+        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and (T, h, w) nearest codes."""
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
-        parts = []
+        distances, codes = [], []
         with torch.inference_mode(), exact_convolutions():
             for start in range(0, len(tiles), batch):
                 pixels = to_model_input(tiles[start : start + batch], self.device)
-                parts.append(self._distance_map(pixels).float().cpu().numpy())
-        return np.concatenate(parts)
+                near, indices = self._nearest_map(pixels)
+                distances.append(near.float().cpu().numpy())
+                codes.append(indices.cpu().numpy().astype(np.uint16))
+        return np.concatenate(distances), np.concatenate(codes)
 
 
 def exact_convolutions() -> AbstractContextManager[None]:

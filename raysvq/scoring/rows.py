@@ -14,6 +14,7 @@ from raysvq.data.manifest import Row
 from raysvq.decisions import Decisions
 from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.signals import sample_codes
 from raysvq.model.anomaly import find_regions, share_over
 from raysvq.model.bundle import Bundle
 from raysvq.model.device import Precision
@@ -80,6 +81,8 @@ def score_row(source: Row, result: ImageResult, decisions: Decisions, origin: Ro
         "tiles": tiles,
         "regions": [asdict(region) for region in regions],
         "heatmap_uri": None,
+        **asdict(result.signals),
+        "codes": sample_codes(result.codes, source["image_id"]).tolist(),
     }
 
 

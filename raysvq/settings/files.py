@@ -68,7 +68,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise SettingsError(f"configuration {path}: not valid YAML (it is not UTF-8 text)") from None
     except yaml.YAMLError as error:
         raise SettingsError(f"configuration {path}: not valid YAML ({_where(error)})") from None
-    except _RepeatedKey as error:
+    except RepeatedKeyError as error:
         raise SettingsError(f"configuration {path}: {error}; expected each key once in a section") from None
     if values is None:
         return {}
@@ -90,23 +90,30 @@ def parse_yaml(text: str) -> Any:
         SettingsError: a key is given twice; the last one would silently win.
     """
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=PlainLoader)
     except RecursionError:
         raise yaml.YAMLError("nested too deep") from None
 
 
-class _RepeatedKey(SettingsError):
-    pass
+class RepeatedKeyError(SettingsError):
+    """A key stands twice in one section."""
+
+    def __init__(self, key: str, line: int | None = None) -> None:
+        """`line` of the second one, where it is known."""
+        self.key, self.line = key, line
+        super().__init__(f"line {line} gives `{key}` again" if line else f"`{key}` is given again")
 
 
-class _Loader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):
+    """Reads plain values, and refuses a key that stands twice in one section."""
+
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         """Refuses a repeated key; those that an anchor brings along may be given anew."""
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if (key.tag, str(key.value)) in seen:
-                raise _RepeatedKey(f"line {key.start_mark.line + 1} gives `{key.value}` again")
+                raise RepeatedKeyError(key.value, key.start_mark.line + 1)
             seen.add((key.tag, str(key.value)))
         return node
 
@@ -121,19 +128,19 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 _PREFIXED = re.compile(r"[-+]?0[xo]")
 _INT, _FLOAT, _DATE = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "timestamp"))
-_Loader.yaml_implicit_resolvers = {
+PlainLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in (_INT, _FLOAT, _DATE)]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
+PlainLoader.add_implicit_resolver(
     _INT, re.compile(r"[-+]?(?:\d[\d_]*|0x[\da-fA-F_]+|0o[0-7_]+)\Z"), list("-+0123456789")
 )
-_Loader.add_implicit_resolver(
+PlainLoader.add_implicit_resolver(
     _FLOAT,
     re.compile(r"[-+]?(?:(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|\.(?:inf|Inf|INF))\Z|\.(?:nan|NaN|NAN)\Z"),
     list("-+.0123456789"),
 )
-_Loader.add_constructor(_INT, _number)
+PlainLoader.add_constructor(_INT, _number)
 
 
 def _from_json(text: str) -> Any:
@@ -144,14 +151,19 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise _RepeatedKey(f"`{key}` is given again")
+            raise RepeatedKeyError(key)
         found[key] = value
     return found
 
 
-def _where(error: yaml.YAMLError) -> str:
-    """The problem and its line, without a word of the file, which may hold a secret."""
+def problem_of(error: yaml.YAMLError) -> tuple[int | None, str]:
+    """Line, where it is known, and problem, without a word of the file, which may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "it holds characters that YAML does not allow"
+        return None, "it holds characters that YAML does not allow"
     problem = re.sub(r"\s*['\"].*['\"]", "", (error.problem or "").replace("'\\t'", "tab"))
-    return f"line {error.problem_mark.line + 1}: {problem}"
+    return error.problem_mark.line + 1, problem
+
+
+def _where(error: yaml.YAMLError) -> str:
+    line, problem = problem_of(error)
+    return f"line {line}: {problem}" if line else problem

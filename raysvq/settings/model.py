@@ -24,7 +24,7 @@ class ModelSettings(Section):
     hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
     residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
     residual_layers: int = Field(2, ge=0, description="pixels: residual blocks in encoder and decoder each.")
-    codebook_size: int = Field(512, ge=2, description="K, number of embeddings.")
+    codebook_size: int = Field(512, ge=2, le=2**16, description="K, number of embeddings.")
     embedding_dim: int = Field(
         64, ge=2, description="d, size of an embedding; features: of its learned part, beside the features."
     )

@@ -139,6 +139,23 @@ class Bucket:
                 elif info.size_bytes:  # else a folder marker
                     problem(info.uri, f"its name ends with `/`, but it holds {info.size_bytes} bytes")
 
+    def folder(self, path: str, start: str, problem: Problem) -> Iterator[ObjectInfo | str]:
+        """What is directly below a key, in the order of keys; an object with a folder's name is a problem."""
+        for page in self.levels(path, start):
+            for each in page:
+                if isinstance(each, str) or not each.uri.endswith("/"):
+                    yield each
+                elif each.size_bytes:
+                    problem(each.uri, f"its name ends with `/`, but it holds {each.size_bytes} bytes")
+
+    def levels(self, path: str, start: str) -> Iterator[list[ObjectInfo | str]]:
+        """Objects and folders directly below a key. obstore asks for the whole level, whatever the start."""
+        found: Any = self.ask(path, lambda: obstore.list_with_delimiter(self.client, path or None))
+        level: list[ObjectInfo | str] = [self._of(meta) for meta in found["objects"] if meta["path"] != path]
+        level += [f"{self.uri}/{name}/" for name in found["common_prefixes"]]
+        begins = f"{self.uri}/{path}/{start}" if path else f"{self.uri}/{start}"
+        yield sorted((each for each in level if _uri(each).startswith(begins)), key=_uri)
+
     def pages(self, path: str) -> Iterator[list[ObjectInfo]]:
         """What is below a key, at any depth and in the store's order."""
         last: str | None = None
@@ -193,6 +210,10 @@ class Bucket:
     def _of(self, meta: Any) -> ObjectInfo:
         uri, etag = f"{self.uri}/{meta['path']}", plain_etag(meta["e_tag"])
         return ObjectInfo(uri, meta["size"], etag, meta["last_modified"])
+
+
+def _uri(each: ObjectInfo | str) -> str:
+    return each if isinstance(each, str) else each.uri
 
 
 def _require_writable(path: str) -> None:

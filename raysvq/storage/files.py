@@ -198,6 +198,23 @@ def list_objects(
             yield from store.walk(path, problems, skip)
 
 
+def list_folder(folder: str, start: str = "", problems: Problem = refuse) -> Iterator[ObjectInfo | str]:
+    """What is directly in a folder or prefix: its files, and URIs of its folders with a final slash.
+
+    Sorted by name; on S3 and on disk in flat memory. A folder that does not exist is empty, as on S3.
+
+    Args:
+        start: how names begin. On S3 others cost nothing.
+        problems: as in `list_objects`.
+
+    Raises:
+        StorageError: the bucket does not exist, or the folder may not be listed.
+    """
+    with storage_errors(f"cannot list {folder}"):
+        store, path = store_of(folder)
+        yield from store.folder(path, start, problems)
+
+
 def is_folder(uri: str) -> bool:
     """Whether a URI names a folder or prefix rather than a file.
 

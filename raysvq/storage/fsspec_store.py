@@ -74,6 +74,18 @@ class FsspecStore:
             elif not skip(f"{self.scheme}://{entry['name'].rstrip('/')}/"):
                 yield from self.walk(entry["name"], problem, skip)
 
+    def folder(self, path: str, start: str, problem: Problem) -> Iterator[ObjectInfo | str]:
+        """What is directly in a folder, sorted; it is listed whole, whatever the start of the names."""
+        try:
+            entries = self.client.ls(path, detail=True)
+        except FileNotFoundError:
+            return
+        for entry in sorted(entries, key=lambda entry: str(entry["name"])):
+            name = entry["name"].rstrip("/")
+            if name == path.rstrip("/") or not name.rpartition("/")[2].startswith(start):
+                continue
+            yield f"{self.scheme}://{name}/" if entry["type"] == "directory" else self._of(entry)
+
     def _entry(self, path: str) -> Any:
         try:
             return self.client.info(path)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential
 
 from raysvq.storage.objects import ChangedError, Kind, ObjectInfo, Problem, Skip, difference, from_nanoseconds
-from raysvq.storage.walk import local_files
+from raysvq.storage.walk import entries, local_files
 
 OPEN_ELSEWHERE_S = 5.0  # retry time for replacing a file that others have open
 
@@ -103,6 +103,12 @@ def walk(path: str, problem: Problem, skip: Skip) -> Iterator[ObjectInfo]:
     """Every file below a folder, sorted within each folder."""
     for name, status in local_files(path, problem, skip):
         yield _info(name, status)
+
+
+def folder(path: str, start: str, problem: Problem) -> Iterator[ObjectInfo | str]:
+    """What is directly in a folder, sorted."""
+    for name, status in entries(path, start, problem):
+        yield f"{name}/" if stat.S_ISDIR(status.st_mode) else _info(name, status)
 
 
 def _status(path: str) -> os.stat_result | None:

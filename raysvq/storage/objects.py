@@ -64,6 +64,9 @@ class Store(Protocol):
     def walk(self, path: str, problem: Problem, skip: Skip) -> Iterator[ObjectInfo]:
         """Every file below a folder."""
 
+    def folder(self, path: str, start: str, problem: Problem) -> Iterator[ObjectInfo | str]:
+        """What is directly in a folder, under names with this start: files, and URIs of folders with `/`."""
+
 
 def canonical(uri: str | Path) -> str:
     """The one spelling of a URI: absolute path for local files, `scheme://…` otherwise.

@@ -36,10 +36,21 @@ class S3Bucket(Bucket):
 
     def pages(self, path: str) -> Iterator[list[ObjectInfo]]:
         """What is below a key, at any depth and in the order of the keys."""
-        prefix, token = path and f"{path}/", None
-        while True:
-            page = self.ask(path, partial(self._page, prefix, token))
+        for page in self._pages(path, ""):
             yield [self._listed(entry) for entry in page.get("Contents", ())]
+
+    def levels(self, path: str, start: str) -> Iterator[list[ObjectInfo | str]]:
+        """Objects and folders directly below a key, a page at a time."""
+        for page in self._pages(path, start, Delimiter="/"):
+            objects = [(entry["Key"], self._listed(entry)) for entry in page.get("Contents", ())]
+            folders = [(key, f"{self.uri}/{key}") for key in _prefixes(page)]
+            yield [each for _, each in sorted([*objects, *folders], key=lambda named: named[0])]
+
+    def _pages(self, path: str, start: str, **more: Any) -> Iterator[dict[str, Any]]:
+        prefix, token = (f"{path}/" if path else "") + start, None
+        while True:
+            page = self.ask(path, partial(self._page, prefix, token, **more))
+            yield page
             if not page.get("IsTruncated"):
                 return
             before, token = token, page.get("NextContinuationToken")
@@ -106,7 +117,7 @@ class S3Bucket(Bucket):
             return super()._has_any(path)
         return bool(self._page(f"{path}/", None, MaxKeys=1).get("Contents"))
 
-    def _page(self, prefix: str, token: str | None, **limits: int) -> dict[str, Any]:
+    def _page(self, prefix: str, token: str | None, **limits: Any) -> dict[str, Any]:
         more = {"ContinuationToken": token} if token else {}
         page: dict[str, Any] = self.exact().list_objects_v2(Bucket=self.name, Prefix=prefix, **more, **limits)
         return page
@@ -114,6 +125,10 @@ class S3Bucket(Bucket):
     def _listed(self, entry: dict[str, Any]) -> ObjectInfo:
         uri, etag = f"{self.uri}/{entry['Key']}", plain_etag(entry.get("ETag"))
         return ObjectInfo(uri, entry["Size"], etag, entry.get("LastModified"))
+
+
+def _prefixes(page: dict[str, Any]) -> list[str]:
+    return [common["Prefix"] for common in page.get("CommonPrefixes", ())]
 
 
 def _part(content: bytes | Path, start: int, length: int) -> bytes:

@@ -38,6 +38,31 @@ def local_files(folder: str, problem: Problem, skip: Skip) -> Iterator[tuple[str
     return _Walk(problem, skip, {real}).below(folder, real, (real,))
 
 
+def entries(folder: str, start: str, problem: Problem) -> Iterator[tuple[str, os.stat_result]]:
+    """Path and status of what is directly in a folder, under names with this start, sorted.
+
+    Links are followed. A folder that does not exist is empty.
+
+    Raises:
+        StorageError: the folder may not be read.
+    """
+    for name in _names(folder, must_exist=False):
+        if not name.startswith(start):
+            continue
+        path = os.path.join(folder, name)
+        try:
+            with storage_errors(f"cannot list {folder}", passing=(FileNotFoundError,)):
+                status = _status(path)
+        except FileNotFoundError:  # it went after it was listed
+            continue
+        if status is None:
+            problem(path, NOWHERE)
+        elif not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            problem(path, NO_FILE)
+        else:
+            yield path, status
+
+
 @dataclass(frozen=True)
 class _Walk:
     problem: Problem

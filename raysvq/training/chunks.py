@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from raysvq.errors import RaysvqError, TrainingMemoryError
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.duplicates import SIDE, Fingerprint, fingerprint, near_duplicates
 from raysvq.imaging.pixels import load_tiles
+from raysvq.imaging.signals import SignalSums
 from raysvq.imaging.synthetic import with_defect
 from raysvq.imaging.tiling import Tiling
 from raysvq.model.device import memory_errors_as
@@ -56,6 +57,7 @@ class ValidationItem:
     defect_seed: tuple[int, ...] | None = None  # seed of a defect to draw on it
     tiling: Tiling | None = None  # tiling of a whole image, with `features`
     features: npt.NDArray[np.float16] | None = None  # (h, w, S) stem features
+    sums: SignalSums = field(default_factory=SignalSums)  # over its pixels, with `features`
     fingerprint: Fingerprint | None = None  # with `features`
 
     def read(self, max_pixels: int) -> bytes:
@@ -71,8 +73,8 @@ class ValidationItem:
             return scorer(self.read(scorer.settings.scoring.max_pixels))
         with torch.inference_mode(), exact_convolutions():
             features = torch.from_numpy(self.features).to(scorer.device).float().movedim(-1, 0)
-            anomaly_map = scorer.model.distances(features[None]).cpu().numpy()
-        return scorer.result(self.tiling, [anomaly_map])
+            distances, codes = (found.cpu().numpy() for found in scorer.model.nearest(features[None]))
+        return scorer.result(self.tiling, [(distances, codes.astype(np.uint16))], self.sums)
 
 
 def normal_part(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
@@ -133,8 +135,9 @@ def _with_features(item: ValidationItem, settings: Settings, guard: Guard) -> Va
     tiling, tile = load_tiles(content, settings.tiles, settings.scoring, guard.deadline)
     with torch.inference_mode():
         features = model.extract_features(to_model_input(tile, torch.device("cpu")))[0].half()
-    held = features.movedim(0, -1).contiguous().numpy()
-    return replace(item, tiling=tiling, features=held, fingerprint=fingerprint(content, tile[0]))
+    held, sums = features.movedim(0, -1).contiguous().numpy(), SignalSums()
+    sums.add(tile)
+    return replace(item, tiling=tiling, features=held, sums=sums, fingerprint=fingerprint(content, tile[0]))
 
 
 def fingerprint_part(

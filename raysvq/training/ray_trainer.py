@@ -22,7 +22,7 @@ from torch import nn
 
 from raysvq import log
 from raysvq.errors import DataError, TrainingError, TrainingMemoryError, WorkersError
-from raysvq.model.bundle import Bundle, save_bundle
+from raysvq.model.bundle import Bundle, save_bundle, save_reference
 from raysvq.model.network import Network, build_network, cell_size
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import Capacity, connect
@@ -44,7 +44,7 @@ from raysvq.training.plan import WorkerPlan, learnt_splits, plan_workers, requir
 from raysvq.training.shuffling import BLOCK, Columns, Source
 from raysvq.training.tile_stream import normal_tiles, outlier_tiles, require_marked
 from raysvq.training.trainer import Trainer, fit, naming_memory, selection
-from raysvq.training.validation import ValidationImage, validate
+from raysvq.training.validation import ValidationImage, reference_of, validate
 
 
 def train(manifest: str, out: str, settings: Settings) -> Bundle:
@@ -87,6 +87,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
         bundle = export_bundle(model, settings, state, history, summary)
         require_held()
         write_training_ids(manifest, settings, learnt_splits(training_set["folds"]), out)
+        save_reference(reference_of(state.validation), out)
         save_bundle(bundle, out)
         remove_folder(folder)
     return bundle

@@ -6,11 +6,12 @@ import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch.distributed as dist
 
@@ -19,10 +20,12 @@ from raysvq.data.manifest import open_manifest
 from raysvq.decisions import CalibrationScores
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
+from raysvq.imaging.signals import sample_codes
+from raysvq.model.bundle import MOST_REFERENCE
 from raysvq.model.collective import world_size
 from raysvq.model.device import relative_deviation
-from raysvq.model.scorer import ImageScorer
-from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
+from raysvq.model.scorer import ImageResult, ImageScorer
+from raysvq.schema import ANOMALOUS, NORMAL, REFERENCE, VALIDATION
 from raysvq.settings import Settings
 from raysvq.storage import ObjectInfo, read_bytes, read_version
 
@@ -144,11 +147,13 @@ def validate(
         require_decodable: raises DecodeError for an image that is not to be decoded in this process.
 
     Returns:
-        What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images.
+        What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images,
+        and `reference`: what normal images look like.
     """
     in_bfloat16 = scorer.in_bfloat16()
     compared = range(0, len(images), -(-len(images) // COMPARED))
     mine: list[tuple[int, ScoredImage]] = []
+    looks: list[dict[str, Any]] = []
     deviations: list[float] = []
     unreadable: list[str] = []
     for number in range(rank, len(images), world_size()):
@@ -162,12 +167,33 @@ def validate(
             continue
         scored = scored_image(image, result.image_score, result.anomaly_map, scorer.settings.training.seed)
         mine.append((number, scored))
+        if not image.anomalous:
+            looks.append(_look(image, result))
         if number in compared:
             deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
-    gathered, deviating, failed = (_gather(part) for part in (mine, deviations, unreadable))
+    gathered, deviating, failed, looked = (_gather(part) for part in (mine, deviations, unreadable, looks))
     in_order = [scored for _, scored in sorted(gathered, key=lambda item: item[0])]
     found = outcome_of(in_order, scorer.settings, sorted(failed))
+    found["reference"] = sorted(looked, key=lambda look: look["image_id"])[:MOST_REFERENCE]
     return found | {"bfloat16_deviation": max(deviating, default=None)}
+
+
+def _look(image: ValidationImage, result: ImageResult) -> dict[str, Any]:
+    """What a normal image looks like: columns of REFERENCE but for the score, and the image's id."""
+    return asdict(result.signals) | {
+        "image_id": image.image_id,
+        "width": result.tiling.width,
+        "height": result.tiling.height,
+        "codes": sample_codes(result.codes, image.image_id).tolist(),
+    }
+
+
+def reference_of(outcome: dict[str, Any]) -> pa.Table:
+    """Rows of REFERENCE: what validation saw of normal images, with the scores that calibrate."""
+    scores = dict(zip(outcome["image_ids"], outcome["image_scores"], strict=True))
+    seen = outcome.get("reference", ())  # a checkpoint of an earlier version has none
+    looks = (look | {"image_score": scores.get(look["image_id"])} for look in seen)
+    return pa.Table.from_pylist([row for row in looks if row["image_score"] is not None], schema=REFERENCE)
 
 
 def outcome_of(

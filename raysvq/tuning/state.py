@@ -17,7 +17,7 @@ import safetensors.torch
 
 from raysvq.errors import DataError
 from raysvq.evaluation.leaderboard import Point
-from raysvq.model.bundle import load_bundle, save_bundle, weights
+from raysvq.model.bundle import load_bundle, load_reference, save_bundle, save_reference, weights
 from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import TRAIN
@@ -28,7 +28,7 @@ from raysvq.training.chunks import find_units
 from raysvq.training.export import export_bundle, require_normals, write_training_ids
 from raysvq.training.in_process import local_device
 from raysvq.training.metrics import write_events
-from raysvq.training.validation import validate, validation_images
+from raysvq.training.validation import reference_of, validate, validation_images
 
 FOLDER = "_sweep"
 RESULT = ("rung", "value", "values", "curve", "seconds", "error")
@@ -120,7 +120,7 @@ class SweepState:
         """
         folder = self.model_folder(number)
         if exists(join(folder, "bundle.json")):
-            bundle = load_bundle(folder)
+            bundle, reference = load_bundle(folder), load_reference(folder)
         else:
             state = json.loads(read_bytes(join(folder, _STATE)))
             model = build_network(settings)
@@ -133,8 +133,11 @@ class SweepState:
             require_normals(outcome)
             progress = replace(TrainingState.parse(state["progress"]), validation=outcome)
             bundle = export_bundle(model, settings, progress, progress.history, summary | state["summary"])
+            reference = reference_of(outcome)
         write_events(bundle.history["history"], out)
         write_training_ids(manifest, settings, [TRAIN], out)
+        if reference is not None:
+            save_reference(reference, out)
         save_bundle(bundle, out)
 
 

@@ -9,14 +9,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import safetensors.torch
 import torch
 
 from raysvq.errors import BundleError
-from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
+from raysvq.model.bundle import (
+    MOST_REFERENCE,
+    Bundle,
+    load_bundle,
+    load_reference,
+    make_bundle,
+    save_bundle,
+    save_reference,
+)
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
+from raysvq.schema import REFERENCE
 from raysvq.settings import Settings, digest
 
 # Names of weights, with those of format 3.
@@ -69,6 +79,23 @@ def test_a_bundle_without_a_measured_deviation_is_read_as_such(folder: Path) -> 
     del reference["bfloat16_deviation"]
     _edit(folder, reference=reference)
     assert load_bundle(str(folder)).reference.bfloat16_deviation is None
+
+
+def test_a_reference_comes_back_and_a_bundle_without_has_none(folder: Path) -> None:
+    assert load_reference(str(folder)) is None
+    looks = {"width": 8, "height": 8, "exposure": -1.5, "contrast": -2.0, "sharpness": None, "warmth": None}
+    rows = [{"image_score": float(n), "codes": [n % 7, 3]} | looks for n in range(MOST_REFERENCE + 5)]
+    save_reference(pa.Table.from_pylist(rows, schema=REFERENCE), str(folder))
+    found = load_reference(str(folder))
+    assert found.schema == REFERENCE
+    assert found.to_pylist() == rows[:MOST_REFERENCE]
+    assert load_bundle(str(folder)).model_version
+
+
+def test_a_damaged_reference_is_named(folder: Path) -> None:
+    (folder / "reference.parquet").write_bytes(b"PAR1 no table")
+    with pytest.raises(BundleError, match=r"reference\.parquet cannot be read"):
+        load_reference(str(folder))
 
 
 def test_version_names_the_weights(bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from raysvq.imaging.decode import DecodeError
+from raysvq.model.device import Precision
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.settings import ScoringSettings, Settings
@@ -207,6 +209,40 @@ def test_many_images_score_as_each_alone(
         assert result.image_score == pytest.approx(alone.image_score, rel=1e-5)
         np.testing.assert_allclose(result.tile_scores, alone.tile_scores, rtol=1e-5)
         np.testing.assert_allclose(result.anomaly_map, alone.anomaly_map, rtol=1e-5, atol=1e-5)
+        np.testing.assert_array_equal(result.codes, alone.codes)
+        for name, found in asdict(alone.signals).items():
+            assert getattr(result.signals, name) == pytest.approx(found, abs=0.01), (
+                name
+            )  # by the rounding of grey
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_codes_are_the_nearest_ones_tile_by_tile(
+    small: Build, make_model: Make, picture: Draw, png: Encode, precision: Precision
+) -> None:
+    settings = small()
+    model, image = make_model(settings), picture(40, 32)
+    result = ImageScorer(model, settings, settings.scoring, precision=precision)(png(image))
+    tiles = torch.from_numpy(np.stack([image[:32], image[8:]]) / np.float32(255)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        encoded = model.encode(tiles).movedim(1, -1).flatten(0, 2)
+        expected = torch.cdist(encoded, model.quantizer.codebook).argmin(1).numpy()
+    agree = result.codes == expected
+    assert agree.mean() >= (1.0 if precision == "float32" else 0.9)  # rounding moves positions between two
+
+
+def test_signals_of_an_image_do_not_depend_on_how_many_tiles_are_cut_at_once(
+    small: Build, make_model: Make, png: Encode
+) -> None:
+    settings = small()
+    model = make_model(settings)
+    ramp = np.linspace(0, 255, 800, dtype=np.uint8)[None, :, None]
+    content = png(np.broadcast_to(ramp, (800, 800, 3)).copy())
+    whole = _score(model, settings, content).signals
+    banded = _score(model, settings, content, image_memory_mib=1).signals
+    assert banded.exposure == pytest.approx(whole.exposure)
+    assert banded.sharpness == pytest.approx(whole.sharpness)
+    assert whole.warmth is None
 
 
 def test_none_of_many_images_can_be_read(small: Build, make_model: Make) -> None:

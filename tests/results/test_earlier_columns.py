@@ -12,13 +12,14 @@ import pytest
 
 from raysvq.results import SCHEMAS, committed_files, compact, open_results, read_results
 from raysvq.results.writer import write_unit
-from raysvq.schema import SCORES
+from raysvq.schema import SCORES, SIGNAL_FIELDS
 from raysvq.storage import join
 from tests.commits import ORIGIN, commit_run
 from tests.results.history import History, score
 
 EARLIER = ["/a.png", "/b.png", "/c.png"]
-ADDED = ["p_value", "margin", "policy", "decision_group", "decisions_digest"]
+DECIDED = ["p_value", "margin", "policy", "decision_group", "decisions_digest"]
+ADDED = [*DECIDED, *(field.name for field in SIGNAL_FIELDS)]
 
 
 @pytest.fixture

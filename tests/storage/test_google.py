@@ -22,6 +22,7 @@ from raysvq.storage import (
     file_infos,
     filesystem,
     is_folder,
+    list_folder,
     list_objects,
     put_file,
     read_bytes,
@@ -71,6 +72,17 @@ def test_files_are_written_read_listed_and_removed(
     remove_file(names[0])
     remove_folder(f"{ROOT}/p/inner")
     assert [info.uri for info in list_objects(f"{ROOT}/p")] == [names[1]]
+
+
+def test_a_level_of_folders_is_listed(google: tuple[FakeS3, FaultyStore]) -> None:
+    for name in ("p/2026-05-04/a.png", "p/2026-05-05/a.png", "p/2026-05-04.png", "p/z.png", "q.png"):
+        google[0].put(name, b"x")
+    assert [getattr(each, "uri", each) for each in list_folder(f"{ROOT}/p", "2026-05-04")] == [
+        f"{ROOT}/p/2026-05-04.png",
+        f"{ROOT}/p/2026-05-04/",
+    ]
+    assert [getattr(each, "uri", each) for each in list_folder(ROOT)] == [f"{ROOT}/p/", f"{ROOT}/q.png"]
+    assert list(list_folder(f"{ROOT}/none")) == []
 
 
 def test_a_file_is_created_once(google: tuple[FakeS3, FaultyStore]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from raysvq.errors import DataError
+from raysvq.imaging.signals import Signals
 from raysvq.imaging.tiling import plan_tiles
 from raysvq.model.scorer import ImageResult
 from raysvq.settings import Settings
@@ -89,7 +90,8 @@ def test_values_of_a_model_that_finds_half(small: Build, tmp_path: Path) -> None
             (1, 16), np.float32
         )
         tiles = np.array([top, top, bottom, bottom], np.float32)
-        return Evaluated(image, ImageResult(tiling, tiles, anomaly_map, (64, 64), score))
+        no_codes = np.zeros(0, np.uint16)
+        return Evaluated(image, ImageResult(tiling, tiles, anomaly_map, (64, 64), score, no_codes, Signals()))
 
     seen = [
         evaluated(marked, 5.0, 1.0, 5.0),
