@@ -11,12 +11,12 @@ from devtools.rehearsal.script import PRODUCTS
 from devtools.rehearsal.site import MODELS, Site
 from raysvq.data.index import build_index
 from raysvq.model.alias import promote
-from raysvq.model.bundle import save_bundle
+from raysvq.model.bundle import save_bundle, save_reference
 from raysvq.settings import Settings, load_settings
 from raysvq.training.export import export_bundle, write_training_ids
 from raysvq.training.in_process import train_in_process
 from raysvq.training.plan import learnt_splits, require_trainable
-from raysvq.training.validation import validate, validation_images
+from raysvq.training.validation import reference_of, validate, validation_images
 from raysvq.tuning.trial_data import prepare
 from raysvq.tuning.trial_metrics import IMAGE_AUROC
 
@@ -61,5 +61,6 @@ def _train(manifest: str, settings: Settings, out: str) -> str:
     )
     bundle = export_bundle(model, settings, state, state.history, learnt)
     write_training_ids(manifest, settings, learnt_splits(learnt["folds"]), out)
+    save_reference(reference_of(state.validation), out)
     save_bundle(bundle, out)
     return bundle.model_version
