@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _QUIET = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-
 _QUIET += ["--disable-sync", "--disable-background-networking", "--disable-component-update"]
 _QUIET += ["--disable-quic", "--hide-scrollbars"]
 _CODES = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Escape": 27, "Enter": 13}
-_CODES |= {"Home": 36, "End": 35, "+": 187, "-": 189}
+_CODES |= {"Home": 36, "End": 35, "+": 187, "-": 189, "/": 191, "Tab": 9}
 
 
 class Page:
@@ -59,6 +60,11 @@ class Page:
         self.call("Page.navigate", url=path.as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             self.events.append(self._next())
+
+    def set_clock(self, when: datetime) -> None:
+        """Make it always this time on the pages that are opened from now on."""
+        source = f"Date.now = () => {round(when.timestamp() * 1000)}"
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=source)
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from raysvq.evaluation.result import MetricValue
+
+_UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def environment(*folders: Path) -> Environment:
@@ -24,6 +29,22 @@ def environment(*folders: Path) -> Environment:
     made.filters.update(value=_value, interval=_interval, percent=_percent, when=_when, words=_words)
     made.filters.update(thousands="{:,}".format, decimal=_decimal, code=_code)
     return made
+
+
+def script_json(data: object) -> Markup:
+    """Data as JSON inside a script element.
+
+    `<`, `>`, `&` and line separators are escaped, so that no name can end the element it stands in.
+    """
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.translate(_UNSAFE))
+
+
+def coded(name: str, values: Sequence[str | None]) -> dict[str, Any]:
+    """A column of a page's data: its different values, and each value as an index into them; -1 for none."""
+    distinct = sorted({value for value in values if value})
+    index = {value: place for place, value in enumerate(distinct)}
+    return {"name": name, "values": distinct, "of": [index[value] if value else -1 for value in values]}
 
 
 def _value(measure: MetricValue) -> str:

@@ -26,6 +26,7 @@ class Axis:
     label: str
     logarithmic: bool = False
     names: tuple[str, ...] = ()  # of the ticks, instead of their values
+    height: int = HEIGHT  # of the picture, where this is the upright axis
 
     def share(self, value: float) -> float:
         """The position of a value on the axis, 0..1."""
@@ -85,14 +86,14 @@ def log_axis(low: float, high: float, label: str) -> Axis:
 def place(x: Axis, y: Axis, point: tuple[float, float]) -> tuple[float, float]:
     """SVG coordinates of a data point."""
     across = _LEFT + x.share(point[0]) * (WIDTH - _LEFT - _RIGHT)
-    down = HEIGHT - _BOTTOM - y.share(point[1]) * (HEIGHT - _TOP - _BOTTOM)
+    down = y.height - _BOTTOM - y.share(point[1]) * (y.height - _TOP - _BOTTOM)
     return round(across, 1), round(down, 1)
 
 
 def figure(x: Axis, y: Axis, elements: Sequence[str], title: str) -> Markup:
     """The whole SVG: grid, tick labels, axis labels, then the elements; `title` is its alternative text."""
-    right, bottom = WIDTH - _RIGHT, HEIGHT - _BOTTOM
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">']
+    right, bottom = WIDTH - _RIGHT, y.height - _BOTTOM
+    parts = [f'<svg viewBox="0 0 {WIDTH} {y.height}" role="img" aria-label="{escape(title)}">']
     for tick, name in _named_ticks(y):
         _, down = place(x, y, (x.low, tick))
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{down}" y2="{down}"/>')
@@ -108,7 +109,7 @@ def figure(x: Axis, y: Axis, elements: Sequence[str], title: str) -> Markup:
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
     middle = (_LEFT + right) / 2
     parts.append(
-        f'<text class="label" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x.label)}</text>'
+        f'<text class="label" x="{middle}" y="{y.height - 6}" text-anchor="middle">{escape(x.label)}</text>'
     )
     down = (_TOP + bottom) / 2
     parts.append(

@@ -36,7 +36,7 @@ def test_contrast_is_that_of_the_standard() -> None:
 @pytest.mark.parametrize("scheme", SCHEMES, ids=("light", "dark", "print"))
 def test_text_can_be_read_and_controls_can_be_seen(scheme: dict[str, str]) -> None:
     for ground in ("page", "card", "faint"):
-        for text in ("ink", "soft", "good", "bad"):
+        for text in ("ink", "soft", "good", "bad", "warn"):
             assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
     for shape in ("edge", "blue", "orange", "green", "violet", "gold"):
         assert contrast(scheme[shape], scheme["card"]) >= 3, shape

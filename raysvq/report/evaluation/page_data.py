@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from typing import Any
@@ -13,16 +12,15 @@ from raysvq.evaluation.labelled_images import free_name
 from raysvq.evaluation.result import DEFECT_TYPE, GROUP, Evaluation, ImageRecord
 from raysvq.report.evaluation.scale import ScoreScale
 from raysvq.report.evaluation.thumbnails import Picture
+from raysvq.report.page import coded, script_json
 
 _DIGITS = 9  # significant ones: exact for float32
-_UNSAFE = {ord(char): f"\\u{ord(char):04x}" for char in "<>&\u2028\u2029"}
 
 
 def page_data(evaluation: Evaluation, pictures: Mapping[str, Picture], scale: ScoreScale | None) -> Markup:
     """The images by column, the pictures by position, and the scale of the threshold, as JSON.
 
-    Columns keep 10,000 images small. `<`, `>`, `&` and line separators are escaped, so that no name can end
-    the element it stands in.
+    Columns keep 10,000 images small.
     """
     images = evaluation.images
     prefix = common_folder([image.uri for image in images])
@@ -58,8 +56,7 @@ def page_data(evaluation: Evaluation, pictures: Mapping[str, Picture], scale: Sc
         "columns": columns(images),
         "pictures": {str(places[image_id]): _picture(picture) for image_id, picture in pictures.items()},
     }
-    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return Markup(text.translate(_UNSAFE))
+    return script_json(data)
 
 
 def columns(images: Sequence[ImageRecord]) -> list[dict[str, Any]]:
@@ -75,13 +72,7 @@ def columns(images: Sequence[ImageRecord]) -> list[dict[str, Any]]:
     }
     for key in sorted({key for image in images for key in image.meta}):
         named[free_name(key, named)] = [image.meta.get(key) for image in images]
-    return [_coded(name, values) for name, values in named.items() if any(values)]
-
-
-def _coded(name: str, values: Sequence[str | None]) -> dict[str, Any]:
-    distinct = sorted({value for value in values if value})
-    index = {value: place for place, value in enumerate(distinct)}
-    return {"name": name, "values": distinct, "of": [index[value] if value else -1 for value in values]}
+    return [coded(name, values) for name, values in named.items() if any(values)]
 
 
 def common_folder(uris: Sequence[str]) -> str:

@@ -1,5 +1,4 @@
 // What the page knows of its images, and how they are decided at a threshold.
-// Names come from file systems: they reach the page as text only, never as markup.
 
 const data = JSON.parse(document.getElementById('data').textContent);
 const images = Array.from(data.names, (_, i) => i);
@@ -35,26 +34,7 @@ function setFactor(value) {
   for (const follow of followers) follow();
 }
 
-const byId = (id) => document.getElementById(id);
-
-function element(tag, css, text) {
-  const made = document.createElement(tag);
-  if (css) made.className = css;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function drawing(tag, attributes) {
-  const made = document.createElementNS('http://www.w3.org/2000/svg', tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  return made;
-}
-
-const whole = (number) => number.toLocaleString('en-US');
-const decimal = (number, digits = 1) =>
-  number.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 const scoreText = (score) => String(Number(score.toPrecision(4)));
-const percent = (part, all) => (all ? `${decimal((100 * part) / all)} %` : 'n/a');
 const signed = (share) => `${share < 0 ? '−' : '+'}${decimal(Math.abs(100 * share))} %`;
 
 // A p-value as people say it.
