@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from devtools.rehearsal.bookkeeper import SCORED, Bookkeeper, Entries, Found, Rows
+from devtools.rehearsal.pages import page_problems
 from devtools.rehearsal.script import REVOKED, SHORT, Camera, Script
+from raysvq.ledger.records import CameraNight, FleetRun
+from raysvq.report.fleet import write_page
 
 SCRIPT = replace(SHORT, nights=6, missed=4)
 
@@ -135,3 +139,28 @@ def test_a_ledger_that_says_something_else_is_noticed(fleet: Fleet) -> None:
     entries = fleet.entries()
     entries.pop(next(iter(entries)))
     assert dict(fleet.books.compare(fleet.rows, entries, SCRIPT.nights)) == {"ledger": 1}
+
+
+def test_a_page_that_says_something_else_is_noticed(tmp_path: Path) -> None:
+    denied = "cannot read <images>: permission denied"
+    nights = [
+        CameraNight("plates.line-1.cam-00", "run", "2026-05-04", "warning"),
+        CameraNight("panels.line-1.cam-<1>", "run", "2026-05-04", "failed", failure=denied),
+    ]
+    times = ("2026-05-04T01:00:00+00:00", "2026-05-04T01:02:00+00:00")
+    counts = {"listed": 0, "scored": 0, "anomalous": 0, "rejected": 0, "skipped": 0, "failed": 1}
+    run = FleetRun(
+        1, "run", "fleet", "2026-05-04", *times, "0", "0", {}, 2, {}, **counts,
+        images_per_s=0.0, worker_seconds=0.0, findings={},
+    )  # fmt: skip
+    write_page(str(tmp_path), [run], [nights])
+    assert page_problems(nights, str(tmp_path)) == []
+    other = [replace(nights[0], state="ok"), replace(nights[1], failure="another reason")]
+    assert page_problems(other, str(tmp_path)) == [
+        "panels.line-1.cam-<1> does not say why it failed",
+        "plates.line-1.cam-00 is '▲ warning', expected ok",
+    ]
+    assert page_problems(nights[:1], str(tmp_path)) == [f"{nights[1].camera} is shown, and no camera"]
+    more = CameraNight("plates.line-1.cam-02", "run", "2026-05-04", "ok")
+    assert page_problems([*nights, more], str(tmp_path)) == [f"{more.camera} is missing"]
+    assert page_problems(nights, str(tmp_path / "elsewhere")) == ["there is none"]

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from posixpath import normpath
+from urllib.parse import unquote
 
 from devtools.rehearsal.site import OUT
 from raysvq.ledger.records import CameraNight
 from raysvq.storage import exists, join, read_bytes
-
-PAGE = join(OUT, "page")
 
 
 @dataclass
@@ -68,10 +67,10 @@ class Overview(HTMLParser):
             setattr(row, self._cell, f"{getattr(row, self._cell)} {data.strip()}".strip())
 
 
-def page_problems(cameras: Sequence[CameraNight]) -> list[str]:
+def page_problems(cameras: Sequence[CameraNight], out: str = OUT) -> list[str]:
     """What is not right about the page after a run, given what the ledger has of each camera's night."""
     try:
-        html = read_bytes(join(PAGE, "index.html")).decode()
+        html = read_bytes(join(out, "page", "index.html")).decode()
     except FileNotFoundError:
         return ["there is none"]
     overview = Overview()
@@ -88,6 +87,6 @@ def page_problems(cameras: Sequence[CameraNight]) -> list[str]:
             problems.append(f"{name} is {row.state!r}, expected {night.state}")
         if night.failure and " ".join(night.failure.split()) not in " ".join(row.sentence.split()):
             problems.append(f"{name} does not say why it failed")
-        if not exists(join(OUT, normpath(f"page/{row.link.partition('#')[0]}"))):
+        if not exists(join(out, normpath(f"page/{unquote(row.link)}"))):
             problems.append(f"{name} has no page of its own at {row.link}")
     return problems
