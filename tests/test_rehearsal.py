@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +18,7 @@ from devtools.rehearsal.script import REVOKED, SHORT, Camera, Script
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.report.fleet import write_page
 
+ROOT = Path(__file__).parent.parent
 SCRIPT = replace(SHORT, nights=6, missed=4)
 
 
@@ -164,3 +168,14 @@ def test_a_page_that_says_something_else_is_noticed(tmp_path: Path) -> None:
     more = CameraNight("plates.line-1.cam-02", "run", "2026-05-04", "ok")
     assert page_problems([*nights, more], str(tmp_path)) == [f"{more.camera} is missing"]
     assert page_problems(nights, str(tmp_path / "elsewhere")) == ["there is none"]
+
+
+def test_the_short_form_is_as_it_must_be(tmp_path: Path) -> None:
+    figures = tmp_path / "rehearsal.json"
+    command = [sys.executable, "-m", "devtools.rehearsal", "--short", "--json", str(figures)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    found = json.loads(figures.read_text())
+    assert [claim["against"] for claim in found["claims"]] == [[]] * 7
+    assert len(found["nights"]) == SHORT.nights
+    assert all(night["new"] > 0 for night in found["nights"])
