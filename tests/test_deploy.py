@@ -26,7 +26,11 @@ _COMMAND = re.compile(r"(?:python \S*?jobs/(\w+)\.py|(?<![\w/.-])raysvq (?=[a-z]
 def commands_in(text: str) -> list[tuple[str, list[str]]]:
     """(verb, arguments) of every raysvq command in a text."""
     found = _COMMAND.finditer(text)
-    return [(match[1] or match[2], shlex.split(match[3])) for match in found if match[3].strip()]
+    return [
+        ((match[1] or match[2]).removesuffix("_fleet"), shlex.split(match[3]))
+        for match in found
+        if match[3].strip()
+    ]
 
 
 def written_commands() -> list[Any]:

@@ -12,6 +12,9 @@ from raysvq.cli import models, results  # noqa: F401  # they register the verbs,
 from raysvq.cli.app import app
 from raysvq.cli.errors import explain
 
+# isort: split
+from raysvq.cli import fleet  # noqa: F401
+
 INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
 
 

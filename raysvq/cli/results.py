@@ -5,6 +5,7 @@ Stages are imported inside the commands: `--help` and usage errors need neither 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import timedelta
 from operator import attrgetter
 from typing import Annotated
@@ -13,6 +14,7 @@ import typer
 
 from raysvq import log
 from raysvq.cli.app import Config, LogFormat, Manifest, Overrides, app, resolve
+from raysvq.errors import SettingsError
 from raysvq.settings import describe, load_settings, shipped_configs
 
 
@@ -65,7 +67,10 @@ def score(
 
 @app.command(short_help="Merge small result files, remove what was replaced.")
 def compact(
-    scores: Annotated[str, typer.Argument(help="Folder made by `raysvq score`.")],
+    scores: Annotated[str | None, typer.Argument(help="Folder made by `raysvq score`.")] = None,
+    fleet: Annotated[
+        str | None, typer.Option("--fleet", help="fleet.yaml: its ledger and all its cameras, and retention.")
+    ] = None,
     grace: Annotated[
         float, typer.Option(min=0, help="Hours that replaced files stay, for those who read them now.")
     ] = 24.0,
@@ -78,7 +83,15 @@ def compact(
 
     Rows stay as they are, and readers see all of them at any time. For folders that many runs scored into:
     afterwards queries open few files, and runs start as fast as after the first one.
+
+    With --fleet this is done for each camera and the ledger, and results go that are past a camera's
+    retention_days.
     """
+    if (scores is None) == (fleet is None):
+        raise SettingsError("compact takes a folder of scores, or --fleet FILE; expected one of them")
+    if scores is None:
+        _keep_house(str(fleet), timedelta(hours=grace), plan, overrides)
+        return
     from raysvq.results import compact as compaction
     from raysvq.runtime.lease import lease
     from raysvq.storage import canonical
@@ -91,6 +104,19 @@ def compact(
         with lease(out, "compact") as require_held:
             found = compaction.compact(out, hours, require_held)
     log.info("\n".join(found.lines()), "result", version=found.version)
+
+
+def _keep_house(file: str, grace: timedelta, plan: bool, overrides: list[str] | None) -> None:
+    from raysvq.fleet.file import load_fleet
+    from raysvq.fleet.housekeeping import keep_house
+    from raysvq.runtime.lease import lease
+    from raysvq.storage import configure
+
+    fleet = load_fleet(file, overrides or ())
+    configure(fleet.settings.storage)
+    with nullcontext(lambda: None) if plan else lease(fleet.out, "compact") as require_held:
+        found = keep_house(fleet, grace, require_held, plan)
+    log.info("\n".join(found.lines()), "result")
 
 
 @app.command(short_help="Compare scores with labels and masks: the report.")

@@ -63,6 +63,22 @@ class Route(Section):
     level: Level = "warning"  # findings of this level and above
     quiet_hours: QuietHours | None = None  # in the fleet's time zone; held until they end
     repeat_after: timedelta = timedelta(days=7)  # a finding that lasts is sent again after so long
+    min_runs: int = Field(1, ge=1)  # a finding is sent once so many runs in a row have shown it
+    wake_for_errors: bool = False  # errors are sent in quiet hours too
+
+
+class Effects(Section):
+    """The smallest differences that are worth a warning, however sure they are."""
+
+    exposure: float = Field(0.3, gt=0, description="Stops.")
+    contrast: float = Field(0.5, gt=0, description="log2 of a ratio.")
+    sharpness: float = Field(0.5, gt=0, description="log2 of a ratio.")
+    warmth: float = Field(0.3, gt=0, description="Stops of red over blue.")
+    score: float = Field(0.5, gt=0, description="Deviations among the images' scores, on a log scale.")
+    codes: float = Field(0.15, gt=0, lt=1, description="Share of the code use.")
+    alarm_rate: float = Field(2.0, gt=1, description="Times what is usual or promised.")
+    reject_rate: float = Field(0.05, gt=0, lt=1, description="Share of the images, more than usual.")
+    volume: float = Field(0.4, gt=0, lt=1, description="Share of the usual number that is missing.")
 
 
 class WatchSettings(Section):
@@ -72,7 +88,18 @@ class WatchSettings(Section):
         True, description="Compare each night with the model's reference and earlier nights."
     )
     min_images: int = Field(
-        20, ge=1, description="Images of a night without which its distributions say nothing."
+        20, ge=2, description="Images of a night without which its distributions say nothing."
+    )
+    min_nights: int = Field(5, ge=3, description="Nights of a camera without which its past says nothing.")
+    weeks: int = Field(4, ge=1, description="How far back a camera's own past reaches.")
+    false_warnings: float = Field(
+        0.01, gt=0, lt=1, description="Chance of any false warning in a night, over all cameras and signals."
+    )
+    error_at: float = Field(
+        3.0, ge=1, description="A difference this many times the smallest in `effects` is an error."
+    )
+    effects: Effects = Field(
+        Effects(), description="The smallest differences that are worth a warning."
     )
 
 

@@ -79,7 +79,7 @@ def _read(path: Path) -> LinedDict:
             f"{path}:{error.line}: `{error.key}` stands twice; expected each key once"
         ) from None
     if not isinstance(values, LinedDict):
-        found = "nothing" if values is None else type(values).__name__
+        found = "nothing" if values is None else "a list" if isinstance(values, list) else "text"
         raise SettingsError(f"{path}:1: found {found}, expected keys such as `fleet:`, `out:` and `cameras:`")
     return values
 

@@ -5,17 +5,25 @@ Only the dates of a window are listed, never the history.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from raysvq.data.sources.folder_scan import Skips
+from raysvq.errors import RaysvqError
 from raysvq.fleet.cameras import Camera
-from raysvq.fleet.settings import Fleet
+from raysvq.fleet.roster import Roster, Since
+from raysvq.fleet.settings import Entry, Fleet
+from raysvq.fleet.walk import Found, walk
 from raysvq.schema import SOURCE_FIELDS, TIMESTAMP
+from raysvq.storage import exists, image_id
+from raysvq.tables import ROW_GROUP, database
 
 LISTED = pa.schema(
     [
@@ -27,14 +35,22 @@ LISTED = pa.schema(
     ]
 )
 
+_TWICE = """
+with twice as (select hash(image_id) as key from listed group by key having count(*) > 1)
+select names, count(*), any_value(uri) from (
+    select list_sort(list(distinct camera)) as names, any_value(uri) as uri
+    from listed where hash(image_id) in (from twice) group by image_id having count(*) > 1
+) group by names
+"""
+
 
 @dataclass(frozen=True)
 class Listing:
     """What was found.
 
-    A camera in `cameras` without a failure was listed in full: an image of its window that is known and not
-    in the table is gone. Of a camera with a failure some images may be in the table. Of a camera that is not
-    in `cameras` nothing is known.
+    Each image is in the table once. A camera in `cameras` without a failure was listed in full: an image of
+    its window that is known and not in the table is gone. Of a camera with a failure some images may be in
+    the table. Of a camera that is not in `cameras` nothing is known.
     """
 
     path: Path  # local Parquet file of LISTED rows, in no order
@@ -44,9 +60,7 @@ class Listing:
     skips: Skips  # what is there and no image
 
 
-def list_fleet(
-    fleet: Fleet, since: Callable[[str], date], until: date, folder: Path, only: Sequence[str] = ()
-) -> Listing:
+def list_fleet(fleet: Fleet, since: Since, until: date, folder: Path, only: Sequence[str] = ()) -> Listing:
     """List the images of all cameras, many prefixes at once, in memory that does not grow with their number.
 
     Args:
@@ -59,4 +73,105 @@ def list_fleet(
     Raises:
         StorageError: the local folder may not be written. What cannot be listed is a failure.
     """
-    raise NotImplementedError
+    roster = Roster(fleet, since, until, only)
+    path, skips = folder / "listed.parquet", Skips()
+    with _Spool(path) as spool:
+        for part in walk(fleet.entries, roster):
+            for left in part.left_out:
+                if left.cause:
+                    skips.add(left.uri, left.cause)
+                else:
+                    skips.add_file(left.uri)
+            spool.add(part.images)
+    _fail_disputed(roster, path)
+    if roster.disputed:
+        spool.leave_out(roster.disputed)
+    for entry in fleet.entries:
+        _fail_absent(roster, entry, spool.images)
+    images = {name: spool.images[name] for name in roster.cameras}
+    return Listing(path, roster.cameras, images, roster.failures, skips)
+
+
+class _Spool:
+    """Fills a local file with LISTED rows, a row group in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self.images: Counter[str] = Counter()  # by camera
+        self._path = path
+        self._writer = pq.ParquetWriter(path, LISTED, compression="zstd")
+        self._waiting: list[pa.RecordBatch] = []
+
+    def __enter__(self) -> _Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._flush()
+        self._writer.close()
+
+    def add(self, images: Sequence[Found]) -> None:
+        if not images:
+            return
+        self.images.update(image.camera for image in images)
+        self._waiting.append(_batch(images))
+        if sum(batch.num_rows for batch in self._waiting) >= ROW_GROUP:
+            self._flush()
+
+    def leave_out(self, cameras: Collection[str]) -> None:
+        """Write the file once more without the rows of some cameras."""
+        whole = self._path.rename(self._path.with_suffix(".whole"))
+        with pq.ParquetWriter(self._path, LISTED, compression="zstd") as writer:
+            for batch in pq.ParquetFile(whole).iter_batches(ROW_GROUP):
+                kept = pc.invert(pc.is_in(batch["camera"], pa.array(cameras, pa.string())))
+                writer.write_batch(batch.filter(kept))
+        whole.unlink()
+        for name in cameras:
+            self.images[name] = 0
+
+    def _flush(self) -> None:
+        self._writer.write_table(pa.Table.from_batches(self._waiting, schema=LISTED))
+        self._waiting.clear()
+
+
+def _batch(images: Sequence[Found]) -> pa.RecordBatch:
+    columns = [
+        [image.camera for image in images],
+        [image.date for image in images],
+        [image_id(image.info.uri) for image in images],
+        [image.info.uri for image in images],
+        [image.info.size_bytes for image in images],
+        [image.info.etag for image in images],
+        [image.info.mtime for image in images],
+        [image.captured_at for image in images],
+        [list(image.fields.items()) for image in images],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, LISTED, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=LISTED)
+
+
+def _fail_disputed(roster: Roster, path: Path) -> None:
+    """Cameras that claim the same images fail, and the others go on."""
+    if len(roster.fleet.entries) < 2:  # a template finds an image once
+        return
+    with database(path.parent, listed=[path]) as connection:
+        claims = connection.execute(_TWICE).fetchall()
+    for names, images, uri in claims:
+        places = " and ".join(f"camera {name!r} (line {roster.entries[name].line})" for name in names)
+        why = f"{roster.fleet.file}: {places} claim the same {images} images, such as {uri}"
+        roster.failures |= dict.fromkeys(names, f"{why}; expected each image in one entry")
+        roster.disputed.update(names)
+
+
+def _fail_absent(roster: Roster, entry: Entry, images: Mapping[str, int]) -> None:
+    """An entry that found nothing fails where its folder is not there, or nothing in it is a camera's."""
+    names = [name for name, owner in roster.entries.items() if owner is entry]
+    root = entry.template.root
+    if any(images[name] or name in roster.failures for name in names) or root in roster.failures:
+        return
+    what = entry.camera or root
+    try:
+        if not exists(root):
+            roster.failures[what] = f"{root}: no such file, folder or bucket"
+        elif not names and not entry.template.dates_first:
+            roster.failures[what] = f"{root}: no folder or image in it fits {entry.template.text}"
+    except RaysvqError as error:
+        roster.failures[what] = str(error)

@@ -14,6 +14,10 @@ from raysvq.fleet.sections import allowed
 from raysvq.settings.lines import line_of
 from raysvq.settings.section import Section
 
+_SHAPES = {  # of values -> what to say of another one, which may be a secret
+    **dict.fromkeys(("model_type", "dict_type"), "expected keys with values"),
+    **{"tuple_type": "expected a list", "too_short": "expected at least one"},
+}
 COMMAND_LINE = 0  # in place of a line: the value was given with --set
 _LONGEST = 100  # characters of a value that are shown
 
@@ -67,6 +71,8 @@ def _sentence(item: Any, model: type[Section]) -> str:
         return f"`{key}` is unknown; {hint}allowed are {', '.join(names)}"
     if item["type"] == "missing":
         return f"`{key}` is missing"
+    if item["type"] in _SHAPES:
+        return f"`{key}`: {_SHAPES[item['type']]}"
     message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "value_error" or "storage" in path:  # whose values may be secret
         return f"`{key}`: {message}" if key else message

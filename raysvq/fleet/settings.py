@@ -86,7 +86,7 @@ class Fleet:
                 values = merged(values, override.values)
         problems = Problems(self.file, line=entry.line)
         section = problems.check(CameraSection, values)
-        if section is None or section.model is None:
+        if section and section.model is None:
             problems.add(entry.line, "`model` is missing; expected it in the defaults or the entry")
         problems.require_none()
         assert section

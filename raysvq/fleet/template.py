@@ -1,7 +1,7 @@
 """Templates of where images land: `s3://raw/{site}/{camera}/{date:%Y-%m-%d}/{name}.png`.
 
 A field stands for text without a slash, and ends where what follows it first fits. A field that comes twice
-has one value. `{date:…}` takes codes of strptime and slashes, and may be spread over several places: each code
+has one value. `{date:…}` takes codes of strptime and slashes, and may be spread over places: each code
 is a field of its own, `%Y` or `%H`. `{name}` and `{*}` stand for text of no meaning.
 """
 
@@ -92,6 +92,15 @@ class Template:
         """Whether it says at which hour an image was taken."""
         return "%H" in self.codes or {"%I", "%p"} <= set(self.codes)
 
+    @cached_property
+    def dates_first(self) -> bool:
+        """Whether folders of dates lie above those that name cameras."""
+        return (
+            any(key in _CODES for key in self._keys[: self._keys.index(self.fields[-1])])
+            if self.fields
+            else False
+        )
+
     def place(self, uri: str, zone: ZoneInfo) -> Place | None:
         """What it says of an image; None where it does not fit."""
         names = uri.removeprefix(f"{self.root}/").split("/")
@@ -166,20 +175,20 @@ def is_day(day: date, known: Known) -> bool:
 
 
 def branches(
-    segment: Segment, known: Known, days: Sequence[date]
-) -> Iterator[tuple[Known, tuple[date, ...]]]:
+    segment: Segment, known: Known, days: tuple[date, ...] | None
+) -> Iterator[tuple[Known, tuple[date, ...] | None]]:
     """What to list a segment's names for, one after another: what is known then, and the days that it may be.
 
     Days are told apart where their codes come before the first unknown field: then no name of another day is
     asked for.
     """
     codes = [token.key for token in _start(segment, known) if token.key and token.key not in known]
-    texts: dict[tuple[str, ...], list[date]] = {}
-    for day in days:
-        texts.setdefault(tuple(day.strftime(code) for code in codes), []).append(day)
     if not codes:
-        yield known, tuple(days)
+        yield known, days
         return
+    texts: dict[tuple[str, ...], list[date]] = {}
+    for day in days or ():
+        texts.setdefault(tuple(day.strftime(code) for code in codes), []).append(day)
     for values, some in texts.items():
         yield {**known, **dict(zip(codes, values, strict=True))}, tuple(some)
 

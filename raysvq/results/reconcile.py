@@ -38,9 +38,9 @@ _STRANGE = "select image_id from written anti join pending using (image_id)"
 _TWICE = "select image_id from written group by image_id having count(*) > 1"
 _TO_MAP = "select image_id from scored semi join pending_maps using (image_id)"
 _VIEWS = """
-create view written as from rows where kind <> 'maps';
-create view scored as from rows where kind = 'scores';
-create view mapped as from rows where kind = 'maps';
+create temp view written as from rows where kind <> 'maps';
+create temp view scored as from rows where kind = 'scores';
+create temp view mapped as from rows where kind = 'maps';
 """
 _ROWS = """
 select unhex(w.image_id) as image_id, {folder} as folder, s.size_bytes, s.etag, s.mtime, w.reason,
@@ -71,7 +71,7 @@ def require_complete(out: str, files: Files, pending: Path, folder: Path) -> Non
         ) from None
     with database(folder, rows=[_path(folder)], pending=[pending]) as connection:
         connection.execute(_VIEWS)
-        connection.execute("create view pending_maps as from pending where keeps_map")
+        connection.execute("create temp view pending_maps as from pending where keeps_map")
         ((images,),) = connection.execute("select count(*) from pending").fetchall()
         found = count_rows(files)
         lost, strange = _some(connection, _LOST), _some(connection, _STRANGE)

@@ -42,9 +42,12 @@ class S3Bucket(Bucket):
     def levels(self, path: str, start: str) -> Iterator[list[ObjectInfo | str]]:
         """Objects and folders directly below a key, a page at a time."""
         for page in self._pages(path, start, Delimiter="/"):
-            objects = [(entry["Key"], self._listed(entry)) for entry in page.get("Contents", ())]
-            folders = [(key, f"{self.uri}/{key}") for key in _prefixes(page)]
-            yield [each for _, each in sorted([*objects, *folders], key=lambda named: named[0])]
+            level: dict[str, ObjectInfo | str] = {
+                entry["Key"]: self._listed(entry) for entry in page.get("Contents", ())
+            }
+            folders = [common["Prefix"] for common in page.get("CommonPrefixes", ())]
+            level |= {key: f"{self.uri}/{key}" for key in folders}
+            yield [level[key] for key in sorted(level)]
 
     def _pages(self, path: str, start: str, **more: Any) -> Iterator[dict[str, Any]]:
         prefix, token = (f"{path}/" if path else "") + start, None
@@ -125,10 +128,6 @@ class S3Bucket(Bucket):
     def _listed(self, entry: dict[str, Any]) -> ObjectInfo:
         uri, etag = f"{self.uri}/{entry['Key']}", plain_etag(entry.get("ETag"))
         return ObjectInfo(uri, entry["Size"], etag, entry.get("LastModified"))
-
-
-def _prefixes(page: dict[str, Any]) -> list[str]:
-    return [common["Prefix"] for common in page.get("CommonPrefixes", ())]
 
 
 def _part(content: bytes | Path, start: int, length: int) -> bytes:

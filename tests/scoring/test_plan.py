@@ -13,7 +13,8 @@ from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import save_bundle
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import Workers, open_request, plan_workers, share_out, unit_images
+from raysvq.scoring.plan import Workers, plan_workers, share_out, unit_images
+from raysvq.scoring.request import open_request
 from raysvq.settings import DecisionSettings
 from tests.plates import make_plates
 

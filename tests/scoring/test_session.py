@@ -38,7 +38,7 @@ def test_memory_that_is_used_up_names_the_setting(
         raise error
 
     monkeypatch.setattr(worker, "_scorer", scorer)
-    batch = score_units({"id": [0]}, _job(tmp_path, device))
+    batch = score_units({"part": [0], "unit": [0]}, [_job(tmp_path, device)])
     assert batch["error"] == ["ScoringError"]
     (message,) = batch["text"]
     assert message.startswith(f"a worker ran out of memory on {device}: lower scoring.tile_batch")
@@ -52,7 +52,7 @@ def test_other_errors_keep_their_own_words(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(worker, "_scorer", scorer)
     with pytest.raises(RuntimeError, match="shapes"):
-        score_units({"id": [0]}, _job(tmp_path, "cpu"))
+        score_units({"part": [0], "unit": [0]}, [_job(tmp_path, "cpu")])
 
 
 def test_a_worker_starts_without_what_only_training_and_reports_need() -> None:

@@ -21,7 +21,7 @@ from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
 from raysvq.scoring.work import RejectBudget, UnitReport
-from raysvq.scoring.worker import Job, ScoringActor, UnitScorer, report_of, score_units
+from raysvq.scoring.worker import Job, UnitScorer, report_of, score_units
 from raysvq.settings import StorageSettings
 from raysvq.storage import create_file, put_file
 from tests.plates import Plates, make_plates
@@ -59,8 +59,13 @@ def _job(plates: Plates, out: str, **settings: Any) -> Job:
 
 def _reports(job: Job, *units: int) -> list[UnitReport]:
     """What the driver is told. Raises the error that ended the first unit."""
-    batch = ScoringActor(job)({"id": np.array(units)})
-    return [report_of(row) for row in pa.table(batch).to_pylist()]
+    reports = [report_of(row) for row in _outcomes(job, *units)]
+    return [report for report in reports if report]
+
+
+def _outcomes(job: Job, *units: int) -> list[dict[str, Any]]:
+    batch = {"part": np.zeros(len(units), int), "unit": np.array(units)}
+    return pa.table(score_units(batch, [job])).to_pylist()
 
 
 def _rows(job: Job, reports: list[UnitReport]) -> list[dict[str, Any]]:
@@ -104,16 +109,15 @@ def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates
         build_network(settings), settings, plates.bundle.reference, plates.bundle.decisions, {}, {}
     )
     save_bundle(other, plates.model)
-    for work in (ScoringActor(job), lambda units: score_units(units, job)):
-        (row,) = pa.table(work({"id": np.array([0])})).to_pylist()
-        with pytest.raises(BundleError, match="another model than when this run started"):
-            report_of(row)
+    (row,) = _outcomes(job, 0)
+    with pytest.raises(BundleError, match="another model than when this run started"):
+        report_of(row)
 
 
 def test_thresholds_that_were_replaced_meanwhile_end_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
     save_decisions(fixed_decisions(9.0, 0.5, "fitted anew", "manual"), plates.model)
-    (row,) = pa.table(score_units({"id": np.array([0])}, job)).to_pylist()
+    (row,) = _outcomes(job, 0)
     with pytest.raises(BundleError, match="other thresholds than when this run started"):
         report_of(row)
 

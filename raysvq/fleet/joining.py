@@ -1,0 +1,121 @@
+"""All cameras' images of a night in one join: what was listed with what the ledger knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from raysvq.errors import DataError
+from raysvq.ledger.records import DELETED
+from raysvq.schema import SOURCE_FIELDS
+from raysvq.scoring.pending import RETRIED, differs
+from raysvq.tables import database
+
+NEW, REPLACED, RETRY = "new", "replaced", "retried"  # why an image is to be scored
+
+_SOURCE = ", ".join(f"l.{field.name}" for field in SOURCE_FIELDS)
+_OUTSIDE = ", ".join(f"'{reason}'" for reason in RETRIED)
+_WORK = f"""
+copy (
+    select l.camera, l.date, {_SOURCE}, l.meta, case
+        when e.image_id is null then '{NEW}'
+        when e.outcome = '{DELETED}' or {differs("e", "l")} then '{REPLACED}'
+        else '{RETRY}' end as why
+    from listed l semi join cameras using (camera)
+    left join entries e on e.image_id = l.image_id and e.camera = l.camera
+    where e.image_id is null or e.outcome in ('{DELETED}', {_OUTSIDE}) or {differs("e", "l")}
+) to $path (format parquet, compression zstd)
+"""
+_DELETED = f"""
+copy (
+    select e.* replace (
+        '{DELETED}' as outcome, null::boolean as is_anomalous,
+        greatest($now, e.committed_at + interval 1 microsecond) as committed_at
+    )
+    from entries e join cameras c on c.camera = e.camera and c.whole
+    and (e.date is null or e.date between c.since and $until)
+    anti join listed l on l.image_id = e.image_id and l.camera = e.camera
+    where e.outcome <> '{DELETED}'
+) to $path (format parquet, compression zstd)
+"""
+_TWICE = """
+with twice as (select hash(image_id) as key from listed group by key having count(*) > 1)
+select any_value(uri), min(camera), max(camera) from listed where hash(image_id) in (from twice)
+group by image_id having count(*) > 1 order by 1 limit 1
+"""
+_LISTED = """
+select camera, count(*) as listed, max(coalesce(captured_at, mtime)) as last_image from listed group by camera
+"""
+_DATES = "select distinct camera, date from listed"
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What differs between the listing and the ledger."""
+
+    work: Path  # local Parquet file: camera, date, columns of an image, meta, why
+    deleted: Path  # local Parquet file of rows of ENTRIES
+    counts: dict[str, dict[str, int]]  # camera -> images by NEW, REPLACED, RETRY and DELETED
+
+    def cameras(self) -> list[str]:
+        """Those with something to score."""
+        return sorted(name for name, counts in self.counts.items() if counts.keys() - {DELETED})
+
+
+def join_listing(
+    listed: Path, entries: Path, cameras: pa.Table, until: date, folder: Path, now: datetime | None = None
+) -> Joined:
+    """Write what is to be scored, and what is gone, to local files; memory does not grow with the images.
+
+    Args:
+        listed: rows of raysvq.fleet.listing.LISTED.
+        entries: rows of ENTRIES, one of each camera and image.
+        cameras: a row of each: `camera`, `since` (first day listed), `whole` (listed without failure).
+    """
+    work, deleted = folder / "work.parquet", folder / "deleted.parquet"
+    with database(folder, listed=[listed], entries=[entries]) as connection:
+        connection.register("cameras", cameras)
+        connection.execute(_WORK, {"path": str(work)})
+        gone = {"path": str(deleted), "now": now or datetime.now(UTC), "until": until}
+        connection.execute(_DELETED, gone)
+    counts: dict[str, dict[str, int]] = {}
+    with database(folder, work=[work], deleted=[deleted]) as connection:
+        found = connection.execute(
+            f"select camera, why, count(*) from work group by all union all"
+            f" select camera, '{DELETED}', count(*) from deleted group by all"
+        )
+        for camera, why, images in found.fetchall():
+            counts.setdefault(camera, {})[why] = images
+    return Joined(work, deleted, counts)
+
+
+def require_one_camera(listed: Path, folder: Path) -> None:
+    """Check that each image is one camera's.
+
+    Raises:
+        DataError: two claim one; it names both.
+    """
+    with database(folder, listed=[listed]) as connection:
+        found: list[tuple[str, str, str]] = connection.execute(_TWICE).fetchall()
+    for uri, first, second in found:
+        who = f"cameras {first} and {second} both claim" if first != second else f"camera {first} has twice"
+        raise DataError(
+            f"{who} {uri}; expected each image under the template of one entry; narrow one of them"
+        )
+
+
+def count_listed(listed: Path, folder: Path) -> dict[str, tuple[int, datetime | None]]:
+    """Camera -> images that were listed, and when the newest was taken or written."""
+    with database(folder, listed=[listed]) as connection:
+        rows = connection.sql(_LISTED).to_arrow_table().to_pylist()
+    return {row["camera"]: (row["listed"], row["last_image"]) for row in rows}
+
+
+def find_dates(listed: Path, folder: Path) -> list[tuple[str, date | None]]:
+    """Each camera with each date that it has images of."""
+    with database(folder, listed=[listed]) as connection:
+        found: list[tuple[str, date | None]] = connection.execute(_DATES).fetchall()
+    return found

@@ -1,0 +1,78 @@
+"""Who is told of a run: its page, alerts, metrics and digest. None of them can fail the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from raysvq import log
+from raysvq.errors import first_line
+from raysvq.fleet.alerts import digest, send_alerts
+from raysvq.fleet.cameras import Camera
+from raysvq.fleet.metrics import report_metrics
+from raysvq.fleet.settings import Fleet
+from raysvq.ledger.records import CameraNight, FleetRun
+from raysvq.ledger.runs import read_runs, run_uri
+from raysvq.report.fleet import write_page
+from raysvq.storage import write_bytes
+
+
+def tell(
+    fleet: Fleet,
+    run: FleetRun,
+    nights: Mapping[str, CameraNight],
+    history: Sequence[Sequence[CameraNight]],
+    cameras: Mapping[str, Camera],
+    now: datetime,
+) -> FleetRun:
+    """Write page, metrics and digest, and send alerts.
+
+    Args:
+        history: nights of earlier runs, oldest first.
+        cameras: of the run, by name.
+
+    Returns:
+        The run, with what did not work as its problems.
+    """
+    problems: list[str] = []
+
+    def show() -> None:
+        runs, of_runs = _matching(read_runs(fleet.out, len(history)), history)
+        changed = {name for name, night in nights.items() if night.state != "quiet"} if history else None
+        zone = fleet.timezone.key
+        all_nights = [*of_runs, list(nights.values())]
+        page = write_page(fleet.out, [*runs, run], all_nights, changed, timezone=zone)
+        log.info(f"page: {page}", "page", page=page)
+
+    def alert() -> None:
+        routes = {name: camera.routes for name, camera in cameras.items()}
+        report = send_alerts(run, nights, fleet, now, routes)
+        problems.extend(f"alert route {route}: {why}" for route, why in report.failed.items())
+        if report.sent or report.repeated or report.held:
+            log.info(f"alerts: {report.sent} sent, {report.repeated} repeated, {report.held} held", "alerts")
+
+    try_to("the fleet's page", show, problems)
+    try_to("alerts", alert, problems)
+    try_to("metrics", lambda: report_metrics(run, nights, fleet.settings.ray), problems)
+    run = replace(run, problems=(*run.problems, *problems))
+    late: list[str] = []
+    uri = run_uri(fleet.out, run.number, "md")
+    try_to("the digest", lambda: write_bytes(uri, digest(run, nights).encode()), late)
+    return replace(run, problems=(*run.problems, *late))
+
+
+def try_to(what: str, call: Callable[[], object], problems: list[str]) -> None:
+    """Call what may not fail the run; add to its problems where it does."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the images are scored and the run goes on
+        problems.append(f"{what}: {type(error).__name__}: {first_line(error)}")
+
+
+def _matching(
+    runs: Sequence[FleetRun], history: Sequence[Sequence[CameraNight]]
+) -> tuple[list[FleetRun], list[Sequence[CameraNight]]]:
+    """Runs and their nights; a run without a camera, or whose nights are lost, has none."""
+    of_run = {nights[0].run_id: nights for nights in history if nights}
+    return list(runs), [of_run.get(run.run_id, ()) for run in runs]
