@@ -53,6 +53,15 @@ _DATES = "select distinct camera, date from listed"
 
 
 @dataclass(frozen=True)
+class Listed:
+    """What was listed, in numbers."""
+
+    images: dict[str, int]  # by camera
+    last: dict[str, datetime | None]  # camera -> when its newest image was taken or written
+    dates: list[tuple[str, date | None]]  # each camera with each date that it has images of
+
+
+@dataclass(frozen=True)
 class Joined:
     """What differs between the listing and the ledger."""
 
@@ -92,30 +101,22 @@ def join_listing(
     return Joined(work, deleted, counts)
 
 
-def require_one_camera(listed: Path, folder: Path) -> None:
-    """Check that each image is one camera's.
+def look_at(listed: Path, folder: Path) -> Listed:
+    """Count what was listed.
 
     Raises:
-        DataError: two claim one; it names both.
+        DataError: two cameras claim one image; it names both.
     """
     with database(folder, listed=[listed]) as connection:
-        found: list[tuple[str, str, str]] = connection.execute(_TWICE).fetchall()
-    for uri, first, second in found:
-        who = f"cameras {first} and {second} both claim" if first != second else f"camera {first} has twice"
-        raise DataError(
-            f"{who} {uri}; expected each image under the template of one entry; narrow one of them"
-        )
-
-
-def count_listed(listed: Path, folder: Path) -> dict[str, tuple[int, datetime | None]]:
-    """Camera -> images that were listed, and when the newest was taken or written."""
-    with database(folder, listed=[listed]) as connection:
+        for uri, first, second in connection.execute(_TWICE).fetchall():
+            who = f"cameras {first} and {second} claim" if first != second else f"camera {first} has twice"
+            raise DataError(
+                f"{who} {uri}; expected each image under the template of one entry; narrow one of them"
+            )
         rows = connection.sql(_LISTED).to_arrow_table().to_pylist()
-    return {row["camera"]: (row["listed"], row["last_image"]) for row in rows}
-
-
-def find_dates(listed: Path, folder: Path) -> list[tuple[str, date | None]]:
-    """Each camera with each date that it has images of."""
-    with database(folder, listed=[listed]) as connection:
-        found: list[tuple[str, date | None]] = connection.execute(_DATES).fetchall()
-    return found
+        dates = connection.execute(_DATES).fetchall()
+    return Listed(
+        images={row["camera"]: row["listed"] for row in rows},
+        last={row["camera"]: row["last_image"] for row in rows},
+        dates=dates,
+    )

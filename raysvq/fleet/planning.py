@@ -23,15 +23,14 @@ from raysvq.fleet.joining import (
     REPLACED,
     RETRY,
     Joined,
-    count_listed,
-    find_dates,
+    Listed,
     join_listing,
-    require_one_camera,
+    look_at,
 )
 from raysvq.fleet.listing import Listing
 from raysvq.fleet.to_score import Target, write_pending
 from raysvq.fleet.windows import Window
-from raysvq.ledger.entries import Entries, newest_versions, spool_entries
+from raysvq.ledger.entries import Entries, spool_entries
 from raysvq.ledger.records import DELETED, CameraNight
 from raysvq.scoring.pending import Pending
 from raysvq.tables import ROW_GROUP
@@ -103,30 +102,28 @@ def plan_night(
         DataError: two cameras claim one image, or a later version of raysvq wrote the ledger.
         StorageError: the ledger cannot be read or written.
     """
-    require_one_camera(listing.path, folder)
-    counted = count_listed(listing.path, folder)
-    night = _Night(out, listing, since, until, known, folder)
+    listed = look_at(listing.path, folder)
+    night = _Night(out, listing, listed, since, until, known, folder)
     joined = night.join()
     targets = {
-        name: Target(night.folders[name], night.versions.found[name], counted[name][0])
+        name: Target(night.folders[name], night.versions.found[name], listed.images[name])
         for name in joined.cameras()
         if name not in night.versions.failures
     }
     pending = write_pending(joined.work, targets, lambda name: group_by(listing.cameras[name]), folder)
     plans = {}
     for name, camera in listing.cameras.items():
-        listed, last = counted.get(name, (0, None))
         counts = joined.counts.get(name, {})
         rows = pending.get(name)
         why = str(rows) if isinstance(rows, RaysvqError) else night.versions.failures.get(name)
         plans[name] = CameraPlan(
             camera=camera,
-            listed=listed,
+            listed=listed.images.get(name, 0),
             new=counts.get(NEW, 0),
             replaced=counts.get(REPLACED, 0),
             deleted=counts.get(DELETED, 0),
             retried=counts.get(RETRY, 0),
-            last_image=last,
+            last_image=listed.last.get(name),
             version=night.versions.found.get(name, known.get(name, 0)),
             pending=None if isinstance(rows, RaysvqError) else rows,
             failure="; ".join(filter(None, (listing.failures.get(name), why))) or None,
@@ -141,12 +138,14 @@ class _Night:
         self,
         out: str,
         listing: Listing,
+        listed: Listed,
         since: Callable[[str], date],
         until: date,
         known: Mapping[str, int],
         folder: Path,
     ) -> None:
-        self.out, self.listing, self.until, self.known, self.folder = out, listing, until, known, folder
+        self.out, self.listing, self.listed, self.folder = out, listing, listed, folder
+        self.until, self.known = until, known
         self.since = {name: since(name) for name in listing.cameras}
         self.folders = {name: camera.folder(out) for name, camera in listing.cameras.items()}
         self.versions = Versions()
@@ -159,13 +158,13 @@ class _Night:
         joined = self._join(entries)
         busy = {name: self.folders[name] for name in joined.cameras()}
         self.versions.find(busy)
-        seen = newest_versions(entries, self.folder)
+        seen = entries.versions
         self.versions.require(busy, {name: max(self.known.get(name, 0), seen.get(name, 0)) for name in busy})
-        if not self.versions.catch_up(self.out, busy, self._complete(busy, entries, seen)):
+        if not self.versions.catch_up(self.out, busy, self._complete(busy, entries)):
             return joined
         return self._join(self._entries())
 
-    def _complete(self, names: Iterable[str], entries: Entries, seen: Mapping[str, int]) -> dict[str, int]:
+    def _complete(self, names: Iterable[str], entries: Entries) -> dict[str, int]:
         """Camera -> version up to which the ledger has all entries.
 
         Earlier commits come first: with one row of a commit, all rows of those before it are there. Where a
@@ -175,7 +174,7 @@ class _Night:
         for name in names:
             days = entries.damaged
             lost = any(day is None or self.since[name] <= day <= self.until for day in days)
-            found[name] = 0 if lost else max(self.known.get(name, 0), seen.get(name, 0) - 1)
+            found[name] = 0 if lost else max(self.known.get(name, 0), entries.versions.get(name, 0) - 1)
         return found
 
     def _entries(self) -> Entries:
@@ -184,7 +183,7 @@ class _Night:
         for name in known:
             for day in Window(self.since[name], self.until).dates():
                 cameras[day].add(name)
-        for name, filed in find_dates(self.listing.path, self.folder):
+        for name, filed in self.listed.dates:
             if name in known:
                 cameras[filed].add(name)
         path = self.folder / "entries.parquet"

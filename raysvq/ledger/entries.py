@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -50,6 +50,7 @@ select * exclude (place) from (
     ) as place from entries where hash(camera, image_id) in (from twice)
 ) where place = 1
 """
+_VERSIONS = "select camera, max(version) from entries group by camera"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Entries:
 
     path: Path
     rows: int
+    versions: Mapping[str, int]  # camera -> the newest version that some of its rows are of
     damaged: frozenset[date | None] = frozenset()  # dates with a file that was cut off
 
 
@@ -106,13 +108,6 @@ def spool_entries(
             return _spool(out, days, Path(name), path, cameras)
         except FileNotFoundError:  # merged after it was listed: its rows are in another file by now
             return _spool(out, days, Path(name), path, cameras)
-
-
-def newest_versions(entries: Entries, folder: Path) -> dict[str, int]:
-    """Camera -> the newest version that some of its rows are of."""
-    with database(folder, entries=[entries.path]) as connection:
-        query = "select camera, max(version) from entries group by camera"
-        return dict(connection.execute(query).fetchall())
 
 
 def entry_files(out: str, day: date | None) -> list[ObjectInfo]:
@@ -199,13 +194,14 @@ def _spool(
             file.close()
         waiting.flush()
     with database(folder, entries=[raw]) as connection:
+        versions = dict(connection.execute(_VERSIONS).fetchall())
         reader = connection.sql(_NEWEST).to_arrow_reader(ROW_GROUP)
         rows = 0
         with pq.ParquetWriter(path, ENTRIES, compression="zstd") as writer:
             for batch in reader:
                 rows += batch.num_rows
                 writer.write_table(pa.Table.from_batches([batch]).select(ENTRIES.names).cast(ENTRIES))
-    return Entries(path, rows, frozenset(damaged))
+    return Entries(path, rows, versions, frozenset(damaged))
 
 
 def _files(

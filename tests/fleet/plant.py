@@ -122,10 +122,18 @@ class Plant:
         cameras = {name: self.camera(name) for name in sorted(self.cameras)}
         listing = Listing(path, cameras, {}, self.failures, Skips())
         return plan_night(
-            self.out, listing, since, self.today, known_versions(history), lambda camera: self.group_by, folder
+            self.out,
+            listing,
+            since,
+            self.today,
+            known_versions(history),
+            lambda camera: self.group_by,
+            folder,
         )
 
-    def inspect(self, step: Callable[[str], None] = nothing, only: Collection[str] | None = None) -> NightPlan:
+    def inspect(
+        self, step: Callable[[str], None] = nothing, only: Collection[str] | None = None
+    ) -> NightPlan:
         """A run from end to end; `step` is called between any two writes."""
         self.runs += 1
         run_id = f"run-{self.runs}"
@@ -155,7 +163,9 @@ class Plant:
                         listed_since=listed and listed.since.isoformat(),
                         listed_until=listed and listed.until.isoformat(),
                         version=version,
-                        skipped=each.pending.images if each.pending and not (only is None or camera in only) else 0,
+                        skipped=each.pending.images
+                        if each.pending and not (only is None or camera in only)
+                        else 0,
                     )
                 )
             for table in plan.deletions():
