@@ -72,8 +72,9 @@ def _timed(page: Page, index: Path) -> dict[str, float]:
 
 
 def _drawn_ms(page: Page, deed: str) -> float:
-    measured = f"(async () => {{ const t = performance.now(); {deed}; await {_DRAWN}; return performance.now() - t; }})()"
-    return float(page.run(measured))
+    since = "return performance.now() - started"
+    timed = f"(async () => {{ const started = performance.now(); {deed}; await {_DRAWN}; {since}; }})()"
+    return float(page.run(timed))
 
 
 def _mean_kb(folder: Path) -> float:

@@ -1,7 +1,7 @@
 """Airflow 3: inspects the fleet on a running cluster, every night. Copy it into the DAGs folder.
 
-It needs no Ray provider: a checkout with its virtual environment in /srv/raysvq of the Airflow worker, and the
-cluster's token in ~/.ray/auth_token there.
+It needs no Ray provider: on Airflow's worker a checkout with its virtual environment in /srv/raysvq, and the
+cluster's token in ~/.ray/auth_token.
 """
 
 from datetime import datetime, timedelta

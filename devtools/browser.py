@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ class Page:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
         """The result of a command. Events that come before it are kept."""
@@ -57,9 +58,17 @@ class Page:
     def open(self, path: Path) -> None:
         """Load a file, until it is complete; earlier events are forgotten."""
         self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(event["method"] == "Page.loadEventFired" for event in self.events):
-            self.events.append(self._next())
+        answer = self.call("Page.navigate", url=path.as_uri())
+        assert "errorText" not in answer, (path, answer["errorText"])
+        self._loaded(answer["loaderId"])
+
+    def follow(self, script: str) -> None:
+        """Run what leads to another page, until that is complete; earlier events are forgotten."""
+        self.events.clear()
+        self.run(f"void setTimeout(() => {{ {script} }})")
+        found = self._event(lambda event: event["method"] == "Page.frameNavigated")
+        if found["type"] != "BackForwardCacheRestore":
+            self._loaded(found["frame"]["loaderId"])
 
     def set_clock(self, when: datetime) -> None:
         """Make it always this time on the pages that are opened from now on."""
@@ -119,6 +128,20 @@ class Page:
             e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in asked if not url.startswith("data:")]
+
+    def _loaded(self, loader: str) -> None:
+        ended = {"name": "load", "loaderId": loader}
+        self._event(
+            lambda event: (
+                event["method"] == "Page.lifecycleEvent" and ended.items() <= event["params"].items()
+            )
+        )
+
+    def _event(self, wanted: Callable[[dict[str, Any]], bool]) -> Any:
+        """What the first event that is wanted says, of those that came and those to come."""
+        while not (found := next(filter(wanted, self.events), None)):
+            self.events.append(self._next())
+        return found["params"]
 
     def _next(self) -> dict[str, Any]:
         deadline = time.monotonic() + _WAIT_S

@@ -43,6 +43,7 @@ class FakeS3:
     ignores_if_none_match: bool = False
     refuses_if_none_match: bool = False  # with 501, as stores do that do not know it
     repeats_pages: bool = False  # hands out the same token for ever
+    forbidden: set[str] = field(default_factory=set)  # prefixes that may not be listed
     etags: bool = True  # whether answers to GET and HEAD carry one
     requests: list[str] = field(default_factory=list)  # method, target and range of each
     tokens: list[str | None] = field(default_factory=list)  # of temporary keys, of each request
@@ -126,6 +127,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def list(self) -> None:
         prefix, delimiter = self.query.get("prefix", ""), self.query.get("delimiter")
+        if prefix.startswith(tuple(self.store.forbidden)):
+            return self.fail(403, "AccessDenied")
         after = self.query.get("continuation-token") or self.query.get("start-after", "")
         most = min(self.store.page_size, int(self.query.get("max-keys", 1000)))
         keys = sorted(key for key in list(self.store.objects) if key.startswith(prefix))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -26,18 +27,20 @@ START_S, JOB_S = 60, 240
 
 @dataclass(frozen=True)
 class Head:
-    """Where to submit to, where it exports metrics, and the environment to reach it in."""
+    """Where to submit to, where it exports metrics, and the environment to do it in."""
 
     address: str  # of the job server
-    cluster: str  # for `ray.address`
-    metrics: str
+    metrics: str  # what Prometheus asks
     environment: dict[str, str]
 
     def submit(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = ["ray", "job", "submit", "--address", self.address, "--working-dir", "."]
-        return self.run(*command, "--", "python", f"jobs/{script}.py", *arguments)
+        return self._submit("python", f"jobs/{script}.py", *arguments)
 
-    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def submit_line(self, line: str) -> subprocess.CompletedProcess[str]:
+        return self._submit(*shlex.split(line))
+
+    def _submit(self, *entrypoint: str) -> subprocess.CompletedProcess[str]:
+        command = ["ray", "job", "submit", "--address", self.address, "--working-dir", ".", "--", *entrypoint]
         return subprocess.run(
             command,
             cwd=ROOT,
@@ -74,7 +77,7 @@ def ray_head() -> Iterator[Head]:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(address, process, folder / "head.log")
         metrics = f"http://127.0.0.1:{others[names.index('metrics-export-port')]}/metrics"
-        yield Head(address, f"127.0.0.1:{port}", metrics, environment)
+        yield Head(address, metrics, environment)
     finally:
         _end_group(process)
         log.close()

@@ -1,4 +1,4 @@
-"""cluster.yaml, deploy/ and the commands in docs/: well-formed, and true to the command line."""
+"""cluster.yaml, image, RayJob and the commands in docs/: well-formed, and true to the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from raysvq.settings import load_settings, load_sweep
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
-SCRIPTS = sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+LINE = "python jobs/inspect_fleet.py --fleet s3://my-bucket/fleet.yaml"  # what every schedule calls
 
 # `raysvq VERB …` or `python …/jobs/VERB.py …`, up to what ends a command in a shell.
 _COMMAND = re.compile(r"(?:python \S*?jobs/(\w+)\.py|(?<![\w/.-])raysvq (?=[a-z]+ )(\w+))([^&;|#`\"'\n]*)")
@@ -35,10 +35,7 @@ def commands_in(text: str) -> list[tuple[str, list[str]]]:
 
 def written_commands() -> list[Any]:
     """Every command of deploy/ and of the code blocks in docs/."""
-    texts = {
-        "rayjob.yaml": rayjob()["spec"]["entrypoint"],
-        "crontab": crontab_lines()[-1].replace("\\%", "%"),
-    }
+    texts = {"deploy": LINE}  # tests/test_schedules.py holds that each file there calls it
     for page in sorted((ROOT / "docs").glob("*.md")):
         texts[page.name] = "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(), re.S | re.M))
     return [
@@ -52,11 +49,6 @@ def rayjob() -> dict[str, Any]:
     return yaml.safe_load((DEPLOY / "rayjob.yaml").read_text())
 
 
-def crontab_lines() -> list[str]:
-    lines = (DEPLOY / "crontab").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
-
-
 @pytest.fixture
 def cluster() -> dict[str, Any]:
     return yaml.safe_load((ROOT / "cluster.yaml").read_text())
@@ -68,15 +60,6 @@ def test_commands_parse_as_the_command_line_does(verb: str, arguments: list[str]
     values = command.make_context(verb, arguments).params
     load = load_sweep if verb == "tune" else load_settings
     load(values.get("config"), values.get("overrides") or ())
-
-
-@pytest.mark.parametrize(
-    "text", [rayjob()["spec"]["entrypoint"], crontab_lines()[-1]], ids=["rayjob", "cron"]
-)
-def test_nightly_jobs_index_then_score(text: str) -> None:
-    assert re.findall(r"python (?:/opt/raysvq/)?jobs/(\w+)\.py", text) == ["index", "score"]
-    assert {"index", "score"} <= set(SCRIPTS)
-    assert re.search(r"jobs/index\.py [^&]*--allow-empty\s*&&", text), "a day without images is no failure"
 
 
 def test_cluster_passes_rays_own_validation(cluster: dict[str, Any]) -> None:
@@ -96,7 +79,9 @@ def test_cluster_takes_roles_and_a_token_but_holds_no_secret(cluster: dict[str, 
         assert kind["node_config"]["IamInstanceProfile"]["Name"]
     assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
     assert "/home/ray/.ray/auth_token" in cluster["file_mounts"]
-    text = (ROOT / "cluster.yaml").read_text() + "".join(path.read_text() for path in DEPLOY.iterdir())
+    text = (ROOT / "cluster.yaml").read_text() + "".join(
+        path.read_text() for path in DEPLOY.rglob("*") if path.is_file()
+    )
     assert not re.search(r"AKIA|SECRET|PRIVATE KEY|RAY_AUTH_TOKEN\b", text)
 
 
@@ -134,25 +119,3 @@ def test_rayjob_runs_the_image_that_the_dockerfile_makes() -> None:
     assert "WORKDIR /opt/raysvq\n" in made
     copied = re.findall(r"^COPY --chown=ray (.+) \S+$", made, re.M)
     assert all((ROOT / name).exists() for line in copied for name in line.split())
-
-
-def test_cronjob_creates_the_rayjob_it_may_create() -> None:
-    documents = list(yaml.safe_load_all((DEPLOY / "cronjob.yaml").read_text()))
-    kinds = {document["kind"]: document for document in documents}
-    assert set(kinds) == {"CronJob", "ServiceAccount", "Role", "RoleBinding"}
-    pod = kinds["CronJob"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-    assert pod["containers"][0]["command"] == ["kubectl", "create", "-f", "/rayjob/rayjob.yaml"]
-    assert pod["serviceAccountName"] == kinds["ServiceAccount"]["metadata"]["name"]
-    assert kinds["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": pod["serviceAccountName"]}]
-    assert kinds["RoleBinding"]["roleRef"]["name"] == kinds["Role"]["metadata"]["name"]
-    assert kinds["Role"]["rules"] == [
-        {"apiGroups": ["ray.io"], "resources": ["rayjobs"], "verbs": ["create"]}
-    ]
-
-
-def test_crontab_has_one_line_and_escapes_percent_signs() -> None:
-    mail, line = crontab_lines()
-    assert mail.startswith("MAILTO=")
-    assert re.match(r"(\S+ ){5} *cd ", line)
-    assert "ray job submit " in line
-    assert not re.search(r"(?<!\\)%", line)

@@ -25,7 +25,8 @@ class Asked:
     """The scope of a run."""
 
     night: date
-    history: Sequence[Sequence[CameraNight]]  # earlier runs, oldest first
+    runs: Sequence[FleetRun]  # earlier ones, oldest first
+    history: Sequence[Sequence[CameraNight]]  # their nights
     before: Mapping[str, CameraNight]  # the newest night of each camera
     windows: Mapping[str, Window]  # of the cameras that are known
     window: Window  # of any other
@@ -55,9 +56,9 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
             is no such run to repair.
         StorageError: the store does not answer.
     """
-    history = read_nights(fleet.out, HISTORY)
+    runs, history = read_runs(fleet.out, HISTORY), read_nights(fleet.out, HISTORY)
     if options.repair:
-        return _to_repair(fleet, options, history)
+        return _to_repair(fleet, options.repair, runs, history)
     night = options.until or fleet.today(now)
     if options.until is None:
         require_clock(history, night)
@@ -69,12 +70,21 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
         windows = {name: replace(window, since=options.since) for name, window in windows.items()}
         other = replace(other, since=options.since)
     before = {name: of_camera[-1] for name, of_camera in nights.items()}
-    return Asked(night, history, before, windows, other, options.only)
+    return Asked(night, runs, history, before, windows, other, options.only)
 
 
-def _to_repair(fleet: Fleet, options: InspectOptions, history: Sequence[Sequence[CameraNight]]) -> Asked:
-    """The cameras that failed in a run, and its days."""
-    run = _find_run(fleet, str(options.repair))
+def _to_repair(
+    fleet: Fleet, asked: str, runs: Sequence[FleetRun], history: Sequence[Sequence[CameraNight]]
+) -> Asked:
+    """The cameras that failed in a run, and its days.
+
+    Raises:
+        DataError: it is not among the last HISTORY ones.
+    """
+    run = next((run for run in runs if asked in (str(run.number), run.run_id)), None)
+    if run is None:
+        there = f"the last ones are {runs[0].number} to {runs[-1].number}" if runs else "none has finished yet"
+        raise DataError(f"--repair {asked}: {fleet.out} has no such run; {there}")
     (nights,) = [each for each in history if each and each[0].run_id == run.run_id] or [[]]
     failed = {each.camera: each for each in nights if each.state == "failed" or each.skipped}
     night = date.fromisoformat(run.night)
@@ -86,18 +96,4 @@ def _to_repair(fleet: Fleet, options: InspectOptions, history: Sequence[Sequence
     }
     before = {name: of_camera[-1] for name, of_camera in by_camera(history).items()}
     only = tuple(map(glob.escape, failed)) or ("",)  # no camera has an empty name
-    return Asked(night, history, before, windows, other, only)
-
-
-def _find_run(fleet: Fleet, asked: str) -> FleetRun:
-    """A run by its number or id.
-
-    Raises:
-        DataError: it is not among the last HISTORY ones.
-    """
-    runs = read_runs(fleet.out, HISTORY)
-    for run in runs:
-        if asked in (str(run.number), run.run_id):
-            return run
-    there = f"the last ones are {runs[0].number} to {runs[-1].number}" if runs else "none has finished yet"
-    raise DataError(f"--repair {asked}: {fleet.out} has no such run; {there}")
+    return Asked(night, runs, history, before, windows, other, only)

@@ -98,9 +98,7 @@ class WatchSettings(Section):
     error_at: float = Field(
         3.0, ge=1, description="A difference this many times the smallest in `effects` is an error."
     )
-    effects: Effects = Field(
-        Effects(), description="The smallest differences that are worth a warning."
-    )
+    effects: Effects = Field(Effects(), description="The smallest differences that are worth a warning.")
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from raysvq.fleet.asked import HISTORY
 from raysvq.fleet.columns import aligned
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.planning import CameraPlan
 from raysvq.fleet.prepare import prepare
 from raysvq.fleet.rescoring import fleet_to_rescore
 from raysvq.fleet.settings import Fleet
-from raysvq.ledger.runs import read_runs
 from raysvq.log import duration
 from raysvq.storage import configure
 
@@ -70,8 +68,8 @@ def dry_run(fleet: Fleet, options: InspectOptions) -> DryRun:
     if options.rescore:
         fleet = fleet_to_rescore(fleet, options.rescore)
     with tempfile.TemporaryDirectory() as name:
-        prepared = prepare(fleet, options, datetime.now(UTC), Path(name))
-        paces = [run.images_per_s for run in read_runs(fleet.out, HISTORY) if run.images_per_s]
+        prepared = prepare(fleet, options, datetime.now(UTC), Path(name), {})
+    paces = [run.images_per_s for run in prepared.asked.runs if run.images_per_s]
     windows = {camera: prepared.asked.window_of(camera) for camera in prepared.plans}
     days = {camera: f"{window.since} to {window.until}" for camera, window in windows.items()}
     return DryRun(prepared.plans, days, prepared.unlisted, statistics.median(paces) if paces else None)

@@ -8,6 +8,7 @@ import time
 import pyarrow as pa
 
 from raysvq.ledger.entries import append_entries
+from raysvq.ledger.records import ENTRIES
 
 MAX_ROWS = 100_000  # that wait
 MAX_S = 15.0  # that a row waits while others come
@@ -29,7 +30,7 @@ class LedgerWriter:
             StorageError: the ledger cannot be written.
         """
         with self._lock:
-            self._waiting.append(table)
+            self._waiting.append(table.select(ENTRIES.names).cast(ENTRIES))
             late = time.monotonic() - self._since > MAX_S
             if late or sum(each.num_rows for each in self._waiting) >= MAX_ROWS:
                 self._write()

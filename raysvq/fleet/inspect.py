@@ -26,7 +26,7 @@ from raysvq.fleet.rescoring import fleet_to_rescore
 from raysvq.fleet.settings import Fleet
 from raysvq.fleet.summary import summary_lines
 from raysvq.fleet.telling import tell, try_to
-from raysvq.fleet.unfinished import clear_unfinished, find_unfinished, note_unfinished
+from raysvq.fleet.unfinished import cameras_of, clear_unfinished, find_unfinished, note_unfinished
 from raysvq.fleet.watching import watch_night
 from raysvq.ledger.nights import write_nights
 from raysvq.ledger.records import CameraNight, FleetRun
@@ -64,9 +64,8 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
     with _lease(fleet.out, run_id, options.wait_s) as require_held, tempfile.TemporaryDirectory() as name:
         require_put_if_absent(fleet.out)
         number = next_number(fleet.out)
-        notes = find_unfinished(fleet.out)
-        prepared = prepare(fleet, options, now, Path(name))
-        noted = frozenset().union(*notes.values())
+        noted = cameras_of(find_unfinished(fleet.out))
+        prepared = prepare(fleet, options, now, Path(name), noted)
         work, seconds = _work(fleet, prepared, noted, run_id, require_held)
         nights = {
             camera: make_night(
@@ -80,8 +79,6 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
             for camera, plan in prepared.plans.items()
         }
         problems = [f"{prefix} cannot be listed: {why}" for prefix, why in prepared.unlisted.items()]
-        if not nights and not problems and not options.repair:
-            problems.append(f"no camera was found for the entries of {fleet.file}")
 
         def watch() -> None:
             nights.update(watch_night(fleet, prepared.asked, prepared.plans, work, nights, now))
@@ -93,7 +90,7 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
         run = _record(fleet, options, prepared, number, run_id, now, nights, work, seconds, problems)
         if not options.rescore:
             cameras = {camera: plan.camera for camera, plan in prepared.plans.items()}
-            run = tell(fleet, run, nights, prepared.asked.history, cameras, now)
+            run = tell(fleet, run, nights, prepared.asked, cameras, now)
         require_held()
         publish_run(fleet.out, run)
         entered = {camera for camera in nights if work.get(camera, Work()).entered}
@@ -139,7 +136,7 @@ def _work(
     if pending := prepared.pending:
         from raysvq.fleet.work import score_night  # brings Ray and PyTorch
 
-        note_unfinished(fleet.out, run_id, pending)
+        note_unfinished(fleet.out, run_id, (plan.camera for plan in pending.values()))
         work = dict(score_night(pending, prepared.requests(), known, ledger, require_held, run_id))
     seconds = time.monotonic() - started
     for camera, plan in prepared.plans.items():

@@ -1,8 +1,8 @@
 """A run's numbers for Prometheus, through Ray's own exporter.
 
 Ray exports what was set in the last 10 s (`metrics_report_interval_ms`) once, and shows it for 20 s, so that
-Prometheus seldom sees what a driver sets before it ends. A small detached actor sets the gauges again and again,
-until the next run takes its place or the cluster ends.
+Prometheus seldom sees what a driver sets before it ends. A small detached actor sets the gauges again and
+again, until the next run takes its place or the cluster ends.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ray.util.metrics import Gauge
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysvq import log
+from raysvq.fleet.options import NARROWING
 from raysvq.ledger.records import CameraNight, FleetRun, State
 from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings
@@ -92,7 +93,7 @@ def report_metrics(run: FleetRun, nights: Mapping[str, CameraNight], settings: R
     Raises:
         SettingsError: the cluster cannot be reached.
     """
-    if run.arguments or not (settings.address or os.environ.get("RAY_ADDRESS")):
+    if run.arguments.keys() & NARROWING or not (settings.address or os.environ.get("RAY_ADDRESS")):
         return False
     connect(settings)
     try:

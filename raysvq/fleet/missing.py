@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from raysvq.fleet.asked import Asked
 from raysvq.fleet.cameras import Camera
@@ -10,33 +10,37 @@ from raysvq.fleet.listing import Listing
 from raysvq.fleet.options import matches
 from raysvq.fleet.planning import CameraPlan
 from raysvq.fleet.settings import Fleet
-from raysvq.ledger.records import CameraNight
+from raysvq.fleet.unfinished import Noted
 
 
-def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing) -> Iterator[CameraPlan]:
-    """A plan without work for each camera of the last nights that was not listed.
+def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) -> Iterator[CameraPlan]:
+    """A plan without work for each camera that is known and was not listed.
 
     One without an image for longer than `catch_up_days` is given up, and so is one that fleet.yaml has no
     entry for any more.
+
+    Args:
+        noted: cameras that runs before were about to commit when they were killed.
     """
     unlisted = {name: why for name, why in listing.failures.items() if name not in listing.cameras}
-    for name, night in asked.before.items():
+    fields = {name: night.fields for name, night in asked.before.items()} | dict(noted)
+    for name, of_camera in fields.items():
         if name in listing.cameras or not matches(name, asked.only):
             continue
-        camera = _camera(fleet, night)
-        seen = night.last_image and night.last_image.astimezone(fleet.timezone).date()
-        if camera is None or (not unlisted and seen and seen < asked.window.since):
+        night = asked.before.get(name)
+        seen = night.last_image.astimezone(fleet.timezone).date() if night and night.last_image else None
+        camera = _camera(fleet, name, of_camera)
+        given_up = seen and seen < asked.window.since and not unlisted and name not in noted
+        if camera is None or given_up:
             continue
-        failure = unlisted.pop(name, None) or next(
-            (f"it was not found; {prefix} could not be listed: {why}" for prefix, why in unlisted.items()),
-            None,
-        )
-        yield CameraPlan(camera, version=night.version, failure=failure)
+        prefix, why = next(iter(unlisted.items()), ("", ""))
+        failure = unlisted.get(name) or (f"not found, and {prefix} cannot be listed: {why}" if why else None)
+        yield CameraPlan(camera, version=asked.known.get(name, 0), failure=failure)
 
 
-def _camera(fleet: Fleet, night: CameraNight) -> Camera | None:
+def _camera(fleet: Fleet, name: str, fields: Mapping[str, str]) -> Camera | None:
     """As fleet.yaml has it now; None where no entry makes it."""
     for entry in fleet.entries:
-        if set(entry.fields) == night.fields.keys() and entry.name(night.fields) == night.camera:
-            return fleet.camera(entry, night.fields)
+        if set(entry.fields) == fields.keys() and entry.name(fields) == name:
+            return fleet.camera(entry, fields)
     return None

@@ -13,6 +13,8 @@ from raysvq.ledger.records import CameraNight
 
 FailOn = Literal["warning", "error", "never"]
 
+NARROWING = frozenset({"only", "repair"})  # arguments by which a run looks at some cameras alone
+
 ALL_WELL, SOME_FAILED, NOTHING_RAN = 0, 1, 2  # exit codes
 
 

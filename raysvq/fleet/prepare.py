@@ -19,6 +19,7 @@ from raysvq.fleet.missing import missing_cameras
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.planning import CameraPlan, plan_night
 from raysvq.fleet.settings import Fleet
+from raysvq.fleet.unfinished import Noted
 from raysvq.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ class Prepared:
         return {name: plan for name, plan in self.plans.items() if plan.pending and plan.pending.images}
 
 
-def prepare(fleet: Fleet, options: InspectOptions, now: datetime, folder: Path) -> Prepared:
+def prepare(
+    fleet: Fleet, options: InspectOptions, now: datetime, folder: Path, noted: Noted
+) -> Prepared:
     """List what may have changed, and compare it with the ledger.
 
     Args:
         folder: a local one, for what does not fit into memory.
+        noted: cameras that runs before were about to commit when they were killed.
 
     Raises:
         DataError: two cameras claim one image, no camera fits `--only`, or the ledger is damaged or of
@@ -66,7 +70,7 @@ def prepare(fleet: Fleet, options: InspectOptions, now: datetime, folder: Path) 
     group_by = lambda camera: requests().group_by(camera)  # noqa: E731
     plan = plan_night(fleet.out, listing, asked.since, asked.night, asked.known, group_by, folder)
     plans = dict(plan.cameras)
-    plans |= {missing.camera.name: missing for missing in missing_cameras(fleet, asked, listing)}
+    plans |= {missing.camera.name: missing for missing in missing_cameras(fleet, asked, listing, noted)}
     if options.only and not plans and not listing.failures:
         raise DataError(f"no camera of {fleet.file} fits --only {' '.join(options.only)}")
     unlisted = {name: why for name, why in listing.failures.items() if name not in plans}

@@ -112,6 +112,8 @@ class AlertSection(Section):
         None, description='In the fleet\'s time zone, such as "22:00-06:00".'
     )
     repeat_after: Span = Field(Route.model_fields["repeat_after"].default, description="When to send again.")
+    min_runs: int = Field(1, ge=1, description="Runs in a row that must show a finding before it is sent.")
+    wake_for_errors: bool = Field(False, description="Send errors in quiet hours too.")
 
     @model_validator(mode="after")
     def _one_address(self) -> AlertSection:
@@ -129,6 +131,8 @@ class AlertSection(Section):
             level=self.level,
             quiet_hours=self.quiet_hours,
             repeat_after=self.repeat_after,
+            min_runs=self.min_runs,
+            wake_for_errors=self.wake_for_errors,
         )
 
 

@@ -8,12 +8,13 @@ from datetime import datetime
 
 from raysvq import log
 from raysvq.errors import first_line
+from raysvq.fleet.asked import Asked
 from raysvq.fleet.alerts import digest, send_alerts
 from raysvq.fleet.cameras import Camera
 from raysvq.fleet.metrics import report_metrics
 from raysvq.fleet.settings import Fleet
 from raysvq.ledger.records import CameraNight, FleetRun
-from raysvq.ledger.runs import read_runs, run_uri
+from raysvq.ledger.runs import run_uri
 from raysvq.report.fleet import write_page
 from raysvq.storage import write_bytes
 
@@ -22,14 +23,14 @@ def tell(
     fleet: Fleet,
     run: FleetRun,
     nights: Mapping[str, CameraNight],
-    history: Sequence[Sequence[CameraNight]],
+    asked: Asked,
     cameras: Mapping[str, Camera],
     now: datetime,
 ) -> FleetRun:
     """Write page, metrics and digest, and send alerts.
 
     Args:
-        history: nights of earlier runs, oldest first.
+        asked: with the earlier runs.
         cameras: of the run, by name.
 
     Returns:
@@ -38,11 +39,11 @@ def tell(
     problems: list[str] = []
 
     def show() -> None:
-        runs, of_runs = _matching(read_runs(fleet.out, len(history)), history)
-        changed = {name for name, night in nights.items() if night.state != "quiet"} if history else None
-        zone = fleet.timezone.key
+        changed = {name for name, night in nights.items() if night.state != "quiet"}
+        nights_of = {of_run[0].run_id: of_run for of_run in asked.history if of_run}
+        of_runs = [nights_of.get(one.run_id, ()) for one in asked.runs]
         all_nights = [*of_runs, list(nights.values())]
-        page = write_page(fleet.out, [*runs, run], all_nights, changed, timezone=zone)
+        page = write_page(fleet.out, [*asked.runs, run], all_nights, changed, timezone=fleet.timezone)
         log.info(f"page: {page}", "page", page=page)
 
     def alert() -> None:
@@ -68,11 +69,3 @@ def try_to(what: str, call: Callable[[], object], problems: list[str]) -> None:
         call()
     except Exception as error:  # noqa: BLE001  # whatever it is, the images are scored and the run goes on
         problems.append(f"{what}: {type(error).__name__}: {first_line(error)}")
-
-
-def _matching(
-    runs: Sequence[FleetRun], history: Sequence[Sequence[CameraNight]]
-) -> tuple[list[FleetRun], list[Sequence[CameraNight]]]:
-    """Runs and their nights; a run without a camera, or whose nights are lost, has none."""
-    of_run = {nights[0].run_id: nights for nights in history if nights}
-    return list(runs), [of_run.get(run.run_id, ()) for run in runs]

@@ -10,22 +10,23 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 
 from raysvq import log
+from raysvq.fleet.cameras import Camera
 from raysvq.storage import join, list_objects, read_bytes, remove_file, write_bytes
 
 UNFINISHED = "ledger/unfinished"  # folder below that of the fleet
 
-Notes = Mapping[str, frozenset[str]]  # URI -> cameras
+Noted = Mapping[str, Mapping[str, str]]  # camera -> fields of its template
+Notes = Mapping[str, Noted]  # by URI
 
 
-def note_unfinished(out: str, run_id: str, cameras: Iterable[str]) -> str:
-    """Name the cameras that a run may commit; returns the URI of the note.
+def note_unfinished(out: str, run_id: str, cameras: Iterable[Camera]) -> None:
+    """Name the cameras that a run may commit.
 
     Raises:
         StorageError: the place may not be written.
     """
-    uri = join(out, UNFINISHED, f"{run_id}.json")
-    write_bytes(uri, json.dumps({"cameras": sorted(cameras)}).encode())
-    return uri
+    fields = {camera.name: dict(camera.fields) for camera in cameras}
+    write_bytes(join(out, UNFINISHED, f"{run_id}.json"), json.dumps({"cameras": fields}).encode())
 
 
 def find_unfinished(out: str) -> Notes:
@@ -35,7 +36,12 @@ def find_unfinished(out: str) -> Notes:
         StorageError: the store does not answer.
     """
     uris = [info.uri for info in list_objects(join(out, UNFINISHED), must_exist=False)]
-    return {uri: _cameras(uri) for uri in uris}
+    return {uri: _read(uri) for uri in uris}
+
+
+def cameras_of(notes: Notes) -> Noted:
+    """All that are noted."""
+    return {name: fields for noted in notes.values() for name, fields in noted.items()}
 
 
 def clear_unfinished(notes: Notes, done: Collection[str]) -> None:
@@ -43,16 +49,16 @@ def clear_unfinished(notes: Notes, done: Collection[str]) -> None:
 
     A note that stays, as it may not be removed, costs the next run a look at the commit logs it names.
     """
-    for uri, cameras in notes.items():
-        if cameras <= set(done):
+    for uri, noted in notes.items():
+        if noted.keys() <= set(done):
             try:
                 remove_file(uri)
             except OSError as error:
                 log.warning(f"{uri} is left behind: {error}")
 
 
-def _cameras(uri: str) -> frozenset[str]:
+def _read(uri: str) -> Noted:
     try:
-        return frozenset(map(str, json.loads(read_bytes(uri))["cameras"]))
-    except (ValueError, KeyError, TypeError):
-        return frozenset()
+        return {name: dict(fields) for name, fields in json.loads(read_bytes(uri))["cameras"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}

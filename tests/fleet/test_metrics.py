@@ -1,44 +1,21 @@
-"""Names and values of the metrics, and that Ray's own exporter shows them after the run has ended."""
+"""Names and values of the metrics; tests/test_jobs.py has that Ray's exporter shows them."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from raysvq.fleet.metrics import MAX_CAMERAS, METRICS, Sample, report_metrics, samples
 from raysvq.settings import RaySettings
 from tests.fleet.alerts.nights import finding, night, nights, run
-from tests.ray_head import ROOT, Head, ray_head
+from tests.ray_head import ROOT
 
 DASHBOARD = ROOT / "deploy" / "grafana" / "raysvq-fleet.json"
 DOCS = ROOT / "docs" / "scheduling.md"
 NEWEST = datetime(2026, 11, 12, 1, 30, tzinfo=UTC)
-
-REPORT = """
-import time
-from raysvq.fleet.metrics import report_metrics
-from raysvq.settings import RaySettings
-from tests.fleet.alerts.nights import night, nights, run
-number = int(__import__("sys").argv[1])
-given = nights(*(night(f"cam-{n:02}", scored=number) for n in range(50)))
-assert report_metrics(run(number), given, RaySettings())
-"""
-
-
-@pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    with ray_head() as started:
-        environment = started.environment | {"RAY_ADDRESS": started.cluster, "PYTHONPATH": str(ROOT)}
-        yield replace(started, environment=environment)
 
 
 def values(given: list[Sample]) -> dict[tuple[str, ...], float]:
@@ -98,28 +75,3 @@ def test_the_dashboard_and_the_docs_have_exactly_these_names() -> None:
     assert rows == {
         name: ", ".join(f"`{tag}`" for tag in ("fleet", *metric.tags)) for name, metric in METRICS.items()
     }
-
-
-def exported(head: Head) -> dict[str, float]:
-    """`cam-…` by its images scored, as Prometheus would be told."""
-    with urllib.request.urlopen(head.metrics, timeout=20) as answer:
-        text = answer.read().decode()
-    found = re.findall(r'^ray_raysvq_fleet_camera_scored\{.*camera="([^"]+)".*\} (\S+)$', text, re.M)
-    return {camera: float(value) for camera, value in found}
-
-
-def wait_for(head: Head, wanted: dict[str, float], within_s: float) -> dict[str, float]:
-    deadline = time.monotonic() + within_s
-    while (found := exported(head)) != wanted and time.monotonic() < deadline:
-        time.sleep(1)
-    return found
-
-
-def test_rays_exporter_shows_the_last_run_long_after_its_driver_ended(head: Head, tmp_path: Path) -> None:
-    for number in (1, 2):
-        reported = head.run(sys.executable, "-c", REPORT, str(number))
-        assert reported.returncode == 0, reported.stderr
-        wanted = {f"cam-{n:02}": float(number) for n in range(50)}
-        assert wait_for(head, wanted, 60) == wanted
-    time.sleep(25)  # longer than Ray shows what a driver that ended had set
-    assert exported(head) == wanted

@@ -216,10 +216,11 @@ def _worst(camera: str, highest: float, when: date) -> tuple[Worst, ...]:
     )
 
 
-def draw_heat_maps(out: Path, nights: Sequence[CameraNight]) -> None:
-    """Write the heat maps that nights name: brushed metal with a hot spot."""
+def draw_heat_maps(out: Path, nights: Sequence[Sequence[CameraNight]]) -> None:
+    """Write the heat maps of each camera's last night that has some: brushed metal with a hot spot."""
     draw = np.random.default_rng(3)
-    for place, worst in enumerate(one for each in nights for one in each.worst if one.heatmap):
+    newest = {one.camera: one for each in nights for one in each if one.worst}
+    for place, worst in enumerate(one for each in newest.values() for one in each.worst if one.heatmap):
         grain = cv2.blur(draw.normal(150, 34, (180, 240)).astype(np.float32), (31, 1))
         y, x = np.mgrid[:180, :240]
         at = draw.uniform((40, 40), (200, 140))
@@ -244,7 +245,7 @@ def main() -> None:
     given = parser.parse_args()
     out = given.folder.resolve()
     runs, nights = fleet(given.cameras)
-    draw_heat_maps(out, nights[-1])
+    draw_heat_maps(out, nights)
     print(write_page(str(out), runs, nights, timezone=ZoneInfo("Europe/Berlin")))
 
 

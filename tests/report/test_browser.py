@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from devtools.browser import CHROMIUM, Page, open_browser
+from devtools.browser import CHROMIUM, Page
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.result import Evaluation
 from raysvq.report.evaluation import render
@@ -22,12 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the PATH")
 CARDS = "document.querySelectorAll('#cards button').length"
 FOCUS = "document.activeElement.getAttribute('aria-label') || document.activeElement.id"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with open_browser(tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from raysvq.evaluation.result import Evaluation
 from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings, TileSettings
 from tests.report.evaluations import evaluation, record, records
+from tests.report.parsed import ParsedPage
 
 if TYPE_CHECKING:
     from tests.evaluation.conftest import ScoredSet
@@ -54,32 +53,6 @@ def training_history(outliers: bool = True) -> dict[str, Any]:
     return {"history": rows, "codebook_usage": [int(900 * math.exp(-code / 120)) for code in range(512)]}
 
 
-class _Page(HTMLParser):
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.scripts: list[str] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_data(self, data: str) -> None:
-        if self.elements and self.elements[-1][0] == "script":
-            self.scripts[-1] += data
-
-    def of(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def data(self) -> dict[str, Any]:
-        """What the scripts work on."""
-        found: dict[str, Any] = json.loads(self.scripts[0])
-        return found
-
-
 def _render(scored_set: ScoredSet, history: dict[str, Any] | None = None, gallery: int = 12) -> str:
     scored_set.commit()
     settings = EvaluationSettings(bootstrap=50, gallery=gallery)
@@ -99,7 +72,7 @@ def _write(found: Evaluation, scored_set: ScoredSet, history: dict[str, Any] | N
 
 def test_the_page_shows_metrics_pictures_and_provenance(plates: Plates) -> None:
     html = _render(plates(), training_history())
-    page = _Page(html)
+    page = ParsedPage(html)
     assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.of("svg"))
     pictures = page.data["pictures"].values()
     assert len(pictures) == 12
@@ -115,7 +88,7 @@ def test_the_page_shows_metrics_pictures_and_provenance(plates: Plates) -> None:
 
 def test_the_page_needs_nothing_beside_it(plates: Plates) -> None:
     html = _render(plates(), training_history())
-    page = _Page(html)
+    page = ParsedPage(html)
     for tag, attributes in page.elements:
         for name in ("src", "href", "srcset", "action"):
             assert (attributes.get(name) or "data:").startswith(("data:", "#")), (tag, attributes)
@@ -133,7 +106,7 @@ def test_names_of_files_and_columns_are_text_not_markup(name: str, scored_set: S
         record(name, 4.0, anomalous=True, defect_type=name, group=name, meta={name: name, "line": "1"}),
         record("other.png", 1.0, meta={name: "b"}),
     ]
-    page = _Page(_write(evaluation(images), scored_set))
+    page = ParsedPage(_write(evaluation(images), scored_set))
     assert page.data["prefix"] + page.data["names"][0] == f"/parts/{name}"
     assert {name} == {value for column in page.data["columns"][:2] for value in column["values"]}
     assert len(page.of("script")) == 2
@@ -146,7 +119,7 @@ def test_what_is_missing_is_said(scored_set: ScoredSet) -> None:
     scored_set.score(image_id, 1.0, (32, 32), [(0, 0, 32, 32)], [1.0])
     scored_set.reject(scored_set.list_image("cut.png", "normal"), "corrupt", "PNG: cut off")
     html = _render(scored_set)
-    assert "cannot be read any more" in _Page(html).data["pictures"]["0"]["problem"]
+    assert "cannot be read any more" in ParsedPage(html).data["pictures"]["0"]["problem"]
     for text in ("no defective image was tested", "No model bundle was given", "PNG: cut off", "No promise"):
         assert text in html
 
@@ -156,17 +129,17 @@ def test_a_page_is_made_of_any_mix_of_images(normal: int, anomalous: int, scored
     html = _write(evaluation(records(normal, anomalous)), scored_set)
     assert f"{normal + anomalous} of" not in html or normal + anomalous
     if normal + anomalous:
-        assert len(_Page(html).data["names"]) == normal + anomalous
+        assert len(ParsedPage(html).data["names"]) == normal + anomalous
     else:
         assert "No labelled test image was scored, so there is nothing to measure" in html
-        assert not _Page(html).scripts
+        assert not ParsedPage(html).scripts
 
 
 def test_images_with_thresholds_of_their_own_are_compared_by_score_over_threshold(
     scored_set: ScoredSet,
 ) -> None:
     images = [record("a.png", 2.0), record("b.png", 8.0, threshold=9.0, flagged=False, margin=-1 / 9)]
-    data = _Page(html := _write(evaluation(images), scored_set)).data
+    data = ParsedPage(html := _write(evaluation(images), scored_set)).data
     assert data["threshold"] is None
     assert data["thresholds"] == [3.0, 9.0]
     assert data["scale"]["low"] < 2 / 3 < 1 < data["scale"]["high"]
@@ -191,7 +164,7 @@ def test_of_thresholds_of_their_own_the_page_says_what_the_rows_and_the_point_ar
 def test_a_page_of_10_000_images_grows_by_their_rows_not_by_their_pictures(scored_set: ScoredSet) -> None:
     few = _write(evaluation(records(180, 20), gallery=100), scored_set)
     many = _write(evaluation(records(9800, 200), gallery=100), scored_set)
-    data = _Page(many).data
+    data = ParsedPage(many).data
     assert len(data["names"]) == len(data["scores"]) == len(data["bad"]) == 10_000
     assert len(data["pictures"]) == 100
     assert "without a picture" in many
@@ -217,5 +190,5 @@ def test_an_image_overwritten_since_it_was_scored_is_not_shown(scored_set: Score
     image_id = scored_set.list_image("a.bmp", "normal")
     scored_set.score(image_id, 1.0, (32, 32), [(0, 0, 32, 32)], [1.0])
     cv2.imwrite(str(path), image + 255)
-    [picture] = _Page(_render(scored_set)).data["pictures"].values()
+    [picture] = ParsedPage(_render(scored_set)).data["pictures"].values()
     assert re.match(r"has changed since it was scored \(changed 20", picture["problem"])

@@ -12,6 +12,7 @@ from raysvq.fleet.alerts.open_alerts import Due, Key, Open, due, hold, observe, 
 from raysvq.fleet.alerts.report import AlertReport
 from raysvq.fleet.alerts.state import Routes, read_open, write_open
 from raysvq.fleet.cameras import Route
+from raysvq.fleet.options import NARROWING
 from raysvq.fleet.settings import Fleet
 from raysvq.ledger.records import CameraNight, Finding, FleetRun
 from raysvq.storage import join
@@ -87,7 +88,7 @@ def findings_of(run: FleetRun, nights: Mapping[str, CameraNight]) -> Iterator[Fi
 def _is_measured(run: FleetRun, nights: Mapping[str, CameraNight], camera: str, signal: str) -> bool:
     """Whether a finding that is not there tonight is over, rather than not looked for."""
     if camera == _RUN:
-        return not run.arguments
+        return not run.arguments.keys() & NARROWING
     night = nights.get(camera)
     if night is None or night.failure:
         return False

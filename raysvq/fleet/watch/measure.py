@@ -15,7 +15,9 @@ LOOKS = ("score", "exposure", "contrast", "sharpness", "warmth")  # of each imag
 BUCKETS = 16  # codes are counted by their number modulo this
 USE = tuple(f"code_use_{bucket:02}" for bucket in range(BUCKETS))
 _LEAST_SCORE = 1e-9
-_RARE = 0.01  # of the use in a reference: its least used codes that have no more together are rare; a convention
+_RARE = (
+    0.01  # of the use in a reference: its least used codes that have no more together are rare; a convention
+)
 _MEDIAN_COST = np.sqrt(np.pi / 2)  # standard error of a median over that of a mean, of normal values
 
 Floats = npt.NDArray[np.float64]

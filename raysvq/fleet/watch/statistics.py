@@ -92,9 +92,7 @@ def against_past(value: float, error: float, past: Past, nights: Spread) -> floa
     return _two_sided((value - past.centre) / deviation, spread.weight)
 
 
-def against_reference(
-    value: float, error: float, centre: float, nights: Spread, cameras: Spread
-) -> float:
+def against_reference(value: float, error: float, centre: float, nights: Spread, cameras: Spread) -> float:
     """Two-sided p-value of a night's value, for a camera that is like those of the reference.
 
     Args:
@@ -105,7 +103,9 @@ def against_reference(
 
 
 def _two_sided(ratio: float, degrees: float) -> float:
-    return float(2 * (special.ndtr(-abs(ratio)) if np.isinf(degrees) else special.stdtr(degrees, -abs(ratio))))
+    return float(
+        2 * (special.ndtr(-abs(ratio)) if np.isinf(degrees) else special.stdtr(degrees, -abs(ratio)))
+    )
 
 
 def same_distribution(first: Floats, second: Floats) -> float:

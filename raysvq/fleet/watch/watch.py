@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
+from raysvq.fleet.watch.compare import COMPARED, PAST, Comparison, Spreads, Subject, compare, offset, pasts_of
 from raysvq.fleet.watch.evidence import Evidence, Watched
-from raysvq.ledger.records import CameraNight
+from raysvq.fleet.watch.expected import unexpected
+from raysvq.fleet.watch.measure import LOOKS, USE, Reference, as_reference, measure, rare_use, signals_of
+from raysvq.fleet.watch.past import Night, Window, nights_of
+from raysvq.fleet.watch.sentences import sentence
+from raysvq.fleet.watch.statistics import Spread, holm, spread_of_cameras, spread_of_nights
+from raysvq.ledger.records import CameraNight, Finding, Level
 
 if TYPE_CHECKING:
-    from raysvq.fleet.cameras import WatchSettings
+    from raysvq.fleet.cameras import Effects, WatchSettings
+
+# Deviations that are assumed between nights of a camera, and between cameras, where too few are there to say.
+# Conventions: a quarter and a half of what is worth a warning; of rates on the scale of `measure.rate`.
+_BETWEEN_NIGHTS, _BETWEEN_CAMERAS = 0.25, 0.5
+_SCORES = 0.4  # deviation among the images' log2 scores, of which `effects.score` is a multiple
+_RATES, _VOLUME, _USE = 0.1, 1.0, 0.04
+_ORDER: tuple[Level, ...] = ("error", "warning", "info")
 
 
 def watch_fleet(
@@ -31,4 +46,105 @@ def watch_fleet(
     Returns:
         camera -> signals and findings; one for each camera of `tonight`.
     """
-    raise NotImplementedError
+    nights, references = nights_of(history), _references(tonight.values())
+    subjects, signals = {}, {}
+    for name, evidence in tonight.items():
+        reference = None if evidence.reference is None else references[id(evidence.reference)]
+        subjects[name], signals[name] = _subject(evidence, reference, nights.get(name, []), settings, today)
+    if not settings.enabled:
+        return {name: Watched(found) for name, found in signals.items()}
+    moment = now or datetime.combine(today, time(), UTC)
+    watched = {name: subject for name, subject in subjects.items() if subject.window.tonight.failure is None}
+    spreads = _spreads(list(watched.values()), settings.effects)
+    compared = {name: list(compare(subject, spreads, settings.effects)) for name, subject in watched.items()}
+    corrected = iter(holm([one.p_value for some in compared.values() for one in some]).tolist())
+    result = {name: Watched(found) for name, found in signals.items()}
+    for name, subject in watched.items():
+        tested = [(one, next(corrected)) for one in compared[name]]
+        findings = [*unexpected(subject, moment), *_findings(name, subject, tested, settings)]
+        findings.sort(key=lambda each: _ORDER.index(each.level))
+        result[name] = Watched(signals[name], tuple(findings))
+    return result
+
+
+def _references(evidence: Iterable[Evidence]) -> dict[int, Reference]:
+    """Each table measured once, whatever the cameras that share it."""
+    tables: dict[int, pa.Table] = {id(one.reference): one.reference for one in evidence if one.reference}
+    return {key: as_reference(table) for key, table in tables.items()}
+
+
+def _subject(
+    evidence: Evidence,
+    reference: Reference | None,
+    nights: Sequence[Night],
+    settings: WatchSettings,
+    today: date,
+) -> tuple[Subject, dict[str, float]]:
+    """The night as it is compared, and its signals."""
+    night = evidence.night
+    measured = None if evidence.rows is None else measure(evidence.rows)
+    rare = None if measured is None or reference is None else rare_use(measured, reference)
+    before = [each for each in nights if each.date < today]
+    new = night.new + sum(each.new for each in nights if each.date == today)
+    gap = (today - before[-1].date).days if before else None
+    signals = signals_of(night, measured, rare) | {"volume": float(new)}
+    if measured is not None and measured.images < settings.min_images:
+        measured = None
+    window = Window(night, today, before, settings.weeks, settings.min_nights, settings.min_images)
+    samples = {} if measured is None else measured.looks | measured.use
+    if measured is not None and rare is not None:
+        samples["codes"] = rare
+    volumes = None if gap is None else window.volumes(gap)
+    pasts = pasts_of(window, [name for name in COMPARED if name != "volume"])
+    return Subject(evidence, measured, reference, samples, window, new, gap, pasts, volumes), signals
+
+
+def _spreads(subjects: Sequence[Subject], effects: Effects) -> Spreads:
+    """How nights and cameras differ, learnt from the fleet."""
+    smallest = {name: float(getattr(effects, name)) for name in LOOKS} | {"codes": effects.codes}
+    smallest |= dict.fromkeys(USE, _USE) | {"alarm_rate": _RATES, "reject_rate": _RATES, "volume": _VOLUME}
+    smallest["score"] *= _SCORES
+    nights: dict[str, Spread] = {}
+    for name in (*LOOKS, "codes", "alarm_rate", "reject_rate"):
+        pasts = [subject.pasts[name] for subject in subjects if name in subject.pasts]
+        nights[name] = spread_of_nights(pasts, _BETWEEN_NIGHTS * smallest[name])
+    used = [past for subject in subjects for name, past in subject.pasts.items() if name in USE]
+    nights |= dict.fromkeys(USE, spread_of_nights(used, _BETWEEN_NIGHTS * _USE))
+    volumes = [subject.volumes[0] for subject in subjects if subject.volumes is not None]
+    nights["volume"] = spread_of_nights(volumes, _BETWEEN_NIGHTS * _VOLUME)
+    cameras: dict[tuple[str, str | None], Spread] = {}
+    for name in (*LOOKS, "codes", "alarm_rate"):
+        offsets: dict[str | None, list[float]] = {}
+        for subject in subjects:
+            if (found := offset(subject, name)) is not None:
+                offsets.setdefault(subject.window.tonight.model_digest, []).append(found)
+        for model, some in offsets.items():
+            cameras[name, model] = spread_of_cameras(some, _BETWEEN_CAMERAS * smallest[name])
+    return Spreads(nights, cameras)
+
+
+def _findings(
+    camera: str, subject: Subject, tested: Sequence[tuple[Comparison, float]], settings: WatchSettings
+) -> list[Finding]:
+    """One finding per signal that differs surely and enough; that against the reference, where both do."""
+    found: dict[str, Finding] = {}
+    for one, p_value in tested:
+        if p_value > settings.false_warnings or one.size < 1 or one.signal in found:
+            continue
+        found[one.signal] = Finding(
+            camera,
+            one.signal,
+            _level(one, settings),
+            sentence(camera, one, subject.window.tonight),
+            one.value if one.signal != "score" else 2**one.value,
+            one.usual if one.signal != "score" else 2**one.usual,
+            p_value,
+            (one.since or subject.window.today).isoformat(),
+        )
+    return list(found.values())
+
+
+def _level(one: Comparison, settings: WatchSettings) -> Level:
+    if one.signal == "volume" and one.shift > 0 and one.against == PAST:
+        return "info"  # more images than usual do no harm
+    return "error" if one.size >= settings.error_at else "warning"

@@ -95,8 +95,8 @@ def _headline(cameras: int, unwell: int) -> str:
         return "The one camera is well." if cameras == 1 else f"All {cameras:,} cameras are well."
     if unwell == cameras:
         return "The one camera needs a look." if cameras == 1 else f"All {cameras:,} cameras need a look."
-    needs = "needs" if unwell == 1 else "need"
-    return f"{unwell:,} of {cameras:,} cameras {needs} a look, {cameras - unwell:,} are well."
+    needs, well = "needs" if unwell == 1 else "need", cameras - unwell
+    return f"{unwell:,} of {cameras:,} cameras {needs} a look, {well:,} {'is' if well == 1 else 'are'} well."
 
 
 def _plural(state: str, number: int) -> str:

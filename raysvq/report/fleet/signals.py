@@ -16,6 +16,7 @@ class Trend:
     findings: tuple[str, ...]  # signals of findings that are marked
     scale: float = 1.0  # times the number
     of_the_model: bool = False  # numbers of two models are not on one scale
+    with_threshold: bool = False  # drawn with the threshold of the night
     only_changes: bool = False  # shown where they vary
 
 
@@ -27,6 +28,7 @@ TRENDS = (
         {"score": "median"},
         ("score",),
         of_the_model=True,
+        with_threshold=True,
     ),
     Trend(
         "Codebook usage",

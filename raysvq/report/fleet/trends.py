@@ -72,7 +72,7 @@ def _series(trend: Trend) -> list[Series]:
         return lambda night: night.signals[name] * trend.scale if name in night.signals else None
 
     series = [(f"s{at}", legend, value(name)) for at, (name, legend) in enumerate(trend.series.items())]
-    if trend.title == "Image score":
+    if trend.with_threshold:
         series.append(("chance", "threshold", lambda night: night.threshold))
     return series
 
@@ -80,27 +80,34 @@ def _series(trend: Trend) -> list[Series]:
 def _figure(
     nights: Sequence[CameraNight], trend: Trend, series: Sequence[Series], *, from_zero: bool = False
 ) -> Figure | None:
-    main = {series[0][2](night) for night in nights} - {None}
-    if not main or main == {0.0} and from_zero or len(main) == 1 and trend.only_changes:
+    own = {value for night in nights if (value := series[0][2](night)) is not None}
+    if not own or (from_zero and own == {0.0}) or (trend.only_changes and len(own) == 1):
         return None
-    values = [found for _, _, value in series for night in nights if (found := value(night)) is not None]
-    low = 0.0 if from_zero or min(values) >= 0 > min(values) - max(values) / 2 else min(values)
     x = _dates([date.fromisoformat(night.night) for night in nights])
-    y = replace(linear_axis(low, max(*values, low + 1e-6), trend.label), height=_HEIGHT)
+    y = _values(nights, trend.label, series, from_zero)
     cuts = {when for when, _ in promotions(nights)} if trend.of_the_model else set()
     elements = _promotions(x, y, nights)
     legend = []
-    for css, name, value in series:
-        points = [(date.fromisoformat(night.night), value(night)) for night in nights]
+    for css, name, value_of in series:
+        points = [(date.fromisoformat(night.night), value_of(night)) for night in nights]
         for part in _unbroken(points, cuts):
-            elements.append(line(x, y, [(when.toordinal(), found) for when, found in part], css))
-        if any(found is not None for _, found in points):
+            elements.append(line(x, y, [(when.toordinal(), value) for when, value in part], css))
+        if any(value is not None for _, value in points):
             legend.append((css, name))
-    found = _findings(x, y, nights, trend, series[0][2])
-    if found:
+    marks = _findings(x, y, nights, trend, series[0][2])
+    if marks:
         legend.append(("flag", "something stands out"))
-    chart = Chart(figure(x, y, [*elements, *found], f"{trend.title} over the nights"), tuple(legend))
+    chart = Chart(figure(x, y, [*elements, *marks], f"{trend.title} over the nights"), tuple(legend))
     return Figure(trend.title, trend.about, chart)
+
+
+def _values(nights: Sequence[CameraNight], label: str, series: Sequence[Series], from_zero: bool) -> Axis:
+    """The upright axis. It starts at 0 where that costs less than half of it."""
+    values = [value for _, _, of in series for night in nights if (value := of(night)) is not None]
+    low, high = min(values), max(values)
+    if from_zero or 0 <= low < high / 2:
+        low = 0.0
+    return replace(linear_axis(low, 1.0 if low == high == 0 else high, label), height=_HEIGHT)
 
 
 def _unbroken(points: Sequence[tuple[date, float | None]], cuts: set[date]) -> list[list[tuple[date, float]]]:
