@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from devtools.rehearsal.pictures import content
 from devtools.rehearsal.script import NEW, PRODUCTS, REVOKED, Script
 from devtools.rehearsal.site import MODELS, OUT, WAIT_S, Site
 from raysvq.ledger.records import CameraNight, nights_from_table
-from raysvq.storage import filesystem, join, list_objects
+from raysvq.storage import exists, filesystem, join, list_objects, read_bytes
 
 FINISHED = (0, 1)  # exit codes of a run that came to its end: all well; cameras failed, or alarms
 
@@ -74,7 +75,9 @@ def run_nights(site: Site, books: Bookkeeper, spare_model: tuple[str, str]) -> I
             _run(site, script, found)
             found.seconds = time.monotonic() - started
             found.differs = books.audit(night)
+            before = number
             number, found.cameras = new_nights(number)
+            found.problems += _trouble(range(before + 1, number + 1))
             _judge(script, found)
             found.page = page_problems(found.cameras)
         yield found
@@ -152,6 +155,17 @@ def new_nights(last: int) -> tuple[int, list[CameraNight]]:
             fs, path = filesystem(info.uri)
             nights += nights_from_table(pq.read_table(path, filesystem=fs))
     return newest, nights
+
+
+def _trouble(numbers: Iterable[int]) -> Iterator[str]:
+    """What runs say of themselves: routes, the page, watching; and records and digests that are not there."""
+    for number in numbers:
+        record, digest = (join(OUT, "ledger", "runs", f"{number:020d}.{kind}") for kind in ("json", "md"))
+        for uri in (record, digest):
+            if not exists(uri):
+                yield f"{uri} does not exist"
+        if exists(record):
+            yield from json.loads(read_bytes(record))["problems"]
 
 
 def _judge(script: Script, found: Night) -> None:
