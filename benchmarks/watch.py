@@ -56,11 +56,11 @@ class Change:
     a_night: float = 0.0  # more each night
     stated: float = 0.0  # size from which on it should be found, for a drift
     product: float = 0.0  # share of the images that show a new product
-    alarms: float = 0.0  # share of images more that score over the threshold
+    alarms: float = 1.0  # times as many images over the threshold
     volume: float = 1.0  # times as many images
 
 
-START = 8  # nights without a change before; counted from 0
+START = 14  # nights without a change before; counted from 0
 CHANGES = (
     Change("exposure drifts by 0.1 stops a night, to 0.5", "exposure", a_night=-0.1, stated=-0.5),
     Change("0.5 stops darker at once", "exposure", -0.5),
@@ -68,7 +68,7 @@ CHANGES = (
     Change("0.4 stops warmer light", "warmth", 0.4),
     Change("scores 1.3 times as high", "score", 0.38),
     Change("a new product on half the images", "codes", product=0.5),
-    Change("four times the alarms", "alarm_rate", alarms=0.06),
+    Change("four times the alarms", "alarm_rate", alarms=4.0),
     Change("half the images", "volume", volume=0.5),
 )
 
@@ -81,13 +81,16 @@ class Fleet:
         self.rng = rng = np.random.default_rng(seed)
         self.changed = changed or {}
         self.names = [f"line-{n // 10}.cam-{n:03}" for n in range(cameras)]
-        self.offsets = {name: between * rng.standard_normal(cameras) for name, (between, _, _) in SPREADS.items()}
+        self.offsets = {
+            name: between * rng.standard_normal(cameras) for name, (between, _, _) in SPREADS.items()
+        }
         self.volumes = np.exp(rng.uniform(np.log(20), np.log(300), cameras))
         self.weekends = np.where(rng.random(cameras) < 0.5, 0.4, 1.0)
         usual = 1 / np.arange(1, CODES + 1) ** 1.1
         usual[CODES * 3 // 5 :] = 1e-5  # codes that normal images hardly use
         self.use = _normal(np.log(usual) + 0.3 * rng.standard_normal((cameras, CODES)))
         self.new = usual[::-1] / usual.sum()
+        self.alarms, self.scored = np.zeros(cameras), np.zeros(cameras)  # before any change
         members = rng.integers(0, cameras, 512)
         self.reference = self._table(members, self._images(members, dict.fromkeys(SPREADS, 0.0), 0.0))
         scores = self.reference["image_score"].to_numpy()
@@ -104,7 +107,9 @@ class Fleet:
         rejected = rng.binomial(volumes, REJECTED)
         scored = volumes - rejected
         members = np.repeat(np.arange(cameras), scored)
-        effects = {name: spread[1] * rng.standard_normal(cameras)[members] for name, spread in SPREADS.items()}
+        effects = {
+            name: spread[1] * rng.standard_normal(cameras)[members] for name, spread in SPREADS.items()
+        }
         for n, change in on.items():
             effects.setdefault(change.signal, np.zeros(len(members)))
             steps = number - START + 1
@@ -113,11 +118,15 @@ class Fleet:
         images = self._images(members, effects, 0.1)
         for n, change in on.items():
             own = np.flatnonzero(members == n)
-            images["score"][own[rng.random(len(own)) < change.alarms]] = np.log2(self.threshold) + 0.5
+            more = (change.alarms - 1) * self.alarms[n] / self.scored[n]
+            images["score"][own[rng.random(len(own)) < more]] = np.log2(self.threshold) + 0.5
             new = own[rng.random(len(own)) < change.product]
             images["codes"][new] = rng.choice(CODES, (len(new), DRAWN), p=self.new)
         table = self._table(members, images)
         alarms = np.bincount(members, table["image_score"].to_numpy() >= self.threshold, cameras).astype(int)
+        if number < START:
+            self.alarms += alarms
+            self.scored += scored
         starts = np.concatenate([[0], np.cumsum(scored)])
         return {
             name: Evidence(
@@ -161,7 +170,9 @@ class Fleet:
     def _table(self, members: np.ndarray, images: dict[str, np.ndarray]) -> pa.Table:
         columns = {name: values for name, values in images.items() if name not in ("score", "codes")}
         sizes = {"width": np.full(len(members), 1280), "height": np.full(len(members), 1024)}
-        codes = pa.ListArray.from_arrays(np.arange(0, len(members) * DRAWN + 1, DRAWN), images["codes"].ravel())
+        codes = pa.ListArray.from_arrays(
+            np.arange(0, len(members) * DRAWN + 1, DRAWN), images["codes"].ravel()
+        )
         named = columns | sizes | {"image_score": 2 ** images["score"], "codes": codes}
         return pa.table({name: pa.array(named[name]) for name in REFERENCE.names}).cast(REFERENCE)
 
@@ -172,12 +183,16 @@ def _normal(logs: np.ndarray) -> np.ndarray:
     return shares / shares.sum(axis=-1, keepdims=True)
 
 
-def watch(fleet: Fleet, nights: int, settings: WatchSettings | None = None) -> Iterator[dict[str, tuple[Finding, ...]]]:
+def watch(
+    fleet: Fleet, nights: int, settings: WatchSettings | None = None
+) -> Iterator[dict[str, tuple[Finding, ...]]]:
     """The findings of each night, the ledger growing as a fleet's does."""
     history: list[list[CameraNight]] = []
     for number in range(nights):
         tonight = fleet.night(number)
-        found = watch_fleet(tonight, history[-30:], settings or WatchSettings(), FIRST + timedelta(days=number))
+        found = watch_fleet(
+            tonight, history[-30:], settings or WatchSettings(), FIRST + timedelta(days=number)
+        )
         history.append(
             [
                 replace(tonight[name].night, signals=each.signals, findings=each.findings)
@@ -212,7 +227,18 @@ def power(cameras: int, nights: int, seed: int) -> dict[str, Any]:
     for change in CHANGES:
         own = [n for n, one in changed.items() if one is change]
         due = START + (round(change.stated / change.a_night) - 1 if change.a_night else 0)
-        for kind, some in (("20 to 80", [n for n in own if fleet.volumes[n] < 80]), ("80 to 300", [n for n in own if fleet.volumes[n] >= 80])):
+        for kind, some in (
+            ("20 to 80", [n for n in own if fleet.volumes[n] < 80]),
+            ("80 to 300", [n for n in own if fleet.volumes[n] >= 80]),
+        ):
             late = [first.get(n, nights) - due for n in some]
-            rows.append({"change": change.name, "images": kind, "cameras": len(some), "within_2_nights": sum(night < 2 for night in late), "nights": late})
+            rows.append(
+                {
+                    "change": change.name,
+                    "images": kind,
+                    "cameras": len(some),
+                    "within_2_nights": sum(night < 2 for night in late),
+                    "nights": late,
+                }
+            )
     return {"changes": rows, "false": false}

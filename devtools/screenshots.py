@@ -60,8 +60,7 @@ def _look_at_all(page: Page, folder: Path) -> None:
     _save(page, folder / "report-zoom.webp")
     page.press("Escape")
     (folder / "report.pdf").write_bytes(page.pdf())
-    page.look(1280, min(_TALLEST, page.run("document.documentElement.scrollHeight")))
-    _save(page, folder / "report-whole.webp")
+    _save_whole(page, folder / "report-whole.webp")
 
 
 def _look_at_fleet(page: Page, index: Path, camera: str, folder: Path, *, everything: bool) -> None:
@@ -77,17 +76,21 @@ def _look_at_fleet(page: Page, index: Path, camera: str, folder: Path, *, everyt
     page.open(index.parent / "cameras" / page_name(camera))
     _save(page, folder / "fleet-camera.png")
     if everything:
+        _save_whole(page, folder / "fleet-camera-dark.png", dark=True)
         page.look(390, 2400)
         _save(page, folder / "fleet-camera-phone.png")
-        page.look(1280, min(_TALLEST, page.run("document.documentElement.scrollHeight")), dark=True)
-        _save(page, folder / "fleet-camera-dark.png")
         page.open(index)
-        page.look(1280, min(_TALLEST, page.run("document.documentElement.scrollHeight")))
-        _save(page, folder / "fleet-whole.png")
+        _save_whole(page, folder / "fleet-whole.png")
         page.look(390, 3000)
         page.run("document.getElementById('cameras').scrollIntoView()")
         _save(page, folder / "fleet-phone-list.png")
         (folder / "fleet.pdf").write_bytes(page.pdf())
+
+
+def _save_whole(page: Page, path: Path, *, dark: bool = False) -> None:
+    page.look(1280, 900)
+    page.look(1280, min(_TALLEST, page.run("document.documentElement.scrollHeight")), dark=dark)
+    _save(page, path)
 
 
 def _save(page: Page, path: Path) -> None:

@@ -7,7 +7,7 @@ PyTorch.
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,7 +46,7 @@ def inspect(
     status: Annotated[
         bool, typer.Option("--status", help="Print the state of each camera, as the ledger has it.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="With --status: as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --status or --check: as JSON.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be done, and how long it may take.")
     ] = False,
@@ -102,7 +102,7 @@ def inspect(
     )
     of_fleet = load_fleet(fleet, overrides or ())
     if check:
-        _check(of_fleet, options)
+        raise typer.Exit(_check(of_fleet, options, as_json))
     elif status:
         _status(of_fleet, options, as_json)
     elif dry_run:
@@ -113,6 +113,17 @@ def inspect(
         from raysvq.fleet.inspect import inspect as run
 
         raise typer.Exit(run(of_fleet, options).exit_code)
+
+
+def _check(fleet: Fleet, options: InspectOptions, as_json: bool) -> int:
+    from raysvq.fleet.check import check_fleet
+    from raysvq.fleet.options import ALL_WELL, SOME_FAILED
+
+    until = options.until or fleet.today(datetime.now(UTC))
+    since = options.since or until - timedelta(days=fleet.catch_up_days)
+    found = check_fleet(fleet, since, until, options.only)
+    log.info(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(found.lines()), "result")
+    return ALL_WELL if found.is_well else SOME_FAILED
 
 
 def _status(fleet: Fleet, options: InspectOptions, as_json: bool) -> None:

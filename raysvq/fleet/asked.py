@@ -83,7 +83,9 @@ def _to_repair(
     """
     run = next((run for run in runs if asked in (str(run.number), run.run_id)), None)
     if run is None:
-        there = f"the last ones are {runs[0].number} to {runs[-1].number}" if runs else "none has finished yet"
+        there = (
+            f"the last ones are {runs[0].number} to {runs[-1].number}" if runs else "none has finished yet"
+        )
         raise DataError(f"--repair {asked}: {fleet.out} has no such run; {there}")
     (nights,) = [each for each in history if each and each[0].run_id == run.run_id] or [[]]
     failed = {each.camera: each for each in nights if each.state == "failed" or each.skipped}

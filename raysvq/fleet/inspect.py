@@ -78,7 +78,9 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
             )
             for camera, plan in prepared.plans.items()
         }
-        problems = [f"{prefix} cannot be listed: {why}" for prefix, why in prepared.unlisted.items()]
+        problems = [
+            why if why.startswith(prefix) else f"{prefix}: {why}" for prefix, why in prepared.unlisted.items()
+        ]
 
         def watch() -> None:
             nights.update(watch_night(fleet, prepared.asked, prepared.plans, work, nights, now))

@@ -83,6 +83,7 @@ def list_fleet(fleet: Fleet, since: Since, until: date, folder: Path, only: Sequ
                 else:
                     skips.add_file(left.uri)
             spool.add(part.images)
+    roster.settle()
     _fail_disputed(roster, path)
     if roster.disputed:
         spool.leave_out(roster.disputed)

@@ -40,7 +40,5 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) 
 
 def _camera(fleet: Fleet, name: str, fields: Mapping[str, str]) -> Camera | None:
     """As fleet.yaml has it now; None where no entry makes it."""
-    for entry in fleet.entries:
-        if set(entry.fields) == fields.keys() and entry.name(fields) == name:
-            return fleet.camera(entry, fields)
-    return None
+    entry = fleet.entry_of(name, fields)
+    return fleet.camera(entry, fields) if entry else None

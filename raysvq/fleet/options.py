@@ -61,7 +61,7 @@ def exit_code(nights: Iterable[CameraNight], unlisted: bool, fail_on: FailOn) ->
     """
     nights = list(nights)
     failed = sum(night.state == "failed" for night in nights)
-    if failed == len(nights) and (nights or unlisted):
+    if failed == len(nights) and (failed or unlisted):
         return NOTHING_RAN
     levels = {finding.level for night in nights for finding in night.findings}
     alarming = {"warning": {"warning", "error"}, "error": {"error"}, "never": set[str]()}[fail_on]

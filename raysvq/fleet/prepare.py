@@ -42,9 +42,7 @@ class Prepared:
         return {name: plan for name, plan in self.plans.items() if plan.pending and plan.pending.images}
 
 
-def prepare(
-    fleet: Fleet, options: InspectOptions, now: datetime, folder: Path, noted: Noted
-) -> Prepared:
+def prepare(fleet: Fleet, options: InspectOptions, now: datetime, folder: Path, noted: Noted) -> Prepared:
     """List what may have changed, and compare it with the ledger.
 
     Args:

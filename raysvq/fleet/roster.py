@@ -29,6 +29,7 @@ class Roster:
     disputed: set[str] = field(default_factory=set)  # cameras whose name or images are claimed twice
     _windows: dict[str, tuple[date, ...]] = field(default_factory=dict)  # of cameras that are to be listed
     _fields: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    _unlisted: list[tuple[Entry, Mapping[str, str], str]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def days(self, camera: str) -> tuple[date, ...]:
@@ -51,11 +52,17 @@ class Roster:
             return None if days is None or name in self.failures else (name, days)
 
     def fail(self, entry: Entry, known: Mapping[str, str], what: str, why: str) -> None:
-        """A prefix of an entry, or a camera, cannot be listed: cameras that may have images in it fail."""
+        """A camera, or a prefix of an entry, cannot be listed."""
         with self._lock:
             self.failures[what] = why
-            for name in [name for name, owner in self.entries.items() if owner is entry]:
-                if all(known.get(key, value) == value for key, value in self._fields[name].items()):
+            self._unlisted.append((entry, known, why))
+
+    def settle(self) -> None:
+        """Let every camera fail that may have images where nothing could be listed; once all is walked."""
+        for name, entry in self.entries.items():
+            fields = self._fields[name].items()
+            for owner, known, why in self._unlisted:
+                if owner is entry and all(known.get(key, value) == value for key, value in fields):
                     self.failures.setdefault(name, why)
 
     def _add(self, name: str, entry: Entry, fields: Mapping[str, str]) -> None:

@@ -73,6 +73,13 @@ class Fleet:
         """The day in the fleet's time zone."""
         return now.astimezone(self.timezone).date()
 
+    def entry_of(self, name: str, fields: Mapping[str, str]) -> Entry | None:
+        """The entry that a camera is of; None where there is none."""
+        for entry in self.entries:
+            if set(entry.fields) == fields.keys() and entry.name(fields) == name:
+                return entry
+        return None
+
     def camera(self, entry: Entry, fields: Mapping[str, str]) -> Camera:
         """The camera of an entry whose template found these values.
 

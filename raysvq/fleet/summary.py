@@ -16,7 +16,7 @@ def summary_lines(run: FleetRun, nights: Mapping[str, CameraNight]) -> Iterator[
     """For people; worst first."""
     yield (
         f"fleet {run.fleet}, night of {run.night}, run {run.number}: {run.cameras - run.failed} of"
-        f" {run.cameras} cameras well inspected" + (f", {run.failed} failed" if run.failed else "")
+        f" {run.cameras} cameras inspected" + (f", {run.failed} failed" if run.failed else "")
     )
     new, replaced, deleted = (
         sum(getattr(night, name) for night in nights.values()) for name in ("new", "replaced", "deleted")

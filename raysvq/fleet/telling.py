@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from raysvq import log
 from raysvq.errors import first_line
-from raysvq.fleet.asked import Asked
 from raysvq.fleet.alerts import digest, send_alerts
+from raysvq.fleet.asked import Asked
 from raysvq.fleet.cameras import Camera
-from raysvq.fleet.metrics import report_metrics
 from raysvq.fleet.settings import Fleet
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import run_uri
@@ -55,12 +56,20 @@ def tell(
 
     try_to("the fleet's page", show, problems)
     try_to("alerts", alert, problems)
-    try_to("metrics", lambda: report_metrics(run, nights, fleet.settings.ray), problems)
+    try_to("metrics", lambda: _measure(fleet, run, nights), problems)
     run = replace(run, problems=(*run.problems, *problems))
     late: list[str] = []
     uri = run_uri(fleet.out, run.number, "md")
     try_to("the digest", lambda: write_bytes(uri, digest(run, nights).encode()), late)
     return replace(run, problems=(*run.problems, *late))
+
+
+def _measure(fleet: Fleet, run: FleetRun, nights: Mapping[str, CameraNight]) -> None:
+    """Export metrics where there is a cluster that lasts; Ray is not imported for them alone."""
+    if "ray" in sys.modules or fleet.settings.ray.address or "RAY_ADDRESS" in os.environ:
+        from raysvq.fleet.metrics import report_metrics
+
+        report_metrics(run, nights, fleet.settings.ray)
 
 
 def try_to(what: str, call: Callable[[], object], problems: list[str]) -> None:

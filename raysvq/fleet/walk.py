@@ -200,4 +200,5 @@ def _image(folder: _Folder, info: ObjectInfo, name: str, roster: Roster) -> Iter
             camera, window = entered
             days = window if days is None else tuple(day for day in days if day in window)
         if place.date is None or (days is not None and place.date in days):
-            yield Found(camera, place.date, info, place.captured_at, place.fields)
+            fields = {"camera": camera} if folder.entry.camera else place.fields
+            yield Found(camera, place.date, info, place.captured_at, fields)

@@ -155,7 +155,9 @@ def test_an_undated_template_lists_all_of_it(raw: Path, tmp_path: Path) -> None:
     _put(raw, "a.png", "b.jpg", "c.txt")
     found = _list(tmp_path, f"{_images('{name}', raw)}, camera: stock, whole_prefix: true")
     assert _uris(found) == [f"{raw}/a.png", f"{raw}/b.jpg"]
-    assert pq.read_table(found.path)["date"].to_pylist() == [None, None]
+    rows = pq.read_table(found.path)
+    assert rows["date"].to_pylist() == [None, None]
+    assert rows["meta"].to_pylist() == [[("camera", "stock")]] * 2
     assert found.images == {"stock": 2}
 
 

@@ -56,8 +56,8 @@ class World:
     def out(self) -> str:
         return str(self.folder / "fleet")
 
-    def fleet(self) -> Fleet:
-        """fleet.yaml as it is read."""
+    def file(self) -> str:
+        """Path of fleet.yaml, which it writes."""
         values: dict[str, Any] = {
             "fleet": "plant",
             "out": self.out,
@@ -72,7 +72,11 @@ class World:
         }
         path = self.folder / "fleet.yaml"
         path.write_text(yaml.safe_dump(values | self.values))
-        return load_fleet(str(path))
+        return str(path)
+
+    def fleet(self) -> Fleet:
+        """fleet.yaml as it is read."""
+        return load_fleet(self.file())
 
     def inspect(self, night: date | None = FIRST, **options: Any) -> FleetRun:
         """A run of that night."""

@@ -198,7 +198,9 @@ def _finding(
     value: float | None,
     reference: float | None,
 ) -> Finding:
-    return Finding(of.camera, signal, level, f"{of.camera} {says}", value, reference, 1e-5, since.isoformat())
+    return Finding(
+        of.camera, signal, level, f"camera {of.camera} {says}", value, reference, 1e-5, since.isoformat()
+    )
 
 
 def _worst(camera: str, highest: float, when: date) -> tuple[Worst, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -202,7 +203,7 @@ def test_pages_of_different_cameras_have_different_names() -> None:
     assert all(len(os.fsencode(name)) < 255 and "/" not in name and name[0] != "." for name in made)
 
 
-def test_only_changed_and_missing_pages_of_cameras_are_written(tmp_path: Path) -> None:
+def test_only_pages_of_cameras_that_changed_or_that_are_missing_are_written(tmp_path: Path) -> None:
     runs, nights = fleet(6, 3)
     write_page(str(tmp_path), runs, nights)
     pages = sorted((tmp_path / "page" / "cameras").iterdir())
@@ -210,10 +211,11 @@ def test_only_changed_and_missing_pages_of_cameras_are_written(tmp_path: Path) -
     for path in (*pages, tmp_path / "page" / "index.html"):
         path.write_text("old")
     pages[3].unlink()
-    changed = nights[-1][0].camera
+    changed, turned = nights[-1][0].camera, nights[-1][1].camera
+    nights[-1][1] = replace(nights[-1][1], state="quiet")
     write_page(str(tmp_path), runs, nights, {changed, "a camera that is gone"})
     new = {path.name for path in pages if path.read_text() != "old"}
-    assert new == {page_name(changed), pages[3].name}
+    assert new == {page_name(changed), page_name(turned), pages[3].name}
     assert (tmp_path / "page" / "index.html").read_text() != "old"
 
 

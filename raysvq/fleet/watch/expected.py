@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from raysvq.fleet.watch.compare import Subject
 from raysvq.fleet.watch.sentences import day, span
-from raysvq.ledger.records import Finding
+from raysvq.ledger.records import Finding, Level
 
 _FEW = 0.05  # share of a night's images that may have sizes of their own, a convention
 _DAY = timedelta(days=1)
@@ -23,7 +23,10 @@ def unexpected(subject: Subject, now: datetime) -> Iterator[Finding]:
 def _stale(subject: Subject, now: datetime) -> Iterator[Finding]:
     camera, last = subject.evidence.camera, subject.window.tonight.last_image
     expect = camera.expect
-    limits = [("error", "error_after", expect.error_after), ("warning", "warn_after", expect.warn_after)]
+    limits: list[tuple[Level, str, timedelta | None]] = [
+        ("error", "error_after", expect.error_after),
+        ("warning", "warn_after", expect.warn_after),
+    ]
     for level, name, limit in limits:
         if limit is None:
             continue
@@ -33,11 +36,14 @@ def _stale(subject: Subject, now: datetime) -> Iterator[Finding]:
             return
         age = now - last
         if age > limit:
+            text = (
+                f"the newest image of camera {camera.name} is {span(age)} old, expect.{name} is {span(limit)}"
+            )
             yield Finding(
                 camera.name,
                 "freshness",
-                level,  # type: ignore[arg-type]  # of the pairs above
-                f"the newest image of camera {camera.name} is {span(age)} old, expect.{name} is {span(limit)}",
+                level,
+                text,
                 value=age.total_seconds(),
                 reference=limit.total_seconds(),
                 since=last.date().isoformat(),

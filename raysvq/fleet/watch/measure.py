@@ -45,7 +45,7 @@ class Measured:
     images: int
     looks: dict[str, Sample]  # by names of LOOKS; of images that have the number
     codes: Codes  # (n, c) of images that have them
-    use: dict[str, Sample]  # by names of USE: share of an image's codes in a bucket
+    use: tuple[Floats, Floats] | None  # (BUCKETS,) shares of the codes in each, and their errors
     sizes: Counter[tuple[int, int]]  # (width, height)
 
 
@@ -63,12 +63,11 @@ def measure(rows: pa.Table) -> Measured:
     scores = np.log2(np.maximum(rows["image_score"].to_numpy().astype(float), _LEAST_SCORE))
     values = {"score": scores} | {name: _known(rows[name]) for name in LOOKS[1:]}
     codes = _codes(rows["codes"])
-    shares = (codes[..., None] % BUCKETS == np.arange(BUCKETS)).mean(axis=1) if len(codes) else None
     return Measured(
         images=len(rows),
         looks={name: typical(found) for name, found in values.items() if len(found) > 1},
         codes=codes,
-        use={} if shares is None else {name: average(shares[:, n]) for n, name in enumerate(USE)},
+        use=None if len(codes) < 2 else _use(codes),
         sizes=Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True)),
     )
 
@@ -97,7 +96,7 @@ def rare_use(measured: Measured, reference: Reference) -> Sample | None:
     return average(reference.rare[measured.codes].mean(axis=1))
 
 
-def rate(count: int, of: int) -> Sample:
+def rate(count: float, of: float) -> Sample:
     """A share of images, on a scale on which its error hardly depends on it (Anscombe 1948)."""
     value = float(np.arcsin(np.sqrt((count + 3 / 8) / (of + 3 / 4))))
     return Sample(value, 0.5 / float(np.sqrt(of + 0.5)), np.zeros(0))
@@ -124,10 +123,11 @@ def signals_of(night: CameraNight, measured: Measured | None, rare: Sample | Non
     if measured is None or not measured.images:
         return signals
     signals["images"] = float(measured.images)
-    found = measured.looks | measured.use | ({} if rare is None else {"codes": rare})
-    for name, sample in found.items():
-        signals[name] = sample.value
-        signals[f"{name}_error"] = sample.error
+    for name, sample in (measured.looks | ({} if rare is None else {"codes": rare})).items():
+        signals |= {name: sample.value, f"{name}_error": sample.error}
+    if measured.use is not None:
+        for name, value, error in zip(USE, *measured.use, strict=True):
+            signals |= {name: float(value), f"{name}_error": float(error)}
     if "score" in signals:
         signals["score"] = 2 ** signals["score"]
     (width, height), _ = measured.sizes.most_common(1)[0]
@@ -137,13 +137,24 @@ def signals_of(night: CameraNight, measured: Measured | None, rare: Sample | Non
     }
 
 
+def _use(codes: Codes) -> tuple[Floats, Floats]:
+    images = len(codes)
+    places = codes % BUCKETS + BUCKETS * np.arange(images)[:, None]
+    shares = np.bincount(places.ravel(), minlength=images * BUCKETS).reshape(images, BUCKETS) / codes.shape[1]
+    return shares.mean(axis=0), shares.std(axis=0, ddof=1) / images**0.5
+
+
 def _deviation(values: Floats) -> float:
-    low, high = np.quantile(values, [0.1587, 0.8413])  # one deviation on either side, of normal values
-    return float(high - low) / 2
+    low, high = (
+        int(share * (len(values) - 1)) for share in (0.1587, 0.8413)
+    )  # one deviation of normal values
+    ordered = np.sort(values)
+    return float(ordered[high] - ordered[low]) / 2
 
 
 def _known(column: pa.ChunkedArray) -> Floats:
-    return column.drop_null().to_numpy().astype(float)
+    known: Floats = column.drop_null().to_numpy().astype(float)
+    return known
 
 
 def _codes(column: pa.ChunkedArray) -> Codes:
@@ -154,4 +165,5 @@ def _codes(column: pa.ChunkedArray) -> Codes:
         return np.zeros((0, 0), np.uint16)
     most = int(np.bincount(lengths).argmax())
     kept = lists.filter(pa.array(lengths == most))
-    return kept.flatten().to_numpy().astype(np.uint16).reshape(-1, most)
+    codes: Codes = kept.flatten().to_numpy().reshape(-1, most)
+    return codes

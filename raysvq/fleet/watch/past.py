@@ -9,14 +9,15 @@ from datetime import date, timedelta
 import numpy as np
 
 from raysvq.fleet.watch.measure import USE
-from raysvq.fleet.watch.statistics import Past
+from raysvq.fleet.watch.statistics import Floats, Past, make_past
 from raysvq.ledger.records import CameraNight
 
 LAG = 3  # nights just before tonight that a past leaves out where it can, lest a slow drift hide in it
 _SAME_WEEKDAYS = 3  # nights of one weekday that make a past of their own
+_FINDINGS = {"code_use": "codes", "reject_rate": "rejects"}  # signal -> its name in findings, if another
 _OF_PIXELS = ("exposure", "contrast", "sharpness", "warmth")
 
-Read = Callable[[CameraNight], tuple[float, float] | None]  # a night -> value of a signal and its error
+Value = tuple[Floats, Floats]  # the numbers of a signal, and their standard errors
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Night:
 
     def deviates(self, signal: str) -> bool:
         """Whether a warning or error about the signal was raised."""
-        return any(each.signal == signal and each.level != "info" for each in self.last.findings)
+        name = _FINDINGS.get(signal, signal)
+        return any(each.signal == name and each.level != "info" for each in self.last.findings)
 
 
 def nights_of(history: Sequence[Sequence[CameraNight]]) -> dict[str, list[Night]]:
@@ -39,7 +41,7 @@ def nights_of(history: Sequence[Sequence[CameraNight]]) -> dict[str, list[Night]
     for run in history:
         for night in run:
             by_camera.setdefault(night.camera, {}).setdefault(night.night, []).append(night)
-    found = {}
+    found: dict[str, list[Night]] = {}
     for camera, runs in by_camera.items():
         before: date | None = None
         found[camera] = nights = []
@@ -54,6 +56,17 @@ def nights_of(history: Sequence[Sequence[CameraNight]]) -> dict[str, list[Night]
                 nights.append(Night(current, replace(most, findings=findings), new, gap))
                 before = current
     return found
+
+
+Read = Callable[[Night], Value | None]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Earlier nights that say what is usual, and those just before tonight that do not."""
+
+    usual: list[Night]
+    recent: list[Night]  # fewer than LAG
 
 
 @dataclass(frozen=True)
@@ -72,32 +85,45 @@ class Window:
         since = self.today - timedelta(weeks=self.weeks)
         return [night for night in self.nights if night.date >= since and self._alike(night.last, signal)]
 
+    def split(self, signal: str) -> Split | None:
+        """What is usual, of comparable nights that did not deviate, and what is recent; None of too few."""
+        alike = self.comparable(signal)
+        usual = [night for night in alike[:-LAG] if not night.deviates(signal)]
+        if len(usual) >= self.min_nights:
+            return Split(usual, alike[1 - LAG :])
+        usual = [night for night in alike if not night.deviates(signal)]
+        return Split(usual, []) if len(usual) >= self.min_nights else None
+
     def past(self, signal: str, read: Read) -> Past | None:
-        """The signal in comparable nights that did not deviate; None of too few."""
-        found = [
-            values
-            for night in self.comparable(signal)
-            if not night.deviates(_finding_of(signal)) and (values := read(night.last))
-        ]
-        if len(found) >= self.min_nights + LAG:
-            found = found[:-LAG]
-        return _as_past(found) if len(found) >= self.min_nights else None
+        """The signal in these nights; None of too few."""
+        if (split := self.split(signal)) is None:
+            return None
+        usual, recent = (
+            [found for night in nights if (found := read(night)) is not None]
+            for nights in (split.usual, split.recent)
+        )
+        return _as_past(usual, recent) if len(usual) >= self.min_nights else None
 
     def volumes(self, gap: int) -> tuple[Past, str] | None:
         """log2 of the new images of nights of the same kind, and what kind; None of too few."""
         since = self.today - timedelta(weeks=self.weeks)
-        alike = [
-            night
-            for night in self.nights
-            if night.date >= since and night.gap == gap and not night.deviates("volume")
-        ]
-        same = [night for night in alike if night.date.weekday() == self.today.weekday()]
+        alike = [night for night in self.nights if night.date >= since and night.gap == gap]
+        usual = [night for night in alike if not night.deviates("volume")]
+        same = [night for night in usual if night.date.weekday() == self.today.weekday()]
         if len(same) >= _SAME_WEEKDAYS:
-            return _as_past([log_volume(night.new) for night in same]), f"on {self.today:%A}s"
-        working = [night for night in alike if _works(night.date)]
-        if _works(self.today) and len(working) >= self.min_nights:
-            return _as_past([log_volume(night.new) for night in working]), "on working days"
-        return None
+            return _as_past([log_images(night.new) for night in same], []), f"on {self.today:%A}s"
+        if not _works(self.today):
+            return None
+        working, recent = [night for night in usual if _works(night.date)], alike[1 - LAG :]
+        settled = [night for night in working if night not in alike[-LAG:]]
+        if len(settled) < self.min_nights:
+            settled, recent = working, []
+        if len(settled) < self.min_nights:
+            return None
+        some = (
+            [log_images(night.new) for night in nights if _works(night.date)] for nights in (settled, recent)
+        )
+        return _as_past(*some), "on working days"
 
     def _alike(self, night: CameraNight, signal: str) -> bool:
         tonight = self.tonight
@@ -116,31 +142,33 @@ class Window:
         return signal in _OF_PIXELS or night.model_digest == tonight.model_digest
 
 
-def log_volume(images: int) -> tuple[float, float]:
+def log_images(images: int) -> Value:
     """log2 of a number of images, and its error as if they came at random."""
-    return float(np.log2(max(images, 0.5))), float(1 / (np.log(2) * max(images, 1) ** 0.5))
+    return np.array([np.log2(max(images, 0.5))]), np.array([1 / (np.log(2) * max(images, 1) ** 0.5)])
 
 
-def reader(signal: str) -> Read:
+def read_signal(signal: str) -> Read:
     """Reads what `signals_of` wrote."""
+    names = USE if signal == "code_use" else (signal,)
 
-    def read(night: CameraNight) -> tuple[float, float] | None:
-        value, error = night.signals.get(signal), night.signals.get(f"{signal}_error")
-        if value is None or error is None:
+    def read(night: Night) -> Value | None:
+        signals = night.last.signals
+        try:
+            values = np.array([signals[name] for name in names])
+            errors = np.array([signals[f"{name}_error"] for name in names])
+        except KeyError:
             return None
-        return (float(np.log2(value)) if signal == "score" else value), error
+        return (np.log2(values) if signal == "score" else values), errors
 
     return read
 
 
-def _finding_of(signal: str) -> str:
-    """The signal by which findings name it."""
-    return "codes" if signal in USE else {"reject_rate": "rejects"}.get(signal, signal)
-
-
-def _as_past(found: Sequence[tuple[float, float]]) -> Past:
-    values, errors = np.array(found, float).T
-    return Past(values, errors)
+def _as_past(usual: list[Value], recent: list[Value]) -> Past:
+    """`usual` has at least two nights."""
+    none = np.zeros((0, len(usual[0][0])))
+    values, errors = (np.array(part) for part in zip(*usual, strict=True))
+    later = [np.array(part) for part in zip(*recent, strict=True)] or [none, none]
+    return make_past(values, errors, *later)
 
 
 def _works(day: date) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,98 +15,135 @@ Floats = npt.NDArray[np.float64]
 _PRIOR_WEIGHT = 10.0  # degrees of freedom of a spread that is assumed, a convention
 _ENOUGH = 8  # cameras from which on the fleet itself says how nights and cameras differ
 _MEDIAN_COST = np.pi / 2  # variance of a median over that of a mean, of normal values
+_TRIMMED = 0.1  # of the cameras, on either side, where variances are averaged
 _TO_DEVIATION = 1.4826  # from a median absolute deviation, of normal values
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A variance that is assumed or learnt, as a prior for that of one camera."""
+class Past:
+    """A signal of d numbers in earlier nights of a camera."""
 
-    variance: float
-    weight: float  # degrees of freedom; infinite where all cameras vary alike
+    nights: int  # k of them say what is usual
+    centre: Floats  # (d,) medians over these
+    variance: Floats  # (d,) between them
+    errors: Floats  # (d,) means of their squared standard errors, which the numbers of images make
+    recent: Floats  # (r, d) values of nights just before tonight that are not among the k, oldest first
+    recent_errors: Floats  # (r, d) their squared standard errors
 
-    def posterior(self, variance: float, degrees: int) -> Spread:
-        """With a camera's own variance (Smyth 2004, the moderated t-statistic)."""
-        if np.isinf(self.weight):
-            return self
-        total = self.weight + degrees
-        return Spread((self.weight * self.variance + degrees * variance) / total, total)
+
+def make_past(values: Floats, errors: Floats, recent: Floats, recent_errors: Floats) -> Past:
+    """A past of (k, d) values with their standard errors, k at least 2, and (r, d) recent ones."""
+    order = np.sort(values, axis=0)
+    centre = (order[(len(values) - 1) // 2] + order[len(values) // 2]) / 2
+    squares = np.square(errors).mean(axis=0)
+    return Past(len(values), centre, values.var(axis=0, ddof=1), squares, recent, np.square(recent_errors))
 
 
 @dataclass(frozen=True)
-class Past:
-    """A signal in some earlier nights of a camera."""
+class Nights:
+    """How nights of a camera differ by more than their numbers of images explain, over all cameras.
 
-    values: Floats  # (k,)
-    errors: Floats  # (k,) standard errors of these, by the number of images
+    A night's value has the variance `factor * (variance + e**2)`, where e is its standard error by the number
+    of images; cameras differ in their factor as the `weight` says.
+    """
 
-    @property
-    def variance(self) -> float:
-        """Between nights."""
-        return float(self.values.var(ddof=1))
+    variance: float
+    factor: float = 1.0
+    weight: float = _PRIOR_WEIGHT  # degrees of freedom; infinite where cameras do not differ
 
-    @property
-    def centre(self) -> float:
-        """What is usual."""
-        return float(np.median(self.values))
+    def of_camera(self, past: Past) -> tuple[Floats, float]:
+        """The factor of a camera (d,), and its degrees of freedom (Smyth 2004: the moderated t-statistic)."""
+        own, degrees = past.variance / (self.variance + past.errors), past.nights - 1
+        if np.isinf(self.weight):
+            return np.full_like(own, self.factor), self.weight
+        total = self.weight + degrees
+        return (self.weight * self.factor + degrees * own) / total, total
 
 
-def spread_of_nights(pasts: Sequence[Past], assumed: float) -> Spread:
-    """How nights of one camera differ, learnt from all cameras.
+def learn_nights(pasts: Sequence[Past], assumed: float) -> Nights:
+    """How nights of a camera differ, from the past of a signal at all cameras.
+
+    By the moments of the logarithms of variances (Smyth, Linear models and empirical Bayes methods, 2004,
+    section 6.2).
 
     Args:
-        pasts: of at least two nights each.
         assumed: deviation where too few cameras can say; a twentieth of it is the smallest believed.
     """
     if len(pasts) < _ENOUGH:
-        return Spread(assumed**2, _PRIOR_WEIGHT)
-    degrees = np.array([len(past.values) - 1 for past in pasts], float)
-    variances = np.maximum([past.variance for past in pasts], (assumed / 20) ** 2)
-    # Smyth, Linear models and empirical Bayes methods, 2004, section 6.2: by the moments of log variances.
-    logs = np.log(variances) - special.digamma(degrees / 2) + np.log(degrees / 2)
+        return Nights(assumed**2)
+    own, errors = (np.concatenate([getattr(past, name) for past in pasts]) for name in ("variance", "errors"))
+    degrees = np.concatenate([np.full(len(past.variance), past.nights - 1.0) for past in pasts])
+    least = (assumed / 20) ** 2
+    variance = max(float(stats.trim_mean(own - errors, _TRIMMED)), least)
+    ratios = np.maximum(own, least) / (variance + errors)
+    logs = np.log(ratios) - special.digamma(degrees / 2) + np.log(degrees / 2)
     excess = float(logs.var(ddof=1) - special.polygamma(1, degrees / 2).mean())
     weight = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
     shift = special.digamma(weight / 2) - np.log(weight / 2) if np.isfinite(weight) else 0.0
-    return Spread(float(np.exp(logs.mean() + shift)), weight)
+    return Nights(variance, float(np.exp(logs.mean() + shift)), weight)
 
 
-def spread_of_cameras(offsets: Sequence[float], assumed: float) -> Spread:
+@dataclass(frozen=True)
+class Cameras:
+    """How cameras differ from the reference of their model."""
+
+    variance: float
+    weight: float  # degrees of freedom
+
+
+def learn_cameras(offsets: Sequence[float], assumed: float) -> Cameras:
     """How cameras differ from the reference of their model, whatever they have in common.
 
     Args:
         offsets: one per camera.
         assumed: deviation that counts as much as `_PRIOR_WEIGHT` cameras.
     """
-    prior = Spread(assumed**2, _PRIOR_WEIGHT)
     if len(offsets) < _ENOUGH:
-        return prior
+        return Cameras(assumed**2, _PRIOR_WEIGHT)
     deviation = _TO_DEVIATION * float(np.median(np.abs(np.array(offsets) - np.median(offsets))))
-    return prior.posterior(deviation**2, len(offsets) - 1)
+    degrees = len(offsets) - 1
+    total = _PRIOR_WEIGHT + degrees
+    return Cameras((_PRIOR_WEIGHT * assumed**2 + degrees * deviation**2) / total, total)
 
 
-def against_past(value: float, error: float, past: Past, nights: Spread) -> float:
-    """Two-sided p-value of a night's value among a camera's earlier nights."""
-    count = len(past.values)
-    spread = nights.posterior(past.variance, count - 1)
-    finer = max(0.0, error**2 - float(np.square(past.errors).mean()))  # tonight may have fewer images
-    deviation = np.sqrt(spread.variance * (1 + _MEDIAN_COST / count) + finer)
-    return _two_sided((value - past.centre) / deviation, spread.weight)
+def against_past(value: Floats, error: Floats, past: Past, nights: Nights) -> tuple[float, Floats]:
+    """Compare tonight, and the means of the last two and more nights, with what is usual for a camera.
 
-
-def against_reference(value: float, error: float, centre: float, nights: Spread, cameras: Spread) -> float:
-    """Two-sided p-value of a night's value, for a camera that is like those of the reference.
+    One night alone may say too little, as of few images.
 
     Args:
-        error: standard error of `value - centre` by the numbers of images.
+        value, error: (d,) of tonight.
+
+    Returns:
+        A two-sided p-value, corrected for the numbers and for the lengths that were tried; and the shift (d,)
+        that tonight and that mean have in common.
     """
-    deviation = np.sqrt(error**2 + nights.variance + cameras.variance)
-    return _two_sided((value - centre) / deviation, min(nights.weight, cameras.weight) + _PRIOR_WEIGHT)
+    factor, degrees = nights.of_camera(past)
+    values = np.concatenate([past.recent, value[None]])[::-1]
+    squares = np.concatenate([past.recent_errors, np.square(error)[None]])[::-1]
+    lengths = np.arange(1, len(values) + 1)[:, None]
+    shifts = np.cumsum(values, axis=0) / lengths - past.centre
+    of_mean = (nights.variance + np.cumsum(squares, axis=0) / lengths) / lengths
+    of_centre = (nights.variance + past.errors) * _MEDIAN_COST / past.nights
+    p_values = _two_sided(shifts / np.sqrt(factor * (of_mean + of_centre)), degrees)
+    best = int(p_values.min(axis=1).argmin())
+    common = np.where(shifts[0] * shifts[best] > 0, np.minimum(abs(shifts[0]), abs(shifts[best])), 0.0)
+    return min(1.0, float(p_values.min()) * p_values.size), np.sign(shifts[0]) * common
 
 
-def _two_sided(ratio: float, degrees: float) -> float:
-    return float(
-        2 * (special.ndtr(-abs(ratio)) if np.isinf(degrees) else special.stdtr(degrees, -abs(ratio)))
-    )
+def against_reference(shift: float, error: float, nights: Nights, cameras: Cameras) -> float:
+    """Two-sided p-value of a shift from the reference, for a camera that is like those of the reference.
+
+    Args:
+        error: standard error of the shift by the numbers of images.
+    """
+    variance = error**2 + nights.factor * nights.variance + cameras.variance
+    return float(_two_sided(shift / np.sqrt(variance), cameras.weight))
+
+
+def _two_sided(ratio: Any, degrees: float) -> Any:
+    tail = special.ndtr(-np.abs(ratio)) if np.isinf(degrees) else special.stdtr(degrees, -np.abs(ratio))
+    return 2 * tail
 
 
 def same_distribution(first: Floats, second: Floats) -> float:

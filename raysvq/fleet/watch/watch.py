@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from raysvq.fleet.watch.compare import COMPARED, PAST, Comparison, Spreads, Subject, compare, offset, pasts_of
+from raysvq.fleet.watch.compare import PAST, Comparison, Spreads, Subject, compare_looks, compare_volume
 from raysvq.fleet.watch.evidence import Evidence, Watched
 from raysvq.fleet.watch.expected import unexpected
-from raysvq.fleet.watch.measure import LOOKS, USE, Reference, as_reference, measure, rare_use, signals_of
-from raysvq.fleet.watch.past import Night, Window, nights_of
+from raysvq.fleet.watch.measure import LOOKS, Reference, as_reference, measure, rare_use, rate, signals_of
+from raysvq.fleet.watch.past import Night, Window, nights_of, read_signal
+from raysvq.fleet.watch.rates import COUNTS, compare_rates, past_rate, promised
 from raysvq.fleet.watch.sentences import sentence
-from raysvq.fleet.watch.statistics import Spread, holm, spread_of_cameras, spread_of_nights
+from raysvq.fleet.watch.statistics import Cameras, Nights, Past, holm, learn_cameras, learn_nights
 from raysvq.ledger.records import CameraNight, Finding, Level
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _BETWEEN_NIGHTS, _BETWEEN_CAMERAS = 0.25, 0.5
 _SCORES = 0.4  # deviation among the images' log2 scores, of which `effects.score` is a multiple
 _RATES, _VOLUME, _USE = 0.1, 1.0, 0.04
+_OF_ROWS = (*LOOKS, "codes", "code_use")
 _ORDER: tuple[Level, ...] = ("error", "warning", "info")
 
 
@@ -56,7 +58,7 @@ def watch_fleet(
     moment = now or datetime.combine(today, time(), UTC)
     watched = {name: subject for name, subject in subjects.items() if subject.window.tonight.failure is None}
     spreads = _spreads(list(watched.values()), settings.effects)
-    compared = {name: list(compare(subject, spreads, settings.effects)) for name, subject in watched.items()}
+    compared = {name: list(_compare(subject, spreads, settings.effects)) for name, subject in watched.items()}
     corrected = iter(holm([one.p_value for some in compared.values() for one in some]).tolist())
     result = {name: Watched(found) for name, found in signals.items()}
     for name, subject in watched.items():
@@ -91,36 +93,71 @@ def _subject(
     if measured is not None and measured.images < settings.min_images:
         measured = None
     window = Window(night, today, before, settings.weeks, settings.min_nights, settings.min_images)
-    samples = {} if measured is None else measured.looks | measured.use
+    samples = {} if measured is None else dict(measured.looks)
     if measured is not None and rare is not None:
         samples["codes"] = rare
     volumes = None if gap is None else window.volumes(gap)
-    pasts = pasts_of(window, [name for name in COMPARED if name != "volume"])
-    return Subject(evidence, measured, reference, samples, window, new, gap, pasts, volumes), signals
+    return Subject(
+        evidence,
+        measured,
+        reference,
+        samples,
+        window,
+        new,
+        gap,
+        _pasts(window, measured is not None),
+        volumes,
+    ), signals
+
+
+def _pasts(window: Window, measured: bool) -> dict[str, Past]:
+    """The past of each signal that tonight has, as far as it has one."""
+    found = {name: window.past(name, read_signal(name)) for name in (_OF_ROWS if measured else ())}
+    for name, count in COUNTS.items():
+        if count(window.tonight)[1] >= window.min_images:
+            found[name] = past_rate(window, name)
+    return {name: past for name, past in found.items() if past is not None}
+
+
+def _compare(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[Comparison]:
+    yield from compare_looks(subject, spreads, effects)
+    yield from compare_rates(subject, spreads, effects)
+    yield from compare_volume(subject, spreads, effects)
 
 
 def _spreads(subjects: Sequence[Subject], effects: Effects) -> Spreads:
     """How nights and cameras differ, learnt from the fleet."""
     smallest = {name: float(getattr(effects, name)) for name in LOOKS} | {"codes": effects.codes}
-    smallest |= dict.fromkeys(USE, _USE) | {"alarm_rate": _RATES, "reject_rate": _RATES, "volume": _VOLUME}
+    smallest |= {"code_use": _USE, "alarm_rate": _RATES, "reject_rate": _RATES, "volume": _VOLUME}
     smallest["score"] *= _SCORES
-    nights: dict[str, Spread] = {}
-    for name in (*LOOKS, "codes", "alarm_rate", "reject_rate"):
+    nights: dict[str, Nights] = {}
+    for name, least in smallest.items():
         pasts = [subject.pasts[name] for subject in subjects if name in subject.pasts]
-        nights[name] = spread_of_nights(pasts, _BETWEEN_NIGHTS * smallest[name])
-    used = [past for subject in subjects for name, past in subject.pasts.items() if name in USE]
-    nights |= dict.fromkeys(USE, spread_of_nights(used, _BETWEEN_NIGHTS * _USE))
-    volumes = [subject.volumes[0] for subject in subjects if subject.volumes is not None]
-    nights["volume"] = spread_of_nights(volumes, _BETWEEN_NIGHTS * _VOLUME)
-    cameras: dict[tuple[str, str | None], Spread] = {}
+        if name == "volume":
+            pasts = [subject.volumes[0] for subject in subjects if subject.volumes is not None]
+        nights[name] = learn_nights(pasts, _BETWEEN_NIGHTS * least)
+    cameras: dict[tuple[str, str | None], Cameras] = {}
     for name in (*LOOKS, "codes", "alarm_rate"):
         offsets: dict[str | None, list[float]] = {}
         for subject in subjects:
-            if (found := offset(subject, name)) is not None:
+            if (found := _offset(subject, name)) is not None:
                 offsets.setdefault(subject.window.tonight.model_digest, []).append(found)
         for model, some in offsets.items():
-            cameras[name, model] = spread_of_cameras(some, _BETWEEN_CAMERAS * smallest[name])
+            cameras[name, model] = learn_cameras(some, _BETWEEN_CAMERAS * smallest[name])
     return Spreads(nights, cameras)
+
+
+def _offset(subject: Subject, signal: str) -> float | None:
+    """How the camera usually lies beside the reference; None: not known."""
+    if signal == "alarm_rate":
+        promise, (count, of) = promised(subject), COUNTS[signal](subject.window.tonight)
+        sample, centre = rate(count, of) if of else None, None if promise is None else rate(*promise)
+    else:
+        sample, centre = subject.samples.get(signal), subject.centres.get(signal)
+    if sample is None or centre is None:
+        return None
+    past = subject.pasts.get(signal)
+    return (sample.value if past is None else float(past.centre[0])) - centre.value
 
 
 def _findings(

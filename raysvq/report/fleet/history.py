@@ -38,6 +38,11 @@ class CameraHistory:
         return tuple(_merged(nights) for _, nights in sorted(of_date.items()))
 
     @property
+    def turned(self) -> bool:
+        """Whether its newest state is another than the one before."""
+        return {self.latest.state} != {night.state for night in self.nights[-2:]}
+
+    @property
     def severity(self) -> int:
         """The rank of its newest state, 0 is the worst."""
         return SEVERITY.index(self.latest.state)
@@ -80,11 +85,11 @@ def ordered(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def stands_out(night: CameraNight) -> str:
-    """What a person should know of a camera's night, in one sentence that need not name it."""
+    """What a person should know of a night, beside the camera's name; empty if nothing."""
     if night.failure:
         return night.failure
     findings = ordered(night.findings)
-    return findings[0].sentence.removeprefix(night.camera).lstrip(" :") if findings else ""
+    return findings[0].sentence.removeprefix(f"camera {night.camera} ") if findings else ""
 
 
 def alarm_rate(night: CameraNight) -> float | None:

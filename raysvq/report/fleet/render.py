@@ -36,7 +36,8 @@ def write_page(
         out: URI of the fleet's folder; the page comes into `page/` there.
         runs: the recent ones, oldest first.
         nights: the cameras' nights of the same runs.
-        changed: the cameras whose pages are written; None: all. A page that is missing is written anyway.
+        changed: the cameras whose pages are written; None: all. Those whose state has changed, and pages
+            that are missing, are written anyway.
         timezone: of the times that are shown.
 
     Returns:
@@ -68,7 +69,11 @@ def _stale(folder: str, cameras: Mapping[str, CameraHistory], changed: Collectio
     if changed is None:
         return list(cameras)
     there = {found.uri.rpartition("/")[2] for found in list_objects(folder, must_exist=False)}
-    return [camera for camera in cameras if camera in changed or page_name(camera) not in there]
+    return [
+        camera
+        for camera, history in cameras.items()
+        if camera in changed or history.turned or page_name(camera) not in there
+    ]
 
 
 def _write_camera(pages: Environment, folder: str, history: CameraHistory) -> None:
