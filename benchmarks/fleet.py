@@ -1,12 +1,13 @@
 """What inspecting a fleet costs beside scoring its images.
 
-Run: python -m benchmarks.fleet [--parts job idle] [--json FILE]. The parts:
+Run: python -m benchmarks.fleet [--parts plan job idle] [--json FILE]. The parts:
 
+    plan   a night of a thousand cameras and a million images planned, ids only: benchmarks.fleet_planning
     job    images/s of one `raysvq inspect` over many small cameras, and of one `raysvq score` over the same
            images, in turn: from the first scored image to the last, and of the whole command
     idle   seconds of an `inspect` that finds nothing new at a thousand cameras of an S3 server
 
-Each command starts its own Ray on this machine. The exit code is 1 where a limit is not kept.
+Each command starts its own Ray on this machine. Where a limit is not kept the exit code is 1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.fleet_planning import measure
 from benchmarks.hardware import processor
 from benchmarks.scoring import make_images
 from devtools.s3_server import BUCKET, s3_server, upload
@@ -35,7 +37,9 @@ from raysvq.settings import load_settings
 DAY = "2026-05-04"
 LEAST_RATIO = 0.85  # of a fleet's images/s to those of one scoring run
 MOST_IDLE_S = 20.0
+MOST_PLAN_S, MOST_PLAN_MIB = 120.0, 1024.0  # of the driver
 NETWORK = ["model.hidden=32", "model.codebook_size=256", "model.embedding_dim=32"]
+PARTS = ("plan", "job", "idle")
 Figures = dict[str, Any]
 
 
@@ -115,6 +119,22 @@ def measure_idle(folder: Path, cameras: int, rounds: int) -> Figures:
         return {"cameras": cameras, "first_s": first, "idle_s": [raysvq(*night) for _ in range(rounds)]}
 
 
+def measure_plan(folder: Path, nights: list[int]) -> Figures:
+    """Plans against histories of so many closed nights."""
+    return {"plans": measure(1000, 1000, nights, folder)}
+
+
+def _is_kept(found: Figures) -> bool:
+    """Whether all limits are kept."""
+    plans = found.get("plan", {}).get("plans", [])
+    return (
+        all(plan["nights_s"] + plan["plan_s"] <= MOST_PLAN_S for plan in plans)
+        and all(plan["rss_mib"] <= MOST_PLAN_MIB for plan in plans)
+        and found.get("job", {"ratio": LEAST_RATIO})["ratio"] >= LEAST_RATIO
+        and all(seconds <= MOST_IDLE_S for seconds in found.get("idle", {"idle_s": []})["idle_s"])
+    )
+
+
 def _rate(folders: list[str]) -> float:
     """Images/s from the first scored one to the last."""
     times: list[datetime] = []
@@ -126,14 +146,16 @@ def _rate(folders: list[str]) -> float:
 def main() -> None:
     """Measure, print, write the JSON, exit with 1 where a limit is not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=["job", "idle"], default=["job", "idle"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--cameras", type=int, default=200, help="of `job` (default 200)")
     parser.add_argument("--images", type=int, default=50, help="of each of them (default 50)")
     parser.add_argument("--idle-cameras", type=int, default=1000, help="of `idle` (default 1000)")
+    parser.add_argument("--nights", type=int, nargs="+", default=[0, 30, 1000], help="closed ones, of `plan`")
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured (default 2)")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     parts: dict[str, Callable[[Path], Figures]] = {
+        "plan": lambda folder: measure_plan(folder, arguments.nights),
         "job": lambda folder: measure_job(folder, arguments.cameras, arguments.images, arguments.rounds),
         "idle": lambda folder: measure_idle(folder, arguments.idle_cameras, arguments.rounds),
     }
@@ -144,11 +166,12 @@ def main() -> None:
         _print(part, found[part])
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
-    slow = "job" in found and found["job"]["ratio"] < LEAST_RATIO
-    sys.exit(int(slow or ("idle" in found and max(found["idle"]["idle_s"]) > MOST_IDLE_S)))
+    sys.exit(int(not _is_kept(found)))
 
 
 def _print(part: str, figures: Figures) -> None:
+    if part == "plan":  # printed as it was measured
+        return
     if part == "idle":
         nights = ", ".join(f"{seconds:.1f} s" for seconds in figures["idle_s"])
         print(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow.parquet as pq
@@ -77,7 +77,7 @@ def run_nights(site: Site, books: Bookkeeper, spare_model: tuple[str, str]) -> I
             found.differs = books.audit(night)
             before = number
             number, found.cameras = new_nights(number)
-            found.problems += _trouble(range(before + 1, number + 1))
+            found.problems += _trouble(before, number)
             _judge(script, found)
             found.page = page_problems(found.cameras)
         yield found
@@ -157,15 +157,19 @@ def new_nights(last: int) -> tuple[int, list[CameraNight]]:
     return newest, nights
 
 
-def _trouble(numbers: Iterable[int]) -> Iterator[str]:
-    """What runs say of themselves: routes, the page, watching; and records and digests that are not there."""
-    for number in numbers:
+def _trouble(before: int, newest: int) -> Iterator[str]:
+    """What the runs after one say of themselves: routes, the page, watching; the newest must have its record.
+
+    One that is killed before its record leaves its number unused.
+    """
+    for number in range(before + 1, newest + 1):
         record, digest = (join(OUT, "ledger", "runs", f"{number:020d}.{kind}") for kind in ("json", "md"))
-        for uri in (record, digest):
-            if not exists(uri):
-                yield f"{uri} does not exist"
         if exists(record):
             yield from json.loads(read_bytes(record))["problems"]
+        elif number == newest:
+            yield f"{record} does not exist"
+        if number == newest and not exists(digest):
+            yield f"{digest} does not exist"
 
 
 def _judge(script: Script, found: Night) -> None:
