@@ -58,6 +58,21 @@ def test_killed_at_any_step_the_next_run_ends_with_the_same(
     assert world.inspect().scored == 0
 
 
+def test_what_was_finished_is_taken_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("raysvq.scoring.run.publish", _die)
+        with pytest.raises(_Killed):
+            world.inspect()
+    capsys.readouterr()
+    assert world.inspect().scored == 5
+    printed = capsys.readouterr().out
+    assert "cameras/north.a: took over 3 images" in printed
+    assert "cameras/north.b: took over 2 images" in printed
+    assert world.scored("north.a") == ["a1", "a2", "a3"]
+
+
 def test_what_a_killed_run_committed_is_entered_though_its_images_are_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
