@@ -77,11 +77,12 @@ def _whole(script: Script, nights: Sequence[Night], cameras: Sequence[Camera]) -
 
 
 def _drift(script: Script, nights: Sequence[Night], camera: Camera) -> Claim:
+    signals = {"exposure"} if script.names_drift else OF_IMAGES
     found = [
         (night.number, finding)
         for night in nights
         for finding in warnings(night)
-        if finding.camera == camera.name and finding.signal == "exposure"
+        if finding.camera == camera.name and finding.signal in signals
     ]
     sentence = (
         f"the drift of {camera.name} from night {script.drifts} on is raised within {DETECTED_WITHIN} nights"

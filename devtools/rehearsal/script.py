@@ -86,6 +86,7 @@ class Script:
     joins: int = 6  # a camera that was not there before
     missed: int = 8
     drifts: int = 9  # from this night on
+    names_drift: bool = True  # exposure must be named; needs some nights before to compare with
     twice: int = 10  # two runs are started at the same time
     promoted: int = 11  # another model for the first product
 
@@ -148,5 +149,15 @@ class Script:
 
 FULL = Script()
 SHORT = Script(
-    cameras=10, nights=4, nodes=2, killed=1, revoked=(2,), joins=2, missed=0, drifts=3, twice=3, promoted=4
+    cameras=10,
+    nights=4,
+    nodes=2,
+    killed=1,
+    revoked=(2,),
+    joins=2,
+    missed=0,
+    drifts=3,
+    names_drift=False,
+    twice=3,
+    promoted=4,
 )
