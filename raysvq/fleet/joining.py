@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from raysvq.errors import DataError
 from raysvq.ledger.records import DELETED
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.scoring.pending import RETRIED, differs
@@ -40,11 +39,6 @@ copy (
     anti join listed l on l.image_id = e.image_id and l.camera = e.camera
     where e.outcome <> '{DELETED}'
 ) to $path (format parquet, compression zstd)
-"""
-_TWICE = """
-with twice as (select hash(image_id) as key from listed group by key having count(*) > 1)
-select any_value(uri), min(camera), max(camera) from listed where hash(image_id) in (from twice)
-group by image_id having count(*) > 1 order by 1 limit 1
 """
 _LISTED = """
 select camera, count(*) as listed, max(coalesce(captured_at, mtime)) as last_image from listed group by camera
@@ -102,17 +96,8 @@ def join_listing(
 
 
 def look_at(listed: Path, folder: Path) -> Listed:
-    """Count what was listed.
-
-    Raises:
-        DataError: two cameras claim one image; it names both.
-    """
+    """Count what was listed."""
     with database(folder, listed=[listed]) as connection:
-        for uri, first, second in connection.execute(_TWICE).fetchall():
-            who = f"cameras {first} and {second} claim" if first != second else f"camera {first} has twice"
-            raise DataError(
-                f"{who} {uri}; expected each image under the template of one entry; narrow one of them"
-            )
         rows = connection.sql(_LISTED).to_arrow_table().to_pylist()
         dates = connection.execute(_DATES).fetchall()
     return Listed(

@@ -99,7 +99,7 @@ def plan_night(
         folder: a local one, for the rows to be scored.
 
     Raises:
-        DataError: two cameras claim one image, or a later version of raysvq wrote the ledger.
+        DataError: a later version of raysvq wrote the ledger.
         StorageError: the ledger cannot be read or written.
     """
     listed = look_at(listing.path, folder)

@@ -59,10 +59,10 @@ class Roster:
 
     def settle(self) -> None:
         """Let every camera fail that may have images where nothing could be listed; once all is walked."""
-        for name, entry in self.entries.items():
-            fields = self._fields[name].items()
-            for owner, known, why in self._unlisted:
-                if owner is entry and all(known.get(key, value) == value for key, value in fields):
+        for name in self.cameras:
+            mine, fields = self.entries[name], self._fields[name].items()
+            for entry, known, why in self._unlisted:
+                if entry is mine and all(known.get(key, value) == value for key, value in fields):
                     self.failures.setdefault(name, why)
 
     def _add(self, name: str, entry: Entry, fields: Mapping[str, str]) -> None:

@@ -26,17 +26,12 @@ LOOKED_UP_AT_ONCE = 4  # cameras with images whose committed rows are replaced
 
 _WANTED = "copy (select image_id, uri from pending where rescored) to $path (format parquet)"
 _ORDERED = "select * from work order by camera, date, uri"
-# An image that was committed has no row where its retention has ended.
-_HELD = """
-copy (
-    select d.image_id, d.file, d.maps_file from done d semi join counting c on c.name = d.file
-) to $path (format parquet)
-"""
+# An image that was committed has no row any more where its retention has ended.
 _RESCORED = """
-select p.* replace (h.image_id is not null as rescored) from pending p left join held h
-on h.image_id = p.image_id order by p.folder, p.uri
+select p.* replace (d.image_id is not null as rescored) from pending p left join done d
+on d.image_id = p.image_id order by p.folder, p.uri
 """
-_FILES = "select distinct unnest([file, maps_file]) as name from held"
+_FILES = "select distinct unnest([file, maps_file]) as name from done"
 
 
 @dataclass(frozen=True)
@@ -182,16 +177,11 @@ def _with_committed(pending: Pending | RaysvqError, target: Target) -> Pending |
 
 
 def _look_up(snapshot: Snapshot, pending: Pending, folder: Path) -> Pending:
-    wanted, held, rows = folder / "wanted.parquet", folder / "held.parquet", folder / "rows.parquet"
+    wanted, rows = folder / "wanted.parquet", folder / "rows.parquet"
     with database(folder, pending=[pending.path]) as connection:
         connection.execute(_WANTED, {"path": str(wanted)})
     done = find_done(snapshot, [wanted], folder)
-    with database(folder, done=[done]) as connection:
-        names = [name for (name,) in connection.execute("select distinct file from done").fetchall()]
-        counting = [name for name in names if snapshot.current_name(name)]
-        connection.register("counting", pa.table({"name": pa.array(counting, pa.string())}))
-        connection.execute(_HELD, {"path": str(held)})
-    with database(folder, pending=[pending.path], held=[held]) as connection:
+    with database(folder, pending=[pending.path], done=[done]) as connection:
         files = {snapshot.current_name(name) for (name,) in connection.execute(_FILES).fetchall() if name}
         rescored = 0
         reader = connection.sql(_RESCORED).to_arrow_reader(ROW_GROUP)

@@ -61,6 +61,7 @@ class Entries:
     rows: int
     versions: Mapping[str, int]  # camera -> the newest version that some of its rows are of
     damaged: frozenset[date | None] = frozenset()  # dates with a file that was cut off
+    files: tuple[str, ...] = ()  # URIs of those that were read
 
 
 def date_folder(out: str, day: date | None) -> str:
@@ -147,13 +148,9 @@ def read_entries(info: ObjectInfo, folder: Path) -> pq.ParquetFile | None:
     return file
 
 
-def entries_content(table: pa.Table, **metadata: str) -> tuple[str, bytes]:
-    """Name and content of a file with these rows."""
-    buffer = io.BytesIO()
-    schema = ENTRIES.with_metadata({"format": str(FORMAT), **metadata})
-    pq.write_table(table.cast(ENTRIES).replace_schema_metadata(schema.metadata), buffer, compression="zstd")
-    content = buffer.getvalue()
-    return entries_name(hashlib.sha256(content).hexdigest()), content
+def entries_schema(**metadata: str) -> pa.Schema:
+    """Of a file."""
+    return ENTRIES.with_metadata({"format": str(FORMAT), **metadata})
 
 
 def entries_name(sha256: str) -> str:
@@ -163,7 +160,10 @@ def entries_name(sha256: str) -> str:
 
 def _append(out: str, day: date | None, table: pa.Table) -> None:
     ordered = table.sort_by([(name, "ascending") for name in ("camera", "image_id", "version")])
-    name, content = entries_content(ordered)
+    buffer = io.BytesIO()
+    pq.write_table(ordered.cast(entries_schema()), buffer, compression="zstd")
+    content = buffer.getvalue()
+    name = entries_name(hashlib.sha256(content).hexdigest())
     write_bytes(join(date_folder(out, day), name), content)
 
 
@@ -181,12 +181,14 @@ def _spool(
 ) -> Entries:
     raw = folder / "raw.parquet"
     damaged: set[date | None] = set()
+    read: list[str] = []
     with pq.ParquetWriter(raw, ENTRIES, compression="zstd") as writer, ThreadPoolExecutor(READERS) as pool:
         waiting = _Waiting(writer.write_table)
-        for day, file in _files(pool, out, days, folder):
+        for day, uri, file in _files(pool, out, days, folder):
             if file is None:
                 damaged.add(day)
                 continue
+            read.append(uri)
             chosen = None if cameras is None else pa.array(cameras(day), pa.string())
             for batch in file.iter_batches(ROW_GROUP):
                 rows = batch if chosen is None else batch.filter(pc.is_in(batch["camera"], chosen))
@@ -201,16 +203,19 @@ def _spool(
             for batch in reader:
                 rows += batch.num_rows
                 writer.write_table(pa.Table.from_batches([batch]).select(ENTRIES.names).cast(ENTRIES))
-    return Entries(path, rows, versions, frozenset(damaged))
+    return Entries(path, rows, versions, frozenset(damaged), tuple(read))
 
 
 def _files(
     pool: ThreadPoolExecutor, out: str, days: list[date | None], folder: Path
-) -> Iterator[tuple[date | None, pq.ParquetFile | None]]:
+) -> Iterator[tuple[date | None, str, pq.ParquetFile | None]]:
     listed = pool.map(lambda day: [(day, info) for info in entry_files(out, day)], days)
     infos = (each for some in listed for each in some)
     while some := list(islice(infos, READERS)):
-        yield from pool.map(lambda each: (each[0], read_entries(each[1], folder)), some)
+        for (day, info), file in zip(
+            some, pool.map(lambda each: read_entries(each[1], folder), some), strict=True
+        ):
+            yield day, info.uri, file
 
 
 class _Waiting:

@@ -1,7 +1,7 @@
 """Nights: what each run found and did at each camera, a file per run.
 
 They count once the run's record is there. `merge_nights` puts those of many runs into one file, named by the
-first and the last of their numbers.
+first and the last of their numbers; damaged ones are not in it.
 """
 
 from __future__ import annotations
@@ -84,53 +84,57 @@ def read_nights(out: str, last: int = 30) -> list[list[CameraNight]]:
         return [nights_from_table(table) for table in tables if table is not None]
 
 
-def merge_nights(out: str, keep: int, at_least: int) -> str | None:
-    """Put the nights of all runs but the last `keep` into one file, if there are so many that are alone.
+def nights_apart(out: str, keep: int) -> list[int]:
+    """Numbers of the finished runs, but the last `keep`, whose nights are in no file of several runs.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    numbers = run_numbers(out)
+    files = _files(out)
+    alone = {first for first, last, _ in files if last is None}
+    alone -= {number for first, last, _ in files if last for number in range(first, last + 1)}
+    return [number for number in numbers[: max(len(numbers) - keep, 0)] if number in alone]
+
+
+def merge_nights(out: str, numbers: Sequence[int]) -> str:
+    """Put the nights of some runs into one file; returns its URI.
 
     The files they came of stay: `superseded_nights` names them. Readers see the same nights all the time.
-
-    Returns:
-        The URI of the new file, if there is one.
 
     Raises:
         DataError: a later version of raysvq wrote some.
         StorageError: the store does not answer, or may not be written.
     """
-    numbers = run_numbers(out)
     places = _places(out, numbers)
-    alone = [number for number in numbers[: max(len(numbers) - keep, 0)] if number in places]
-    alone = [number for number in alone if not places[number].merged]
-    if len(alone) < max(at_least, 2):
-        return None
     with ThreadPoolExecutor(READERS) as pool:
-        read = zip(alone, pool.map(lambda number: _read(places[number].info), alone), strict=True)
+        read = zip(places, pool.map(lambda place: _read(place.info), places.values()), strict=True)
         tables = {number: table for number, table in read if table is not None}
-    if len(tables) < 2:
-        return None
     rows = [[number, table.num_rows] for number, table in tables.items()]
     metadata = {**(NIGHTS.metadata or {}), _RUNS: json.dumps(rows).encode()}
     buffer = io.BytesIO()
-    whole = pa.concat_tables(tables.values()).replace_schema_metadata(metadata)
+    whole = pa.concat_tables([NIGHTS.empty_table(), *tables.values()]).replace_schema_metadata(metadata)
     pq.write_table(whole, buffer, compression="zstd")
-    uri = nights_uri(out, min(tables), max(tables))
+    uri = nights_uri(out, numbers[0], numbers[-1])
     write_bytes(uri, buffer.getvalue())
     return uri
 
 
-def superseded_nights(out: str) -> dict[str, list[ObjectInfo]]:
-    """URI of a file of several runs -> the files whose nights it holds, which no reader needs.
+def superseded_nights(out: str) -> list[tuple[ObjectInfo, list[ObjectInfo]]]:
+    """Each file of several runs, with the files whose nights it holds, which no reader needs.
 
     Raises:
+        DataError: a later version of raysvq wrote one.
         StorageError: the store does not answer.
     """
     files = _files(out)
-    merged = [info for first, last, info in files if last is not None]
+    merged = [info for _, last, info in files if last is not None]
+    alone = {first: info for first, last, info in files if last is None}
+    if not alone.keys() & {number for first, last, _ in files if last for number in range(first, last + 1)}:
+        return []
     with ThreadPoolExecutor(READERS) as pool:
         held = zip(merged, pool.map(_read_merged, merged), strict=True)
-        return {
-            whole.uri: [info for first, last, info in files if last is None and first in numbers]
-            for whole, numbers in held
-        }
+        return [(info, [alone[number] for number in numbers if number in alone]) for info, numbers in held]
 
 
 def _places(out: str, numbers: Sequence[int]) -> dict[int, _Place]:

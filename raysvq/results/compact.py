@@ -23,7 +23,7 @@ from raysvq.results import ids
 from raysvq.results.commit_log import Snapshot, publish
 from raysvq.results.done import NEWEST, rebuilt_ids
 from raysvq.results.expire import MERGED, Expired, find_expired, remove_expired, store_time
-from raysvq.results.format import SCHEMAS, Commit, File, Files, Json, count_rows
+from raysvq.results.format import COMMITS, SCHEMAS, Commit, File, Files, Json, count_rows
 from raysvq.results.reader import read_results
 from raysvq.results.reconcile import rebuild_ids, spool_joined, write_sorted
 from raysvq.results.writer import file_batches, spooled
@@ -37,6 +37,7 @@ _MOVED = """
 select r.* exclude (file, maps_file, rescored), false as rescored, coalesce(f.new, r.file) as file,
 case when m.old is null then r.maps_file else m.new end as maps_file
 from ({newest}) r left join moved f on f.old = r.file left join moved m on m.old = r.maps_file
+where f.old is null or f.new is not null
 """
 
 
@@ -110,7 +111,7 @@ def compact(
         DataError: no scoring run has finished there, or one has committed meanwhile.
         StorageError: the store does not answer, or may not be written.
     """
-    plan = plan_compaction(scores, grace, target, store_time(scores))
+    plan = plan_compaction(scores, grace, target, store_time(join(scores, COMMITS)))
     if not plan.needs_record:
         remove_expired(scores, plan.expired)
         return plan
@@ -141,7 +142,7 @@ def compact(
     require_held()
     publish(scores, commit)
     after = read_results(scores)
-    expired = find_expired(after, grace, store_time(scores), after.version)
+    expired = find_expired(after, grace, store_time(join(scores, COMMITS)), after.version)
     remove_expired(scores, expired)
     return Compaction(snapshot, plan.groups, expired, grace, commit.version, merged)
 

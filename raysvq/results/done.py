@@ -41,8 +41,10 @@ select r.* from {rows} r left join (
 ) newest on newest.image_id = r.image_id where newest.image_id is null or r.version >= newest.version
 """
 _DONE = f"""
-copy (select lower(hex(image_id)) as image_id, * exclude (image_id) from ({NEWEST.format(rows="matched")}))
-to $path (format parquet)
+copy (
+    select lower(hex(image_id)) as image_id, r.* exclude (image_id) from ({NEWEST.format(rows="matched")}) r
+    anti join dropped on dropped.name = r.file
+) to $path (format parquet)
 """
 
 
@@ -80,7 +82,10 @@ def find_done(snapshot: Snapshot, wanted: Sequence[Path], folder: Path, mend: bo
     matched = folder / "matched.parquet"
     with database(folder, ids=local, wanted=wanted) as connection:
         connection.execute(_MATCHED, {"path": str(matched)})
+    # Rows whose retention has ended are in no file; that they were there counts for nothing.
+    dropped = [name for name in snapshot.replaced if snapshot.current_name(name) is None]
     with database(folder, matched=[matched]) as connection:
+        connection.register("dropped", pa.table({"name": pa.array(dropped, pa.string())}))
         connection.execute(_DONE, {"path": str(path)})
     for file in (matched, *local):
         file.unlink()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from raysvq.results.commit_log import READERS, Snapshot, list_records, read_record, record_uri
-from raysvq.results.format import COMMITS, IDS, SCHEMAS, Commit
+from raysvq.results.format import IDS, SCHEMAS, Commit
 from raysvq.results.rewrite import REWRITTEN
 from raysvq.storage import ObjectInfo, file_infos, join, list_objects, remove_file, write_bytes
 
@@ -139,13 +139,13 @@ def _version(name: str) -> int:
     return int(found[1]) if found else 0
 
 
-def store_time(scores: str) -> datetime:
+def store_time(folder: str) -> datetime:
     """Now, by the store's clock.
 
     Raises:
         StorageError: the folder may not be written.
     """
-    probe = join(scores, COMMITS, ".clock")
+    probe = join(folder, ".clock")
     write_bytes(probe, b"")
     (info,) = file_infos([probe])
     remove_file(probe)

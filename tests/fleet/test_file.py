@@ -12,6 +12,7 @@ from raysvq.errors import SettingsError
 from raysvq.fleet.cameras import Camera
 from raysvq.fleet.file import load_fleet
 from raysvq.fleet.settings import Fleet
+from raysvq.storage import write_bytes
 
 HEAD = """\
 fleet: north
@@ -294,3 +295,24 @@ def test_names_of_folders_are_safe_and_differ_as_the_names_do(tmp_path: Path) ->
         assert not set(folder) & set('/\\<>:"|?* \n')
         assert not folder.startswith(".")
         assert len(folder) < 200
+
+
+def test_a_file_in_a_bucket_is_read_and_paths_in_it_are_taken_from_there(s3: str) -> None:
+    text = HEAD + ENTRY + '  - {camera: x, images: "raw/{date:%Y%m%d}/{name}.png", model: "/models/x"}\n'
+    write_bytes(f"{s3}/plant/fleet.yaml", text.encode())
+    fleet = load_fleet(f"{s3}/plant/fleet.yaml")
+    assert _camera(fleet, "a").model == f"{s3}/plant/models@champion"
+    assert fleet.entries[1].template.root == f"{s3}/plant/raw"
+    assert fleet.camera(fleet.entries[1], {}).model == "/models/x"
+    with pytest.raises(
+        SettingsError, match=r"^s3://.*/none\.yaml: cannot be read \(No such file or directory\)$"
+    ):
+        load_fleet(f"{s3}/none.yaml")
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read \(No such file or directory\)$"):
+        load_fleet(tmp_path / "none.yaml")
+    (tmp_path / "fleet.yaml").write_bytes(b"fleet: \xff")
+    with pytest.raises(SettingsError, match=r"fleet\.yaml:1: not valid YAML: it is not UTF-8 text"):
+        load_fleet(tmp_path / "fleet.yaml")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from raysvq.errors import BundleError, DataError
+from raysvq.errors import BundleError
 from raysvq.ledger.entries import entry_files, spool_entries
 from raysvq.results.commit_log import record_uri
 from raysvq.scoring.pending import SCHEMA
@@ -173,15 +173,6 @@ def test_a_camera_that_was_emptied_or_rolled_back_fails_in_words(
     assert f"holds version {0 if emptied else 1}, but the ledger knows version 2" in failure
     assert plan.cameras["a"].pending is None
     assert plan.cameras["b"].pending
-
-
-def test_two_cameras_that_claim_an_image_are_named(
-    plant: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = plant.rows(lambda camera: FIRST)
-    monkeypatch.setattr(plant, "rows", lambda since: [*rows, rows[0] | {"camera": "b"}])
-    with pytest.raises(DataError, match=r"cameras a and b claim /raw/a/2026-05-04/a1.png"):
-        plant.plan(tmp_path)
 
 
 def test_groups_are_fields_of_the_template(plant: Plant, tmp_path: Path) -> None:

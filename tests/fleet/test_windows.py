@@ -80,7 +80,9 @@ def test_a_clock_an_hour_off_does_no_harm() -> None:
 
 
 def test_a_clock_that_jumped_back_is_an_error_in_words() -> None:
-    with pytest.raises(DataError, match=r"clock says 2026-05-17, but run run-0 of this fleet was on 2026-05-20"):
+    with pytest.raises(
+        DataError, match=r"clock says 2026-05-17, but run run-0 of this fleet was on 2026-05-20"
+    ):
         require_clock([[night(4)], [night(0)]], day(3))
     require_clock([], TODAY)
 

@@ -9,7 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysvq.errors import DataError
-from raysvq.ledger.nights import merge_nights, nights_uri, read_nights, superseded_nights, write_nights
+from raysvq.ledger.nights import (
+    merge_nights,
+    nights_apart,
+    nights_uri,
+    read_nights,
+    superseded_nights,
+    write_nights,
+)
 from raysvq.ledger.records import CameraNight
 from raysvq.ledger.runs import next_number, publish_run, read_runs, run_uri
 from raysvq.storage import remove_file
@@ -87,19 +94,19 @@ def test_nights_are_merged_without_a_change_for_readers(tmp_path: Path) -> None:
     for number in (1, 2, 4, 5, 6):
         finish(tmp_path, number, cameras=number % 3)  # run 6 has no camera, run 3 was killed
     before = read_nights(out)
-    assert merge_nights(out, keep=2, at_least=4) is None
-    merged = merge_nights(out, keep=2, at_least=3)
-    assert merged == nights_uri(out, 1, 4)
+    assert (nights_apart(out, keep=5), superseded_nights(out)) == ([], [])
+    assert merge_nights(out, nights_apart(out, keep=2)) == nights_uri(out, 1, 4)
     assert read_nights(out) == before
-    (olds,) = superseded_nights(out).values()
+    assert nights_apart(out, keep=2) == []
+    ((merged, olds),) = superseded_nights(out)
+    assert merged.uri == nights_uri(out, 1, 4)
     assert [info.uri for info in olds] == [nights_uri(out, number) for number in (1, 2, 4)]
     remove_file(olds[1].uri)  # killed in the middle of removing
     assert read_nights(out) == before
     for info in olds:
         remove_file(info.uri)
     assert read_nights(out) == before
-    assert merge_nights(out, keep=0, at_least=3) is None  # two are alone
-    assert merge_nights(out, keep=0, at_least=2) == nights_uri(out, 5, 6)
+    assert merge_nights(out, nights_apart(out, keep=0)) == nights_uri(out, 5, 6)
     assert read_nights(out) == before
     assert next_number(out) == 7
 
