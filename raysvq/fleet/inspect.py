@@ -92,7 +92,7 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
         run = _record(fleet, options, prepared, number, run_id, now, nights, work, seconds, problems)
         if not options.rescore:
             cameras = {camera: plan.camera for camera, plan in prepared.plans.items()}
-            run = tell(fleet, run, nights, prepared.asked, cameras, now)
+            run = tell(fleet, run, nights, prepared.asked, cameras)
         require_held()
         publish_run(fleet.out, run)
         entered = {camera for camera in nights if work.get(camera, Work()).entered}
