@@ -90,7 +90,7 @@ def _inspect(
     run = make_record(fleet, options, started, prepared, nights, images_per_s, problems)
     if not options.rescore:
         cameras = {camera: plan.camera for camera, plan in prepared.plans.items()}
-        run = tell(fleet, run, nights, prepared.asked, cameras, started.at)
+        run = tell(fleet, run, nights, prepared.asked, cameras)
     require_held()
     publish_run(fleet.out, run)
     entered = {camera for camera in nights if work.get(camera, Work()).entered}

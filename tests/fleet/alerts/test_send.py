@@ -275,5 +275,5 @@ def test_the_docs_routes_are_what_a_fleet_reads(tmp_path: Path) -> None:
     assert routes["maintenance"] == Route(
         kind="apprise", url_env="MAINTENANCE_URL", level="error", repeat_after=DAY
     )
-    table = re.findall(r"^\| `(\w+)` \| .* \| .* \|$", (DOCS / "alerts.md").read_text(), re.M)
-    assert set(AlertSection.model_fields) <= set(table)
+    rows = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "alerts.md").read_text(), re.M))
+    assert set(AlertSection.model_fields) <= rows
