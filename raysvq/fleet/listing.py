@@ -60,6 +60,11 @@ class Listing:
     skips: Skips  # what is there and no image
 
 
+def named(what: str, why: str) -> str:
+    """A failure as a sentence that names its camera or prefix once."""
+    return why if why.startswith(what) else f"{what}: {why}"
+
+
 def list_fleet(fleet: Fleet, since: Since, until: date, folder: Path, only: Sequence[str] = ()) -> Listing:
     """List the images of all cameras, many prefixes at once, in memory that does not grow with their number.
 
