@@ -23,10 +23,11 @@ from raysvq.ledger.records import ENTRIES, SCORED
 from raysvq.results import Commit, Snapshot, read_snapshot
 from raysvq.results.commit_log import read_record, record_uri
 from raysvq.results.format import SCHEMAS, File
+from raysvq.results.ids import SCHEMA as IDS_SCHEMA
 from raysvq.results.ids import DamagedError, fetch
 from raysvq.results.writer import read_file
 from raysvq.schema import SOURCE_FIELDS
-from raysvq.storage import join, read_bytes
+from raysvq.storage import filesystem, join, patiently, read_bytes
 from raysvq.tables import database
 
 READERS = 16  # result files read at once
@@ -40,9 +41,11 @@ _COLUMNS = [
     *("is_anomalous", "model_version", "model_digest", "settings_digest", "policy", "decisions_digest"),
     *("run_id", "reason"),
 ]
-_LATER = (
-    "select lower(hex(image_id)) as image_id, version::bigint as version, file from ids where version > ?"
-)
+_LATER = """
+copy (
+    select lower(hex(image_id)) as image_id, version::bigint as version, file from ids where version > $known
+) to $path (format parquet)
+"""
 _ROWS = """
 select r.* exclude (version), l.version from rows r join later l on l.image_id = r.image_id
 where l.version = ? order by r.image_id
@@ -110,11 +113,13 @@ def _indexed_rows(camera: str, snapshot: Snapshot, commit: Commit, known: int) -
         folder = Path(name)
         ids, later, rows = [], folder / "later.parquet", folder / "rows.parquet"
         for number, file in enumerate(commit.ids):
+            if _newest_in(scores, file) <= known:
+                continue
             ids.append(folder / f"ids-{number}.parquet")
             try:
                 fetch(scores, file, ids[-1])
             except DamagedError as error:
-                raise DataError(f"{error}; `raysvq compact {scores}` makes the id index again") from None
+                raise _lost(scores, str(error)) from None
         if not ids:
             return
         with database(folder, ids=ids) as connection:
@@ -132,6 +137,28 @@ def _indexed_rows(camera: str, snapshot: Snapshot, commit: Commit, known: int) -
                 reader = connection.sql(_ROWS, params=[version]).to_arrow_reader(TABLE_ROWS)
                 for batch in reader:
                     yield _dated(pa.Table.from_batches([batch]), times, version)
+
+
+def _newest_in(scores: str, file: File) -> int:
+    """The newest version in an ids file, from its footer alone."""
+    uri = join(scores, file.name)
+
+    def footer() -> pq.FileMetaData:
+        fs, path = filesystem(uri)
+        with pq.ParquetFile(path, filesystem=fs) as opened:
+            return opened.metadata
+
+    try:
+        found = patiently(uri, footer)
+    except (FileNotFoundError, pa.ArrowException) as error:
+        raise _lost(scores, f"{uri} is damaged or gone ({error})") from None
+    column = IDS_SCHEMA.get_field_index("version")
+    groups = [found.row_group(number).column(column).statistics for number in range(found.num_row_groups)]
+    return max((group.max for group in groups), default=0)
+
+
+def _lost(scores: str, why: str) -> DataError:
+    return DataError(f"{why}; `raysvq compact {scores}` makes the id index again")
 
 
 def _times(commits: Iterable[Commit]) -> Mapping[str, datetime]:

@@ -1,8 +1,8 @@
 """Gauges through Ray's own exporter, for longer than the driver lives.
 
 Ray exports what was set in the last 10 s (`metrics_report_interval_ms`) once, and shows it for 20 s, so that
-Prometheus seldom sees what a driver sets before it ends. A small detached actor sets the gauges again and
-again. It ends after HOLD_S: in Ray 2.60 a process that exports grows, by some KiB per series and export.
+Prometheus seldom sees what a driver sets before it ends. A detached actor sets the gauges again and again,
+until the next run takes its place or the cluster ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from raysvq.fleet.metrics import METRICS, Sample
 from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings
 
-HOLD_S = 600.0  # longer than Prometheus ever waits between two scrapes
 SET_AGAIN_S = 5.0  # half of Ray's interval
 START_S = 60.0  # for the actor
 
@@ -30,7 +29,7 @@ _NAMESPACE = "raysvq"
 
 
 def export(what: str, of: str, values: Sequence[Sample], settings: RaySettings) -> None:
-    """Export gauges for HOLD_S seconds, in the place of earlier ones of the same.
+    """Export gauges from now on, in the place of earlier ones of the same.
 
     Args:
         what: names these gauges.
@@ -51,25 +50,22 @@ def export(what: str, of: str, values: Sequence[Sample], settings: RaySettings) 
     holder: Any = ray.remote(_Holder)
     options = {"num_cpus": 0, "lifetime": "detached", "scheduling_strategy": here}
     held = holder.options(name=f"{prefix}{of}", namespace=_NAMESPACE, **options).remote()
-    ray.get(held.export.remote(list(values), HOLD_S), timeout=START_S)
+    ray.get(held.export.remote(list(values)), timeout=START_S)
 
 
 class _Holder:
-    """An actor that exports gauges, and ends."""
+    """An actor that exports gauges as long as it lives."""
 
-    def export(self, values: Sequence[Sample], hold_s: float) -> None:
-        """Set them for so long, from now on, beside what called this."""
+    def export(self, values: Sequence[Sample]) -> None:
+        """Set them from now on, beside what called this."""
         gauges = {
             name: Gauge(name, metric.description, ("fleet", *metric.tags)) for name, metric in METRICS.items()
         }
-        itself = ray.get_runtime_context().current_actor
-        Thread(target=_hold, args=(gauges, values, hold_s, itself), daemon=True).start()
+        Thread(target=_set_for_ever, args=(gauges, values), daemon=True).start()
 
 
-def _hold(gauges: Mapping[str, Gauge], values: Sequence[Sample], hold_s: float, itself: Any) -> None:
-    until = time.monotonic() + hold_s
-    while time.monotonic() < until:
+def _set_for_ever(gauges: Mapping[str, Gauge], values: Sequence[Sample]) -> None:
+    while True:
         for each in values:
             gauges[each.metric].set(each.value, dict(each.tags))
         time.sleep(SET_AGAIN_S)
-    ray.kill(itself)

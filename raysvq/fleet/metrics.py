@@ -58,7 +58,7 @@ class Sample:
 
 
 def report_metrics(run: FleetRun, nights: Mapping[str, CameraNight], settings: RaySettings) -> bool:
-    """Export the run's gauges on the cluster that `ray.address` or RAY_ADDRESS names, for some minutes.
+    """Export the run's gauges on the cluster that `ray.address` or RAY_ADDRESS names, until the next run.
 
     At most MAX_CAMERAS cameras have series of their own, five each; `docs/scheduling.md` says what they cost.
 

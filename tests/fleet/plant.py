@@ -160,6 +160,7 @@ class Plant:
                         run_id,
                         self.today.isoformat(),
                         "failed" if each.failure else "ok",
+                        dict(each.camera.fields),
                         listed_since=listed and listed.since.isoformat(),
                         listed_until=listed and listed.until.isoformat(),
                         version=version,

@@ -12,6 +12,7 @@ import pytest
 
 from raysvq.errors import DataError
 from raysvq.fleet import inspect as inspection
+from raysvq.fleet.housekeeping import keep_house
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import SCORED
 from raysvq.ledger.runs import read_runs
@@ -173,6 +174,20 @@ def test_what_failed_in_a_run_is_repaired(world: World) -> None:
     assert set(world.nights()) == {"north.b"}
     with pytest.raises(DataError, match=r"--repair 77: .* has no such run; the last ones are 1 to 2"):
         world.inspect(None, repair="77")
+
+
+def test_nights_go_on_after_house_keeping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.inspect()
+    world.put("north.a", FIRST, "a4")
+    world.inspect(SECOND)
+    monkeypatch.setattr("raysvq.fleet.housekeeping.MANY_COMMITS", 1)
+    report = keep_house(world.fleet(), timedelta(0), lambda: None)
+    assert report.merged.keys() == {"north.a"}
+    world.put("north.a", SECOND, "a5")
+    run = world.inspect(SECOND)
+    assert (run.scored, world.nights()["north.a"].new) == (1, 1)
+    assert world.scored("north.a") == ["a1", "a2", "a3", "a4", "a5"]
+    assert world.inspect(SECOND).scored == 0
 
 
 def test_a_ledger_of_a_later_version_is_refused_with_what_to_do(world: World) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from raysvq.fleet.metrics import MAX_CAMERAS, METRICS, Sample, report_metrics, samples
 from raysvq.settings import RaySettings
 from tests.fleet.alerts.nights import finding, night, nights, run
-from tests.ray_head import ROOT
 
+ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "raysvq-fleet.json"
 DOCS = ROOT / "docs" / "scheduling.md"
 NEWEST = datetime(2026, 11, 12, 1, 30, tzinfo=UTC)

@@ -19,9 +19,9 @@ from raysvq.scoring import parts, run
 from raysvq.scoring.parts import Part, PartOutcome, score_parts
 from raysvq.scoring.pending import find_pending
 from raysvq.scoring.request import Models
-from raysvq.scoring.work import work_folders
+from raysvq.scoring.work import WORK, begun_uri, work_folders
 from raysvq.settings import DecisionSettings
-from raysvq.storage import join
+from raysvq.storage import join, write_bytes
 from tests.plates import Plates, make_plates, plate
 
 pytestmark = pytest.mark.usefixtures("small_cluster")
@@ -166,6 +166,18 @@ def test_a_part_that_takes_too_long_is_named(cameras: Cameras) -> None:
     outcomes = cameras.score(cameras.part("large", max_seconds=1e-6), cameras.part("small"))
     assert "more than `max_seconds`, which is 1e-06" in str(outcomes["large"].failure)
     assert outcomes["small"].failure is None
+    cameras.require_right("small")
+
+
+def test_a_part_whose_workers_die_again_and_again_is_given_up(cameras: Cameras) -> None:
+    some = [cameras.part("small"), cameras.part("whole")]
+    write_bytes(begun_uri(join(cameras.plates["small"].out, WORK, "night-1"), 0), b"5")
+    settings = cameras.plates["small"].settings()
+    outcomes = {each.name: each for each in score_parts(some, settings, _nobody_else, "night-1")}
+    assert "and the 2 images after it died 5 times" in str(outcomes["small"].failure)
+    assert outcomes["whole"].failure is None
+    cameras.require_right("whole")
+    cameras.score(cameras.part("small"))
     cameras.require_right("small")
 
 

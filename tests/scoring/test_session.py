@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,8 @@ def test_sessions_with_other_decisions_or_regions_share_the_model(tmp_path: Path
     region = Region(polygon=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
     plain = open_session(_config(plates))
     other = open_session(_config(plates, decisions=json.dumps(decisions.to_json())))
+    lenient = replace(plain.config, scoring=ScoringSettings(max_rejected=0.5))
+    assert open_session(lenient).config == lenient
     cut = open_session(_config(plates, region=region, region_digest=region.read().digest))
     assert loads == [plates.model]
     assert plain.bundle.model is other.bundle.model is cut.bundle.model

@@ -55,17 +55,17 @@ def compare_rates(subject: Subject, spreads: Spreads, effects: Effects) -> Itera
             size = _log_ratio(share, usual) / factor
             yield _comparison(subject, "alarm_rate", REFERENCE, share, usual, size, p_value)
         if (past := _against_past(subject, "alarm_rate", spreads)) is not None:
-            usual, p_value = past
-            size = _log_ratio(share, usual) / factor
-            yield _comparison(subject, "alarm_rate", PAST, share, usual, size, p_value)
+            before, images, p_value = past
+            size = _log_ratio(share, (before + 0.5) / (images + 1)) / factor
+            yield _comparison(subject, "alarm_rate", PAST, share, before / images, size, p_value)
     count, of = rejects(subject.window.tonight)
     if (
         of >= subject.window.min_images
         and (past := _against_past(subject, "reject_rate", spreads)) is not None
     ):
-        usual, p_value = past
-        size = (count / of - usual) / effects.reject_rate
-        yield _comparison(subject, "rejects", PAST, count / of, usual, size, p_value)
+        before, images, p_value = past
+        size = (count / of - before / images) / effects.reject_rate
+        yield _comparison(subject, "rejects", PAST, count / of, before / images, size, p_value)
 
 
 def promised(subject: Subject) -> tuple[float, float] | None:
@@ -88,8 +88,8 @@ def past_rate(window: Window, signal: str) -> Past | None:
     return window.past(signal, read)
 
 
-def _against_past(subject: Subject, signal: str, spreads: Spreads) -> tuple[float, float] | None:
-    """What is usual, and a p-value.
+def _against_past(subject: Subject, signal: str, spreads: Spreads) -> tuple[float, float, float] | None:
+    """Events before, of how many images, and a p-value.
 
     More than usual must show among nights, which differ by themselves, and among images, which are few.
     """
@@ -109,7 +109,7 @@ def _against_past(subject: Subject, signal: str, spreads: Spreads) -> tuple[floa
         )
         by_images = min(too_many(events, images, before, of) for events, images in pooled)
         p_value = max(p_value, min(1.0, len(pooled) * by_images))
-    return (before + 0.5) / (of + 1), p_value
+    return before, of, p_value
 
 
 def compare_use(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[Comparison]:

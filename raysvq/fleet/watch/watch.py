@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from raysvq.fleet.cameras import Effects, WatchSettings
 
 # Deviations that are assumed between nights of a camera, and between cameras, where too few are there to say.
-# Conventions: a quarter and a half of what is worth a warning; of rates on the scale of `measure.rate`.
+# Conventions: a quarter and a half of what is worth a warning.
 _BETWEEN_NIGHTS, _BETWEEN_CAMERAS = 0.25, 0.5
 _SCORES = 0.4  # deviation among the images' log2 scores, of which `effects.score` is a multiple
-_RATES, _VOLUME = 0.1, 1.0
+# On the scale of `measure.rate`, from 1 % to 2 %, from 0 to 5 %, and a like change of the code use.
+_OF_RATES = {"alarm_rate": 0.04, "reject_rate": 0.2, "code_use": 0.1}
+_VOLUME = 1.0  # log2
 _ORDER: tuple[Level, ...] = ("error", "warning", "info")
 
 
@@ -130,7 +132,7 @@ def _compare(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[C
 def _spreads(subjects: Sequence[Subject], effects: Effects) -> Spreads:
     """How nights and cameras differ, learnt from the fleet."""
     smallest = {name: float(getattr(effects, name)) for name in LOOKS} | {"codes": effects.codes}
-    smallest |= {"code_use": _RATES, "alarm_rate": _RATES, "reject_rate": _RATES, "volume": _VOLUME}
+    smallest |= _OF_RATES | {"volume": _VOLUME}
     smallest["score"] *= _SCORES
     nights: dict[str, Nights] = {}
     for name, least in smallest.items():
