@@ -181,7 +181,7 @@ def _found_instead(folder: str, segment: Segment, known: Mapping[str, str], sinc
     fits = False
     try:
         for each in itertools.islice(list_folder(folder, problems=lambda uri, why: None), _LOOKED_AT):
-            uri = each.uri if isinstance(each, ObjectInfo) else each.rstrip("/")
+            uri = each.uri if isinstance(each, ObjectInfo) else each.removesuffix("/")
             name = uri.rpartition("/")[2]
             now = match(segment, name, known) is not None
             if now or not fits:
