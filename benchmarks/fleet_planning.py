@@ -1,10 +1,10 @@
 """A night of a large fleet planned on one driver, with ids only: what is new against a long history.
 
-Run: python -m benchmarks.fleet_planning [--cameras 1000] [--images 1000] [--nights 0 30 1000] [--json FILE]
-[--folder FOLDER]. No image exists and none is scored. Every camera has so many images on each day; the last
-four days are within the lateness window. Earlier nights are closed: 30 of them hold all their rows, further
-ones are hard links to those, under names of their own. Each plan runs in a process of its own, whose peak
-memory is printed.
+Run: python -m benchmarks.fleet_planning [--cameras 1000] [--images 1000] [--nights 0 30 1000] [--filled 30]
+[--json FILE] [--folder FOLDER]. No image exists and none is scored. Every camera has so many images on each
+day; the last four days are within the lateness window. Earlier nights are closed: some of them hold all
+their rows, further ones are hard links to those, under names of their own. Each plan runs in a process of
+its own, whose peak memory is printed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ TODAY = date(2026, 5, 4)
 LATENESS, CATCH_UP = 3, 31  # days
 OPEN = LATENESS + 1  # days before today that are listed: the last night was yesterday
 RECORDS = 30  # in each camera's log of commits, and runs in the ledger
-FILLED = 30  # closed nights with rows of their own
 CASES = ("new", "nothing")
 
 _IMAGES = """
@@ -59,8 +58,9 @@ from (
 _ENTRIES = """
 select camera, date, image_id, uri, size_bytes, etag, mtime, 'scored' as outcome, i % 100 = 0 as is_anomalous,
 'v1' as model_version, repeat('0', 64) as model_digest, repeat('1', 64) as settings_digest,
-'conformal' as policy, repeat('2', 64) as decisions_digest, 'run-{day}' as run_id, {version}::bigint as version,
-timestamptz '{day} 23:00:00+00' as committed_at from ({source}) order by camera, image_id
+'conformal' as policy, repeat('2', 64) as decisions_digest, 'run-{day}' as run_id,
+{version}::bigint as version, timestamptz '{day} 23:00:00+00' as committed_at
+from ({source}) order by camera, image_id
 """
 _LISTED = """
 select camera, date, image_id, uri, size_bytes, etag, mtime, null::timestamptz as captured_at,
@@ -135,7 +135,7 @@ def make_runs(out: Path, count: int) -> None:
         publish_run(str(out), run)
 
 
-def make_history(out: Path, count: int, images: int, nights: int) -> int:
+def make_history(out: Path, count: int, images: int, nights: int, filled: int) -> int:
     """Closed nights up to so many; returns the bytes of those with rows of their own."""
     size = 0
     for ago in range(nights):
@@ -144,15 +144,15 @@ def make_history(out: Path, count: int, images: int, nights: int) -> int:
         if path.exists():
             continue
         path.parent.mkdir(parents=True, exist_ok=True)
-        if ago < FILLED:
+        if ago < filled:
             source = _IMAGES.format(day=day, cameras=count, images=images)
             with duckdb.connect() as connection:
                 query = _ENTRIES.format(day=day, version=1, source=source)
                 connection.execute(f"copy ({query}) to '{path}' (format parquet, compression zstd)")
             size += path.stat().st_size
         else:
-            earlier = TODAY - (OPEN + 1 + ago % FILLED) * timedelta(days=1)
-            os.link(Path(date_folder(str(out), earlier)) / f"{ago % FILLED:032x}.parquet", path)
+            earlier = TODAY - (OPEN + 1 + ago % filled) * timedelta(days=1)
+            os.link(Path(date_folder(str(out), earlier)) / f"{ago % filled:032x}.parquet", path)
     return size
 
 
@@ -168,7 +168,7 @@ def make_listing(path: Path, count: int, images: int, new: bool) -> None:
 
 def plan(out: Path, case: str, count: int, folder: Path) -> dict[str, float]:
     """One night, from the ledger to what is to be scored."""
-    started = time.monotonic()
+    started, used = time.monotonic(), time.process_time()
     history = read_nights(str(out))
     nights = by_camera(history)
     read = time.monotonic()
@@ -191,6 +191,7 @@ def plan(out: Path, case: str, count: int, folder: Path) -> dict[str, float]:
         "failures": sum(each.failure is not None for each in plans),
         "nights_s": read - started,
         "plan_s": time.monotonic() - read,
+        "cpu_s": time.process_time() - used,
         "rss_mib": peak_bytes() / 2**20,
     }
 
@@ -202,7 +203,7 @@ def measured(out: Path, case: str, count: int) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def measure(count: int, images: int, nights: list[int], place: Path) -> list[dict[str, Any]]:
+def measure(count: int, images: int, nights: list[int], filled: int, place: Path) -> list[dict[str, Any]]:
     """A night with new images at every camera and one without, for histories of growing length."""
     out = place / "fleet"
     make_window(out, count, images)
@@ -211,14 +212,14 @@ def measure(count: int, images: int, nights: list[int], place: Path) -> list[dic
         make_listing(place / f"{case}.parquet", count, images, case == "new")
     results = []
     for closed in sorted(nights):
-        written = make_history(out, count, images, closed)
+        written = make_history(out, count, images, closed, filled)
         for case in CASES:
             found = measured(out, case, count)
             results.append({"case": case, "closed_nights": closed, **found})
             print(
                 f"{closed:>5} closed nights, {case}: {found['listed']:,.0f} listed, {found['new']:,.0f} new;"
-                f" nights read in {found['nights_s']:.1f} s, planned in {found['plan_s']:.1f} s,"
-                f" peak {found['rss_mib']:.0f} MiB"
+                f" nights read in {found['nights_s']:.1f} s, planned in {found['plan_s']:.1f} s"
+                f" ({found['cpu_s']:.1f} s of CPU for both), peak {found['rss_mib']:.0f} MiB"
                 + (f" ({written / 1e9:.1f} GB written)" if written else ""),
                 flush=True,
             )
@@ -233,6 +234,7 @@ def main() -> None:
     parser.add_argument("--cameras", type=int, default=1000)
     parser.add_argument("--images", type=int, default=1000, help="of each camera and day")
     parser.add_argument("--nights", type=int, nargs="+", default=[0, 30, 1000], help="that are closed")
+    parser.add_argument("--filled", type=int, default=30, help="closed nights with rows of their own")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     parser.add_argument("--folder", type=Path, help="where there is room for it")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
@@ -243,7 +245,7 @@ def main() -> None:
         return
     place = Path(tempfile.mkdtemp(dir=arguments.folder))
     try:
-        results = measure(arguments.cameras, arguments.images, arguments.nights, place)
+        results = measure(arguments.cameras, arguments.images, arguments.nights, arguments.filled, place)
     finally:
         shutil.rmtree(place)
     if arguments.json:

@@ -77,8 +77,8 @@ class FleetCheck:
         images = sum(camera.images for camera in self.cameras)
         wrong = sum(bool(camera.problems) for camera in self.cameras) + len(self.problems)
         yield (
-            f"{self.fleet}: {len(self.cameras)} cameras, {images} images of {self.since} to {self.until},"
-            f" {wrong or 'no'} {'problem' if wrong == 1 else 'problems'}"
+            f"{self.fleet}: {_count(len(self.cameras), 'camera')}, {_count(images, 'image')} of {self.since} to"
+            f" {self.until}, {_count(wrong, 'problem')}"
         )
 
 
@@ -204,3 +204,7 @@ def _unknown(listing: Listing) -> tuple[str, ...]:
 def _cells(camera: CameraCheck) -> tuple[str, ...]:
     first = printable(camera.first) if camera.first else "-"
     return printable(camera.camera), f"{camera.images:,}", camera.model_version or camera.model, first
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

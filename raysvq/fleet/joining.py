@@ -17,15 +17,22 @@ NEW, REPLACED, RETRY = "new", "replaced", "retried"  # why an image is to be sco
 
 _SOURCE = ", ".join(f"l.{field.name}" for field in SOURCE_FIELDS)
 _OUTSIDE = ", ".join(f"'{reason}'" for reason in RETRIED)
+# Few columns are joined, and the others fetched for what differs alone.
+_DIFFERENCES = f"""
+create temp table differences as
+select coalesce(l.camera, e.camera) as camera, coalesce(l.image_id, e.image_id) as image_id, case
+    when l.image_id is null then '{DELETED}'
+    when e.image_id is null then '{NEW}'
+    when e.outcome = '{DELETED}' or {differs("e", "l")} then '{REPLACED}'
+    else '{RETRY}' end as why
+from listed l full join entries e on e.image_id = l.image_id and e.camera = l.camera
+where l.image_id is null or e.image_id is null or e.outcome in ('{DELETED}', {_OUTSIDE})
+or {differs("e", "l")}
+"""
 _WORK = f"""
 copy (
-    select l.camera, l.date, {_SOURCE}, l.meta, case
-        when e.image_id is null then '{NEW}'
-        when e.outcome = '{DELETED}' or {differs("e", "l")} then '{REPLACED}'
-        else '{RETRY}' end as why
-    from listed l semi join cameras using (camera)
-    left join entries e on e.image_id = l.image_id and e.camera = l.camera
-    where e.image_id is null or e.outcome in ('{DELETED}', {_OUTSIDE}) or {differs("e", "l")}
+    select l.camera, l.date, {_SOURCE}, l.meta, d.why from listed l semi join cameras using (camera)
+    join differences d on d.image_id = l.image_id and d.camera = l.camera
 ) to $path (format parquet, compression zstd)
 """
 _DELETED = f"""
@@ -36,7 +43,7 @@ copy (
     )
     from entries e join cameras c on c.camera = e.camera and c.whole
     and (e.date is null or e.date between c.since and $until)
-    anti join listed l on l.image_id = e.image_id and l.camera = e.camera
+    join differences d on d.image_id = e.image_id and d.camera = e.camera and d.why = '{DELETED}'
     where e.outcome <> '{DELETED}'
 ) to $path (format parquet, compression zstd)
 """
@@ -81,6 +88,7 @@ def join_listing(
     work, deleted = folder / "work.parquet", folder / "deleted.parquet"
     with database(folder, listed=[listed], entries=[entries]) as connection:
         connection.register("cameras", cameras)
+        connection.execute(_DIFFERENCES)
         connection.execute(_WORK, {"path": str(work)})
         gone = {"path": str(deleted), "now": now or datetime.now(UTC), "until": until}
         connection.execute(_DELETED, gone)

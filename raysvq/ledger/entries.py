@@ -38,8 +38,9 @@ _NAME = re.compile(r"([0-9a-f]{32})\.parquet")
 _PIECE = 2**20  # bytes
 # Few images have a second row: only those are sorted. Rows of one version and time are the same, or are put
 # in an order that does not depend on who wrote them.
-_NEWEST = """
-with twice as (select hash(camera, image_id) as key from entries group by key having count(*) > 1)
+_TWICE = "select hash(camera, image_id) as key from entries group by key having count(*) > 1"
+_NEWEST = f"""
+with twice as ({_TWICE})
 select * from entries where hash(camera, image_id) not in (from twice)
 union all by name
 select * exclude (place) from (
@@ -182,7 +183,7 @@ def _spool(
     raw = folder / "raw.parquet"
     damaged: set[date | None] = set()
     read: list[str] = []
-    with pq.ParquetWriter(raw, ENTRIES, compression="zstd") as writer, ThreadPoolExecutor(READERS) as pool:
+    with pq.ParquetWriter(raw, ENTRIES) as writer, ThreadPoolExecutor(READERS) as pool:
         waiting = _Waiting(writer.write_table)
         for day, uri, file in _files(pool, out, days, folder):
             if file is None:
@@ -197,12 +198,15 @@ def _spool(
         waiting.flush()
     with database(folder, entries=[raw]) as connection:
         versions = dict(connection.execute(_VERSIONS).fetchall())
-        reader = connection.sql(_NEWEST).to_arrow_reader(ROW_GROUP)
-        rows = 0
-        with pq.ParquetWriter(path, ENTRIES, compression="zstd") as writer:
-            for batch in reader:
-                rows += batch.num_rows
-                writer.write_table(pa.Table.from_batches([batch]).select(ENTRIES.names).cast(ENTRIES))
+        if connection.execute(f"{_TWICE} limit 1").fetchall():
+            reader = connection.sql(_NEWEST).to_arrow_reader(ROW_GROUP)
+            with pq.ParquetWriter(path, ENTRIES) as writer:
+                for batch in reader:
+                    table = pa.Table.from_batches([batch]).select(ENTRIES.names)
+                    writer.write_table(table.cast(ENTRIES))
+        else:
+            raw.replace(path)
+    rows = pq.read_metadata(path).num_rows
     return Entries(path, rows, versions, frozenset(damaged), tuple(read))
 
 

@@ -1,4 +1,4 @@
-"""Entries made from commits: the same from each commit, from those that were merged, and from rewritten files."""
+"""Entries made from commits: the same from each one, once they are merged, and from rewritten files."""
 
 from __future__ import annotations
 

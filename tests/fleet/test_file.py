@@ -41,7 +41,9 @@ def _problems(folder: Path, text: str) -> list[str]:
     path = _file(folder, text)
     with pytest.raises(SettingsError) as refused:
         load_fleet(path)
-    return [line.removeprefix(f"{path}:") for line in str(refused.value).splitlines()]
+    *head, last = str(refused.value).splitlines()
+    assert head[:1] == [f"{len(head)} problems in {path}:"] or not head
+    return [line.removeprefix(f"{path}:") for line in [*head[1:], last]]
 
 
 def test_an_entry_overrides_the_defaults_and_later_overrides_win(tmp_path: Path) -> None:

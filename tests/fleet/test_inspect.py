@@ -178,7 +178,7 @@ def test_what_failed_in_a_run_is_repaired(world: World) -> None:
 
 def test_nights_go_on_after_house_keeping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.inspect()
-    world.put("north.a", SECOND, "a4")
+    world.put("north.a", FIRST, "a4")
     world.inspect(SECOND)
     monkeypatch.setattr("raysvq.fleet.housekeeping.MANY_COMMITS", 1)
     report = keep_house(world.fleet(), timedelta(0), lambda: None)
