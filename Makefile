@@ -1,10 +1,11 @@
 # Two commands do everything: `make demo` and `make test`. `make demo-s3` is the demo on object storage,
-# `make chaos` is a night of faults, then scores under attack, for about half an hour.
+# `make chaos` is a night of faults, then scores and inspections under attack, for about three quarters of an hour.
+# `make rehearsal` is two weeks of a fleet in a quarter of an hour.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-s3 test chaos lint types imports check install clean
+.PHONY: demo demo-s3 test chaos rehearsal lint types imports check install clean
 
 demo: install
 	$(BIN)/raysvq demo
@@ -18,6 +19,10 @@ test: install
 chaos: install
 	$(BIN)/python -m benchmarks.night --json benchmarks/results/night.json
 	$(BIN)/python -m benchmarks.chaos --runs 20 --json benchmarks/results/chaos.json
+	$(BIN)/python -m benchmarks.fleet_chaos --runs 15 --json benchmarks/results/fleet_chaos.json
+
+rehearsal: install
+	$(BIN)/python -m devtools.rehearsal --json benchmarks/results/rehearsal.json
 
 check: lint types imports
 

@@ -20,7 +20,6 @@ import contextlib
 import json
 import os
 import random
-import secrets
 import signal
 import subprocess
 import sys
@@ -36,6 +35,7 @@ import psutil
 import ray
 from ray.cluster_utils import Cluster
 
+from devtools.ray_token import start_over_with_token
 from devtools.s3_server import BUCKET, S3Server, s3_server, upload
 from devtools.untrained import untrained_bundle
 from raysvq.data.index import build_index
@@ -136,7 +136,7 @@ def attack_driver(world: World, out: str, moment: float) -> tuple[bool, int]:
 
 def attack_worker(world: World, out: str, moment: float) -> tuple[bool, int]:
     """See attack_driver."""
-    return _during(world, out, moment, lambda: _kill_worker(world.seconds))
+    return _during(world, out, moment, lambda: kill_worker(world.seconds))
 
 
 def attack_node(world: World, out: str, moment: float) -> tuple[bool, int]:
@@ -211,7 +211,7 @@ def _finish(world: World, out: str) -> int:
     return RESTARTS
 
 
-def _kill_worker(patience_s: float) -> bool:
+def kill_worker(patience_s: float) -> bool:
     """SIGKILL a process that scores; False where none does for so long."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
@@ -270,7 +270,7 @@ def main() -> None:
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
-    _with_token()
+    start_over_with_token("benchmarks.chaos")
     with (
         tempfile.TemporaryDirectory() as folder,
         world(Path(folder), arguments.images, arguments.outage) as place,
@@ -280,15 +280,6 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(each) for each in tallies], indent=1) + "\n")
     sys.exit(int(any(each.lost or each.twice or each.other or each.failed for each in tallies)))
-
-
-def _with_token() -> None:
-    """Start over with a token in the environment: Ray reads it when it is imported."""
-    if "RAY_AUTH_TOKEN" not in os.environ:
-        token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        os.execve(
-            sys.executable, [sys.executable, "-m", "benchmarks.chaos", *sys.argv[1:]], os.environ | token
-        )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 Run: python -m benchmarks.fleet_planning [--cameras 1000] [--images 1000] [--nights 0 30 1000] [--filled 30]
 [--json FILE] [--folder FOLDER]. No image exists and none is scored. Every camera has so many images on each
-day; the last four days are within the lateness window. Earlier nights are closed: some of them hold all their
-rows, further ones are hard links to those, under names of their own. Each plan runs in a process of its own,
-whose peak memory is printed.
+day; the last four days are within the lateness window. Earlier nights are closed: some of them hold all
+their rows, further ones are hard links to those, under names of their own. Each plan runs in a process of
+its own, whose peak memory is printed.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ BUCKET = "raysvq-test"
 REGION = "us-east-1"
 READY_WITHIN = 60  # seconds
 _KEY, _SECRET = "raysvq-access-key", "raysvq-secret-key"
+_GUEST, _GUEST_SECRET = "raysvq-guest-key", "raysvq-guest-secret"
 _PORTS = ("s3", "s3.grpc", "filer", "filer.grpc", "master", "master.grpc", "volume", "volume.grpc", "admin")
 
 
@@ -32,6 +33,12 @@ class S3Server:
     ports: dict[str, int]
     environment: dict[str, str]  # variables that open it; not set
     process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def guest(self) -> dict[str, str]:
+        """The same of one whom a bucket's policy binds; it does not bind the owner."""
+        keys = {"AWS_ACCESS_KEY_ID": _GUEST, "AWS_SECRET_ACCESS_KEY": _GUEST_SECRET}
+        return self.environment | keys
 
     def start(self) -> None:
         """Raises RuntimeError where it is not ready within READY_WITHIN seconds."""
@@ -96,10 +103,13 @@ def free_ports(count: int) -> list[int]:
 
 
 def _command(folder: Path, ports: dict[str, int]) -> list[str]:
-    identity = {"name": "raysvq", "credentials": [{"accessKey": _KEY, "secretKey": _SECRET}]}
-    actions = ["Admin", "Read", "Write", "List", "Tagging"]
+    may = ["Read", "Write", "List", "Tagging"]
+    identities = [
+        _identity("raysvq", _KEY, _SECRET, ["Admin", *may]),
+        _identity("guest", _GUEST, _GUEST_SECRET, may),
+    ]
     config = folder / "s3.json"
-    config.write_text(json.dumps({"identities": [identity | {"actions": actions}]}))
+    config.write_text(json.dumps({"identities": identities}))
     options = {
         "dir": folder / "data",
         "ip": "127.0.0.1",
@@ -119,6 +129,10 @@ def _command(folder: Path, ports: dict[str, int]) -> list[str]:
         options[f"{service}.port.{grpc}" if grpc else f"{service}.port"] = port
     weed = Path(sysconfig.get_path("scripts"), "weed")
     return [str(weed), "-logtostderr=true", "mini", *(f"-{name}={value}" for name, value in options.items())]
+
+
+def _identity(name: str, key: str, secret: str, actions: list[str]) -> dict[str, object]:
+    return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
 
 
 def _wait_for_bucket(server: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:

@@ -28,7 +28,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 # The longest first.
-LONG = ("tune", "train_faults", "lost_nodes", "train_hangs", "jobs", "chaos", "secrets", "pipeline", "hangs")
+LONG = (
+    "tune",
+    "train_faults",
+    "lost_nodes",
+    "train_hangs",
+    "jobs",
+    "chaos",
+    "secrets",
+    "rehearsal",
+    "pipeline",
+    "hangs",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -133,3 +133,37 @@ def _status(fleet: Fleet, options: InspectOptions, as_json: bool) -> None:
     configure(fleet.settings.storage)
     found = read_status(fleet.out, options.only)
     log.info(json.dumps(found.to_json(), indent=1) if as_json else "\n".join(found.lines()), "result")
+
+
+@app.command(short_help="Say whether a fleet can be inspected from here, and what to mend.")
+def doctor(
+    folders: Annotated[
+        list[str] | None, typer.Argument(help="Folders or prefixes that results are to be written to.")
+    ] = None,
+    fleet: Annotated[
+        str | None, typer.Option("--fleet", help="fleet.yaml: its folders, models, routes and cluster.")
+    ] = None,
+    overrides: FleetOverrides = None,
+    log_format: LogFormat = log.Format.AUTO,
+) -> None:
+    """Try what a run needs: rights to list, read, write and put-if-absent, the clock, models, the environment
+    variables of routes, and on every machine of the cluster versions, GPUs and free disk.
+
+    Each line says ok, warning or problem, and what to do. What is written to try it is removed again. The
+    exit code is 1 where there is a problem.
+    """
+    from raysvq.fleet import doctor as tries
+    from raysvq.fleet.file import load_fleet
+    from raysvq.fleet.nodes import machines
+    from raysvq.settings import RaySettings
+    from raysvq.storage import canonical
+
+    if not folders and fleet is None:
+        raise SettingsError("expected --fleet fleet.yaml, or folders that results are to be written to")
+    of_fleet = load_fleet(fleet, overrides or ()) if fleet is not None else None
+    found = [check for folder in folders or () for check in tries.check_folder(canonical(folder))]
+    nodes = machines(of_fleet.settings.ray if of_fleet else RaySettings())
+    found += tries.doctor(of_fleet, nodes) if of_fleet else tries.check_nodes(nodes)
+    for check in found:
+        log.info(check.line(), "check", state=check.level, subject=check.subject, advice=check.advice)
+    raise typer.Exit(int(any(check.level == "problem" for check in found)))

@@ -117,6 +117,7 @@ def _keep_house(file: str, grace: timedelta, plan: bool, overrides: list[str] | 
     with nullcontext(lambda: None) if plan else lease(fleet.out, "compact") as require_held:
         found = keep_house(fleet, grace, require_held, plan)
     log.info("\n".join(found.lines()), "result")
+    raise typer.Exit(int(bool(found.failures)))
 
 
 @app.command(short_help="Compare scores with labels and masks: the report.")

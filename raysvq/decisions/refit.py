@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from raysvq.decisions.calibration import KeptScores, float32_from
-from raysvq.decisions.decisions import Decisions, fixed_decisions
+from raysvq.decisions.decisions import Decisions, fixed_decisions, of_all_groups
 from raysvq.decisions.groups import fit_group
 from raysvq.decisions.policies import Sample, choose_threshold
 from raysvq.decisions.promise import make_promise
@@ -61,7 +61,7 @@ def refit(decisions: Decisions, trained: DecisionSettings, given: DecisionSettin
         return replace(fitted, promise=make_promise(fitted.threshold, normal, _NO_OUTLIERS, settings))
     standardised = _sample(decisions.standardised)
     threshold = choose_threshold(standardised, _NO_OUTLIERS, settings)
-    return replace(
+    by_group = replace(
         fitted,
         promise=make_promise(threshold, standardised, _NO_OUTLIERS, settings),
         groups={
@@ -70,6 +70,7 @@ def refit(decisions: Decisions, trained: DecisionSettings, given: DecisionSettin
         },
         standardised=decisions.standardised,
     )
+    return of_all_groups(by_group)
 
 
 def _by_hand(decisions: Decisions, settings: DecisionSettings) -> Decisions:
@@ -80,7 +81,8 @@ def _by_hand(decisions: Decisions, settings: DecisionSettings) -> Decisions:
             " has fitted"
         )
     sentence = f"The threshold was set to {settings.threshold:.6g} by hand, and promises no rate."
-    return fixed_decisions(settings.threshold, decisions.pixel_threshold, sentence, settings.policy)
+    fixed = fixed_decisions(settings.threshold, decisions.pixel_threshold, sentence, settings.policy)
+    return replace(fixed, settings=settings.model_dump(mode="json"))
 
 
 def _sample(kept: KeptScores) -> Sample:

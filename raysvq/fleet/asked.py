@@ -9,7 +9,7 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 
 from raysvq.errors import DataError
-from raysvq.fleet.options import InspectOptions
+from raysvq.fleet.options import InspectOptions, matches
 from raysvq.fleet.planning import known_versions
 from raysvq.fleet.settings import Fleet
 from raysvq.fleet.windows import Window, by_camera, require_clock, window_of
@@ -58,7 +58,7 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
     """
     runs, history = read_runs(fleet.out, HISTORY), read_nights(fleet.out, HISTORY)
     if options.repair:
-        return _to_repair(fleet, options.repair, runs, history)
+        return _to_repair(fleet, options, runs, history)
     night = options.until or fleet.today(now)
     if options.until is None:
         require_clock(history, night)
@@ -74,13 +74,17 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
 
 
 def _to_repair(
-    fleet: Fleet, asked: str, runs: Sequence[FleetRun], history: Sequence[Sequence[CameraNight]]
+    fleet: Fleet,
+    options: InspectOptions,
+    runs: Sequence[FleetRun],
+    history: Sequence[Sequence[CameraNight]],
 ) -> Asked:
     """The cameras that failed in a run, and its days.
 
     Raises:
         DataError: it is not among the last HISTORY ones.
     """
+    asked = options.repair
     run = next((run for run in runs if asked in (str(run.number), run.run_id)), None)
     if run is None:
         there = (
@@ -88,7 +92,8 @@ def _to_repair(
         )
         raise DataError(f"--repair {asked}: {fleet.out} has no such run; {there}")
     (nights,) = [each for each in history if each and each[0].run_id == run.run_id] or [[]]
-    failed = {each.camera: each for each in nights if each.state == "failed" or each.skipped}
+    wanted = [each for each in nights if matches(each.camera, options.only)]
+    failed = {each.camera: each for each in wanted if each.state == "failed" or each.skipped}
     night = date.fromisoformat(run.night)
     other = Window(night - timedelta(days=fleet.catch_up_days), night)
     windows = {

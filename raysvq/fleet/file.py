@@ -14,13 +14,13 @@ import yaml
 
 from raysvq.errors import RaysvqError, SettingsError
 from raysvq.fleet.problems import COMMAND_LINE, Problems
-from raysvq.fleet.sections import EntrySection, FleetSection, OverrideSection
-from raysvq.fleet.settings import Entry, Fleet, Override, absolute
+from raysvq.fleet.sections import CameraSection, EntrySection, FleetSection, OverrideSection
+from raysvq.fleet.settings import Entry, Fleet, Override, absolute, over
 from raysvq.fleet.template import Template, parse_template
 from raysvq.settings import Settings
 from raysvq.settings.files import RepeatedKeyError, parse_yaml, problem_of
-from raysvq.settings.lines import LinedDict, LinedList, merged, parse_lined
-from raysvq.storage import canonical
+from raysvq.settings.lines import LinedDict, LinedList, parse_lined
+from raysvq.storage import canonical, read_bytes
 
 _OF_RUNS = ("scoring", "storage", "ray")  # sections of `settings`, which --set names without it
 _NOTHING = LinedDict({}, {})
@@ -30,13 +30,15 @@ def load_fleet(path: str | Path, overrides: Sequence[str] = ()) -> Fleet:
     """Read a fleet's file.
 
     Args:
+        path: or URI, opened with what the environment says of its store. Relative paths in the file are
+            taken from its folder.
         overrides: `lateness_days=5`, `watch.enabled=false`, `scoring.worst=3`: values in place of the file's.
 
     Raises:
         SettingsError: of every problem in the file a line, with file and line number, what was found and what
             is allowed.
     """
-    values = _read(Path(path))
+    values = _read(str(path))
     for override in overrides:
         _apply(values, override)
     problems = Problems(str(path))
@@ -64,13 +66,13 @@ def load_fleet(path: str | Path, overrides: Sequence[str] = ()) -> Fleet:
     )
 
 
-def _read(path: Path) -> LinedDict:
+def _read(path: str) -> LinedDict:
     try:
-        values = parse_lined(path.read_text(encoding="utf-8-sig"))
+        values = parse_lined(read_bytes(canonical(path)).decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise SettingsError(f"{path}:1: not valid YAML: it is not UTF-8 text") from None
     except OSError as error:
-        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from None
+        raise SettingsError(f"{path}: cannot be read ({error.strerror or error})") from None
     except yaml.YAMLError as error:
         line, problem = problem_of(error)
         raise SettingsError(f"{path}:{line or 1}: not valid YAML: {problem}") from None
@@ -108,11 +110,13 @@ def _entries(values: LinedDict, problems: Problems) -> Iterator[Entry]:
     defaults = _section(values.get("defaults"))
     for line, given in _items(values, "cameras"):
         problems.line = line
-        own = merged(defaults, given)
+        own = over(defaults, given)
         section = problems.check(EntrySection, own)
         template = _template(own, problems)
         if section and template:
-            yield Entry(line, template, section.camera, _without(own, "images", "camera", "whole_prefix"))
+            entry = Entry(line, template, section.camera, _without(own, "images", "camera", "whole_prefix"))
+            _require_group(section, own, entry, problems)
+            yield entry
 
 
 def _template(values: LinedDict, problems: Problems) -> Template | None:
@@ -150,13 +154,27 @@ def _overrides(values: LinedDict, entries: Sequence[Entry], problems: Problems) 
         problems.line = line
         match = given.get("match")
         wanted = match if isinstance(match, LinedDict) else {}
-        bases = [entry.values for entry in entries if set(wanted) <= set(entry.fields)]
-        if entries and not bases:
+        fitting = [entry for entry in entries if set(wanted) <= set(entry.fields)]
+        if entries and not fitting:
             names = ", ".join(sorted({name for entry in entries for name in entry.fields}))
             problems.at(given, ["match"], f"no entry has all of {', '.join(wanted)}; fields are {names}")
-        checked = [problems.check(OverrideSection, merged(base, given)) for base in bases or [_NOTHING]]
-        if checked[0]:
-            yield Override(line, checked[0].match, _without(given, "match"))
+        section = None if fitting else problems.check(OverrideSection, given)
+        for entry in fitting:
+            values = over(entry.values, given)
+            section = problems.check(OverrideSection, values)
+            if section:
+                _require_group(section, values, entry, problems)
+        if section:
+            yield Override(line, section.match, _without(given, "match"))
+
+
+def _require_group(section: CameraSection, values: LinedDict, entry: Entry, problems: Problems) -> None:
+    """Thresholds by a field need that field."""
+    group_by = section.decision and section.decision.group_by
+    if group_by and group_by not in entry.fields:
+        names = ", ".join(entry.fields)
+        text = f"found {group_by!r}, which is no field of the template; fields are {names}"
+        problems.at(values, ["decision", "group_by"], text)
 
 
 def _require_apart(entries: Sequence[Entry], problems: Problems) -> None:

@@ -9,19 +9,20 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from raysvq import __version__, log
-from raysvq.errors import DataError, RaysvqError
+from raysvq import log
+from raysvq.errors import DataError
 from raysvq.fleet.entering import LedgerWriter
-from raysvq.fleet.evidence import read_committed
+from raysvq.fleet.left_behind import left_behind
+from raysvq.fleet.listing import named
 from raysvq.fleet.nights import Work, make_night
-from raysvq.fleet.options import InspectOptions, exit_code
+from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.prepare import Prepared, prepare
+from raysvq.fleet.record import Started, make_record
 from raysvq.fleet.rescoring import fleet_to_rescore
 from raysvq.fleet.settings import Fleet
 from raysvq.fleet.summary import summary_lines
@@ -31,7 +32,6 @@ from raysvq.fleet.watching import watch_night
 from raysvq.ledger.nights import write_nights
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import next_number, publish_run
-from raysvq.results import read_snapshot
 from raysvq.runtime.lease import lease
 from raysvq.storage import configure, require_put_if_absent
 
@@ -63,42 +63,38 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
     run_id = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with _lease(fleet.out, run_id, options.wait_s) as require_held, tempfile.TemporaryDirectory() as name:
         require_put_if_absent(fleet.out)
-        number = next_number(fleet.out)
-        noted = cameras_of(find_unfinished(fleet.out))
-        prepared = prepare(fleet, options, now, Path(name), noted)
-        work, seconds = _work(fleet, prepared, noted, run_id, require_held)
-        nights = {
-            camera: make_night(
-                plan,
-                prepared.asked.window_of(camera),
-                work.get(camera, Work()),
-                prepared.asked.before.get(camera),
-                run_id,
-                prepared.asked.night.isoformat(),
-            )
-            for camera, plan in prepared.plans.items()
-        }
-        problems = [
-            why if why.startswith(prefix) else f"{prefix}: {why}" for prefix, why in prepared.unlisted.items()
-        ]
-
-        def watch() -> None:
-            nights.update(watch_night(fleet, prepared.asked, prepared.plans, work, nights, now))
-
-        if not options.rescore:
-            try_to("watching", watch, problems)
-        require_held()
-        write_nights(fleet.out, number, nights)
-        run = _record(fleet, options, prepared, number, run_id, now, nights, work, seconds, problems)
-        if not options.rescore:
-            cameras = {camera: plan.camera for camera, plan in prepared.plans.items()}
-            run = tell(fleet, run, nights, prepared.asked, cameras, now)
-        require_held()
-        publish_run(fleet.out, run)
-        entered = {camera for camera in nights if work.get(camera, Work()).entered}
-        clear_unfinished(find_unfinished(fleet.out), entered)
+        started = Started(next_number(fleet.out), run_id, now)
+        run, nights = _inspect(fleet, options, started, require_held, Path(name))
     log.info("\n".join(summary_lines(run, nights)), "result", **_fields(run))
     return run
+
+
+def _inspect(
+    fleet: Fleet, options: InspectOptions, started: Started, require_held: RequireHeld, folder: Path
+) -> tuple[FleetRun, Mapping[str, CameraNight]]:
+    """The run, and the cameras' nights. Its record is written last."""
+    noted = cameras_of(find_unfinished(fleet.out))
+    prepared = prepare(fleet, options, started.at, folder, noted)
+    work, images_per_s = _work(fleet, prepared, noted, started.run_id, require_held)
+    nights = _nights(prepared, work, started.run_id)
+    problems = [named(prefix, why) for prefix, why in prepared.unlisted.items()]
+
+    def watch() -> None:
+        nights.update(watch_night(fleet, prepared.asked, prepared.plans, work, nights, started.at))
+
+    if not options.rescore:  # whose nights are over
+        try_to("watching", watch, problems)
+    require_held()
+    write_nights(fleet.out, started.number, nights)
+    run = make_record(fleet, options, started, prepared, nights, images_per_s, problems)
+    if not options.rescore:
+        cameras = {camera: plan.camera for camera, plan in prepared.plans.items()}
+        run = tell(fleet, run, nights, prepared.asked, cameras)
+    require_held()
+    publish_run(fleet.out, run)
+    entered = {camera for camera in nights if work.get(camera, Work()).entered}
+    clear_unfinished(find_unfinished(fleet.out), entered)
+    return run, nights
 
 
 @contextmanager
@@ -127,76 +123,39 @@ def _work(
         noted: cameras that runs before were about to commit when they were killed.
 
     Returns:
-        What became of each camera that has commits or failures, and the seconds that scoring took.
+        What became of each camera that has commits or failures, and the images scored per second.
     """
     ledger = LedgerWriter(fleet.out)
     for table in prepared.deletions():
         ledger.add(table)
     work: dict[str, Work] = {}
-    started = time.monotonic()
-    known = prepared.asked.known
+    images_per_s, known = 0.0, prepared.asked.known
     if pending := prepared.pending:
         from raysvq.fleet.work import score_night  # brings Ray and PyTorch
 
         note_unfinished(fleet.out, run_id, (plan.camera for plan in pending.values()))
+        began = time.monotonic()
         work = dict(score_night(pending, prepared.requests(), known, ledger, require_held, run_id))
-    seconds = time.monotonic() - started
-    for camera, plan in prepared.plans.items():
-        scores, entered = plan.camera.folder(fleet.out), plan.version
-        if camera in work:
-            continue
-        version = max(entered, read_snapshot(scores).version if camera in noted else 0)
-        if version > known.get(camera, 0):
-            try:
-                given = known.get(camera, 0), entered, version, ledger.add
-                work[camera] = Work(committed=read_committed(camera, scores, *given))
-            except RaysvqError as error:
-                failure = f"what an earlier run committed cannot be read: {error}"
-                work[camera] = Work(failure=failure, entered=False)
+        images_per_s = sum(each.done for each in work.values()) / (time.monotonic() - began)
+    others = {camera: plan for camera, plan in prepared.plans.items() if camera not in work}
+    work |= left_behind(others, fleet.out, known, noted, ledger)
     ledger.flush()
-    return work, seconds
+    return work, images_per_s
 
 
-def _record(
-    fleet: Fleet,
-    options: InspectOptions,
-    prepared: Prepared,
-    number: int,
-    run_id: str,
-    started: datetime,
-    nights: Mapping[str, CameraNight],
-    work: Mapping[str, Work],
-    seconds: float,
-    problems: Collection[str],
-) -> FleetRun:
-    def total(name: str) -> int:
-        return sum(getattr(night, name) for night in nights.values())
-
-    done = sum(each.done for each in work.values())
-    return FleetRun(
-        number=number,
-        run_id=run_id,
-        fleet=fleet.name,
-        night=prepared.asked.night.isoformat(),
-        started_at=started.isoformat(timespec="seconds"),
-        ended_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        code_version=__version__,
-        fleet_digest=fleet.digest,
-        arguments=options.arguments(),
-        cameras=len(nights),
-        by_state=dict(Counter(night.state for night in nights.values())),
-        listed=total("listed"),
-        scored=total("scored"),
-        anomalous=total("anomalous"),
-        rejected=total("rejected"),
-        skipped=total("skipped"),
-        failed=sum(night.state == "failed" for night in nights.values()),
-        images_per_s=round(done / seconds, 3) if done else 0.0,
-        worker_seconds=round(total("seconds"), 3),
-        findings=dict(Counter(each.level for night in nights.values() for each in night.findings)),
-        problems=tuple(problems),
-        exit_code=exit_code(nights.values(), bool(prepared.unlisted), options.fail_on),
-    )
+def _nights(prepared: Prepared, work: Mapping[str, Work], run_id: str) -> dict[str, CameraNight]:
+    asked = prepared.asked
+    return {
+        camera: make_night(
+            plan,
+            asked.window_of(camera),
+            work.get(camera, Work()),
+            asked.before.get(camera),
+            run_id,
+            asked.night.isoformat(),
+        )
+        for camera, plan in prepared.plans.items()
+    }
 
 
 def _fields(run: FleetRun) -> dict[str, object]:

@@ -1,38 +1,17 @@
-"""A run's numbers for Prometheus, through Ray's own exporter.
-
-Ray exports what was set in the last 10 s (`metrics_report_interval_ms`) once, and shows it for 20 s, so that
-Prometheus seldom sees what a driver sets before it ends. A small detached actor sets the gauges again and
-again, until the next run takes its place or the cluster ends.
-"""
+"""A run's numbers for Prometheus: their names, and their values."""
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from threading import Thread
-from typing import Any
 
-import ray
-from ray.exceptions import RayError
-from ray.util import list_named_actors
-from ray.util.metrics import Gauge
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-from raysvq import log
 from raysvq.fleet.options import NARROWING
 from raysvq.ledger.records import CameraNight, FleetRun, State
-from raysvq.runtime.cluster import connect
 from raysvq.settings import RaySettings
 
-MAX_CAMERAS = 1500  # beyond it, series of cameras that need a look alone: Ray loses a metric with 2,000
-SET_AGAIN_S = 5.0  # half of Ray's interval
-START_S = 60.0  # for the actor that holds the gauges
-
-_NAMESPACE = "raysvq"
+MAX_CAMERAS = 200  # with series of their own, the worst ones: each costs Ray's processes memory and time
 
 
 @dataclass(frozen=True)
@@ -81,7 +60,7 @@ class Sample:
 def report_metrics(run: FleetRun, nights: Mapping[str, CameraNight], settings: RaySettings) -> bool:
     """Export the run's gauges on the cluster that `ray.address` or RAY_ADDRESS names, until the next run.
 
-    1,000 cameras are 5,000 series; `docs/scheduling.md` says what they cost.
+    At most MAX_CAMERAS cameras have series of their own, five each; `docs/scheduling.md` says what they cost.
 
     Args:
         nights: of all cameras. A run that was narrowed, as by `--only`, reports nothing: the series of the
@@ -92,15 +71,13 @@ def report_metrics(run: FleetRun, nights: Mapping[str, CameraNight], settings: R
 
     Raises:
         SettingsError: the cluster cannot be reached.
+        RayError: it does not start the process that exports them.
     """
     if run.arguments.keys() & NARROWING or not (settings.address or os.environ.get("RAY_ADDRESS")):
         return False
-    connect(settings)
-    try:
-        _hold(run, list(samples(run, nights)))
-    except RayError as error:
-        log.warning(f"metrics of the run are not exported: {type(error).__name__}", "metrics")
-        return False
+    from raysvq.fleet.exporting import export  # brings Ray
+
+    export(f"{run.fleet}, run ", run.run_id, list(samples(run, nights)), settings)
     return True
 
 
@@ -122,9 +99,8 @@ def samples(run: FleetRun, nights: Mapping[str, CameraNight]) -> Iterator[Sample
         yield _sample(run, "images", getattr(run, outcome), outcome=outcome)
     for level in ("info", "warning", "error"):
         yield _sample(run, "findings", run.findings.get(level, 0), level=level)
-    for night in nights.values():
-        if len(nights) <= MAX_CAMERAS or _STATES[night.state]:
-            yield from _of_camera(run, night)
+    for night in sorted(nights.values(), key=_worst_first)[:MAX_CAMERAS]:
+        yield from _of_camera(run, night)
 
 
 def _of_camera(run: FleetRun, night: CameraNight) -> Iterator[Sample]:
@@ -136,42 +112,13 @@ def _of_camera(run: FleetRun, night: CameraNight) -> Iterator[Sample]:
         yield _sample(run, "camera_last_image_timestamp_seconds", night.last_image.timestamp(), camera=camera)
 
 
+def _worst_first(night: CameraNight) -> tuple[float, float, str]:
+    return -_STATES[night.state], -night.anomalous / max(night.scored, 1), night.camera
+
+
 def _sample(run: FleetRun, name: str, value: float, **tags: str) -> Sample:
     return Sample(f"raysvq_fleet_{name}", float(value), {"fleet": run.fleet, **tags})
 
 
 def _unix(moment: str) -> float:
     return datetime.fromisoformat(moment).timestamp()
-
-
-class _Holder:
-    """An actor that exports gauges as long as it lives."""
-
-    def export(self, values: list[Sample]) -> None:
-        """Set them now, and from then on every SET_AGAIN_S seconds."""
-        gauges = {
-            name: Gauge(name, metric.description, ("fleet", *metric.tags)) for name, metric in METRICS.items()
-        }
-        Thread(target=_set_for_ever, args=(gauges, values), daemon=True).start()
-
-
-def _set_for_ever(gauges: Mapping[str, Gauge], values: list[Sample]) -> None:
-    while True:
-        for each in values:
-            gauges[each.metric].set(each.value, dict(each.tags))
-        time.sleep(SET_AGAIN_S)
-
-
-def _hold(run: FleetRun, values: list[Sample]) -> None:
-    """Put a new holder in the place of the one of the run before."""
-    prefix = f"metrics of {run.fleet}, run "
-    for actor in list_named_actors(all_namespaces=True):
-        if actor["namespace"] == _NAMESPACE and actor["name"].startswith(prefix):
-            with suppress(ValueError):  # it has gone by itself
-                ray.kill(ray.get_actor(actor["name"], _NAMESPACE))
-    # Without a CPU it keeps no node up. The driver's node, the head as a rule, stays longest.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    holder: Any = ray.remote(_Holder)
-    options = {"num_cpus": 0, "lifetime": "detached", "scheduling_strategy": here}
-    held = holder.options(name=f"{prefix}{run.run_id}", namespace=_NAMESPACE, **options).remote()
-    ray.get(held.export.remote(values), timeout=START_S)

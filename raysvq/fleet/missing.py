@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
 from raysvq.fleet.asked import Asked
 from raysvq.fleet.cameras import Camera
-from raysvq.fleet.listing import Listing
+from raysvq.fleet.listing import Listing, named
 from raysvq.fleet.options import matches
 from raysvq.fleet.planning import CameraPlan
 from raysvq.fleet.settings import Fleet
@@ -23,6 +24,7 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) 
         noted: cameras that runs before were about to commit when they were killed.
     """
     unlisted = {name: why for name, why in listing.failures.items() if name not in listing.cameras}
+    oldest = asked.night - timedelta(days=fleet.catch_up_days)
     fields = {name: night.fields for name, night in asked.before.items()} | dict(noted)
     for name, of_camera in fields.items():
         if name in listing.cameras or not matches(name, asked.only):
@@ -30,11 +32,11 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) 
         night = asked.before.get(name)
         seen = night.last_image.astimezone(fleet.timezone).date() if night and night.last_image else None
         camera = _camera(fleet, name, of_camera)
-        given_up = seen and seen < asked.window.since and not unlisted and name not in noted
+        given_up = seen and seen < oldest and not unlisted and name not in noted
         if camera is None or given_up:
             continue
         prefix, why = next(iter(unlisted.items()), ("", ""))
-        failure = unlisted.get(name) or (f"not found, and {prefix} cannot be listed: {why}" if why else None)
+        failure = unlisted.get(name) or (f"not found; {named(prefix, why)}" if why else None)
         yield CameraPlan(camera, version=asked.known.get(name, 0), failure=failure)
 
 

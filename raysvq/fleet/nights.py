@@ -46,6 +46,8 @@ def make_night(
     committed = work.committed or Committed(plan.version)
     failure = "; ".join(filter(None, (plan.failure, work.failure))) or None
     to_do = plan.new + plan.replaced + plan.retried
+    # What a run committed that was killed before its record is in the ledger, and was in no night.
+    earlier = max(0, committed.scored + sum(committed.rejects.values()) - work.done)
     listed = window if plan.listed or not plan.failure else None
     found = CameraNight(
         camera=plan.camera.name,
@@ -56,7 +58,7 @@ def make_night(
         listed_since=listed.since.isoformat() if listed else None,
         listed_until=listed.until.isoformat() if listed else None,
         listed=plan.listed,
-        new=plan.new,
+        new=plan.new + earlier,
         replaced=plan.replaced,
         deleted=plan.deleted,
         scored=committed.scored,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import socket
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 
 from raysvq import __version__
+from raysvq.settings import RaySettings
 
 PACKAGES = ("ray", "torch", "pyarrow", "numpy", "pydantic", "obstore", "duckdb", "safetensors")
 _ANSWER_S = 60.0
@@ -57,6 +59,21 @@ def this_node() -> Node:
         clock=now,
         asked=(now, now),
     )
+
+
+def machines(settings: RaySettings) -> list[Node | Unreachable]:
+    """This machine first; behind it the others of the cluster, where settings or environment name one.
+
+    Raises:
+        SettingsError: that cluster cannot be reached.
+    """
+    mine = this_node()
+    if not (settings.address or os.environ.get("RAY_ADDRESS")):
+        return [mine]
+    from raysvq.runtime.cluster import connect
+
+    connect(settings)
+    return [mine, *(node for node in ask_cluster() if node.name != mine.name)]
 
 
 def ask_cluster() -> Iterator[Node | Unreachable]:

@@ -64,6 +64,8 @@ def prepare(fleet: Fleet, options: InspectOptions, now: datetime, folder: Path, 
 
     log.info(f"listing {fleet.name}, days up to {asked.night}", "stage")
     listing = list_fleet(fleet, asked.since, asked.night, folder, asked.only)
+    for line in listing.skips.lines():
+        log.info(line)
     listing = _with_model(listing, options.rescore)
     group_by = lambda camera: requests().group_by(camera)  # noqa: E731
     plan = plan_night(fleet.out, listing, asked.since, asked.night, asked.known, group_by, folder)

@@ -52,9 +52,10 @@ class Problems:
             return None
 
     def require_none(self) -> None:
-        """Raise SettingsError with all of them, in the order of the file."""
+        """Raise SettingsError with a line for each, in the order of the file."""
         if self.found:
-            raise SettingsError("\n".join(self._lines()))
+            head = [f"{len(self.found)} problems in {self.file}:"] if len(self.found) > 1 else []
+            raise SettingsError("\n".join([*head, *self._lines()]))
 
     def _lines(self) -> Iterator[str]:
         for line, text in sorted(self.found, key=lambda problem: problem[0]):

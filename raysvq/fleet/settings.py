@@ -16,6 +16,7 @@ from raysvq.fleet.template import Template
 from raysvq.imaging.region import Region
 from raysvq.settings import Settings
 from raysvq.settings.lines import LinedDict, merged
+from raysvq.storage import canonical
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Fleet:
         values = entry.values
         for override in self.overrides:
             if override.fits(fields):
-                values = merged(values, override.values)
+                values = over(values, override.values)
         problems = Problems(self.file, line=entry.line)
         section = problems.check(CameraSection, values)
         if section and section.model is None:
@@ -116,8 +117,12 @@ class Fleet:
         )
 
 
+def over(below: LinedDict, above: LinedDict) -> LinedDict:
+    """What is said of cameras, over what was said of them before: key by key, but for regions of interest."""
+    return merged(below, above, whole=("region_of_interest",))
+
+
 def absolute(uri: str, file: str) -> str:
-    """A URI as it is, a local path from the folder of a file."""
-    if "://" in uri:
-        return uri
-    return os.path.join(os.path.dirname(os.path.abspath(file)), os.path.expanduser(uri))
+    """A URI or absolute path as it is, any other from the folder of a file, which may be a URI."""
+    path = os.path.expanduser(uri)
+    return uri if "://" in uri else os.path.join(os.path.dirname(canonical(file)), path)

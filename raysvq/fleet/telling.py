@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from raysvq import log
 from raysvq.errors import first_line
@@ -26,7 +26,6 @@ def tell(
     nights: Mapping[str, CameraNight],
     asked: Asked,
     cameras: Mapping[str, Camera],
-    now: datetime,
 ) -> FleetRun:
     """Write page, metrics and digest, and send alerts.
 
@@ -49,7 +48,7 @@ def tell(
 
     def alert() -> None:
         routes = {name: camera.routes for name, camera in cameras.items()}
-        report = send_alerts(run, nights, fleet, now, routes)
+        report = send_alerts(run, nights, fleet, datetime.now(UTC), routes)
         problems.extend(f"alert route {route}: {why}" for route, why in report.failed.items())
         if report.sent or report.repeated or report.held:
             log.info(f"alerts: {report.sent} sent, {report.repeated} repeated, {report.held} held", "alerts")

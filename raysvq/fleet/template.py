@@ -119,11 +119,8 @@ class Template:
         fields = {name: known[name] for name in self.fields}
         if not self.codes:
             return Place(fields, None, None)
-        try:
-            moment = datetime.strptime(" ".join(known[code] for code in self.codes), " ".join(self.codes))
-        except ValueError:
-            return None
-        if not is_day(moment.date(), known):
+        moment = _moment(self.codes, tuple(known[code] for code in self.codes))
+        if moment is None:
             return None
         return Place(fields, moment.date(), moment.replace(tzinfo=zone) if self.is_timed else None)
 
@@ -202,6 +199,16 @@ def start_of(segment: Segment, known: Known) -> str:
 def is_known(segment: Segment, known: Known) -> bool:
     """Whether one name alone fits a segment."""
     return all(_is_known(token, known) for token in segment)
+
+
+@lru_cache(maxsize=4096)  # most images of a folder are of one day
+def _moment(codes: tuple[str, ...], texts: tuple[str, ...]) -> datetime | None:
+    """Day and time of codes; None where there is none, or they contradict each other."""
+    try:
+        moment = datetime.strptime(" ".join(texts), " ".join(codes))
+    except ValueError:
+        return None
+    return moment if is_day(moment.date(), dict(zip(codes, texts, strict=True))) else None
 
 
 def _is_known(token: Token, known: Known) -> bool:

@@ -197,7 +197,8 @@ class _Parts:
         def prepared() -> PartRun:
             leftovers = part.leftovers or find_leftovers(part.request.out, folder)
             pending = part.pending
-            if not part.leftovers and (pending.rescored or leftovers.paths):
+            unknown = bool(pending.rescored) and not pending.replaces
+            if not part.leftovers and (unknown or leftovers.paths):
                 pending = look_up_done(pending, part.request.out, folder, leftovers.paths)
             plan = plan_run(part.request, self.run_id, pending, leftovers, crew)
             run = PartRun(part.request, pending, leftovers, plan, part.max_seconds)
@@ -213,7 +214,7 @@ class _Parts:
 
         def committed() -> PartOutcome:
             version = run.commit(self._held)
-            shutil.rmtree(Path(self._local.name, str(at)))
+            shutil.rmtree(Path(self._local.name, str(at)), ignore_errors=True)
             return PartOutcome(self.parts[at].name, run.summary, None, version)
 
         self._ending.append(self._pool.submit(self._isolated, at, committed))

@@ -25,6 +25,8 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure
 
+_OF_SCORER = {"max_pixels", "image_memory_mib", "decode_timeout_s", "tile_batch"}  # what it is made with
+
 
 @dataclass(frozen=True)
 class SessionConfig:
@@ -44,8 +46,9 @@ class SessionConfig:
 
     @property
     def of_model(self) -> SessionConfig:
-        """The part that sessions share which differ in decisions and region alone."""
-        return replace(self, decisions=None, region=None, region_digest="")
+        """The part that sessions share which differ in what follows the network alone, such as decisions."""
+        scoring = ScoringSettings.model_validate(self.scoring.model_dump(include=_OF_SCORER))
+        return replace(self, scoring=scoring, decisions=None, region=None, region_digest="")
 
 
 class WorkerSession:
@@ -79,7 +82,7 @@ class WorkerSession:
         )
 
     def with_part(self, config: SessionConfig) -> WorkerSession:
-        """A session of the same model with decisions and region of its own.
+        """A session of the same model with settings, decisions and region of its own.
 
         Raises:
             SettingsError: the region's mask cannot be read.

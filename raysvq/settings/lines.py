@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import Any
 
 import yaml
@@ -41,12 +41,16 @@ def parse_lined(text: str) -> Any:
         raise yaml.YAMLError("nested too deep") from None
 
 
-def merged(below: LinedDict, above: LinedDict) -> LinedDict:
-    """Values of one section over those of another; sections inside are merged key by key."""
+def merged(below: LinedDict, above: LinedDict, whole: Collection[str] = ()) -> LinedDict:
+    """Values of one section over those of another; sections inside are merged key by key.
+
+    Args:
+        whole: sections of which one replaces the other.
+    """
     values, lines = dict(below), below.lines | above.lines
     for key, value in above.items():
         inner = values.get(key)
-        if isinstance(inner, LinedDict) and isinstance(value, LinedDict):
+        if isinstance(inner, LinedDict) and isinstance(value, LinedDict) and key not in whole:
             value = merged(inner, value)
         values[key] = value
     return LinedDict(values, lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from devtools.fake_s3 import BUCKET, FakeS3, fake_s3
+from raysvq.cli import main
 from raysvq.fleet.doctor import Check, check_folder, check_nodes, doctor
 from raysvq.fleet.nodes import Node, Unreachable, this_node
 from raysvq.settings import StorageSettings
@@ -94,7 +95,7 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     ("ahead", "level", "found"),
     [
         (0, "ok", "as this machine's$"),
-        (60, "warning", r"6\d s behind this machine's$"),
+        (60, "warning", r"(59|6\d) s behind this machine's$"),
         (-3600, "problem", r"3,(599|600) s ahead of this machine's$"),
     ],
 )
@@ -139,3 +140,24 @@ def test_this_machine_knows_itself() -> None:
     assert all(versions[name] for name in ("Python", "raysvq", "ray", "torch", "pyarrow"))
     assert node.free_bytes > 0
     assert abs(node.clock - time.time()) < 60
+
+
+def test_the_verb_prints_a_line_for_each_check_and_its_exit_code_says_whether_all_is_well(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    world.fleet()
+    codes = []
+    for arguments in (["--fleet", f"{world.folder}/fleet.yaml"], [str(tmp_path / "results")], []):
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", *arguments])
+        codes.append(ended.value.code)
+    printed = capsys.readouterr()
+    assert codes == [0, 0, 2]
+    assert f"ok       {world.out}: list, write, read, put-if-absent, remove as they should\n" in printed.out
+    assert f"ok       {tmp_path}/results: list," in printed.out
+    assert "expected --fleet fleet.yaml, or folders" in printed.err
+    (world.folder / "model/bundle.json").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--fleet", f"{world.folder}/fleet.yaml"])
+    assert ended.value.code == 1

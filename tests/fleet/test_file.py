@@ -12,6 +12,7 @@ from raysvq.errors import SettingsError
 from raysvq.fleet.cameras import Camera
 from raysvq.fleet.file import load_fleet
 from raysvq.fleet.settings import Fleet
+from raysvq.storage import write_bytes
 
 HEAD = """\
 fleet: north
@@ -40,7 +41,9 @@ def _problems(folder: Path, text: str) -> list[str]:
     path = _file(folder, text)
     with pytest.raises(SettingsError) as refused:
         load_fleet(path)
-    return [line.removeprefix(f"{path}:") for line in str(refused.value).splitlines()]
+    *head, last = str(refused.value).splitlines()
+    assert head[:1] == [f"{len(head)} problems in {path}:"] or not head
+    return [line.removeprefix(f"{path}:") for line in [*head[1:], last]]
 
 
 def test_an_entry_overrides_the_defaults_and_later_overrides_win(tmp_path: Path) -> None:
@@ -199,6 +202,14 @@ settings:
             HEAD + ENTRY + "overrides:\n  - {match: {camra: x}, retention_days: 3}\n",
             ["8: `match`: no entry has all of camra; fields are camera, site"],
         ),
+        (
+            HEAD + "  decision: {group_by: lot}\n" + ENTRY,
+            ["5: `decision.group_by`: found 'lot', which is no field of the template; fields are"],
+        ),
+        (
+            HEAD + ENTRY + "overrides: [{match: {site: n}, decision: {group_by: lot}}]\n",
+            ["7: `decision.group_by`: found 'lot', which is no field of the template; fields are"],
+        ),
         (HEAD + ENTRY + "overrides: [{retention_days: 3}]\n", ["7: `match` is missing"]),
         (
             HEAD + ENTRY + "    alerts: [opps]\n",
@@ -294,3 +305,24 @@ def test_names_of_folders_are_safe_and_differ_as_the_names_do(tmp_path: Path) ->
         assert not set(folder) & set('/\\<>:"|?* \n')
         assert not folder.startswith(".")
         assert len(folder) < 200
+
+
+def test_a_file_in_a_bucket_is_read_and_paths_in_it_are_taken_from_there(s3: str) -> None:
+    text = HEAD + ENTRY + '  - {camera: x, images: "raw/{date:%Y%m%d}/{name}.png", model: "/models/x"}\n'
+    write_bytes(f"{s3}/plant/fleet.yaml", text.encode())
+    fleet = load_fleet(f"{s3}/plant/fleet.yaml")
+    assert _camera(fleet, "a").model == f"{s3}/plant/models@champion"
+    assert fleet.entries[1].template.root == f"{s3}/plant/raw"
+    assert fleet.camera(fleet.entries[1], {}).model == "/models/x"
+    with pytest.raises(
+        SettingsError, match=r"^s3://.*/none\.yaml: cannot be read \(No such file or directory\)$"
+    ):
+        load_fleet(f"{s3}/none.yaml")
+
+
+def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read \(No such file or directory\)$"):
+        load_fleet(tmp_path / "none.yaml")
+    (tmp_path / "fleet.yaml").write_bytes(b"fleet: \xff")
+    with pytest.raises(SettingsError, match=r"fleet\.yaml:1: not valid YAML: it is not UTF-8 text"):
+        load_fleet(tmp_path / "fleet.yaml")

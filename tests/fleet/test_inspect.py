@@ -12,6 +12,7 @@ import pytest
 
 from raysvq.errors import DataError
 from raysvq.fleet import inspect as inspection
+from raysvq.fleet.housekeeping import keep_house
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import SCORED
 from raysvq.ledger.runs import read_runs
@@ -133,6 +134,21 @@ def test_a_run_beside_another_is_refused_or_waits(world: World, monkeypatch: pyt
     assert [run.scored for run in read_runs(world.out, 2)] == [5, 0]
 
 
+def test_a_camera_that_is_gone_is_late_until_it_is_given_up(world: World) -> None:
+    world.inspect()
+    shutil.rmtree(world.folder / "raw/north/b")
+    assert world.inspect(SECOND).by_state == {"quiet": 2}
+    assert world.inspect(FIRST + timedelta(days=80)).cameras == 1
+
+
+def test_where_nothing_is_found_any_more_every_camera_fails(world: World) -> None:
+    world.inspect()
+    shutil.rmtree(world.folder / "raw")
+    run = world.inspect(SECOND)
+    assert (run.failed, run.exit_code) == (2, 2)
+    assert str(world.folder / "raw") in str(world.nights()["north.a"].failure)
+
+
 def test_only_some_cameras(world: World) -> None:
     run = world.inspect(only=("*.b",))
     assert (run.cameras, run.scored, run.arguments) == (1, 2, {"only": ["*.b"], "until": FIRST.isoformat()})
@@ -173,6 +189,20 @@ def test_what_failed_in_a_run_is_repaired(world: World) -> None:
     assert set(world.nights()) == {"north.b"}
     with pytest.raises(DataError, match=r"--repair 77: .* has no such run; the last ones are 1 to 2"):
         world.inspect(None, repair="77")
+
+
+def test_nights_go_on_after_house_keeping(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.inspect()
+    world.put("north.a", FIRST, "a4")
+    world.inspect(SECOND)
+    monkeypatch.setattr("raysvq.fleet.housekeeping.MANY_COMMITS", 1)
+    report = keep_house(world.fleet(), timedelta(0), lambda: None)
+    assert report.merged.keys() == {"north.a"}
+    world.put("north.a", SECOND, "a5")
+    run = world.inspect(SECOND)
+    assert (run.scored, world.nights()["north.a"].new) == (1, 1)
+    assert world.scored("north.a") == ["a1", "a2", "a3", "a4", "a5"]
+    assert world.inspect(SECOND).scored == 0
 
 
 def test_a_ledger_of_a_later_version_is_refused_with_what_to_do(world: World) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from raysvq.errors import DataError
 from raysvq.fleet import inspect as inspection
+from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import SCORED
 from raysvq.ledger.runs import read_runs
 from tests.fleet.world import World
@@ -50,12 +51,28 @@ def test_killed_at_any_step_the_next_run_ends_with_the_same(
     run = world.inspect()
     recorded = read_runs(world.out, 9)
     assert sum(each.scored for each in recorded) == 5  # each image counts in one run, and in one only
+    assert sum(night.new for nights in read_nights(world.out, 9) for night in nights) == 5
     assert world.scored("north.a") == ["a1", "a2", "a3"]
     assert world.scored("north.b") == ["b1", "b2"]
     assert world.ledger() == dict.fromkeys(["a1", "a2", "a3", "b1", "b2"], SCORED)
     assert not list(Path(world.out, "ledger/unfinished").glob("*"))
     assert run.exit_code == 0
     assert world.inspect().scored == 0
+
+
+def test_what_was_finished_is_taken_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("raysvq.scoring.run.publish", _die)
+        with pytest.raises(_Killed):
+            world.inspect()
+    capsys.readouterr()
+    assert world.inspect().scored == 5
+    printed = capsys.readouterr().out
+    assert "cameras/north.a: took over 3 images" in printed
+    assert "cameras/north.b: took over 2 images" in printed
+    assert world.scored("north.a") == ["a1", "a2", "a3"]
 
 
 def test_what_a_killed_run_committed_is_entered_though_its_images_are_gone(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from raysvq.fleet.metrics import MAX_CAMERAS, METRICS, Sample, report_metrics, samples
 from raysvq.settings import RaySettings
 from tests.fleet.alerts.nights import finding, night, nights, run
-from tests.ray_head import ROOT
 
+ROOT = Path(__file__).parents[2]
 DASHBOARD = ROOT / "deploy" / "grafana" / "raysvq-fleet.json"
 DOCS = ROOT / "docs" / "scheduling.md"
 NEWEST = datetime(2026, 11, 12, 1, 30, tzinfo=UTC)
@@ -46,12 +47,15 @@ def test_a_runs_numbers_become_gauges_with_the_tags_that_are_declared() -> None:
     assert ("camera_last_image_timestamp_seconds", plant, "cam-02") not in found
 
 
-def test_of_a_fleet_too_large_for_ray_only_cameras_that_need_a_look_have_series() -> None:
-    given = [night(f"cam-{n:04}") for n in range(MAX_CAMERAS)]
-    one_more = night("cam-dark", finding("cam-dark"))
-    named = {each.tags.get("camera") for each in samples(run(), nights(*given, one_more))}
-    assert named == {None, "cam-dark"}
-    assert len({each.tags.get("camera") for each in samples(run(), nights(*given))}) == MAX_CAMERAS + 1
+def test_of_a_large_fleet_the_worst_cameras_have_series() -> None:
+    given = [night(f"cam-{n:04}", anomalous=n % 7) for n in range(1000)]
+    dark = night("cam-dark", finding("cam-dark"))
+    failed = night("cam-gone", failure="forbidden", state="failed")
+    found = list(samples(run(), nights(*given, dark, failed)))
+    named = list(dict.fromkeys(each.tags["camera"] for each in found if "camera" in each.tags))
+    assert len(named) == MAX_CAMERAS
+    assert named[:4] == ["cam-gone", "cam-dark", "cam-0006", "cam-0013"]
+    assert len(found) < 5 * MAX_CAMERAS + 30
 
 
 def test_without_a_cluster_that_stays_nothing_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

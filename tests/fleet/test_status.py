@@ -80,9 +80,8 @@ def test_status_has_the_worst_first_and_says_why(
 def test_status_as_json_is_of_the_cameras_asked_for(
     inspected: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, printed = _prints(
-        capsys, "inspect", "--fleet", inspected.file(), "--status", "--json", "--only", "*.a"
-    )
+    arguments = ["inspect", "--fleet", inspected.file(), "--status", "--json", "--only", "*.a"]
+    _, printed = _prints(capsys, *arguments)
     values = json.loads(printed)
     assert values["run"]["number"] == 1
     assert [camera["camera"] for camera in values["cameras"]] == ["north.a"]

@@ -145,6 +145,33 @@ def test_a_camera_that_was_never_scored_has_a_page(tmp_path: Path) -> None:
     assert "No model has scored an image of it yet." in text
 
 
+def test_what_stood_out_in_images_stands_until_new_ones_say_otherwise() -> None:
+    days = [LAST - timedelta(back) for back in (2, 1, 0)]
+    dark = Finding("cam", "exposure", "error", "is dark", since=days[0].isoformat())
+    few = Finding("cam", "volume", "warning", "sent few")
+    nothing = {"scored": 0, "anomalous": 0, "state": "quiet"}
+    nights = [
+        [night("cam", days[0], state="error", findings=(dark, few))],
+        [night("cam", days[1], **nothing)],
+    ]
+    runs = [
+        run_over(each, number, day) for number, (each, day) in enumerate(zip(nights, days, strict=False), 1)
+    ]
+    history = histories(runs, nights)["cam"]
+    assert (history.latest.state, history.latest.findings) == ("error", (dark,))
+    assert [(one.finding, one.now) for one in changes(history.nights)] == [(dark, True), (few, False)]
+    history = histories([*runs, run_over([], 3)], [*nights, [night("cam")]])["cam"]
+    assert (history.latest.state, history.latest.findings) == ("ok", ())
+    assert [one.now for one in changes(history.nights)] == [False, False]
+
+
+def test_of_many_problems_of_the_run_the_first_are_named(tmp_path: Path) -> None:
+    run = run_over([night("cam")], problems=tuple(f"prefix {place} is gone" for place in range(40)))
+    text = _index(tmp_path, [run], [[night("cam")]])
+    assert text.count("is gone") == 6
+    assert ">34 more</a>" in text
+
+
 def test_findings_that_last_are_one_change_with_its_first_night() -> None:
     def says(signal: str, when: date, since: date | None = None) -> CameraNight:
         found = Finding("cam", signal, "warning", f"{signal} on {when}", since=since and since.isoformat())

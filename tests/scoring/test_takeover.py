@@ -18,11 +18,11 @@ from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import save_decisions
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
-from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.request import open_request
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import (
     CHANGED,
     CUT_OFF,

@@ -39,7 +39,7 @@ def send_alerts(
 ) -> AlertReport:
     """Tell people what is new, worse, lasting or over, each route in one message.
 
-    Called under the fleet's lease, after the run's record. What was told stands in
+    Called under the fleet's lease, before the run's record. What was told stands in
     `<out>/ledger/alerts/open.json`; a run that dies between telling and writing it tells it again.
 
     Args:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ ATTEMPTS = 4
 ANSWER_S = 10.0  # for a connection, and for its answer
 
 _PAUSE = wait_random_exponential(multiplier=1, max=10)  # seconds
+_EXPECTED = "no URL such as https://host/path, without a user name"
 _LATER = (408, 425, 429)  # and 5xx: the same request may be taken later
 
 
@@ -51,15 +52,15 @@ def post(url: str, body: Mapping[str, Any]) -> None:
 
 
 def _request(url: str, body: Mapping[str, Any]) -> urllib.request.Request:
+    content = json.dumps(body).encode()
     try:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.port == 0:
             raise ValueError
-        content = json.dumps(body).encode()
         headers = {"Content-Type": "application/json", "User-Agent": "raysvq"}
         return urllib.request.Request(url, content, headers, method="POST")
     except ValueError:
-        raise RouteError("its environment variable holds no http:// or https:// URL") from None
+        raise RouteError(f"its environment variable holds {_EXPECTED}") from None
 
 
 def _post(request: urllib.request.Request) -> None:
@@ -70,7 +71,9 @@ def _post(request: urllib.request.Request) -> None:
         error.close()
         kind = _LaterError if error.code in _LATER or error.code >= 500 else RouteError
         raise kind(f"it answered {error.code}, expected 2xx") from None
-    except (OSError, HTTPException, ValueError) as error:
+    except (InvalidURL, ValueError):
+        raise RouteError(f"its environment variable holds {_EXPECTED}") from None
+    except (OSError, HTTPException) as error:
         raise _LaterError(_reason(error)) from None
 
 

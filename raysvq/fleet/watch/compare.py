@@ -78,7 +78,7 @@ class Comparison:
 
 
 def compare_looks(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[Comparison]:
-    """Exposure, contrast, sharpness, warmth, scores and codes."""
+    """Exposure, contrast, sharpness, warmth, scores, and codes against the reference."""
     for signal in LOOKS:
         if sample := subject.samples.get(signal):
             yield from _look(subject, signal, sample, spreads, effects)
@@ -120,22 +120,16 @@ def _look(
 
 
 def _codes(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[Comparison]:
-    """Codes that normal images hardly use, and a use of codes that is not the camera's own."""
+    """Codes that normal images hardly use."""
     sample, centre = subject.samples.get("codes"), subject.centres.get("codes")
-    unit = effects.codes
-    if sample is not None and centre is not None:
-        shift, p_value = (
-            sample.value - centre.value,
-            test_reference(subject, "codes", sample, centre, spreads),
-        )
-        found = Comparison("codes", REFERENCE, sample.value, centre.value, shift, shift / unit, p_value)
-        yield replace(found, since=_since_value(subject, found, unit))
-    past, use = subject.pasts.get("code_use"), subject.measured and subject.measured.use
-    if past is not None and use:
-        p_value, shifts = against_past(*use, past, spreads.nights["code_use"])
-        moved = float(np.abs(shifts).sum()) / 2
-        since = since_finding(subject, "codes")
-        yield Comparison("codes", PAST, moved, 0.0, moved, moved / unit, p_value, since=since)
+    if sample is None or centre is None:
+        return
+    p_value = test_reference(subject, "codes", sample, centre, spreads)
+    if p_value < DOUBTFUL:
+        p_value = max(p_value, same_distribution(sample.values, centre.values))
+    shift = sample.value - centre.value
+    found = Comparison("codes", REFERENCE, sample.value, centre.value, shift, shift / effects.codes, p_value)
+    yield replace(found, since=_since_value(subject, found, effects.codes))
 
 
 def test_reference(subject: Subject, signal: str, sample: Sample, centre: Sample, spreads: Spreads) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ import pyarrow as pa
 from raysvq.ledger.records import CameraNight
 
 LOOKS = ("score", "exposure", "contrast", "sharpness", "warmth")  # of each image one value; scores as log2
-BUCKETS = 16  # codes are counted by their number modulo this
+BUCKETS = 32  # codes are counted by their number modulo this
 USE = tuple(f"code_use_{bucket:02}" for bucket in range(BUCKETS))
 _LEAST_SCORE = 1e-9
 _RARE = (
@@ -22,6 +23,7 @@ _MEDIAN_COST = np.sqrt(np.pi / 2)  # standard error of a median over that of a m
 
 Floats = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.uint16]
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Measured:
     images: int
     looks: dict[str, Sample]  # by names of LOOKS; of images that have the number
     codes: Codes  # (n, c) of images that have them
-    use: tuple[Floats, Floats] | None  # (BUCKETS,) shares of the codes in each, and their errors
+    use: Integers  # (BUCKETS,) images with one or more of their codes in each
     sizes: Counter[tuple[int, int]]  # (width, height)
 
 
@@ -67,7 +69,7 @@ def measure(rows: pa.Table) -> Measured:
         images=len(rows),
         looks={name: typical(found) for name, found in values.items() if len(found) > 1},
         codes=codes,
-        use=None if len(codes) < 2 else _use(codes),
+        use=_use(codes),
         sizes=Counter(zip(rows["width"].to_pylist(), rows["height"].to_pylist(), strict=True)),
     )
 
@@ -98,8 +100,14 @@ def rare_use(measured: Measured, reference: Reference) -> Sample | None:
 
 def rate(count: float, of: float) -> Sample:
     """A share of images, on a scale on which its error hardly depends on it (Anscombe 1948)."""
-    value = float(np.arcsin(np.sqrt((count + 3 / 8) / (of + 3 / 4))))
-    return Sample(value, 0.5 / float(np.sqrt(of + 0.5)), np.zeros(0))
+    (value,), (error,) = rates(np.array([count]), of)
+    return Sample(float(value), float(error), np.zeros(0))
+
+
+def rates(counts: npt.NDArray[Any], of: float) -> tuple[Floats, Floats]:
+    """Shares (d,) of images, each on the scale of `rate`, and their standard errors."""
+    values = np.arcsin(np.sqrt((counts + 3 / 8) / (of + 3 / 4)))
+    return values, np.full(len(values), 0.5 / np.sqrt(of + 0.5))
 
 
 def typical(values: Floats) -> Sample:
@@ -125,9 +133,9 @@ def signals_of(night: CameraNight, measured: Measured | None, rare: Sample | Non
     signals["images"] = float(measured.images)
     for name, sample in (measured.looks | ({} if rare is None else {"codes": rare})).items():
         signals |= {name: sample.value, f"{name}_error": sample.error}
-    if measured.use is not None:
-        for name, value, error in zip(USE, *measured.use, strict=True):
-            signals |= {name: float(value), f"{name}_error": float(error)}
+    if len(measured.codes):
+        signals["code_images"] = float(len(measured.codes))
+        signals |= dict(zip(USE, (measured.use / len(measured.codes)).tolist(), strict=True))
     if "score" in signals:
         signals["score"] = 2 ** signals["score"]
     (width, height), _ = measured.sizes.most_common(1)[0]
@@ -137,11 +145,11 @@ def signals_of(night: CameraNight, measured: Measured | None, rare: Sample | Non
     }
 
 
-def _use(codes: Codes) -> tuple[Floats, Floats]:
-    images = len(codes)
-    places = codes % BUCKETS + BUCKETS * np.arange(images)[:, None]
-    shares = np.bincount(places.ravel(), minlength=images * BUCKETS).reshape(images, BUCKETS) / codes.shape[1]
-    return shares.mean(axis=0), shares.std(axis=0, ddof=1) / images**0.5
+def _use(codes: Codes) -> Integers:
+    shown = np.zeros((len(codes), BUCKETS), bool)
+    shown[np.arange(len(codes))[:, None], codes % BUCKETS] = True
+    counts: Integers = shown.sum(axis=0)
+    return counts
 
 
 def _deviation(values: Floats) -> float:

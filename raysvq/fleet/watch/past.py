@@ -8,7 +8,7 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from raysvq.fleet.watch.measure import USE
+from raysvq.fleet.watch.measure import USE, rates
 from raysvq.fleet.watch.statistics import Floats, Past, make_past
 from raysvq.ledger.records import CameraNight
 
@@ -149,18 +149,29 @@ def log_images(images: int) -> Value:
 
 def read_signal(signal: str) -> Read:
     """Reads what `signals_of` wrote."""
-    names = USE if signal == "code_use" else (signal,)
 
     def read(night: Night) -> Value | None:
-        signals = night.last.signals
-        try:
-            values = np.array([signals[name] for name in names])
-            errors = np.array([signals[f"{name}_error"] for name in names])
-        except KeyError:
+        value, error = (night.last.signals.get(name) for name in (signal, f"{signal}_error"))
+        if value is None or error is None:
             return None
-        return (np.log2(values) if signal == "score" else values), errors
+        return np.array([np.log2(value) if signal == "score" else value]), np.array([error])
 
     return read
+
+
+def use_of(night: Night) -> tuple[Floats, float] | None:
+    """Images (d,) that show each bucket of codes, and of how many."""
+    signals = night.last.signals
+    if USE[-1] not in signals:
+        return None
+    images = signals["code_images"]
+    return np.round(np.array([signals[name] for name in USE]) * images), images
+
+
+def read_use(night: Night) -> Value | None:
+    """`use_of` on the scale of rates."""
+    found = use_of(night)
+    return None if found is None else rates(*found)
 
 
 def _as_past(usual: list[Value], recent: list[Value]) -> Past:

@@ -1,9 +1,10 @@
-"""Compares the shares of images that are flagged and rejected with what is promised or usual."""
+"""Compares shares of images with what is promised or usual: flagged, rejected, and with some codes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from raysvq.fleet.watch.compare import (
     since_finding,
     test_reference,
 )
-from raysvq.fleet.watch.measure import rate
-from raysvq.fleet.watch.past import Night, Value, Window
-from raysvq.fleet.watch.statistics import Floats, Past, against_past, too_many
+from raysvq.fleet.watch.measure import rate, rates
+from raysvq.fleet.watch.past import Night, Value, Window, use_of
+from raysvq.fleet.watch.statistics import Past, against_past, too_many, unusual_counts
 from raysvq.ledger.records import CameraNight
 
 if TYPE_CHECKING:
@@ -54,17 +55,17 @@ def compare_rates(subject: Subject, spreads: Spreads, effects: Effects) -> Itera
             size = _log_ratio(share, usual) / factor
             yield _comparison(subject, "alarm_rate", REFERENCE, share, usual, size, p_value)
         if (past := _against_past(subject, "alarm_rate", spreads)) is not None:
-            usual, p_value = past
-            size = _log_ratio(share, usual) / factor
-            yield _comparison(subject, "alarm_rate", PAST, share, usual, size, p_value)
+            before, images, p_value = past
+            size = _log_ratio(share, (before + 0.5) / (images + 1)) / factor
+            yield _comparison(subject, "alarm_rate", PAST, share, before / images, size, p_value)
     count, of = rejects(subject.window.tonight)
     if (
         of >= subject.window.min_images
         and (past := _against_past(subject, "reject_rate", spreads)) is not None
     ):
-        usual, p_value = past
-        size = (count / of - usual) / effects.reject_rate
-        yield _comparison(subject, "rejects", PAST, count / of, usual, size, p_value)
+        before, images, p_value = past
+        size = (count / of - before / images) / effects.reject_rate
+        yield _comparison(subject, "rejects", PAST, count / of, before / images, size, p_value)
 
 
 def promised(subject: Subject) -> tuple[float, float] | None:
@@ -87,8 +88,8 @@ def past_rate(window: Window, signal: str) -> Past | None:
     return window.past(signal, read)
 
 
-def _against_past(subject: Subject, signal: str, spreads: Spreads) -> tuple[float, float] | None:
-    """What is usual, and a p-value.
+def _against_past(subject: Subject, signal: str, spreads: Spreads) -> tuple[float, float, float] | None:
+    """Events before, of how many images, and a p-value.
 
     More than usual must show among nights, which differ by themselves, and among images, which are few.
     """
@@ -103,13 +104,39 @@ def _against_past(subject: Subject, signal: str, spreads: Spreads) -> tuple[floa
         np.array([tonight.value]), np.array([tonight.error]), past, spreads.nights[signal]
     )
     if p_value < DOUBTFUL:
-        some = np.array(
+        pooled = _pooled(
             [count(night) for night in (*(each.last for each in split.recent), subject.window.tonight)]
         )
-        pooled: Floats = np.cumsum(some[::-1], axis=0)  # of tonight, of the last two nights, …
-        by_images = min(too_many(int(events), int(images), before, of) for events, images in pooled)
+        by_images = min(too_many(events, images, before, of) for events, images in pooled)
         p_value = max(p_value, min(1.0, len(pooled) * by_images))
-    return (before + 0.5) / (of + 1), p_value
+    return before, of, p_value
+
+
+def compare_use(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[Comparison]:
+    """A use of codes that is not the camera's own: by images that show each bucket of codes."""
+    past, split, measured = subject.pasts.get("code_use"), subject.window.split("code_use"), subject.measured
+    if past is None or split is None or measured is None or not len(measured.codes):
+        return
+    shown, images = measured.use.astype(float), float(len(measured.codes))
+    before, recent = (
+        [found for night in nights if (found := use_of(night)) is not None]
+        for nights in (split.usual, split.recent)
+    )
+    usual, of = np.sum([count for count, _ in before], axis=0), sum(images for _, images in before)
+    p_value, _ = against_past(*rates(shown, images), past, spreads.nights["code_use"])
+    if p_value < DOUBTFUL:
+        pooled = _pooled([*recent, (shown, images)])
+        by_images = min(float(unusual_counts(some, number, usual, of).min()) for some, number in pooled)
+        p_value = max(p_value, min(1.0, len(pooled) * len(shown) * by_images))
+    moved = float(np.abs(shown / images - usual / of).sum() / (2 * usual / of).sum())
+    since = since_finding(subject, "codes")
+    yield Comparison("codes", PAST, moved, 0.0, moved, moved / effects.codes, p_value, since=since)
+
+
+def _pooled(nights: Sequence[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Counts, and of how many images, of the last night, of the last two together, and so on."""
+    counts, images = (accumulate(reversed(part)) for part in zip(*nights, strict=True))
+    return list(zip(counts, images, strict=True))
 
 
 def _comparison(

@@ -156,6 +156,13 @@ def too_many(count: int, of: int, before: float, before_of: float) -> float:
     return float(stats.betabinom.sf(count - 1, of, before + 0.5, before_of - before + 0.5))
 
 
+def unusual_counts(counts: Floats, of: float, before: Floats, before_of: float) -> Floats:
+    """Two-sided p-values (d,) of so many events, after `before` of `before_of`, as `too_many` has them."""
+    usual = stats.betabinom(round(of), before + 0.5, before_of - before + 0.5)
+    p_values: Floats = np.minimum(1.0, 2 * np.minimum(usual.sf(counts - 1), usual.cdf(counts)))
+    return p_values
+
+
 def holm(p_values: Sequence[float]) -> Floats:
     """p-values corrected for their number, whatever their dependence (Holm 1979)."""
     values = np.asarray(p_values, float)
@@ -169,7 +176,7 @@ def holm(p_values: Sequence[float]) -> Floats:
 def _inverse_trigamma(value: float) -> float:
     """x with trigamma(x) = value, by Newton's method on 1 / trigamma (Smyth 2004, appendix)."""
     if value > 1e7:
-        return 1 / np.sqrt(value)
+        return float(value**-0.5)
     if value < 1e-6:
         return 1 / value
     x = 0.5 + 1 / value

@@ -12,8 +12,8 @@ from raysvq.fleet.watch.compare import PAST, Comparison, Spreads, Subject, compa
 from raysvq.fleet.watch.evidence import Evidence, Watched
 from raysvq.fleet.watch.expected import unexpected
 from raysvq.fleet.watch.measure import LOOKS, Reference, as_reference, measure, rare_use, rate, signals_of
-from raysvq.fleet.watch.past import Night, Window, nights_of, read_signal
-from raysvq.fleet.watch.rates import COUNTS, compare_rates, past_rate, promised
+from raysvq.fleet.watch.past import Night, Window, nights_of, read_signal, read_use
+from raysvq.fleet.watch.rates import COUNTS, compare_rates, compare_use, past_rate, promised
 from raysvq.fleet.watch.sentences import sentence
 from raysvq.fleet.watch.statistics import Cameras, Nights, Past, holm, learn_cameras, learn_nights
 from raysvq.ledger.records import CameraNight, Finding, Level
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from raysvq.fleet.cameras import Effects, WatchSettings
 
 # Deviations that are assumed between nights of a camera, and between cameras, where too few are there to say.
-# Conventions: a quarter and a half of what is worth a warning; of rates on the scale of `measure.rate`.
+# Conventions: a quarter and a half of what is worth a warning.
 _BETWEEN_NIGHTS, _BETWEEN_CAMERAS = 0.25, 0.5
 _SCORES = 0.4  # deviation among the images' log2 scores, of which `effects.score` is a multiple
-_RATES, _VOLUME, _USE = 0.1, 1.0, 0.04
-_OF_ROWS = (*LOOKS, "codes", "code_use")
+# On the scale of `measure.rate`, from 1 % to 2 %, from 0 to 5 %, and a like change of the code use.
+_OF_RATES = {"alarm_rate": 0.04, "reject_rate": 0.2, "code_use": 0.1}
+_VOLUME = 1.0  # log2
 _ORDER: tuple[Level, ...] = ("error", "warning", "info")
 
 
@@ -51,7 +52,7 @@ def watch_fleet(
     nights, references = nights_of(history), _references(tonight.values())
     subjects, signals = {}, {}
     for name, evidence in tonight.items():
-        reference = None if evidence.reference is None else references[id(evidence.reference)]
+        reference = references.get(id(evidence.reference))
         subjects[name], signals[name] = _subject(evidence, reference, nights.get(name, []), settings, today)
     if not settings.enabled:
         return {name: Watched(found) for name, found in signals.items()}
@@ -112,7 +113,9 @@ def _subject(
 
 def _pasts(window: Window, measured: bool) -> dict[str, Past]:
     """The past of each signal that tonight has, as far as it has one."""
-    found = {name: window.past(name, read_signal(name)) for name in (_OF_ROWS if measured else ())}
+    found = {name: window.past(name, read_signal(name)) for name in ((*LOOKS, "codes") if measured else ())}
+    if measured:
+        found["code_use"] = window.past("code_use", read_use)
     for name, count in COUNTS.items():
         if count(window.tonight)[1] >= window.min_images:
             found[name] = past_rate(window, name)
@@ -121,6 +124,7 @@ def _pasts(window: Window, measured: bool) -> dict[str, Past]:
 
 def _compare(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[Comparison]:
     yield from compare_looks(subject, spreads, effects)
+    yield from compare_use(subject, spreads, effects)
     yield from compare_rates(subject, spreads, effects)
     yield from compare_volume(subject, spreads, effects)
 
@@ -128,7 +132,7 @@ def _compare(subject: Subject, spreads: Spreads, effects: Effects) -> Iterator[C
 def _spreads(subjects: Sequence[Subject], effects: Effects) -> Spreads:
     """How nights and cameras differ, learnt from the fleet."""
     smallest = {name: float(getattr(effects, name)) for name in LOOKS} | {"codes": effects.codes}
-    smallest |= {"code_use": _USE, "alarm_rate": _RATES, "reject_rate": _RATES, "volume": _VOLUME}
+    smallest |= _OF_RATES | {"volume": _VOLUME}
     smallest["score"] *= _SCORES
     nights: dict[str, Nights] = {}
     for name, least in smallest.items():
@@ -173,8 +177,8 @@ def _findings(
             one.signal,
             _level(one, settings),
             sentence(camera, one, subject.window.tonight),
-            one.value if one.signal != "score" else 2**one.value,
-            one.usual if one.signal != "score" else 2**one.usual,
+            float(2**one.value if one.signal == "score" else one.value),
+            float(2**one.usual if one.signal == "score" else one.usual),
             p_value,
             (one.since or subject.window.today).isoformat(),
         )

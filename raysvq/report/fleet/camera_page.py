@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from raysvq.imaging.rejection import REASONS
 from raysvq.ledger.records import CameraNight, Finding, FleetRun, Worst
 from raysvq.report.fleet.addresses import picture_link, record_link
-from raysvq.report.fleet.history import CameraHistory, ordered, promotions
+from raysvq.report.fleet.history import CameraHistory, is_of_images, ordered, promotions, saw_images
 from raysvq.report.fleet.times import day
 from raysvq.report.fleet.trends import Figure, trends
 
@@ -74,13 +74,16 @@ def view_camera(history: CameraHistory) -> CameraView:
 
 
 def changes(nights: Sequence[CameraNight]) -> list[Change]:
-    """Findings of all nights, one for each stretch of nights that say the same of a signal; newest first."""
+    """Findings of all nights, one for each stretch of nights that say the same of a signal; newest first.
+
+    What stood out in images stands until new ones say otherwise.
+    """
     found: list[Change] = []
     open_now: dict[str, tuple[Finding, str, str]] = {}
     for night in nights:
         said = {one.signal: one for one in reversed(ordered(night.findings))}
         for signal in [*open_now]:
-            if signal not in said:
+            if signal not in said and (saw_images(night) or not is_of_images(signal)):
                 found.append(Change(*open_now.pop(signal), now=False))
         for signal, one in said.items():
             first = open_now[signal][1] if signal in open_now else one.since or night.night

@@ -13,7 +13,8 @@ from raysvq.ledger.records import CameraNight, Finding, FleetRun, Level, State
 # What needs a look comes first.
 SEVERITY: tuple[State, ...] = ("failed", "error", "warning", "ok", "quiet")
 UNWELL: tuple[State, ...] = ("failed", "error", "warning")
-_LEVELS: tuple[Level, ...] = ("error", "warning", "info")
+LEVELS: tuple[Level, ...] = ("error", "warning", "info")
+_NOT_OF_IMAGES = ("freshness", "volume", "run")  # signals that every night tells anew
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,17 @@ class CameraHistory:
     nights: tuple[CameraNight, ...]  # at least one
     runs: tuple[FleetRun, ...]  # of each of the nights
 
-    @property
+    @cached_property
     def latest(self) -> CameraNight:
-        """Its newest night."""
-        return self.nights[-1]
+        """Its newest night. What stood out in its images stands until new ones say otherwise."""
+        newest = self.nights[-1]
+        seen = next((night for night in reversed(self.nights) if saw_images(night)), newest)
+        if seen is newest:
+            return newest
+        standing = tuple(one for one in seen.findings if is_of_images(one.signal))
+        states = (newest.state, *(one.level for one in standing if one.level != "info"))
+        worst = min(states, key=SEVERITY.index)
+        return replace(newest, state=worst, findings=(*newest.findings, *standing))
 
     @cached_property
     def dates(self) -> tuple[CameraNight, ...]:
@@ -40,7 +48,7 @@ class CameraHistory:
     @property
     def turned(self) -> bool:
         """Whether its newest state is another than the one before."""
-        return {self.latest.state} != {night.state for night in self.nights[-2:]}
+        return len({night.state for night in self.nights[-2:]}) > 1
 
     @property
     def severity(self) -> int:
@@ -71,6 +79,16 @@ def histories(runs: Sequence[FleetRun], nights: Sequence[Sequence[CameraNight]])
     return {one.camera: one for one in sorted(made, key=lambda one: (one.severity, one.camera))}
 
 
+def saw_images(night: CameraNight) -> bool:
+    """Whether the night says anything of images."""
+    return night.scored + night.rejected > 0
+
+
+def is_of_images(signal: str) -> bool:
+    """Whether a finding's signal is one that nights without images cannot tell."""
+    return signal not in _NOT_OF_IMAGES
+
+
 def is_partial(run: FleetRun) -> bool:
     """Whether a run was told to leave cameras out."""
     return any(run.arguments.get(name) for name in ("only", "repair"))
@@ -80,7 +98,7 @@ def ordered(findings: Sequence[Finding]) -> list[Finding]:
     """Findings, the gravest first, and of the same level the surest."""
     return sorted(
         findings,
-        key=lambda one: (_LEVELS.index(one.level), 1.0 if one.p_value is None else one.p_value),
+        key=lambda one: (LEVELS.index(one.level), 1.0 if one.p_value is None else one.p_value),
     )
 
 

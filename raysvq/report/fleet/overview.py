@@ -15,6 +15,7 @@ from raysvq.evaluation.labelled_images import free_name
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.report.fleet.addresses import camera_link
 from raysvq.report.fleet.history import (
+    LEVELS,
     SEVERITY,
     UNWELL,
     CameraHistory,
@@ -26,8 +27,7 @@ from raysvq.report.fleet.sparkline import Sparkline, sparkline
 from raysvq.report.fleet.times import instant
 from raysvq.report.page import coded, script_json
 
-_NAMED = 6  # cameras in the verdict; the others are a click away
-_LEVELS = ("error", "warning", "info")
+_NAMED = 6  # cameras in the verdict, and problems of the run; the others are a click away
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class FleetView:
     rows: list[Row]  # those that need a look first
     attention: list[Row]
     more: int  # that need a look, too
+    named: int  # problems of the run that are shown
     counts: list[tuple[str, int]]  # cameras by state, the gravest first
     run: FleetRun | None  # the newest
     runs: list[FleetRun]  # newest first
@@ -80,6 +81,7 @@ def view_fleet(runs: Sequence[FleetRun], cameras: Mapping[str, CameraHistory]) -
         rows=rows,
         attention=unwell[:_NAMED],
         more=len(unwell[_NAMED:]),
+        named=_NAMED,
         counts=[(state, states[state]) for state in SEVERITY],
         run=newest,
         runs=list(reversed(runs)),
@@ -147,4 +149,4 @@ def _finding_rank(night: CameraNight) -> int:
     if night.failure:
         return 0
     findings = ordered(night.findings)
-    return 1 + (_LEVELS.index(findings[0].level) if findings else len(_LEVELS))
+    return 1 + (LEVELS.index(findings[0].level) if findings else len(LEVELS))

@@ -64,6 +64,7 @@ def fleet(out: Path, **routes: Route) -> Fleet:
         lateness_days=3,
         catch_up_days=31,
         entries=(),
+        overrides=(),
         settings=Settings(),
         watch=WatchSettings(),
         routes=routes,

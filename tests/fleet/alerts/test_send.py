@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from raysvq.errors import DataError
 from raysvq.fleet.alerts import AlertReport, send_alerts
 from raysvq.fleet.alerts.message import MAX_LINES
+from raysvq.fleet.cameras import Route
+from raysvq.fleet.file import load_fleet
+from raysvq.fleet.sections import AlertSection
 from raysvq.ledger.records import CameraNight, Finding, FleetRun
 from tests.fleet.alerts.conftest import SECRET, Receiver
 from tests.fleet.alerts.nights import NOON, QUIET, finding, fleet, night, nights, run, webhook
 
 DAY = timedelta(days=1)
+DOCS = Path(__file__).parents[3] / "docs"
 
 
 class Plant:
@@ -257,3 +263,17 @@ def test_a_finding_has_its_numbers_in_the_body(receiver: Receiver, tmp_path: Pat
         | {"sentence": "cam-07 is darker", "value": -0.8, "reference": 0.1, "p_value": 0.001}
         | {"since": "2026-11-10"}
     ]
+
+
+def test_the_docs_routes_are_what_a_fleet_reads(tmp_path: Path) -> None:
+    (sample,) = re.findall(r"^```yaml\n(.*?)^```", (DOCS / "alerts.md").read_text(), re.S | re.M)
+    images = {"images": f"{tmp_path}/{{camera}}/{{date:%Y-%m-%d}}/{{name}}.png"}
+    values = {"fleet": "plant", "out": str(tmp_path / "out"), "cameras": [images]} | yaml.safe_load(sample)
+    (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(values))
+    routes = load_fleet(tmp_path / "fleet.yaml").routes
+    assert routes["ops"] == webhook(quiet_hours=QUIET, wake_for_errors=True)
+    assert routes["maintenance"] == Route(
+        kind="apprise", url_env="MAINTENANCE_URL", level="error", repeat_after=DAY
+    )
+    rows = set(re.findall(r"^\| `(\w+)` \|", (DOCS / "alerts.md").read_text(), re.M))
+    assert set(AlertSection.model_fields) <= rows

@@ -37,6 +37,7 @@ def test_attempts_are_bounded_and_a_refusal_ends_them(receiver: Receiver, answer
         f"https:///{SECRET}",
         f"http://[{SECRET}",
         f"http://host:{SECRET}/",
+        f"http://user:{SECRET}@127.0.0.1:1/",
         f"http://127.0.0.1:1/{SECRET}\r\nX: y",
         f"http://127.0.0.1:1/ö/{SECRET}",
         f"http://127.0.0.1:1/{SECRET}",

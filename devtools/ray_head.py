@@ -19,8 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 START_S, JOB_S = 60, 240
 
@@ -30,6 +28,7 @@ class Head:
     """Where to submit to, where it exports metrics, and the environment to do it in."""
 
     address: str  # of the job server
+    cluster: str  # for `ray.address`
     metrics: str  # what Prometheus asks
     environment: dict[str, str]
 
@@ -77,7 +76,7 @@ def ray_head() -> Iterator[Head]:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(address, process, folder / "head.log")
         metrics = f"http://127.0.0.1:{others[names.index('metrics-export-port')]}/metrics"
-        yield Head(address, metrics, environment)
+        yield Head(address, f"127.0.0.1:{port}", metrics, environment)
     finally:
         _end_group(process)
         log.close()
@@ -100,7 +99,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            pytest.fail(f"the head node ended: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"the head node ended: {log.read_text()[-2000:]}")
         try:
             urllib.request.urlopen(f"{address}/api/version", timeout=2)
             return
@@ -108,7 +107,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
             return
         except OSError:
             time.sleep(0.5)
-    pytest.fail(f"no answer from {address} within {START_S} s: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"no answer from {address} within {START_S} s: {log.read_text()[-2000:]}")
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
