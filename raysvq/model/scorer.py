@@ -39,7 +39,7 @@ class ImageResult:
     anomaly_map: npt.NDArray[np.float32]  # (h, w)
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
-    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of all grid positions, tile by tile
+    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of grid positions, tile by tile
     signals: Signals
 
 
@@ -152,7 +152,10 @@ class ImageScorer:
         return self.nearest(tiles)[0]
 
     def nearest(self, tiles: Pixels) -> Nearest:
-        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and (T, h, w) nearest codes."""
+        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and nearest codes.
+
+        The codes are (T, h, w), or (T, p) of some positions of each tile.
+        """
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
