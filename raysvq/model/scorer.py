@@ -192,7 +192,10 @@ class ImageScorer:
         return self.nearest(tiles)[0]
 
     def nearest(self, tiles: Pixels) -> Nearest:
-        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and (T, h, w) nearest codes."""
+        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and nearest codes.
+
+        The codes are (T, h, w), or (T, p) of some positions of each tile.
+        """
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
