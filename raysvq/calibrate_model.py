@@ -28,7 +28,7 @@ from raysvq.model.bundle import (
 )
 from raysvq.schema import ANOMALOUS, MANIFEST, NONE, NORMAL, REFERENCE, SIGNAL_FIELDS, TEST, TRAIN, VALIDATION
 from raysvq.scoring.job import score
-from raysvq.settings import DecisionSettings, Settings, parse_settings
+from raysvq.settings import DecisionSettings, Settings, merge_decision
 from raysvq.storage import canonical, configure, exists, join, read_bytes, write_bytes
 from raysvq.tables import stream
 from raysvq.training.chunks import find_units
@@ -169,11 +169,8 @@ def settings_of(bundle: Bundle, given: Settings) -> Settings:
     Raises:
         SettingsError: they do not go together.
     """
-    decision = dict(bundle.decisions.settings or bundle.settings.decision.model_dump())
-    new = given.decision.model_dump(include=given.decision.model_fields_set)
-    if new.get("policy", decision["policy"]) != "manual":
-        decision["threshold"] = None
-    merged = parse_settings({"decision": decision | new}).decision
+    own = bundle.decisions.settings or bundle.settings.decision.model_dump()
+    merged = merge_decision(own, given.decision)
     return bundle.settings.model_copy(update={"decision": merged})
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import duckdb
@@ -54,25 +56,48 @@ def with_columns(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 @contextmanager
 def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection that spills into `folder`.
+    """A DuckDB connection that spills into `folder`. Its views are to be temporary ones: its own.
 
     Args:
         views: name of a view -> the local Parquet files that it reads.
     """
-    with duckdb.connect() as connection:
-        connection.execute("set temp_directory = $folder", {"folder": f"{folder}/spill"})
-        rows = sum(pq.read_metadata(path).num_rows for paths in views.values() for path in paths)
-        memory = f"memory_limit = '{max(MEMORY, MEMORY_PER_ROW * rows)} bytes'"
-        for setting in (memory, "threads = 1", "preserve_insertion_order = false"):
-            connection.execute(f"set {setting}")
+    rows = count_in(views)
+    with _few_rows().cursor() if rows <= ROW_GROUP else _own(folder, rows) as connection:
         for name, paths in views.items():
             files = ", ".join(map(_quoted, paths))
             # The name of a folder above the files, such as site=north, is not read as a column.
             connection.execute(
-                f"create view {name} as from read_parquet([{files}], union_by_name = true,"
+                f"create temp view {name} as from read_parquet([{files}], union_by_name = true,"
                 " hive_partitioning = false)"
             )
         yield connection
+
+
+def count_in(views: Mapping[str, Sequence[Path]]) -> int:
+    """Rows of all files together, from their footers."""
+    return sum(pq.read_metadata(path).num_rows for paths in views.values() for path in paths)
+
+
+def _own(folder: Path, rows: int) -> duckdb.DuckDBPyConnection:
+    """An instance for one connection: what it may take depends on the rows."""
+    connection = duckdb.connect()
+    connection.execute("set temp_directory = $folder", {"folder": f"{folder}/spill"})
+    _set(connection, max(MEMORY, MEMORY_PER_ROW * rows))
+    return connection
+
+
+@lru_cache(maxsize=1)
+def _few_rows() -> duckdb.DuckDBPyConnection:
+    """An instance that all connections to few rows share: to start one takes longer than to ask it."""
+    connection = duckdb.connect()
+    atexit.register(connection.close)
+    _set(connection, MEMORY)
+    return connection
+
+
+def _set(connection: duckdb.DuckDBPyConnection, memory: int) -> None:
+    for setting in (f"memory_limit = '{memory} bytes'", "threads = 1", "preserve_insertion_order = false"):
+        connection.execute(f"set {setting}")
 
 
 def _quoted(path: Path) -> str:

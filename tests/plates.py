@@ -16,7 +16,8 @@ from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results
-from raysvq.scoring.job import ScoreSummary, score
+from raysvq.scoring.job import score
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.settings import Settings, SplitSettings, parse_settings
 from raysvq.storage import join, write_bytes
 

@@ -12,7 +12,7 @@ import pytest
 
 from raysvq.errors import DataError
 from raysvq.results import commit_log, read_results, writer
-from raysvq.scoring import job, work
+from raysvq.scoring import run, work
 from tests.plates import make_plates, plate
 
 pytestmark = pytest.mark.usefixtures("s3", "small_cluster")
@@ -80,17 +80,17 @@ def test_a_driver_that_wakes_after_another_run_committed_leaves_its_work_to_the_
 ) -> None:
     """Its lease was taken over while it was halted right before the commit; its own check came too early."""
     plates = make_plates(str(tmp_path), 6)
-    publish, others = job.publish, tmp_path / "others"
+    publish, others = run.publish, tmp_path / "others"
 
     def halted(out: str, commit: Any) -> str:
-        monkeypatch.setattr(job, "publish", publish)
+        monkeypatch.setattr(run, "publish", publish)
         shutil.move(f"{out}/_leases", others)  # as if the holder had died
         plates.put("new.png", plate(50))
         plates.index()
         plates.score()
         return publish(out, commit)
 
-    monkeypatch.setattr(job, "publish", halted)
+    monkeypatch.setattr(run, "publish", halted)
     with pytest.raises(DataError, match="another run has committed since this one read version 0"):
         plates.score()
     assert plates.rows().keys() == plates.contents.keys()

@@ -19,7 +19,8 @@ from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.sample import write_sample
-from raysvq.scoring.job import ScoreSummary, score
+from raysvq.scoring.job import score
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.settings import Settings, SplitSettings, load_settings
 from raysvq.storage import list_objects, read_bytes
 from raysvq.training.ray_trainer import train

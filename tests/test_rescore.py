@@ -12,7 +12,7 @@ import pytest
 from raysvq.errors import StorageError
 from raysvq.evaluation.evaluate import evaluate
 from raysvq.results import SCHEMAS, open_results, read_commits
-from raysvq.scoring import job
+from raysvq.scoring import run
 from raysvq.settings import EvaluationSettings
 from raysvq.storage import join, list_objects, read_bytes
 from tests.plates import Plates, make_plates, plate
@@ -114,7 +114,7 @@ def test_readers_see_the_old_rows_until_the_commit(plates: Plates, monkeypatch: 
     plates.index()
     files = _files(plates)
     with monkeypatch.context() as patch:
-        patch.setattr(job, "publish", _die)
+        patch.setattr(run, "publish", _die)
         with pytest.raises(KeyboardInterrupt):
             plates.score()
     assert len([name for name in _files(plates) - files if "/out/scores/" in name]) >= 2
@@ -130,7 +130,7 @@ def test_a_run_that_ended_right_after_its_commit_is_not_taken_up(
     put_back = _take_away(plates, "plate-01.png")
     plates.score()
     with monkeypatch.context() as patch:
-        patch.setattr(job, "remove_work", _die)
+        patch.setattr(run, "remove_work", _die)
         with pytest.raises(KeyboardInterrupt):
             plates.score(retry_rejected=True)
     put_back()

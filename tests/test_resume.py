@@ -19,7 +19,8 @@ from raysvq.errors import DataError
 from raysvq.model.bundle import save_bundle
 from raysvq.results import open_results, read_commits, read_scores
 from raysvq.sample import write_sample
-from raysvq.scoring.job import ScoreSummary, score
+from raysvq.scoring.job import score
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.work import UnitReport
 from raysvq.settings import Settings, load_settings
 

@@ -14,7 +14,7 @@ import pytest
 from raysvq.cli import main
 from raysvq.errors import ScoringError
 from raysvq.results import SCHEMAS, committed_files, read_commits, read_scores, read_snapshot
-from raysvq.scoring import job
+from raysvq.scoring import run
 from raysvq.scoring.forecast import forecast
 from raysvq.storage import list_objects, remove_file
 from tests.plates import DAYS, SITES, Plates, make_plates, plate
@@ -183,7 +183,7 @@ def test_a_run_that_dies_at_its_commit_is_foreseen_and_taken_over(
     plates: Plates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(job, "publish", _die)
+        patch.setattr(run, "publish", _die)
         with pytest.raises(KeyboardInterrupt):
             plates.score(worst=1)
     plates.put("plate-12.png", plate(12))

@@ -8,6 +8,7 @@ from raysvq.decisions.calibration import CalibrationScores, KeptScores
 from raysvq.decisions.decisions import Decision, Decisions, fit_decisions, fixed_decisions
 from raysvq.decisions.groups import GroupDecision
 from raysvq.decisions.promise import Promise, false_alarm_interval
+from raysvq.decisions.refit import refit
 
 __all__ = [
     "CalibrationScores",
@@ -19,4 +20,5 @@ __all__ = [
     "false_alarm_interval",
     "fit_decisions",
     "fixed_decisions",
+    "refit",
 ]

@@ -187,9 +187,13 @@ def _with_groups(
         },
         standardised=keep(normal.scores, normal.weights, normal.units),
     )
-    return _saying(
-        by_group, f"This is of all values of `{settings.group_by}` together; each has a threshold of its own."
-    )
+    return of_all_groups(by_group)
+
+
+def of_all_groups(decisions: Decisions) -> Decisions:
+    """The same decisions, whose promise says that it is of all groups together."""
+    name = decisions.group_by
+    return _saying(decisions, f"This is of all values of `{name}` together; each has a threshold of its own.")
 
 
 def _saying(decisions: Decisions, sentence: str) -> Decisions:

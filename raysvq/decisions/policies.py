@@ -21,6 +21,7 @@ class Sample:
     scores: Floats  # (n,)
     weights: Floats  # (n,) that add up to the units
     units: int
+    images: int | None = None  # where scores stand for several; None: each for its own
 
 
 def choose_threshold(normals: Sample, outliers: Sample, settings: DecisionSettings) -> float:

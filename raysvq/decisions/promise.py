@@ -80,7 +80,7 @@ def percent(share: float) -> str:
 
 def counted(sample: Sample, label: str) -> str:
     """How many images calibrate, such as `19 normal images`."""
-    images = f"{len(sample.scores)} {label} image{_plural(len(sample.scores))}"
+    images = f"{_images(sample)} {label} image{_plural(_images(sample))}"
     return images if _all_alone(sample) else f"{images} of {sample.units} unit{_plural(sample.units)}"
 
 
@@ -88,8 +88,12 @@ def _plural(number: int) -> str:
     return "" if number == 1 else "s"
 
 
+def _images(sample: Sample) -> int:
+    return len(sample.scores) if sample.images is None else sample.images
+
+
 def _all_alone(sample: Sample) -> bool:
-    return sample.units == len(sample.scores)
+    return sample.units == _images(sample)
 
 
 def _as_set(share: float) -> str:
@@ -120,7 +124,7 @@ def _sentence(
     if asked == promised:
         return (
             f"{words.at_most.capitalize()} {_as_set(asked)} of {words.images} images are flagged,"
-            f" {_certainty(confidence)}, as {calibrated} promise{'s' if len(sample.scores) == 1 else ''}."
+            f" {_certainty(confidence)}, as {calibrated} promise{'s' if _images(sample) == 1 else ''}."
         )
     return (
         f"{calibrated} cannot promise that {words.at_most} {_as_set(asked)} of {words.images} images are"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise, product
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -153,6 +153,21 @@ def map_span(tiling: Tiling, cell: int) -> tuple[int, int]:
     if tiling.whole:
         return tiling.height, tiling.width
     return -(-tiling.height // cell) * cell, -(-tiling.width // cell) * cell
+
+
+def tiles_of_map(values: npt.NDArray[Any], tiling: Tiling, cell: int) -> Iterator[npt.NDArray[Any]]:
+    """What each tile has of an (h, w) map: the value under the middle of each of its cells.
+
+    Args:
+        cell: image pixels along the side of a map cell.
+    """
+    middles = (np.arange(tiling.size // cell) + 0.5) * cell
+    down, across = (
+        [np.minimum(((start + middles) // cell).astype(np.intp), length - 1) for start in starts]
+        for starts, length in ((tiling.ys, values.shape[0]), (tiling.xs, values.shape[1]))
+    )
+    for rows, columns in product(down, across):
+        yield values[np.ix_(rows, columns)]
 
 
 def mask_fractions(mask: npt.NDArray[np.bool_], rects: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

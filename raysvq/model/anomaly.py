@@ -32,20 +32,20 @@ def tile_scores(distances: Floats) -> Floats:
     return np.asarray(np.sqrt(squares), np.float32)
 
 
-def image_score(anomaly_map: Floats, scores: Floats, settings: AnomalySettings) -> float:
-    """Pool an image's (h, w) map, or its tiles' scores, into one number; larger is more anomalous."""
+def image_score(map_values: Floats, scores: Floats, settings: AnomalySettings) -> float:
+    """Pool the values of an image's map, or its tiles' scores, into one number; larger is more anomalous."""
     if settings.pooling == "tile_max":
         return float(scores.max())
     if settings.pooling == "map_max":
-        return float(anomaly_map.max())
-    values = anomaly_map.ravel()
+        return float(map_values.max())
+    values = map_values.ravel()
     largest = np.partition(values, -min(settings.top_k, values.size))[-settings.top_k :]
     return float(largest.mean(dtype=np.float64))
 
 
-def share_over(anomaly_map: Floats, threshold: float) -> float:
-    """Share of the map above a threshold, 0 to 1."""
-    return float((anomaly_map > threshold).mean())
+def share_over(map_values: Floats, threshold: float) -> float:
+    """Share of a map's values above a threshold, 0 to 1."""
+    return float((map_values > threshold).mean())
 
 
 def find_regions(

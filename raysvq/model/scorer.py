@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,8 +17,9 @@ import torch
 
 from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
+from raysvq.imaging.region import Marks, ReadRegion
 from raysvq.imaging.signals import Signals, SignalSums
-from raysvq.imaging.tiling import Mosaic, Tiling, map_span
+from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision
 from raysvq.model.network import Network, cell_size
@@ -36,11 +39,17 @@ class ImageResult:
 
     tiling: Tiling
     tile_scores: npt.NDArray[np.float32]  # (T,)
-    anomaly_map: npt.NDArray[np.float32]  # (h, w)
+    anomaly_map: npt.NDArray[np.float32]  # (h, w) 0 outside the region of interest
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
-    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of grid positions, tile by tile
-    signals: Signals
+    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of grid positions in the region, tile by tile
+    signals: Signals  # of the whole image
+    inside: Marks | None = None  # (h, w) cells in the region of interest; None: all
+
+    @property
+    def map_values(self) -> npt.NDArray[np.float32]:
+        """(N,) values of the map in the region of interest."""
+        return self.anomaly_map.ravel() if self.inside is None else self.anomaly_map[self.inside]
 
 
 class ImageScorer:
@@ -75,6 +84,17 @@ class ImageScorer:
         self.device = torch.device(device)
         self._decoders = ThreadPoolExecutor(decoders) if decoders else None
         self._deadline = deadline or nullcontext()
+        self._cells_inside: Callable[..., Marks] | None = None
+
+    def within(self, region: ReadRegion) -> ImageScorer:
+        """The same scorer, for a region of interest: nothing outside it counts.
+
+        The map is cut, not the image: cells inside score as they do without a region. So what is outside can
+        only count as far as an encoding sees beyond its cell.
+        """
+        scorer = copy.copy(self)
+        scorer._cells_inside = lru_cache(maxsize=4)(region.cells)
+        return scorer
 
     def __call__(self, content: bytes) -> ImageResult:
         """Score an image file.
@@ -105,7 +125,9 @@ class ImageScorer:
             sums = SignalSums()
             sums.add(tile)
             distances, codes = next(nearest)
-            results.append(self.result(tiling, [(distances[None], codes[None])], sums))
+            results.append(
+                _or_error(partial(self.result, tiling, sums=sums), [(distances[None], codes[None])])
+            )
         return results
 
     def _open(self, content: bytes) -> CutImage:
@@ -131,17 +153,37 @@ class ImageScorer:
         Args:
             nearest: (t, h, w) distances and codes of consecutive tiles.
             sums: over the same tiles, complete once `nearest` is at its end.
+
+        Raises:
+            DecodeError: none of its map's cells is inside the region of interest.
         """
         cell = cell_size(self.settings.model)
         mosaic, scores, codes = Mosaic(tiling, cell), [], []
-        for distances, indices in nearest:
-            scores.append(tile_scores(distances))
-            mosaic.add(distances)
-            codes.append(indices.ravel())
-        joined = np.concatenate(scores)
-        pooled = image_score(mosaic.values, joined, self.settings.anomaly)
         span = map_span(tiling, cell)
-        return ImageResult(tiling, joined, mosaic.values, span, pooled, np.concatenate(codes), sums.signals())
+        inside = self._inside(tiling, mosaic.values.shape, span)
+        in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
+        for distances, indices in nearest:
+            mosaic.add(distances)
+            if in_tiles is None:
+                scores.append(tile_scores(distances))
+                codes.append(indices.ravel())
+            else:
+                marks = np.stack(list(islice(in_tiles, len(distances))))
+                scores.append(tile_scores(np.where(marks, distances, np.float32(0))))
+                codes.append(_codes_inside(indices, marks))
+        if inside is not None:
+            mosaic.values[~inside] = 0
+        joined, used = np.concatenate(scores), np.concatenate(codes)
+        result = ImageResult(tiling, joined, mosaic.values, span, 0.0, used, sums.signals(), inside)
+        return replace(result, image_score=image_score(result.map_values, joined, self.settings.anomaly))
+
+    def _inside(self, tiling: Tiling, shape: tuple[int, ...], span: tuple[int, int]) -> Marks | None:
+        if self._cells_inside is None:
+            return None
+        inside = self._cells_inside(shape, span, (tiling.height, tiling.width))
+        if not inside.any():
+            raise DecodeError("unsupported", "none of it is inside the region of interest")
+        return inside
 
     def in_bfloat16(self) -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
@@ -179,6 +221,13 @@ def _or_error(call: Callable[[S], T], argument: S) -> T | DecodeError:
         return call(argument)
     except DecodeError as error:
         return error
+
+
+def _codes_inside(indices: npt.NDArray[np.uint16], marks: Marks) -> npt.NDArray[np.uint16]:
+    """The (t, h, w) or (t, p) codes of positions that are marked, (t, h, w)."""
+    of_tile = marks.reshape(len(marks), -1)
+    codes = indices.reshape(len(indices), -1)
+    return codes[of_tile[:, :: of_tile.shape[1] // codes.shape[1]]]
 
 
 def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:

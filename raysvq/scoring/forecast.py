@@ -19,8 +19,9 @@ from raysvq.model.device import Precision
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows
-from raysvq.scoring.plan import open_request, plan_run
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
+from raysvq.scoring.plan import find_crew, plan_run, unit_images
+from raysvq.scoring.request import open_request
+from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
 from raysvq.scoring.takeover import find_leftovers
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
@@ -103,11 +104,13 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         pending = request.find_pending(folder, leftovers.paths)
         if not pending.images:
             return Forecast(0, pending.done)
-        plan = plan_run(request, "", pending, leftovers)
+        crew = find_crew([request], settings)
+        plan = plan_run(request, "", pending, leftovers, crew)
         rest = plan.takeover.rest
+        each = unit_images(rest.images, settings.scoring.batch_images)
         sampled = NOTHING
         if uris := _spread(rest):
-            task = _sample.options(**plan.workers.resources)
+            task = _sample.options(**crew.workers.resources)
             sampled = result_of(task.remote(uris, replace(plan.session, decoders=0)))
     return Forecast(
         images=rest.images,
@@ -115,10 +118,10 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         rescored=rest.rescored,
         taken_over=tuple(plan.takeover.lines()),
         size_bytes=rest.size_bytes,
-        units=plan.units,
-        unit_images=plan.unit_images,
-        workers=plan.workers.count,
-        device=plan.workers.name,
+        units=-(-rest.images // each),
+        unit_images=each,
+        workers=crew.workers.count,
+        device=crew.workers.name,
         precision=plan.session.precision,
         sampled=sampled,
     )
@@ -135,7 +138,7 @@ def _spread(pending: Pending) -> list[str]:
 @returns_failures
 def _sample(uris: list[str], config: SessionConfig) -> Sampled:
     with memory_advice(config):
-        return _measure(uris, WorkerSession(config))
+        return _measure(uris, open_session(config))
 
 
 def _measure(uris: list[str], session: WorkerSession) -> Sampled:

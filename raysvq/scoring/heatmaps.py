@@ -20,7 +20,7 @@ from raysvq.results.format import File
 from raysvq.results.writer import read_file
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import read_row
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
+from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
 from raysvq.settings import ScoringSettings, TileSettings
 from raysvq.storage import join, write_bytes
 
@@ -93,7 +93,7 @@ def write_worst(worst: list[Row], run_id: str, out: str, session: SessionConfig)
 def _draw(worst: list[Row], run_id: str, out: str, config: SessionConfig) -> list[str]:
     names = []
     with memory_advice(config):
-        session = WorkerSession(config)
+        session = open_session(config)
         with session.sandbox() as sandbox:
             for rank, row in enumerate(worst, start=1):
                 try:

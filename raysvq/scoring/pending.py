@@ -9,7 +9,7 @@ import bisect
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -136,9 +136,6 @@ def find_pending(
         with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
             for batch in left:
                 writer.write_batch(totals.count(batch))
-    with database(folder, pending=[path], done=[done_path(folder)]) as connection:
-        names = {name for (name,) in connection.execute(_REPLACED).fetchall() if name}
-    replaces = sorted(name for name in map(snapshot.current_name, names) if name)
     return Pending(
         path=path,
         images=totals.images,
@@ -146,9 +143,36 @@ def find_pending(
         rescored=totals.rescored,
         done=manifest.count_rows() - totals.images,
         retried=totals.retried,
-        replaces=tuple(replaces),
+        replaces=_replaced(snapshot, path, folder) if totals.rescored else (),
         version=snapshot.version,
     )
+
+
+def look_up_done(pending: Pending, out: str, folder: Path, also: Sequence[Path]) -> Pending:
+    """Pending rows that another index has found, with what the id index says of their images.
+
+    Args:
+        folder: a local one; `done_path` there then tells about the images of `pending` and `also`.
+        also: as in `find_pending`.
+
+    Raises:
+        DataError: another run has committed since the rows were found.
+    """
+    snapshot = read_snapshot(out)
+    if snapshot.version != pending.version:
+        raise DataError(
+            f"{out}: another run has committed version {snapshot.version} since this one read version"
+            f" {pending.version}; start it again"
+        )
+    find_done(snapshot, [pending.path, *also], folder, mend=True)
+    return replace(pending, replaces=_replaced(snapshot, pending.path, folder))
+
+
+def _replaced(snapshot: Snapshot, pending: Path, folder: Path) -> tuple[str, ...]:
+    """Names of the files with the committed rows of rescored images."""
+    with database(folder, pending=[pending], done=[done_path(folder)]) as connection:
+        names = {name for (name,) in connection.execute(_REPLACED).fetchall() if name}
+    return tuple(sorted(name for name in map(snapshot.current_name, names) if name))
 
 
 def manifest_path(folder: Path) -> Path:

@@ -5,31 +5,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
-import pyarrow.dataset as ds
 import ray
 
-from raysvq.data.manifest import Row, open_manifest
+from raysvq.data.manifest import Row
 from raysvq.errors import SettingsError
-from raysvq.model.alias import resolve
-from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.bundle import Bundle
 from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
-from raysvq.scoring.pending import Pending, find_pending
+from raysvq.scoring.pending import Pending
+from raysvq.scoring.request import Request
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
 from raysvq.scoring.work import RejectBudget, Run, new_run
-from raysvq.settings import DecisionSettings, ScoringSettings, Settings, digest
-from raysvq.storage import canonical, configure
+from raysvq.settings import Settings
+
+_Setting = Literal["auto", "float32", "bfloat16"]
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
 TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
+LARGE_UNITS = 8  # a run with more comes after those with fewer
 MAX_TASK_UNITS = 32  # what a node that joins has to wait for, or one that is lost may hold
 _CPU_PARTS = (0.75, 0.5, 0.25, 0.125)  # CPUs of a worker, where a machine has fewer CPUs than GPUs
 
@@ -106,100 +107,80 @@ def share_out(units: int, workers: int) -> list[range]:
     return parts
 
 
-@dataclass(frozen=True)
-class Request:
-    """What a run is asked for, resolved and opened."""
+def line_up(units: Sequence[int], models: Sequence[str]) -> list[int]:
+    """The order of several runs in one job: numbers of those with work, by their work units and models.
 
-    manifest: ds.Dataset
-    model: str
-    out: str
-    bundle: Bundle
-    settings: Settings
-
-    def digests(self) -> dict[str, str]:
-        """Of the model, and of the settings that a row's values depend on: not of how the work is cut up.
-
-        Nor of decisions, which may be fitted anew without a new folder: each row has the digest of its own.
-        """
-        included = {"max_pixels", "image_memory_mib", "precision"}
-        scoring = ScoringSettings.model_validate(self.settings.scoring.model_dump(include=included))
-        settings = self.bundle.settings.model_copy(
-            update={"scoring": scoring, "decision": DecisionSettings()}
-        )
-        return {"model_digest": self.bundle.model_digest, "settings_digest": digest(settings)}
-
-    def find_pending(self, folder: Path, also: Sequence[Path] = (), mend: bool = False) -> Pending:
-        """The images to score; `folder` is a local one for what does not fit into memory.
-
-        For `also` and `mend` see `raysvq.scoring.pending.find_pending`.
-        """
-        scoring = self.settings.scoring
-        group_by = self.bundle.decisions.group_by
-        return find_pending(self.manifest, self.out, self.digests(), scoring, folder, also, mend, group_by)
-
-
-def open_request(manifest: str, model: str, out: str, settings: Settings) -> Request:
-    """Open what a run reads. Raises DataError, BundleError, StorageError or SettingsError."""
-    configure(settings.storage)
-    manifest, model, out = canonical(manifest), resolve(model), canonical(out)
-    return Request(open_manifest(manifest), model, out, load_bundle(model), settings)
+    Small runs come first, so that they end early, those of one model together, so that it is loaded once.
+    Large ones share the workers at the end.
+    """
+    with_work = [number for number, count in enumerate(units) if count]
+    return sorted(with_work, key=lambda at: (units[at] > LARGE_UNITS, models[at], units[at]))
 
 
 @dataclass(frozen=True)
 class RunPlan:
     """How a run carries out a request that leaves something to do."""
 
-    workers: Workers
     session: SessionConfig
     origin: Row  # provenance columns of the run's rows
     run: Run
     budget: RejectBudget
-    takeover: Takeover
-    unit_images: int
-
-    @property
-    def units(self) -> int:
-        """Work units left, once finished ones of interrupted runs are taken over."""
-        return -(-self.takeover.rest.images // self.unit_images)
+    takeover: Takeover  # and what is left, to be cut into work units
 
 
-def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers) -> RunPlan:
-    """Join the cluster and plan a run. Writes nothing below the score directory.
+@dataclass(frozen=True)
+class Crew:
+    """Who scores, and how exactly."""
+
+    workers: Workers
+    precisions: Mapping[str, Precision]  # by model digest
+
+
+def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
+    """Join the cluster, and choose the precision of each model.
 
     Raises:
         SettingsError: the cluster cannot be reached, or is too small.
     """
-    settings, scoring = request.settings, request.settings.scoring
     workers = plan_workers(connect(settings.ray))
-    precision = _resolve_precision(request, workers)
+    bundles = {request.bundle.model_digest: request.bundle for request in requests}
+    setting = settings.scoring.precision
+    return Crew(
+        workers, {name: _resolve_precision(bundle, setting, workers) for name, bundle in bundles.items()}
+    )
+
+
+def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers, crew: Crew) -> RunPlan:
+    """Plan a run. Writes nothing below the score directory."""
+    scoring, workers = request.settings.scoring, crew.workers
+    precision = crew.precisions[request.bundle.model_digest]
     origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
-    decisions = request.bundle.decisions
-    run = new_run(origin, decisions.digest, scoring, pending.version)
+    run = new_run(origin, request.decisions.digest, scoring, pending.version)
     budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
-    takeover = take_over(leftovers, run, pending, budget)
     return RunPlan(
-        workers=workers,
         session=SessionConfig(
             model=request.model,
             model_version=request.bundle.model_version,
-            decisions_digest=decisions.digest,
+            decisions_digest=request.bundle.decisions.digest,
             scoring=scoring,
-            storage=settings.storage,
+            storage=request.settings.storage,
             device=workers.device,
             precision=precision,
             decoders=workers.decoders,
+            decisions=request.fitted.as_json if request.fitted else None,
+            region=request.region,
+            region_digest=request.region_digest,
         ),
         origin=origin,
         run=run,
         budget=budget,
-        takeover=takeover,
-        unit_images=unit_images(takeover.rest.images, scoring.batch_images),
+        takeover=take_over(leftovers, run, pending, budget),
     )
 
 
-def _resolve_precision(request: Request, workers: Workers) -> Precision:
+def _resolve_precision(bundle: Bundle, setting: _Setting, workers: Workers) -> Precision:
     """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
-    measured, setting = request.bundle.reference.bfloat16_deviation, request.settings.scoring.precision
+    measured = bundle.reference.bfloat16_deviation
     safe = choose_precision(setting, measured, fast=True)
     if setting != "auto" or safe == "float32":
         return safe

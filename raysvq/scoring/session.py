@@ -5,20 +5,27 @@ The scoring job, its plan and the heat maps of the highest scores all work in su
 
 from __future__ import annotations
 
+import copy
+import json
+from collections import OrderedDict
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import cv2
 import torch
 
+from raysvq.decisions import Decisions
 from raysvq.errors import BundleError, ScoringError
+from raysvq.imaging.region import Region
 from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
 from raysvq.model.device import Precision, memory_errors_as
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure
+
+_OF_SCORER = {"max_pixels", "image_memory_mib", "decode_timeout_s", "tile_batch"}  # what it is made with
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,15 @@ class SessionConfig:
     device: str = "cpu"
     precision: Precision = "float32"
     decoders: int = 0  # threads that decode beside a GPU; 0 decodes in the thread that scores
+    decisions: str | None = None  # in place of the bundle's own, as JSON
+    region: Region | None = None  # outside it nothing is scored
+    region_digest: str = ""  # when the run started
+
+    @property
+    def of_model(self) -> SessionConfig:
+        """The part that sessions share which differ in what follows the network alone, such as decisions."""
+        scoring = ScoringSettings.model_validate(self.scoring.model_dump(include=_OF_SCORER))
+        return replace(self, scoring=scoring, decisions=None, region=None, region_digest="")
 
 
 class WorkerSession:
@@ -65,11 +81,64 @@ class WorkerSession:
             self.deadline,
         )
 
+    def with_part(self, config: SessionConfig) -> WorkerSession:
+        """A session of the same model with settings, decisions and region of its own.
+
+        Raises:
+            SettingsError: the region's mask cannot be read.
+            ScoringError: the mask was replaced since the run started.
+        """
+        session = copy.copy(self)
+        session.config = config
+        if config.decisions is not None:
+            decisions = Decisions.from_json(json.loads(config.decisions))
+            session.bundle = replace(self.bundle, decisions=decisions)
+        if config.region is not None:
+            region = config.region.read()
+            if region.digest != config.region_digest:
+                raise ScoringError(
+                    f"mask {config.region.mask_uri} is another one than when this run started; start it again"
+                )
+            session.scorer = self.scorer.within(region)
+        return session
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the model."""
+        state = self.bundle.model.state_dict().values()
+        return sum(tensor.numel() * tensor.element_size() for tensor in state)
+
     def sandbox(self) -> Sandbox:
         """A process that decodes as the scorer does, for images that may crash or hang the decoder."""
         scoring = self.config.scoring
         decoder = partial(decode, tiles=self.bundle.settings.tiles, scoring=scoring)
         return Sandbox(decoder, scoring.decode_timeout_s)
+
+
+_kept: OrderedDict[SessionConfig, WorkerSession] = OrderedDict()  # by model; the last used comes last
+
+
+def open_session(config: SessionConfig) -> WorkerSession:
+    """A session of this process; models stay in it within `scoring.models_memory_mib`.
+
+    Raises:
+        BundleError: as `WorkerSession`.
+        SettingsError, ScoringError: as `WorkerSession.with_part`.
+    """
+    configure(config.storage, reached=True)
+    key = config.of_model
+    if key not in _kept:
+        _kept[key] = WorkerSession(key)
+        _forget(config.scoring.models_memory_mib * 2**20)
+    _kept.move_to_end(key)
+    return _kept[key].with_part(config)
+
+
+def _forget(allowed: int) -> None:
+    """Drop the models that were not used for longest, all but the last, until they fit so many bytes."""
+    sizes = [session.weight_bytes for session in _kept.values()]
+    while len(_kept) > 1 and sum(sizes[-len(_kept) :]) > allowed:
+        _kept.popitem(last=False)
 
 
 def memory_advice(config: SessionConfig) -> AbstractContextManager[None]:

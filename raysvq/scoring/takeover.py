@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from raysvq.scoring.pending import PENDING, SCHEMA, Pending, differs, done_path, manifest_path
+from raysvq.scoring.pending import PENDING, SCHEMA, Pending, differs, done_path
 from raysvq.scoring.work import (
     RejectBudget,
     Run,
@@ -62,7 +62,7 @@ on b.image_id = l.image_id order by l.folder, l.uri
 """
 _USEFUL = """
 select unit from before group by unit
-having not bool_or(image_id in (select image_id from manifest) or image_id in (select image_id from done))
+having not bool_or(image_id in (select image_id from pending) or image_id in (select image_id from done))
 """
 
 
@@ -158,12 +158,16 @@ def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectB
     )
 
 
-def finished_folders(leftovers: Leftovers) -> list[str]:
-    """Work folders that no run has a use for once all images of this manifest are committed."""
+def finished_folders(leftovers: Leftovers, pending: Path) -> list[str]:
+    """Work folders that no run has a use for once all images of this one are committed.
+
+    Args:
+        pending: its rows; other images of its manifest are done.
+    """
     useful: set[int] = set()
     if leftovers.paths:
         folder = leftovers.folder
-        views = {"before": leftovers.paths, "manifest": [manifest_path(folder)], "done": [done_path(folder)]}
+        views = {"before": leftovers.paths, "pending": [pending], "done": [done_path(folder)]}
         with database(folder, **views) as connection:
             useful = {unit for (unit,) in connection.execute(_USEFUL).fetchall()}
     return [left.folder for left in leftovers.runs if useful.isdisjoint(left.units)]

@@ -4,6 +4,7 @@ _work/<run id>/pending.parquet   the rows it scores; unit n is the n-th range of
 _work/<run id>/run.json          what else its rows depend on; written when the rows are in place
 _work/<run id>/begun/<n>         how often a unit was begun
 _work/<run id>/receipts/<n>.json the report of a finished unit
+_work/<run id>/stopped           no more units are wanted, in a job that goes on with other folders
 """
 
 from __future__ import annotations
@@ -70,6 +71,11 @@ class UnitReport:
     files: Files
     seconds: dict[str, float]  # by step: read, score, rows, write
 
+    @property
+    def done(self) -> int:
+        """Images that were scored or rejected."""
+        return self.scored + sum(self.reasons.values())
+
     def to_json(self) -> str:
         """As text."""
         return json.dumps(asdict(self))
@@ -103,6 +109,11 @@ def read_receipt(folder: str, number: int) -> UnitReport | None:
 def begun_uri(folder: str, number: int) -> str:
     """Of a unit that some worker has begun."""
     return join(folder, "begun", f"{number:09d}")
+
+
+def stopped_uri(folder: str) -> str:
+    """Of the sign that no more units are wanted."""
+    return join(folder, "stopped")
 
 
 def work_folders(out: str) -> dict[str, list[int]]:

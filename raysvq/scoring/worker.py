@@ -7,35 +7,38 @@ and nodes that join take part. The session stays with the process from one task 
 from __future__ import annotations
 
 import time
+import traceback
 import uuid
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from raysvq.data.manifest import Row
-from raysvq.errors import ScoringError
+from raysvq.errors import ScoringError, first_line
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.sandbox import Sandbox
 from raysvq.model.scorer import ImageResult
 from raysvq.results.writer import unit_name
-from raysvq.runtime.failures import Failure, require_success, returns_failures
+from raysvq.runtime.failures import Failure, returns_failures
 from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import RowBuffer, map_row, reject_row, require_finite, score_row
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice
-from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, read_receipt, receipt_uri
-from raysvq.storage import create_file, exists, join, read_bytes, write_bytes
+from raysvq.scoring.session import SessionConfig, memory_advice, open_session
+from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, read_receipt, receipt_uri, stopped_uri
+from raysvq.storage import configure, create_file, exists, join, read_bytes, write_bytes
 
 MAX_TRIES = 20  # of a work unit
+MAX_TRIES_BESIDE_OTHERS = 5  # where other folders wait for their turn
 WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker of a run needs to know."""
+    """What every worker of a run, on one score directory, needs to know."""
 
     session: SessionConfig
     out: str
@@ -43,42 +46,65 @@ class Job:
     origin: tuple[tuple[str, str], ...]  # provenance columns of the run's rows
     unit_images: int
     budget: RejectBudget
+    alone: bool = True  # no other run is in the same Ray job
+
+    @property
+    def max_tries(self) -> int:
+        """Of each unit."""
+        return MAX_TRIES if self.alone else MAX_TRIES_BESIDE_OTHERS
 
 
-def score_units(batch: dict[str, Any], job: Job) -> dict[str, list[str]]:
-    """Score the work units whose numbers stand in the column `id` of a Ray Data batch.
+def score_units(batch: dict[str, Any], jobs: Sequence[Job]) -> dict[str, list[Any]]:
+    """Score the work units of a Ray Data batch: columns `part`, number of a job, and `unit` within it.
 
     Returns:
         A batch with one row per unit, for `report_of`.
     """
-    outcomes = [_score_unit(int(number), job) for number in batch["id"]]
+    parts = [int(part) for part in batch["part"]]
+    outcomes = [_outcome(int(unit), jobs[part]) for part, unit in zip(parts, batch["unit"], strict=True)]
     return {
+        "part": parts,
         "error": [each.error if isinstance(each, Failure) else "" for each in outcomes],
-        "text": [each.message if isinstance(each, Failure) else each.to_json() for each in outcomes],
+        "text": [_text(each) for each in outcomes],
     }
 
 
-def report_of(row: dict[str, str]) -> UnitReport:
-    """The report in a row that `score_units` made. Raises the RaysvqError that ended the unit."""
-    failure = Failure(row["error"], row["text"]) if row["error"] else None
-    return UnitReport.from_json(require_success(failure or row["text"]))
+def report_of(row: dict[str, Any]) -> UnitReport | None:
+    """The report in a row that `score_units` made; None of a unit that was not wanted any more.
+
+    Raises:
+        RaysvqError: it ended the unit.
+    """
+    if row["error"]:
+        raise Failure(row["error"], row["text"]).exception()
+    return UnitReport.from_json(row["text"]) if row["text"] else None
+
+
+def _text(outcome: UnitReport | Failure | None) -> str:
+    if outcome is None:
+        return ""
+    return outcome.message if isinstance(outcome, Failure) else outcome.to_json()
+
+
+def _outcome(number: int, job: Job) -> UnitReport | Failure | None:
+    """A unit's report, or what ended it. Beside other runs an error of any kind ends this one alone."""
+    try:
+        return _score_unit(number, job)
+    except Exception as error:
+        if job.alone:
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        name = f"{Path(where.filename).name}:{where.lineno}"
+        return Failure("ScoringError", f"{type(error).__name__}: {first_line(error)} ({name})")
 
 
 @returns_failures
-def _score_unit(number: int, job: Job) -> UnitReport:
+def _score_unit(number: int, job: Job) -> UnitReport | None:
     with memory_advice(job.session):
+        configure(job.session.storage, reached=True)
+        if not job.alone and exists(stopped_uri(job.work)):
+            return None
         return _scorer(job).score(number)
-
-
-class ScoringActor:
-    """`score_units` for Ray's actors, which are made of a class."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """See `score_units`."""
-        return score_units(batch, self.job)
 
 
 class UnitScorer:
@@ -87,7 +113,7 @@ class UnitScorer:
     def __init__(self, job: Job) -> None:
         """Raises BundleError where the model was replaced since the run started."""
         self.job = job
-        self.session = WorkerSession(job.session)
+        self.session = open_session(job.session)
         self.origin = dict(job.origin)
         self.rows = PendingRows(join(job.work, PENDING))
         whole = self.session.bundle.settings.tiles.mode == "whole"
@@ -97,7 +123,7 @@ class UnitScorer:
         """Score a work unit and leave a receipt. A unit that has one was finished before, and is left alone.
 
         Raises:
-            ScoringError: a unit was begun MAX_TRIES times, and none of its workers lived to end it; or more
+            ScoringError: a unit was begun too often, and none of its workers lived to end it; or more
                 of its images alone are rejected than the run may reject.
         """
         if done := read_receipt(self.job.work, number):
@@ -117,10 +143,10 @@ class UnitScorer:
         """Write down that the unit is begun; returns how often it was, this time included."""
         begun = begun_uri(self.job.work, number)
         tries = 1 + (int(read_bytes(begun)) if exists(begun) else 0)
-        if tries > MAX_TRIES:
+        if tries > self.job.max_tries:
             raise ScoringError(
                 f"the workers that scored {sources[0]['uri']} and the {len(sources) - 1} images after it died"
-                f" {MAX_TRIES} times; see Ray's logs for why (memory?), and start the run again"
+                f" {self.job.max_tries} times; see Ray's logs for why (memory?), and start the run again"
             )
         write_bytes(begun, str(tries).encode())
         return tries

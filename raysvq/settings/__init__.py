@@ -10,7 +10,14 @@ from raysvq.settings.decision import DecisionSettings
 from raysvq.settings.files import find_config, shipped_configs
 from raysvq.settings.model import AnomalySettings, ModelSettings, ObjectiveSettings
 from raysvq.settings.options import Settings
-from raysvq.settings.reading import digest, load_settings, load_sweep, parse_settings, with_new_names
+from raysvq.settings.reading import (
+    digest,
+    load_settings,
+    load_sweep,
+    merge_decision,
+    parse_settings,
+    with_new_names,
+)
 from raysvq.settings.refusals import describe
 from raysvq.settings.scoring import EvaluationSettings, ScoringSettings
 from raysvq.settings.storage import RaySettings, StorageSettings
@@ -36,6 +43,7 @@ __all__ = [
     "find_config",
     "load_settings",
     "load_sweep",
+    "merge_decision",
     "parse_settings",
     "shipped_configs",
     "with_new_names",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raysvq.errors import SettingsError
+from raysvq.settings.decision import DecisionSettings
 from raysvq.settings.files import find_config, parse_yaml, read_config
 from raysvq.settings.options import Settings
 from raysvq.settings.refusals import COMPLEMENTS, RENAMED, sentence, shown
@@ -66,6 +67,19 @@ def parse_settings(values: dict[str, Any]) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError("; ".join(sentence(item) for item in error.errors())) from None
+
+
+def merge_decision(own: Mapping[str, Any], given: DecisionSettings) -> DecisionSettings:
+    """A model's decision settings, with those that are given in place of its own.
+
+    Raises:
+        SettingsError: they do not go together.
+    """
+    new = given.model_dump(include=given.model_fields_set)
+    decision = dict(own) | new
+    if decision["policy"] != "manual" and "threshold" not in new:
+        decision["threshold"] = None
+    return parse_settings({"decision": decision}).decision
 
 
 def with_new_names(values: dict[str, Any]) -> dict[str, Any]:

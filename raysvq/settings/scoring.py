@@ -40,6 +40,12 @@ class ScoringSettings(Section):
         " changed, crashed or not_finite; beyond it the run stops, and goes on when it is started again.",
     )
     tile_batch: int = Field(64, ge=1, description="Tiles encoded at once; on CPUs fewer, if they are large.")
+    models_memory_mib: int = Field(
+        2048,
+        ge=0,
+        description="Memory for the weights of models that a worker keeps, where one job scores with several;"
+        " the one at work is always kept.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found"

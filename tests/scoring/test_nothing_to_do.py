@@ -11,7 +11,7 @@ import ray
 from raysvq.cli import main
 from raysvq.schema import MANIFEST
 from raysvq.scoring import job
-from raysvq.scoring.job import ScoreSummary
+from raysvq.scoring.summary import ScoreSummary
 from tests.plates import Plates, make_plates
 
 

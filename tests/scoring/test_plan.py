@@ -13,7 +13,8 @@ from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import save_bundle
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import Workers, open_request, plan_workers, share_out, unit_images
+from raysvq.scoring.plan import Workers, line_up, plan_workers, share_out, unit_images
+from raysvq.scoring.request import open_request
 from raysvq.settings import DecisionSettings
 from tests.plates import make_plates
 
@@ -67,6 +68,12 @@ def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: in
     assert lengths == sorted(lengths, reverse=True)
     assert len(parts) >= min(units, workers)
     assert lengths[0] <= 32
+
+
+def test_small_runs_come_first_and_those_of_a_model_together() -> None:
+    units = [40, 2, 0, 1, 3, 30, 1]
+    models = ["a", "a", "a", "b", "b", "b", "a"]
+    assert line_up(units, models) == [6, 1, 3, 4, 0, 5]
 
 
 def test_decisions_fitted_anew_need_no_new_folder(tmp_path: Path) -> None:

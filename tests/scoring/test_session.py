@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raysvq.scoring import worker
-from raysvq.scoring.session import SessionConfig
+from raysvq.decisions import fixed_decisions
+from raysvq.imaging.region import Region
+from raysvq.scoring import session, worker
+from raysvq.scoring.session import SessionConfig, open_session
 from raysvq.scoring.work import RejectBudget
 from raysvq.scoring.worker import Job, score_units
 from raysvq.settings import ScoringSettings, StorageSettings
+from tests.plates import Plates, make_plates
 
 
 def _job(folder: Path, device: str) -> Job:
     place = str(folder)
-    session = SessionConfig(place, "0123", "4567", ScoringSettings(tile_batch=32), StorageSettings(), device)
-    return Job(session, place, place, (), 4, RejectBudget(4, 1.0))
+    scoring = ScoringSettings(tile_batch=32)
+    config = SessionConfig(place, "0123", "4567", scoring, StorageSettings(), device)
+    return Job(config, place, place, (), 4, RejectBudget(4, 1.0))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,7 @@ def test_memory_that_is_used_up_names_the_setting(
         raise error
 
     monkeypatch.setattr(worker, "_scorer", scorer)
-    batch = score_units({"id": [0]}, _job(tmp_path, device))
+    batch = score_units({"part": [0], "unit": [0]}, [_job(tmp_path, device)])
     assert batch["error"] == ["ScoringError"]
     (message,) = batch["text"]
     assert message.startswith(f"a worker ran out of memory on {device}: lower scoring.tile_batch")
@@ -52,7 +59,7 @@ def test_other_errors_keep_their_own_words(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(worker, "_scorer", scorer)
     with pytest.raises(RuntimeError, match="shapes"):
-        score_units({"id": [0]}, _job(tmp_path, "cpu"))
+        score_units({"part": [0], "unit": [0]}, [_job(tmp_path, "cpu")])
 
 
 def test_a_worker_starts_without_what_only_training_and_reports_need() -> None:
@@ -60,3 +67,48 @@ def test_a_worker_starts_without_what_only_training_and_reports_need() -> None:
     program = f"import raysvq.scoring.worker, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Folders of the models that are loaded, from now on and from none."""
+    loaded: list[str] = []
+    load_bundle = session.load_bundle
+    monkeypatch.setattr(session, "load_bundle", lambda folder: loaded.append(folder) or load_bundle(folder))
+    monkeypatch.setattr(session, "_kept", OrderedDict())
+    return loaded
+
+
+def _config(plates: Plates, **changes: Any) -> SessionConfig:
+    versions = plates.bundle.model_version, plates.bundle.decisions.digest
+    scoring = ScoringSettings(models_memory_mib=changes.pop("models_memory_mib", 2048))
+    return SessionConfig(plates.model, *versions, scoring, StorageSettings(), **changes)
+
+
+def test_sessions_with_other_decisions_or_regions_share_the_model(tmp_path: Path, loads: list[str]) -> None:
+    plates = make_plates(str(tmp_path), 2)
+    decisions = fixed_decisions(7.0, 0.5, "by hand", "manual")
+    region = Region(polygon=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+    plain = open_session(_config(plates))
+    other = open_session(_config(plates, decisions=json.dumps(decisions.to_json())))
+    lenient = replace(plain.config, scoring=ScoringSettings(max_rejected=0.5))
+    assert open_session(lenient).config == lenient
+    cut = open_session(_config(plates, region=region, region_digest=region.read().digest))
+    assert loads == [plates.model]
+    assert plain.bundle.model is other.bundle.model is cut.bundle.model
+    assert plain.bundle.decisions == cut.bundle.decisions == plates.bundle.decisions
+    assert other.bundle.decisions == decisions
+    content = plates.contents["plate-01.png"]
+    assert plain.scorer(content).image_score == other.scorer(content).image_score
+    assert cut.scorer(content).inside is not None
+    assert plain.scorer(content).inside is None
+
+
+@pytest.mark.parametrize(("memory", "wanted"), [(2048, "ab"), (0, "aba")])
+def test_models_stay_in_a_process_as_far_as_memory_goes(
+    tmp_path: Path, loads: list[str], memory: int, wanted: str
+) -> None:
+    models = {name: make_plates(str(tmp_path / name), 2) for name in "ab"}
+    for name in "aaba":
+        open_session(_config(models[name], models_memory_mib=memory))
+    assert loads == [models[name].model for name in wanted]

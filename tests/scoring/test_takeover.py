@@ -18,11 +18,11 @@ from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import save_decisions
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
-from raysvq.scoring.job import ScoreSummary
 from raysvq.scoring.pending import Pending
-from raysvq.scoring.plan import open_request
+from raysvq.scoring.request import open_request
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import (
     CHANGED,
     CUT_OFF,
@@ -79,7 +79,7 @@ class Start:
             summary.add(report)
         require_complete(self.plates.out, summary.files, self.pending.path, self.leftovers.folder)
         commit_run(self.plates.out, self.origin, summary.files)
-        remove_work([*finished_folders(self.leftovers), self.run.folder(self.plates.out)])
+        remove_work([*finished_folders(self.leftovers, self.pending.path), self.run.folder(self.plates.out)])
 
 
 Begin = Callable[..., Start]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,16 +16,18 @@ import pytest
 from raysvq.data.manifest import open_manifest
 from raysvq.decisions import fixed_decisions
 from raysvq.errors import BundleError, ScoringError, StorageError
+from raysvq.imaging.region import Region
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle, save_decisions
 from raysvq.model.network import build_network
+from raysvq.scoring import worker
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
-from raysvq.scoring.work import RejectBudget, UnitReport
-from raysvq.scoring.worker import Job, ScoringActor, UnitScorer, report_of, score_units
+from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, stopped_uri
+from raysvq.scoring.worker import Job, UnitScorer, report_of, score_units
 from raysvq.settings import StorageSettings
-from raysvq.storage import create_file, put_file
+from raysvq.storage import create_file, put_file, write_bytes
 from tests.plates import Plates, make_plates
 
 UNIT = 4
@@ -59,8 +63,13 @@ def _job(plates: Plates, out: str, **settings: Any) -> Job:
 
 def _reports(job: Job, *units: int) -> list[UnitReport]:
     """What the driver is told. Raises the error that ended the first unit."""
-    batch = ScoringActor(job)({"id": np.array(units)})
-    return [report_of(row) for row in pa.table(batch).to_pylist()]
+    reports = [report_of(row) for row in _outcomes(job, *units)]
+    return [report for report in reports if report]
+
+
+def _outcomes(job: Job, *units: int) -> list[dict[str, Any]]:
+    batch = {"part": np.zeros(len(units), int), "unit": np.array(units)}
+    return pa.table(score_units(batch, [job])).to_pylist()
 
 
 def _rows(job: Job, reports: list[UnitReport]) -> list[dict[str, Any]]:
@@ -104,16 +113,15 @@ def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates
         build_network(settings), settings, plates.bundle.reference, plates.bundle.decisions, {}, {}
     )
     save_bundle(other, plates.model)
-    for work in (ScoringActor(job), lambda units: score_units(units, job)):
-        (row,) = pa.table(work({"id": np.array([0])})).to_pylist()
-        with pytest.raises(BundleError, match="another model than when this run started"):
-            report_of(row)
+    (row,) = _outcomes(job, 0)
+    with pytest.raises(BundleError, match="another model than when this run started"):
+        report_of(row)
 
 
 def test_thresholds_that_were_replaced_meanwhile_end_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
     save_decisions(fixed_decisions(9.0, 0.5, "fitted anew", "manual"), plates.model)
-    (row,) = pa.table(score_units({"id": np.array([0])}, job)).to_pylist()
+    (row,) = _outcomes(job, 0)
     with pytest.raises(BundleError, match="other thresholds than when this run started"):
         report_of(row)
 
@@ -181,3 +189,44 @@ def test_a_unit_whose_receipt_was_cut_off_is_scored_and_has_a_new_one(plates: Pl
     (report,) = _reports(job, 0)
     assert report.scored + sum(report.reasons.values()) == UNIT
     assert UnitReport.from_json(receipt.read_text()) == report
+
+
+def test_units_of_a_run_that_has_ended_are_passed_by_beside_others(plates: Plates) -> None:
+    job = replace(_job(plates, "out"), alone=False)
+    write_bytes(stopped_uri(job.work), b"")
+    assert _reports(job, 0, 1) == []
+    assert not list(Path(job.out).rglob("part-*.parquet"))
+    assert len(_reports(replace(job, alone=True), 0)) == 1
+
+
+def test_beside_others_an_unexpected_error_ends_its_run_alone(
+    plates: Plates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: Any) -> Any:
+        raise ValueError("shapes\nof many lines")
+
+    monkeypatch.setattr(worker, "score_row", mistaken)
+    job = _job(plates, "out")
+    with pytest.raises(ValueError, match="shapes"):
+        _outcomes(job, 0)
+    (row,) = _outcomes(replace(job, alone=False), 0)
+    with pytest.raises(ScoringError, match=r"^ValueError: shapes \(test_worker\.py:\d+\)$"):
+        report_of(row)
+
+
+def test_beside_others_a_unit_is_begun_less_often(plates: Plates) -> None:
+    job = replace(_job(plates, "out"), alone=False)
+    write_bytes(begun_uri(job.work, 1), b"5")
+    with pytest.raises(ScoringError, match=r"the 3 images after it died 5 times"):
+        _reports(job, 1)
+
+
+def test_a_mask_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates) -> None:
+    mask = f"{plates.folder}/mask.png"
+    write_bytes(mask, cv2.imencode(".png", np.full((4, 4), 255, np.uint8))[1].tobytes())
+    digest = Region(mask_uri=mask).read().digest
+    write_bytes(mask, cv2.imencode(".png", np.full((8, 8), 255, np.uint8))[1].tobytes())
+    job = _job(plates, "out")
+    session = replace(job.session, region=Region(mask_uri=mask), region_digest=digest)
+    with pytest.raises(ScoringError, match=r"mask\.png is another one than when this run started"):
+        _reports(replace(job, session=session), 0)
