@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,10 @@ RETENTION = f"retention_days: {DAYS}"
 Seen = dict[str, Any]
 
 
-@pytest.fixture
-def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Plant:
     """Two cameras after five nights."""
-    monkeypatch.setattr(housekeeping, "MANY_COMMITS", 4)
-    monkeypatch.setattr(housekeeping, "NIGHTS_APART", 2)
-    monkeypatch.setattr(housekeeping, "MANY_NIGHTS", 2)
-    plant = Plant(tmp_path / "plant")
+    plant = Plant(tmp_path_factory.mktemp("built") / "plant")
     for number in range(5):
         plant.today = FIRST + timedelta(days=number // 2)
         plant.land("a", f"a{number}", day=plant.today)
@@ -46,6 +44,21 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
             plant.land("b", "b0")
         plant.inspect()
     return plant
+
+
+@pytest.fixture
+def plant(built: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """A copy of it, where there are many commits and nights already."""
+    monkeypatch.setattr(housekeeping, "MANY_COMMITS", 4)
+    monkeypatch.setattr(housekeeping, "NIGHTS_APART", 2)
+    monkeypatch.setattr(housekeeping, "MANY_NIGHTS", 2)
+    return copy_of(built, tmp_path / "plant")
+
+
+def copy_of(plant: Plant, folder: Path) -> Plant:
+    """The same cameras and files elsewhere."""
+    shutil.copytree(plant.folder, folder)
+    return replace(plant, folder=folder, images=dict(plant.images), cameras=set(plant.cameras))
 
 
 def fleet_of(plant: Plant, retention: str = "") -> Fleet:
@@ -197,8 +210,7 @@ def test_killed_between_any_two_writes_the_next_one_ends_the_same(
     before, expected = seen(plant), None
     kills = 0
     for wanted in range(1, 60, 4):
-        mine = Plant(tmp_path / str(wanted), dict(plant.images), cameras={"a", "b"}, today=plant.today)
-        shutil.copytree(plant.folder, mine.folder)
+        mine = copy_of(plant, tmp_path / str(wanted))
         try:
             run(mine, kill_at(wanted))
         except Killed:

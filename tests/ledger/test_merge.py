@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
+from raysvq.errors import DataError
 from raysvq.ledger.entries import append_entries, entry_files, spool_entries
 from raysvq.ledger.merge import crowded_dates, look_at_date, merge_date
+from raysvq.ledger.nights import read_nights, write_nights
 from raysvq.ledger.records import ENTRIES
+from raysvq.ledger.runs import publish_run, read_runs
 from raysvq.storage import remove_file
 from tests.ledger.test_entries import DAY, NEXT, append, entry, read
+from tests.ledger.test_records import NIGHT, RUN
 
 
 def fill(out: Path) -> None:
@@ -89,3 +96,24 @@ def test_merged_rows_say_what_they_said(tmp_path: Path) -> None:
         remove_file(uri)
     assert read(tmp_path, tmp_path) == before
     assert [row["etag"] for row in before if row["image_id"] == "7"] == ["e7"]
+
+
+def test_on_a_store_it_is_as_on_a_disk(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for rows in ([entry("a"), entry("b")], [entry("a", 2)], [entry("c", date=None)]):
+        append_entries(place, pa.Table.from_pylist(rows, schema=ENTRIES))
+    monkeypatch.setattr("raysvq.ledger.entries.SMALL", 0)  # streamed
+    assert crowded_dates(place) == [DAY]
+    merge_date(place, DAY)
+    for uri, since in look_at_date(place, DAY).superseded:
+        assert since
+        remove_file(uri)
+    found = pq.read_table(spool_entries(place, [DAY, NEXT, None], tmp_path / "e").path).to_pylist()
+    assert sorted((row["image_id"], row["version"]) for row in found) == [("a", 2), ("b", 1), ("c", 1)]
+    assert len(entry_files(place, DAY)) == 1
+    assert write_nights(place, 1, [NIGHT])
+    with pytest.raises(DataError, match="another run of this fleet"):
+        write_nights(place, 1, [NIGHT])
+    publish_run(place, RUN)
+    with pytest.raises(DataError, match="another run of this fleet"):
+        publish_run(place, replace(RUN, run_id="other"))
+    assert (read_nights(place), read_runs(place, 1)) == ([[NIGHT]], [RUN])
