@@ -22,6 +22,7 @@ from raysvq.model.bundle import (
     MOST_REFERENCE,
     Bundle,
     load_bundle,
+    load_reference,
     save_bundle,
     save_decisions,
     save_reference,
@@ -152,10 +153,12 @@ def calibrate_model(
         bundle.decisions.pixel_threshold if pixel is None else pixel,
         data,
     )
-    _write(bundle, after, model, place)
-    reference = _reference(folder, scored, bundle)
-    if reference["exposure"].null_count < len(reference):  # scores of an earlier version have no signals
+    reference: pa.Table | None = _reference(folder, scored, bundle)
+    if reference["exposure"].null_count == len(reference):  # scores of an earlier version have no signals
+        reference = load_reference(model)
+    if reference is not None:
         save_reference(reference, place)
+    _write(bundle, after, model, place)
     anomalous = sum(outcome["anomalous"])
     counts = {NORMAL: len(scored) - anomalous, ANOMALOUS: anomalous}
     return Calibrated(place, bundle.decisions, after, counts, left_out, pixel is not None, compared)
