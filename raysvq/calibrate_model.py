@@ -153,10 +153,9 @@ def calibrate_model(
         bundle.decisions.pixel_threshold if pixel is None else pixel,
         data,
     )
-    reference: pa.Table | None = _reference(folder, scored, bundle)
-    if reference["exposure"].null_count == len(reference):  # scores of an earlier version have no signals
-        reference = load_reference(model)
-    if reference is not None:
+    new = _reference(folder, scored, bundle)
+    has_signals = new["exposure"].null_count < len(new)  # scores of an earlier version have none
+    if (reference := new if has_signals else load_reference(model)) is not None:
         save_reference(reference, place)
     _write(bundle, after, model, place)
     anomalous = sum(outcome["anomalous"])
