@@ -22,6 +22,7 @@ from raysvq.model.bundle import (
     MOST_REFERENCE,
     Bundle,
     load_bundle,
+    load_reference,
     save_bundle,
     save_decisions,
     save_reference,
@@ -152,10 +153,11 @@ def calibrate_model(
         bundle.decisions.pixel_threshold if pixel is None else pixel,
         data,
     )
-    _write(bundle, after, model, place)
-    reference = _reference(folder, scored, bundle)
-    if reference["exposure"].null_count < len(reference):  # scores of an earlier version have no signals
+    new = _reference(folder, scored, bundle)
+    has_signals = new["exposure"].null_count < len(new)  # scores of an earlier version have none
+    if (reference := new if has_signals else load_reference(model)) is not None:
         save_reference(reference, place)
+    _write(bundle, after, model, place)
     anomalous = sum(outcome["anomalous"])
     counts = {NORMAL: len(scored) - anomalous, ANOMALOUS: anomalous}
     return Calibrated(place, bundle.decisions, after, counts, left_out, pixel is not None, compared)

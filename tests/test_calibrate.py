@@ -16,7 +16,7 @@ from raysvq.calibrate_model import FOLDER, _choose, calibrate_model
 from raysvq.data.index import build_index
 from raysvq.data.manifest import select
 from raysvq.errors import DataError
-from raysvq.model.bundle import Bundle, load_bundle, save_bundle
+from raysvq.model.bundle import Bundle, load_bundle, load_reference, save_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
 from raysvq.scoring.job import score
@@ -97,6 +97,10 @@ def test_with_folds_all_labelled_images_are_learnt_and_calibrate(trained: Traine
     assert bundle.decisions.data["images"] == 16
     assert bundle.reference.validation["auroc"] is not None
     assert bundle.reference.bfloat16_deviation is not None
+    reference = load_reference(trained.model)
+    kept = set(np.float32(bundle.decisions.calibration.scores).tolist())
+    assert 0 < len(reference) <= 12
+    assert set(reference["image_score"].to_pylist()) <= kept
 
 
 def test_with_folds_the_last_step_is_the_model(trained: Trained) -> None:
@@ -119,6 +123,11 @@ def test_decisions_are_fitted_anew_on_what_the_model_has_not_learnt(trained: Tra
     largest = max(scorer(read_bytes(uri)).image_score for uri in uris)
     assert bundle.decisions.threshold == pytest.approx(largest, rel=1e-5)
     assert bundle.decisions.threshold > largest * (1 - 1e-6)
+    reference = load_reference(model)
+    assert len(reference) == 16
+    assert max(reference["image_score"].to_pylist()) == pytest.approx(largest, rel=1e-5)
+    assert reference["exposure"].null_count == 0
+    assert all(reference["codes"].to_pylist())
     maps = np.concatenate([scorer(read_bytes(uri)).anomaly_map.ravel() for uri in uris])
     assert bundle.decisions.pixel_threshold == pytest.approx(np.quantile(maps, 0.999), rel=1e-5)
     text = "\n".join(done.lines())

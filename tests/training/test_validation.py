@@ -21,10 +21,16 @@ import torch.distributed as dist
 from raysvq.data.manifest import row_of, write_manifest
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
-from raysvq.schema import ANOMALOUS, NORMAL, VALIDATION
+from raysvq.schema import ANOMALOUS, NORMAL, REFERENCE, VALIDATION
 from raysvq.settings import parse_settings
 from raysvq.storage import file_infos
-from raysvq.training.validation import calibration_scores, digest_of_scores, validate, validation_images
+from raysvq.training.validation import (
+    calibration_scores,
+    digest_of_scores,
+    reference_of,
+    validate,
+    validation_images,
+)
 
 NORMALS, OUTLIERS = 7, 2
 SIDE = 272  # 68 x 68 cells, of which 4,096 are sampled
@@ -65,6 +71,22 @@ def _run(folder: Path, rank: int, world: int) -> None:
     (folder / f"rank-{rank}.json").write_text(json.dumps(_validated(folder, rank)))
     dist.barrier()
     dist.destroy_process_group()
+
+
+def test_normal_images_become_a_reference_with_the_scores_that_calibrate(folder: Path) -> None:
+    outcome = _validated(folder, 0)
+    reference = reference_of(outcome)
+    assert reference.schema == REFERENCE
+    assert len(reference) == NORMALS - 1  # one is no image
+    scores = sorted(np.array(outcome["image_scores"], np.float32)[~np.array(outcome["anomalous"])])
+    assert sorted(reference["image_score"].to_pylist()) == pytest.approx(scores)
+    assert set(reference["width"].to_pylist()) == {SIDE}
+    assert {len(codes) for codes in reference["codes"].to_pylist()} == {16}
+    assert max(reference["exposure"].to_pylist()) < 0
+    cross_fitted = outcome | {"image_scores": [9.0] * len(outcome["image_scores"])}
+    assert set(reference_of(cross_fitted)["image_score"].to_pylist()) == {9.0}
+    del outcome["reference"]  # of a checkpoint of an earlier version
+    assert len(reference_of(outcome)) == 0
 
 
 def test_two_ranks_find_what_one_finds(folder: Path) -> None:
