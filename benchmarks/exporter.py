@@ -99,7 +99,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cameras", type=int, nargs="+", default=[20, 1000])
-    parser.add_argument("--minutes", type=float, default=5.0, help="How long each is watched.")
+    parser.add_argument("--minutes", type=float, default=3.0, help="How long each is watched.")
     parser.add_argument("--json", type=Path, help="File for the figures.")
     arguments = parser.parse_args()
     found = [measure(cameras, arguments.minutes) for cameras in arguments.cameras]

@@ -1,10 +1,10 @@
 """A night of a large fleet planned on one driver, with ids only: what is new against a long history.
 
-Run: python -m benchmarks.fleet_planning [--cameras 1000] [--images 1000] [--nights 0 30 1000]
-[--filled 30] [--json FILE] [--folder FOLDER]. No image exists and none is scored. Every camera has so many images on each day; the last
-four days are within the lateness window. Earlier nights are closed: some of them hold all their rows, further
-ones are hard links to those, under names of their own. Each plan runs in a process of its own, whose peak
-memory is printed.
+Run: python -m benchmarks.fleet_planning [--cameras 1000] [--images 1000] [--nights 0 30 1000] [--filled 30]
+[--json FILE] [--folder FOLDER]. No image exists and none is scored. Every camera has so many images on each
+day; the last four days are within the lateness window. Earlier nights are closed: some of them hold all
+their rows, further ones are hard links to those, under names of their own. Each plan runs in a process of
+its own, whose peak memory is printed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ _ENTRIES = """
 select camera, date, image_id, uri, size_bytes, etag, mtime, 'scored' as outcome, i % 100 = 0 as is_anomalous,
 'v1' as model_version, repeat('0', 64) as model_digest, repeat('1', 64) as settings_digest,
 'conformal' as policy, repeat('2', 64) as decisions_digest, 'run-{day}' as run_id,
-{version}::bigint as version, timestamptz '{day} 23:00:00+00' as committed_at from ({source}) order by camera, image_id
+{version}::bigint as version, timestamptz '{day} 23:00:00+00' as committed_at
+from ({source}) order by camera, image_id
 """
 _LISTED = """
 select camera, date, image_id, uri, size_bytes, etag, mtime, null::timestamptz as captured_at,

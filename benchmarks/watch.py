@@ -281,12 +281,17 @@ def main() -> None:
         false += wrong
     rows = table(outcomes)
     print(
-        f"found within 2 nights, of cameras that change after {START} nights; {false} warnings about others"
+        f"found within {WITHIN[0]}, within {WITHIN[1]} nights, of cameras that change after {START} nights;"
     )
-    print(f"{'change':<46}" + "".join(f"{name:>16}" for name, _, _ in SIZES))
+    print(f"{false} warnings about cameras that had not changed")
+    print(f"{'change':<46}" + "".join(f"{name:>18}" for name, _, _ in SIZES))
     for row in rows:
-        shares = [f"{row[name]['in_time']} of {row[name]['cameras']}" for name, _, _ in SIZES]
-        print(f"{row['change']:<46}" + "".join(f"{share:>16}" for share in shares))
+        found = [[row[name][f"within_{nights}"] for nights in WITHIN] for name, _, _ in SIZES]
+        shares = [
+            f"{few}, {more} of {row[name]['cameras']}"
+            for (few, more), (name, _, _) in zip(found, SIZES, strict=True)
+        ]
+        print(f"{row['change']:<46}" + "".join(f"{share:>18}" for share in shares))
     seconds = round(time.monotonic() - started)
     print(f"{seconds} s")
     if arguments.json:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -60,7 +61,7 @@ def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyC
     Args:
         views: name of a view -> the local Parquet files that it reads.
     """
-    rows = sum(pq.read_metadata(path).num_rows for paths in views.values() for path in paths)
+    rows = count_in(views)
     with _few_rows().cursor() if rows <= ROW_GROUP else _own(folder, rows) as connection:
         for name, paths in views.items():
             files = ", ".join(map(_quoted, paths))
@@ -70,6 +71,11 @@ def database(folder: Path, **views: Sequence[Path]) -> Iterator[duckdb.DuckDBPyC
                 " hive_partitioning = false)"
             )
         yield connection
+
+
+def count_in(views: Mapping[str, Sequence[Path]]) -> int:
+    """Rows of all files together, from their footers."""
+    return sum(pq.read_metadata(path).num_rows for paths in views.values() for path in paths)
 
 
 def _own(folder: Path, rows: int) -> duckdb.DuckDBPyConnection:
@@ -84,6 +90,7 @@ def _own(folder: Path, rows: int) -> duckdb.DuckDBPyConnection:
 def _few_rows() -> duckdb.DuckDBPyConnection:
     """An instance that all connections to few rows share: to start one takes longer than to ask it."""
     connection = duckdb.connect()
+    atexit.register(connection.close)
     _set(connection, MEMORY)
     return connection
 

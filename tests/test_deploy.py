@@ -37,7 +37,8 @@ def written_commands() -> list[Any]:
     """Every command of deploy/ and of the code blocks in docs/."""
     texts = {"deploy": LINE}  # tests/test_schedules.py holds that each file there calls it
     for page in sorted((ROOT / "docs").glob("*.md")):
-        texts[page.name] = "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(), re.S | re.M))
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.S | re.M)
+        texts[page.name] = "\n".join(text for language, text in blocks if not language)
     return [
         pytest.param(verb, arguments, id=f"{name}-{place}-{verb}")
         for name, text in texts.items()

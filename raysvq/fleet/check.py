@@ -74,11 +74,11 @@ class FleetCheck:
             yield from (f"    problem: {problem}" for problem in camera.problems)
         yield from (f"problem: {problem}" for problem in self.problems)
         yield from self.left_out
-        images = sum(camera.images for camera in self.cameras)
+        images = _count(sum(camera.images for camera in self.cameras), "image")
         wrong = sum(bool(camera.problems) for camera in self.cameras) + len(self.problems)
         yield (
-            f"{self.fleet}: {_count(len(self.cameras), 'camera')}, {_count(images, 'image')} of {self.since} to"
-            f" {self.until}, {_count(wrong, 'problem')}"
+            f"{self.fleet}: {_count(len(self.cameras), 'camera')}, {images} of {self.since} to {self.until},"
+            f" {_count(wrong, 'problem')}"
         )
 
 
@@ -181,7 +181,7 @@ def _found_instead(folder: str, segment: Segment, known: Mapping[str, str], sinc
     fits = False
     try:
         for each in itertools.islice(list_folder(folder, problems=lambda uri, why: None), _LOOKED_AT):
-            uri = each.uri if isinstance(each, ObjectInfo) else each.rstrip("/")
+            uri = each.uri if isinstance(each, ObjectInfo) else each.removesuffix("/")
             name = uri.rpartition("/")[2]
             now = match(segment, name, known) is not None
             if now or not fits:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from raysvq.fleet.columns import aligned
+from raysvq.fleet.listing import named
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.planning import CameraPlan
 from raysvq.fleet.prepare import prepare
@@ -45,7 +46,7 @@ class DryRun:
         rows = [_HEAD, *(_cells(plan, self.days[name]) for name, plan in sorted(self.plans.items()))]
         yield from aligned(rows, range(2, 9))
         failures = {name: plan.failure for name, plan in self.plans.items() if plan.failure}
-        yield from (f"{name}: {why}" for name, why in (failures | dict(self.unlisted)).items())
+        yield from (named(name, why) for name, why in (failures | dict(self.unlisted)).items())
         models = {plan.camera.model for plan in self.plans.values() if plan.pending}
         yield (
             f"{self.images:,} images of {self.size_bytes / 1e6:,.1f} MB to score at"

@@ -14,7 +14,7 @@ import yaml
 
 from raysvq.errors import RaysvqError, SettingsError
 from raysvq.fleet.problems import COMMAND_LINE, Problems
-from raysvq.fleet.sections import EntrySection, FleetSection, OverrideSection
+from raysvq.fleet.sections import CameraSection, EntrySection, FleetSection, OverrideSection
 from raysvq.fleet.settings import Entry, Fleet, Override, absolute, over
 from raysvq.fleet.template import Template, parse_template
 from raysvq.settings import Settings
@@ -114,7 +114,9 @@ def _entries(values: LinedDict, problems: Problems) -> Iterator[Entry]:
         section = problems.check(EntrySection, own)
         template = _template(own, problems)
         if section and template:
-            yield Entry(line, template, section.camera, _without(own, "images", "camera", "whole_prefix"))
+            entry = Entry(line, template, section.camera, _without(own, "images", "camera", "whole_prefix"))
+            _require_group(section, own, entry, problems)
+            yield entry
 
 
 def _template(values: LinedDict, problems: Problems) -> Template | None:
@@ -152,13 +154,27 @@ def _overrides(values: LinedDict, entries: Sequence[Entry], problems: Problems) 
         problems.line = line
         match = given.get("match")
         wanted = match if isinstance(match, LinedDict) else {}
-        bases = [entry.values for entry in entries if set(wanted) <= set(entry.fields)]
-        if entries and not bases:
+        fitting = [entry for entry in entries if set(wanted) <= set(entry.fields)]
+        if entries and not fitting:
             names = ", ".join(sorted({name for entry in entries for name in entry.fields}))
             problems.at(given, ["match"], f"no entry has all of {', '.join(wanted)}; fields are {names}")
-        checked = [problems.check(OverrideSection, over(base, given)) for base in bases or [_NOTHING]]
-        if checked[0]:
-            yield Override(line, checked[0].match, _without(given, "match"))
+        section = None if fitting else problems.check(OverrideSection, given)
+        for entry in fitting:
+            values = over(entry.values, given)
+            section = problems.check(OverrideSection, values)
+            if section:
+                _require_group(section, values, entry, problems)
+        if section:
+            yield Override(line, section.match, _without(given, "match"))
+
+
+def _require_group(section: CameraSection, values: LinedDict, entry: Entry, problems: Problems) -> None:
+    """Thresholds by a field need that field."""
+    group_by = section.decision and section.decision.group_by
+    if group_by and group_by not in entry.fields:
+        names = ", ".join(entry.fields)
+        text = f"found {group_by!r}, which is no field of the template; fields are {names}"
+        problems.at(values, ["decision", "group_by"], text)
 
 
 def _require_apart(entries: Sequence[Entry], problems: Problems) -> None:

@@ -18,6 +18,7 @@ from raysvq import log
 from raysvq.errors import DataError
 from raysvq.fleet.entering import LedgerWriter
 from raysvq.fleet.left_behind import left_behind
+from raysvq.fleet.listing import named
 from raysvq.fleet.nights import Work, make_night
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.prepare import Prepared, prepare
@@ -76,9 +77,7 @@ def _inspect(
     prepared = prepare(fleet, options, started.at, folder, noted)
     work, images_per_s = _work(fleet, prepared, noted, started.run_id, require_held)
     nights = _nights(prepared, work, started.run_id)
-    problems = [
-        why if why.startswith(prefix) else f"{prefix}: {why}" for prefix, why in prepared.unlisted.items()
-    ]
+    problems = [named(prefix, why) for prefix, why in prepared.unlisted.items()]
 
     def watch() -> None:
         nights.update(watch_night(fleet, prepared.asked, prepared.plans, work, nights, started.at))

@@ -60,6 +60,11 @@ class Listing:
     skips: Skips  # what is there and no image
 
 
+def named(what: str, why: str) -> str:
+    """A failure as a sentence that names its camera or prefix once."""
+    return why if why.startswith(what) else f"{what}: {why}"
+
+
 def list_fleet(fleet: Fleet, since: Since, until: date, folder: Path, only: Sequence[str] = ()) -> Listing:
     """List the images of all cameras, many prefixes at once, in memory that does not grow with their number.
 
@@ -164,6 +169,8 @@ def _fail_disputed(roster: Roster, path: Path) -> None:
 
 def _fail_absent(roster: Roster, entry: Entry, images: Mapping[str, int]) -> None:
     """An entry that found nothing fails where its folder is not there, or nothing in it is a camera's."""
+    if entry.camera and entry.camera not in roster.cameras:  # not asked for
+        return
     names = [name for name, owner in roster.entries.items() if owner is entry]
     root = entry.template.root
     if any(images[name] or name in roster.failures for name in names) or root in roster.failures:

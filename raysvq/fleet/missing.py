@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from raysvq.fleet.asked import Asked
 from raysvq.fleet.cameras import Camera
-from raysvq.fleet.listing import Listing
+from raysvq.fleet.listing import Listing, named
 from raysvq.fleet.options import matches
 from raysvq.fleet.planning import CameraPlan
 from raysvq.fleet.settings import Fleet
@@ -36,7 +36,7 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) 
         if camera is None or given_up:
             continue
         prefix, why = next(iter(unlisted.items()), ("", ""))
-        failure = unlisted.get(name) or (f"not found, and {prefix} cannot be listed: {why}" if why else None)
+        failure = unlisted.get(name) or (f"not found; {named(prefix, why)}" if why else None)
         yield CameraPlan(camera, version=asked.known.get(name, 0), failure=failure)
 
 

@@ -141,7 +141,7 @@ def _listed(folder: _Folder, start: str, roster: Roster) -> _Content:
     for each in list_folder(folder.uri, start, lambda uri, why: problems.append(LeftOut(uri, why))):
         yield from problems
         problems.clear()
-        uri = each.rstrip("/") if isinstance(each, str) else each.uri
+        uri = each.removesuffix("/") if isinstance(each, str) else each.uri
         name = uri.rpartition("/")[2]
         listed = f"{name}/" if isinstance(each, str) else name
         if mark := mark_of(listed):

@@ -47,20 +47,21 @@ class SignalSums:
     pixels: int = 0  # in the others
     linear: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))  # red, green, blue
     grey: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # values, squares
-    laplacian: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    laplacian: float = 0.0  # squares; its mean is 0
 
     def add(self, tiles: Pixels) -> None:
         """Add (t, H, W, C) tiles, uint8 or uint16."""
         full = float(np.iinfo(tiles.dtype).max)
         depth = cv2.CV_16S if tiles.dtype == np.uint8 else cv2.CV_32F
-        sparse = _LINEAR[tiles.dtype][tiles[:, ::_STEP, ::_STEP]]
-        self.sampled += sparse[..., 0].size
-        self.linear += sparse.sum(axis=(0, 1, 2), dtype=np.float64)  # one channel stands for all three
         for tile in tiles:
+            sparse = _LINEAR[tiles.dtype][tile[::_STEP, ::_STEP]]
+            self.sampled += sparse[..., 0].size
+            sums = cv2.sumElems(sparse)
+            self.linear += sums[:3] if tile.shape[2] == 3 else sums[0]
             grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY) if tile.shape[2] == 3 else tile[..., 0]
             self.pixels += grey.size
             self.grey += _moments(grey) / (full, full**2)
-            self.laplacian += _moments(cv2.Laplacian(grey, depth)) / (full, full**2)
+            self.laplacian += cv2.norm(cv2.Laplacian(grey, depth), cv2.NORM_L2SQR) / full**2
 
     def signals(self) -> Signals:
         """Of the whole image. A flat one has neither contrast nor sharpness, a grey one no warmth."""
@@ -72,7 +73,7 @@ class SignalSums:
         return Signals(
             exposure=_log2(float(_LUMINANCE @ (red, green, blue))),
             contrast=None if flat else 0.5 * _log2(variance) - _log2(mean),
-            sharpness=None if flat else _log2(_mean_and_variance(self.laplacian, self.pixels)[1] / variance),
+            sharpness=None if flat else _log2(self.laplacian / self.pixels / variance),
             warmth=None if red == green == blue else _log2(red) - _log2(blue),
         )
 

@@ -87,7 +87,8 @@ class Network(nn.Module, ABC):
     def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """A copy of `nearest_map` for the present weights, with the costly layers in bfloat16.
 
-        The network stays as it is. Codebook and distances are float32.
+        The network stays as it is. Codebook and distances are float32. Codes may be those of some positions
+        of each tile, (B, p).
         """
 
     def distance_weights(self) -> Tensor:

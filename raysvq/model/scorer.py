@@ -42,8 +42,8 @@ class ImageResult:
     anomaly_map: npt.NDArray[np.float32]  # (h, w) 0 outside the region of interest
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
-    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of the grid positions inside, tile by tile
-    signals: Signals
+    codes: npt.NDArray[np.uint16]  # (P,) nearest ones of grid positions in the region, tile by tile
+    signals: Signals  # of the whole image
     inside: Marks | None = None  # (h, w) cells in the region of interest; None: all
 
     @property
@@ -163,12 +163,14 @@ class ImageScorer:
         inside = self._inside(tiling, mosaic.values.shape, span)
         in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
         for distances, indices in nearest:
-            counts = None if in_tiles is None else np.stack(list(islice(in_tiles, len(distances))))
-            scores.append(
-                tile_scores(distances if counts is None else np.where(counts, distances, np.float32(0)))
-            )
             mosaic.add(distances)
-            codes.append(indices.ravel() if counts is None else indices[counts])
+            if in_tiles is None:
+                scores.append(tile_scores(distances))
+                codes.append(indices.ravel())
+            else:
+                marks = np.stack(list(islice(in_tiles, len(distances))))
+                scores.append(tile_scores(np.where(marks, distances, np.float32(0))))
+                codes.append(_codes_inside(indices, marks))
         if inside is not None:
             mosaic.values[~inside] = 0
         joined, used = np.concatenate(scores), np.concatenate(codes)
@@ -192,7 +194,10 @@ class ImageScorer:
         return self.nearest(tiles)[0]
 
     def nearest(self, tiles: Pixels) -> Nearest:
-        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and (T, h, w) nearest codes."""
+        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and nearest codes.
+
+        The codes are (T, h, w), or (T, p) of some positions of each tile.
+        """
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
@@ -216,6 +221,13 @@ def _or_error(call: Callable[[S], T], argument: S) -> T | DecodeError:
         return call(argument)
     except DecodeError as error:
         return error
+
+
+def _codes_inside(indices: npt.NDArray[np.uint16], marks: Marks) -> npt.NDArray[np.uint16]:
+    """The (t, h, w) or (t, p) codes of positions that are marked, (t, h, w)."""
+    of_tile = marks.reshape(len(marks), -1)
+    codes = indices.reshape(len(indices), -1)
+    return codes[of_tile[:, :: of_tile.shape[1] // codes.shape[1]]]
 
 
 def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:

@@ -18,7 +18,7 @@ from raysvq.results.ids import folder_sql, write_ids
 from raysvq.results.writer import Row, read_file
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.storage import join
-from raysvq.tables import ROW_GROUP, database
+from raysvq.tables import ROW_GROUP, count_in, database
 
 READERS = 16  # result files read at once
 NAMED = 5  # images that an error names
@@ -49,7 +49,7 @@ select unhex(w.image_id) as image_id, {folder} as folder, s.size_bytes, s.etag, 
 from written w join {sources} s on s.image_id = w.image_id
 left join mapped m on m.image_id = w.image_id
 """
-_SORTED = "from joined order by folder, image_id"
+_ORDER = "order by folder, image_id"
 
 
 def require_complete(out: str, files: Files, pending: Path, folder: Path) -> None:
@@ -71,8 +71,7 @@ def require_complete(out: str, files: Files, pending: Path, folder: Path) -> Non
         ) from None
     with database(folder, rows=[_path(folder)], pending=[pending]) as connection:
         connection.execute(_VIEWS)
-        connection.execute("create temp view pending_maps as from pending where keeps_map")
-        ((images,),) = connection.execute("select count(*) from pending").fetchall()
+        ((images, maps),) = connection.execute("select count(*), sum(keeps_map::int) from pending").fetchall()
         found = count_rows(files)
         lost, strange = _some(connection, _LOST), _some(connection, _STRANGE)
         if found != images or lost or strange:
@@ -80,15 +79,21 @@ def require_complete(out: str, files: Files, pending: Path, folder: Path) -> Non
                 f"{out}: {images} images to score, {found} rows written; lost {lost}, twice"
                 f" {_some(connection, _TWICE)}, not in the manifest {strange}; nothing was committed"
             )
-        ((maps,),) = connection.execute(f"select count(*) from ({_TO_MAP})").fetchall()
-        found = sum(file.rows for file in files["maps"])
-        lost = _some(connection, f"select image_id from ({_TO_MAP}) anti join mapped using (image_id)")
-        if found != maps or lost:
-            twice = _some(connection, _TWICE.replace("written", "mapped"))
-            raise AccountingError(
-                f"{out}: {maps} anomaly maps to keep, {found} written; lost {lost}, twice {twice};"
-                " nothing was committed"
-            )
+        if maps or files["maps"]:
+            _require_maps(connection, out, files)
+
+
+def _require_maps(connection: duckdb.DuckDBPyConnection, out: str, files: Files) -> None:
+    connection.execute("create temp view pending_maps as from pending where keeps_map")
+    ((maps,),) = connection.execute(f"select count(*) from ({_TO_MAP})").fetchall()
+    found = sum(file.rows for file in files["maps"])
+    lost = _some(connection, f"select image_id from ({_TO_MAP}) anti join mapped using (image_id)")
+    if found != maps or lost:
+        twice = _some(connection, _TWICE.replace("written", "mapped"))
+        raise AccountingError(
+            f"{out}: {maps} anomaly maps to keep, {found} written; lost {lost}, twice {twice};"
+            " nothing was committed"
+        )
 
 
 def write_run_ids(out: str, version: int, pending: Path, folder: Path, digests: Row) -> tuple[File, ...]:
@@ -108,10 +113,8 @@ def write_run_ids(out: str, version: int, pending: Path, folder: Path, digests: 
         version=version,
         **{name.partition("_")[0]: f"'{digests[name]}'" for name in _DIGESTS},
     )
-    with database(folder, rows=[_path(folder)], pending=[pending]) as connection:
-        connection.execute(_VIEWS)
-        spool_joined(connection.sql(query), folder)
-    return write_sorted(out, f"{version:020d}", folder)
+    views = {"rows": [_path(folder)], "pending": [pending]}
+    return _write_joined(out, f"{version:020d}", query, views, folder)
 
 
 def rebuild_ids(
@@ -139,10 +142,19 @@ def rebuild_ids(
         version=version,
         **{name.partition("_")[0]: f"s.{name}" for name in _DIGESTS},
     )
-    with database(folder, rows=[path]) as connection:
+    return _write_joined(target, stem, query, {"rows": [path]}, folder)
+
+
+def _write_joined(
+    out: str, stem: str, query: str, views: dict[str, list[Path]], folder: Path
+) -> tuple[File, ...]:
+    """Write the rows of a query on _VIEWS as an id index."""
+    with database(folder, **views) as connection:
         connection.execute(_VIEWS)
+        if count_in(views) <= ROW_GROUP:
+            return write_ids(out, stem, connection.sql(f"from ({query}) {_ORDER}"))
         spool_joined(connection.sql(query), folder)
-    return write_sorted(target, stem, folder)
+    return write_sorted(out, stem, folder)
 
 
 def spool_joined(rows: duckdb.DuckDBPyRelation, folder: Path) -> None:
@@ -156,7 +168,7 @@ def spool_joined(rows: duckdb.DuckDBPyRelation, folder: Path) -> None:
 def write_sorted(out: str, stem: str, folder: Path) -> tuple[File, ...]:
     """Write joined rows as an id index. The join is over: with it the sort would not fit into memory."""
     with database(folder, joined=[_joined(folder)]) as connection:
-        return write_ids(out, stem, connection.sql(_SORTED))
+        return write_ids(out, stem, connection.sql(f"from joined {_ORDER}"))
 
 
 def spool_written(out: str, files: Files, columns: list[str], path: Path) -> None:

@@ -40,7 +40,7 @@ class Part:
 
     name: str  # for people, and to tell its outcome by
     request: Request
-    pending: Pending  # `version` is that of the newest commit that it was made from
+    pending: Pending  # one image at least; `version` is of the newest commit that it was made from
     max_seconds: float | None = None  # of all its workers; None: as long as it takes
     leftovers: Leftovers | None = None  # of interrupted runs; None: looked up
 

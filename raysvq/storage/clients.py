@@ -26,6 +26,7 @@ from raysvq.storage.retry import Contact, Result
 from raysvq.storage.s3 import S3Bucket
 
 CONNECT_S, READ_S = 10, 60  # timeouts of one attempt: to connect, and between two pieces of an answer
+_CONNECTIONS = 32  # of botocore that stay open; so many folders are listed at once
 _S3, _GOOGLE, _AZURE = ("s3",), ("gs", "gcs"), ("az", "abfs", "abfss")
 _GENERIC: Any = dict.fromkeys(_GOOGLE, "gs") | dict.fromkeys(_AZURE, "abfs")  # as obstore names them
 _RENEWED = timedelta(minutes=10)  # botocore renews keys this long before they expire
@@ -245,6 +246,7 @@ def _boto_client() -> Any:
             connect_timeout=CONNECT_S,
             read_timeout=READ_S,
             retries={"total_max_attempts": 1},
+            max_pool_connections=_CONNECTIONS,
             s3={"addressing_style": "path"},
             request_checksum_calculation="when_required",  # what not every store knows
             response_checksum_validation="when_required",

@@ -202,6 +202,14 @@ settings:
             HEAD + ENTRY + "overrides:\n  - {match: {camra: x}, retention_days: 3}\n",
             ["8: `match`: no entry has all of camra; fields are camera, site"],
         ),
+        (
+            HEAD + "  decision: {group_by: lot}\n" + ENTRY,
+            ["5: `decision.group_by`: found 'lot', which is no field of the template; fields are"],
+        ),
+        (
+            HEAD + ENTRY + "overrides: [{match: {site: n}, decision: {group_by: lot}}]\n",
+            ["7: `decision.group_by`: found 'lot', which is no field of the template; fields are"],
+        ),
         (HEAD + ENTRY + "overrides: [{retention_days: 3}]\n", ["7: `match` is missing"]),
         (
             HEAD + ENTRY + "    alerts: [opps]\n",

@@ -134,6 +134,21 @@ def test_a_run_beside_another_is_refused_or_waits(world: World, monkeypatch: pyt
     assert [run.scored for run in read_runs(world.out, 2)] == [5, 0]
 
 
+def test_a_camera_that_is_gone_is_late_until_it_is_given_up(world: World) -> None:
+    world.inspect()
+    shutil.rmtree(world.folder / "raw/north/b")
+    assert world.inspect(SECOND).by_state == {"quiet": 2}
+    assert world.inspect(FIRST + timedelta(days=80)).cameras == 1
+
+
+def test_where_nothing_is_found_any_more_every_camera_fails(world: World) -> None:
+    world.inspect()
+    shutil.rmtree(world.folder / "raw")
+    run = world.inspect(SECOND)
+    assert (run.failed, run.exit_code) == (2, 2)
+    assert str(world.folder / "raw") in str(world.nights()["north.a"].failure)
+
+
 def test_only_some_cameras(world: World) -> None:
     run = world.inspect(only=("*.b",))
     assert (run.cameras, run.scored, run.arguments) == (1, 2, {"only": ["*.b"], "until": FIRST.isoformat()})

@@ -165,6 +165,8 @@ def test_only_asks_for_some_cameras(raw: Path, tmp_path: Path) -> None:
     _put(raw, *(f"n/c{n}/2026-05-04/a.png" for n in range(12)))
     found = _list(tmp_path, _images(DATED, raw), only=("n.c1*", "n.c3"))
     assert found.images == {"n.c1": 1, "n.c10": 1, "n.c11": 1, "n.c3": 1}
+    other = f"camera: x, {_images('gone/{date:%Y%m%d}.png', raw)}"
+    assert _list(tmp_path, _images(DATED, raw), other, only=("n.c3",)).failures == {}
 
 
 def test_a_forbidden_prefix_fails_its_camera_and_the_others_go_on(tmp_path: Path, bucket: FakeS3) -> None:
@@ -175,6 +177,21 @@ def test_a_forbidden_prefix_fails_its_camera_and_the_others_go_on(tmp_path: Path
     assert found.failures.keys() == {"n.c1", f"s3://{BUCKET}/raw/s"}
     assert "permission denied (403 Forbidden AccessDenied)" in found.failures["n.c1"]
     assert found.images == {"n.c1": 0, "n.c2": 1}
+
+
+def test_keys_that_are_no_paths_are_no_cameras(tmp_path: Path, bucket: FakeS3) -> None:
+    for key in (
+        "n/c/2026-05-04/a.png",
+        "/n/2026-05-04/a.png",
+        "n//2026-05-04/a.png",
+        "../c/2026-05-04/a.png",
+    ):
+        bucket.put(f"raw/{key}", b"x")
+    for key in ("n/c/2026-05-04/", "n/c/2026-05-04//a.png", "n/c\nd/2026-05-04/\x01.png", "n/e/"):
+        bucket.put(f"raw/{key}", b"")
+    found = _list(tmp_path, f'images: "s3://{BUCKET}/raw/{DATED}"')
+    assert found.images == {"n.c": 1, "n.c\nd": 1, "n.e": 0}
+    assert found.failures == {}
 
 
 def test_a_forbidden_date_fails_the_cameras_that_may_be_in_it(tmp_path: Path, bucket: FakeS3) -> None:

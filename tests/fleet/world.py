@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,6 +48,8 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             pixels = np.random.default_rng([seed, number]).integers(0, 255, (40, 40 + seed % 7, 3), np.uint8)
             path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+            noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp()
+            os.utime(path, (noon + seed, noon + seed))
 
     def path(self, camera: str, day: date, name: str) -> Path:
         """Of an image; a camera is named by its site and its own name, such as north.a."""

@@ -227,8 +227,10 @@ def test_codes_are_the_nearest_ones_tile_by_tile(
     with torch.no_grad():
         encoded = model.encode(tiles).movedim(1, -1).flatten(0, 2)
         expected = torch.cdist(encoded, model.quantizer.codebook).argmin(1).numpy()
-    agree = result.codes == expected
-    assert agree.mean() >= (1.0 if precision == "float32" else 0.9)  # rounding moves positions between two
+    if precision == "float32":
+        np.testing.assert_array_equal(result.codes, expected)
+    else:  # every fourth position; rounding moves some between two codes
+        assert (result.codes == expected[::4]).mean() > 0.9
 
 
 def test_signals_of_an_image_do_not_depend_on_how_many_tiles_are_cut_at_once(

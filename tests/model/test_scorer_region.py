@@ -109,3 +109,14 @@ def test_an_image_without_a_cell_inside_is_rejected(
     else:
         with pytest.raises(DecodeError, match="none of it is inside the region of interest"):
             within(content)
+
+
+def test_codes_are_those_of_positions_inside(
+    scorer: Callable[..., ImageScorer], picture: Draw, png: Encode
+) -> None:
+    plain, content = scorer(), png(picture(96, 192))
+    whole = plain(content)
+    for one in (plain, plain.in_bfloat16()):
+        within = one.within(LEFT.read())(content)
+        assert 0.3 * len(one(content).codes) < len(within.codes) < 0.7 * len(one(content).codes)
+    assert set(plain.within(LEFT.read())(content).codes.tolist()) <= set(whole.codes.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from functools import cached_property
 
 import numpy as np
 
@@ -50,10 +51,10 @@ def nights_of(history: Sequence[Sequence[CameraNight]]) -> dict[str, list[Night]
             whole = [night for night in some if night.failure is None]
             if whole:
                 most = max(whole, key=lambda night: (night.signals.get("images", 0), night.scored))
-                findings = tuple(each for night in whole for each in night.findings)
-                new = sum(night.new for night in whole)
+                if len(whole) > 1:
+                    most = replace(most, findings=tuple(each for night in whole for each in night.findings))
                 gap = (current - before).days if before else None
-                nights.append(Night(current, replace(most, findings=findings), new, gap))
+                nights.append(Night(current, most, sum(night.new for night in whole), gap))
                 before = current
     return found
 
@@ -82,8 +83,34 @@ class Window:
 
     def comparable(self, signal: str) -> list[Night]:
         """Those in which the signal was measured in the same way, on enough images."""
+        kind = (
+            signal
+            if signal in ("alarm_rate", "reject_rate")
+            else "pixels"
+            if signal in _OF_PIXELS
+            else "model"
+        )
+        return self._comparable[kind]
+
+    @cached_property
+    def _comparable(self) -> dict[str, list[Night]]:
         since = self.today - timedelta(weeks=self.weeks)
-        return [night for night in self.nights if night.date >= since and self._alike(night.last, signal)]
+        nights = [night for night in self.nights if night.date >= since]
+        least, tonight = self.min_images, self.tonight
+        seen = [night for night in nights if night.last.signals.get("images", 0) >= least]
+        pixels = [night for night in seen if night.last.settings_digest == tonight.settings_digest]
+        return {
+            "pixels": pixels,
+            "model": [night for night in pixels if night.last.model_digest == tonight.model_digest],
+            "alarm_rate": [
+                night
+                for night in nights
+                if night.last.scored >= least
+                and night.last.model_digest == tonight.model_digest
+                and night.last.decisions_digest == tonight.decisions_digest
+            ],
+            "reject_rate": [night for night in nights if night.last.scored + night.last.rejected >= least],
+        }
 
     def split(self, signal: str) -> Split | None:
         """What is usual, of comparable nights that did not deviate, and what is recent; None of too few."""
@@ -124,22 +151,6 @@ class Window:
             [log_images(night.new) for night in nights if _works(night.date)] for nights in (settled, recent)
         )
         return _as_past(*some), "on working days"
-
-    def _alike(self, night: CameraNight, signal: str) -> bool:
-        tonight = self.tonight
-        if signal == "reject_rate":
-            return night.scored + night.rejected >= self.min_images
-        if signal == "alarm_rate":
-            return (
-                night.scored >= self.min_images
-                and night.model_digest == tonight.model_digest
-                and night.decisions_digest == tonight.decisions_digest
-            )
-        if night.signals.get("images", 0) < self.min_images:
-            return False
-        if night.settings_digest != tonight.settings_digest:
-            return False
-        return signal in _OF_PIXELS or night.model_digest == tonight.model_digest
 
 
 def log_images(images: int) -> Value:

@@ -153,7 +153,8 @@ def same_distribution(first: Floats, second: Floats) -> float:
 
 def too_many(count: int, of: int, before: float, before_of: float) -> float:
     """p-value of so many or more events, after `before` of `before_of` (beta-binomial, Jeffreys' prior)."""
-    return float(stats.betabinom.sf(count - 1, of, before + 0.5, before_of - before + 0.5))
+    more = np.arange(count, of + 1)
+    return min(1.0, float(stats.betabinom.pmf(more, of, before + 0.5, before_of - before + 0.5).sum()))
 
 
 def unusual_counts(counts: Floats, of: float, before: Floats, before_of: float) -> Floats:
