@@ -50,20 +50,18 @@ def write_tree(folder: Path, product: str, normal: int, anomalous: int) -> str:
     ):
         for number in range(count):
             seed = [10**6, number, len(split), len(label)]
-            _write(
-                folder / split / label / f"{number:03d}.jpg", _encode(draw(product, seed, label == "square"))
-            )
+            image = _encode(draw(product, seed, label == "square"))
+            _write(folder / split / label / f"{number:03d}.jpg", image)
             if label == "square":
-                _write(
-                    folder / "ground_truth" / label / f"{number:03d}_mask.png", cv2.imencode(".png", mask)[1]
-                )
+                _write(folder / "ground_truth" / label / f"{number:03d}_mask.png", _encode(mask, ".png"))
     return str(folder)
 
 
-def _encode(pixels: npt.NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+def _encode(pixels: npt.NDArray[np.uint8], suffix: str = ".jpg") -> bytes:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if suffix == ".jpg" else []
+    return cv2.imencode(suffix, pixels, quality)[1].tobytes()
 
 
-def _write(path: Path, content: bytes | npt.NDArray[np.uint8]) -> None:
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(content))
+    path.write_bytes(content)
