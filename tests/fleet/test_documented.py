@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -45,10 +46,23 @@ def test_the_annotated_file_is_valid_and_means_what_it_says() -> None:
     assert fleet.camera(goods, {}).name == "incoming goods"
 
 
-def test_the_page_s_example_is_valid(tmp_path: Path) -> None:
-    [example] = re.findall(r"^```yaml\n(fleet:.*?)^```", PAGE, re.S | re.M)
-    (tmp_path / "fleet.yaml").write_text(example)
-    assert len(load_fleet(tmp_path / "fleet.yaml").entries) == 1
+def test_the_page_s_examples_are_valid(tmp_path: Path) -> None:
+    examples = re.findall(r"^```yaml\n(fleet:.*?)^```", PAGE, re.S | re.M)
+    assert len(examples) == 2
+    for example in examples:
+        (tmp_path / "fleet.yaml").write_text(example)
+        assert len(load_fleet(tmp_path / "fleet.yaml").entries) == 1
+
+
+def test_the_first_night_s_template_is_of_the_sample_s_images(tmp_path: Path) -> None:
+    example = re.search(r"^```yaml\n(fleet: sample.*?)^```", PAGE, re.S | re.M)
+    assert example
+    (tmp_path / "fleet.yaml").write_text(example[1])
+    [entry] = load_fleet(tmp_path / "fleet.yaml").entries
+    image = tmp_path / "runs/demo/sample/images/refinery/2025-03-06/panel-rgb_006.jpg"
+    place = entry.template.place(str(image), ZoneInfo("UTC"))
+    assert place is not None
+    assert (place.fields, str(place.date)) == ({"site": "refinery", "camera": "panel-rgb"}, "2025-03-06")
 
 
 def test_every_key_stands_in_a_table() -> None:
