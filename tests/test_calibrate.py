@@ -21,7 +21,7 @@ from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
 from raysvq.scoring.job import score
 from raysvq.settings import Settings, load_settings
-from raysvq.storage import read_bytes
+from raysvq.storage import read_bytes, write_bytes
 from raysvq.training.ray_trainer import train
 from tests.stripes import write_stripes
 
@@ -134,6 +134,17 @@ def test_decisions_are_fitted_anew_on_what_the_model_has_not_learnt(trained: Tra
     assert "calibrated on 16 normal and 0 anomalous images" in text
     assert "left out: 2 of the test split" in text
     assert "16 normal images cannot promise" in text
+
+
+def test_model_manifest_and_scores_may_lie_in_an_object_store(trained: Trained, s3: str) -> None:
+    folder = f"{s3}/calibrate"
+    for file in filter(Path.is_file, Path(trained.model).iterdir()):
+        write_bytes(f"{folder}/model/{file.name}", file.read_bytes())
+    write_bytes(f"{folder}/later.parquet", Path(trained.later).read_bytes())
+    done = calibrate_model(f"{folder}/model", f"{folder}/later.parquet", trained.settings)
+    assert done.images == {"normal": 16, "anomalous": 0}
+    assert load_bundle(f"{folder}/model").decisions == done.after != trained.bundle.decisions
+    assert len(read_scores(f"{folder}/model/{FOLDER}/scores")) == 16
 
 
 def test_images_that_were_learnt_from_are_left_out(trained: Trained, model: str) -> None:
