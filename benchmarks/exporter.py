@@ -29,7 +29,7 @@ SCRAPE_EVERY_S = 15
 DRIVER = """
 import sys
 from datetime import UTC, datetime
-from raysvq.fleet.metrics import report_metrics, samples
+from raysvq.fleet.metrics.names import report_metrics, samples
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.settings import RaySettings
 

@@ -28,10 +28,10 @@ import pyarrow.parquet as pq
 from benchmarks.hardware import processor
 from benchmarks.process_memory import peak_bytes
 from raysvq.data.sources.folder_scan import Skips
-from raysvq.fleet.cameras import Camera
-from raysvq.fleet.listing import LISTED, Listing
-from raysvq.fleet.planning import known_versions, plan_night
-from raysvq.fleet.windows import by_camera, window_of
+from raysvq.fleet.listing.listing import LISTED, Listing
+from raysvq.fleet.planning.plan import known_versions, plan_night
+from raysvq.fleet.planning.windows import by_camera, window_of
+from raysvq.fleet.settings.cameras import Camera
 from raysvq.ledger.entries import append_entries, date_folder
 from raysvq.ledger.nights import read_nights, write_nights
 from raysvq.ledger.records import ENTRIES, CameraNight, FleetRun

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysvq.fleet.cameras import Camera, WatchSettings
+from raysvq.fleet.settings.cameras import Camera, WatchSettings
 from raysvq.fleet.watch import Evidence, watch_fleet
 from raysvq.ledger.records import CameraNight, Finding
 from raysvq.schema import REFERENCE

@@ -19,7 +19,7 @@ from raysvq.errors import SettingsError
 
 if TYPE_CHECKING:
     from raysvq.fleet.options import InspectOptions
-    from raysvq.fleet.settings import Fleet
+    from raysvq.fleet.settings.fleet import Fleet
 
 FleetFile = Annotated[str, typer.Option("--fleet", help="fleet.yaml: cameras, models, what is expected.")]
 FleetOverrides = Annotated[
@@ -84,8 +84,8 @@ def inspect(
     The exit code is 0 where all went well; 1 where cameras failed, or findings are of the level of --fail-on;
     2 where nothing could run.
     """
-    from raysvq.fleet.file import load_fleet
     from raysvq.fleet.options import InspectOptions
+    from raysvq.fleet.settings.file import load_fleet
 
     ways = {"--check": check, "--status": status, "--dry-run": dry_run}
     chosen = [name for name, given in ways.items() if given]
@@ -106,7 +106,7 @@ def inspect(
     elif status:
         _status(of_fleet, options, as_json)
     elif dry_run:
-        from raysvq.fleet.dry_run import dry_run as look
+        from raysvq.fleet.views.dry_run import dry_run as look
 
         log.info("\n".join(look(of_fleet, options).lines()), "result")
     else:
@@ -116,8 +116,8 @@ def inspect(
 
 
 def _check(fleet: Fleet, options: InspectOptions, as_json: bool) -> int:
-    from raysvq.fleet.check import check_fleet
     from raysvq.fleet.options import ALL_WELL, SOME_FAILED
+    from raysvq.fleet.views.check import check_fleet
 
     until = options.until or fleet.today(datetime.now(UTC))
     since = options.since or until - timedelta(days=fleet.catch_up_days)
@@ -127,7 +127,7 @@ def _check(fleet: Fleet, options: InspectOptions, as_json: bool) -> int:
 
 
 def _status(fleet: Fleet, options: InspectOptions, as_json: bool) -> None:
-    from raysvq.fleet.status import read_status
+    from raysvq.fleet.views.status import read_status
     from raysvq.storage import configure
 
     configure(fleet.settings.storage)
@@ -152,9 +152,9 @@ def doctor(
     Each line says ok, warning or problem, and what to do. What is written to try it is removed again. The
     exit code is 1 where there is a problem.
     """
-    from raysvq.fleet import doctor as tries
-    from raysvq.fleet.file import load_fleet
-    from raysvq.fleet.nodes import machines
+    from raysvq.fleet.settings.file import load_fleet
+    from raysvq.fleet.upkeep import doctor as tries
+    from raysvq.fleet.upkeep.nodes import machines
     from raysvq.settings import RaySettings
     from raysvq.storage import canonical
 

@@ -107,8 +107,8 @@ def compact(
 
 
 def _keep_house(file: str, grace: timedelta, plan: bool, overrides: list[str] | None) -> None:
-    from raysvq.fleet.file import load_fleet
-    from raysvq.fleet.housekeeping import keep_house
+    from raysvq.fleet.settings.file import load_fleet
+    from raysvq.fleet.upkeep.housekeeping import keep_house
     from raysvq.runtime.lease import lease
     from raysvq.storage import configure
 

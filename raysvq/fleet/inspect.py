@@ -16,19 +16,19 @@ from pathlib import Path
 
 from raysvq import log
 from raysvq.errors import DataError
-from raysvq.fleet.entering import LedgerWriter
-from raysvq.fleet.left_behind import left_behind
-from raysvq.fleet.listing import named
-from raysvq.fleet.nights import Work, make_night
+from raysvq.fleet.listing.listing import named
+from raysvq.fleet.night.entering import LedgerWriter
+from raysvq.fleet.night.left_behind import left_behind
+from raysvq.fleet.night.nights import Work, make_night
+from raysvq.fleet.night.record import Started, make_record
+from raysvq.fleet.night.telling import tell, try_to
+from raysvq.fleet.night.unfinished import cameras_of, clear_unfinished, find_unfinished, note_unfinished
+from raysvq.fleet.night.watching import watch_night
 from raysvq.fleet.options import InspectOptions
-from raysvq.fleet.prepare import Prepared, prepare
-from raysvq.fleet.record import Started, make_record
+from raysvq.fleet.planning.prepare import Prepared, prepare
 from raysvq.fleet.rescoring import fleet_to_rescore
-from raysvq.fleet.settings import Fleet
-from raysvq.fleet.summary import summary_lines
-from raysvq.fleet.telling import tell, try_to
-from raysvq.fleet.unfinished import cameras_of, clear_unfinished, find_unfinished, note_unfinished
-from raysvq.fleet.watching import watch_night
+from raysvq.fleet.settings.fleet import Fleet
+from raysvq.fleet.views.summary import summary_lines
 from raysvq.ledger.nights import write_nights
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import next_number, publish_run
@@ -131,7 +131,7 @@ def _work(
     work: dict[str, Work] = {}
     images_per_s, known = 0.0, prepared.asked.known
     if pending := prepared.pending:
-        from raysvq.fleet.work import score_night  # brings Ray and PyTorch
+        from raysvq.fleet.night.work import score_night  # brings Ray and PyTorch
 
         note_unfinished(fleet.out, run_id, (plan.camera for plan in pending.values()))
         began = time.monotonic()

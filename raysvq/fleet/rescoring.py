@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from raysvq.fleet.settings import Fleet
+from raysvq.fleet.settings.fleet import Fleet
 from raysvq.storage import join
 
 

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysvq.data.sources.folder_scan import Skips
-from raysvq.fleet.cameras import Camera
-from raysvq.fleet.committed import entries_of_commit
-from raysvq.fleet.listing import LISTED, Listing
-from raysvq.fleet.planning import NightPlan, known_versions, plan_night
-from raysvq.fleet.windows import by_camera, window_of
+from raysvq.fleet.listing.listing import LISTED, Listing
+from raysvq.fleet.planning.committed import entries_of_commit
+from raysvq.fleet.planning.plan import NightPlan, known_versions, plan_night
+from raysvq.fleet.planning.windows import by_camera, window_of
+from raysvq.fleet.settings.cameras import Camera
 from raysvq.ledger.entries import append_entries
 from raysvq.ledger.nights import read_nights, write_nights
 from raysvq.ledger.records import CameraNight

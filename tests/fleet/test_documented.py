@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from raysvq.errors import SettingsError
-from raysvq.fleet.cameras import Budget, Expect
-from raysvq.fleet.file import load_fleet
-from raysvq.fleet.sections import (
+from raysvq.fleet.settings.cameras import Budget, Expect
+from raysvq.fleet.settings.file import load_fleet
+from raysvq.fleet.settings.sections import (
     AlertSection,
     CameraSection,
     EntrySection,
@@ -19,7 +19,7 @@ from raysvq.fleet.sections import (
     OverrideSection,
     RegionSection,
 )
-from raysvq.fleet.template import parse_template
+from raysvq.fleet.settings.template import parse_template
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/fleet.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 
 from raysvq.errors import DataError
 from raysvq.fleet import inspect as inspection
-from raysvq.fleet.housekeeping import keep_house
+from raysvq.fleet.upkeep.housekeeping import keep_house
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import SCORED
 from raysvq.ledger.runs import read_runs
@@ -50,7 +50,7 @@ def test_a_night_without_anything_new_starts_no_ray(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.inspect()
-    monkeypatch.setattr("raysvq.fleet.work.score_night", None)
+    monkeypatch.setattr("raysvq.fleet.night.work.score_night", None)
     run = world.inspect(SECOND)
     assert (run.scored, run.exit_code, run.by_state) == (0, 0, {"quiet": 2})
     assert world.nights()["north.a"].model_version == read_nights(world.out, 2)[0][0].model_version
@@ -197,7 +197,7 @@ def test_nights_go_on_after_house_keeping(world: World, monkeypatch: pytest.Monk
     world.inspect()
     world.put("north.a", FIRST, "a4")
     world.inspect(SECOND)
-    monkeypatch.setattr("raysvq.fleet.housekeeping.MANY_COMMITS", 1)
+    monkeypatch.setattr("raysvq.fleet.upkeep.housekeeping.MANY_COMMITS", 1)
     report = keep_house(world.fleet(), timedelta(0), lambda: None)
     assert report.merged.keys() == {"north.a"}
     world.put("north.a", SECOND, "a5")

@@ -33,8 +33,8 @@ def _die(*_: Any, **__: Any) -> Any:
     [
         pytest.param("raysvq.fleet.inspect.prepare", id="before anything is listed"),
         pytest.param("raysvq.fleet.inspect.note_unfinished", id="before the note"),
-        pytest.param("raysvq.fleet.work.score_parts", id="before the first image"),
-        pytest.param("raysvq.fleet.entering.append_entries", id="between commit and ledger"),
+        pytest.param("raysvq.fleet.night.work.score_parts", id="before the first image"),
+        pytest.param("raysvq.fleet.night.entering.append_entries", id="between commit and ledger"),
         pytest.param("raysvq.fleet.inspect.write_nights", id="before the nights"),
         pytest.param("raysvq.fleet.inspect.tell", id="before anybody is told"),
         pytest.param("raysvq.fleet.inspect.publish_run", id="before the record"),
@@ -79,7 +79,7 @@ def test_what_a_killed_run_committed_is_entered_though_its_images_are_gone(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("raysvq.fleet.entering.append_entries", _die)
+        patch.setattr("raysvq.fleet.night.entering.append_entries", _die)
         with pytest.raises(_Killed):
             world.inspect()
     shutil.rmtree(world.folder / "raw/north/a")

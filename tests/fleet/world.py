@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from devtools.untrained import untrained_bundle
-from raysvq.fleet.file import load_fleet
 from raysvq.fleet.inspect import inspect
 from raysvq.fleet.options import InspectOptions
-from raysvq.fleet.settings import Fleet
+from raysvq.fleet.settings.file import load_fleet
+from raysvq.fleet.settings.fleet import Fleet
 from raysvq.ledger.entries import spool_entries
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import SCORED, CameraNight, FleetRun

@@ -11,7 +11,7 @@ from raysvq.fleet.alerts.failure import RouteError
 from raysvq.fleet.alerts.message import Message
 from raysvq.fleet.alerts.services import notify
 from raysvq.fleet.alerts.webhook import post
-from raysvq.fleet.cameras import Route
+from raysvq.fleet.settings.cameras import Route
 
 DELIVER_S = 60.0  # for all attempts; routes are called at the same time
 

@@ -11,9 +11,9 @@ from raysvq.fleet.alerts.message import compose
 from raysvq.fleet.alerts.open_alerts import Due, Key, Open, due, hold, observe, tell
 from raysvq.fleet.alerts.report import AlertReport
 from raysvq.fleet.alerts.state import Routes, read_open, write_open
-from raysvq.fleet.cameras import Route
 from raysvq.fleet.options import NARROWING
-from raysvq.fleet.settings import Fleet
+from raysvq.fleet.settings.cameras import Route
+from raysvq.fleet.settings.fleet import Fleet
 from raysvq.ledger.records import CameraNight, Finding, FleetRun
 from raysvq.storage import join
 

@@ -23,7 +23,7 @@ from raysvq.fleet.watch.statistics import (
 )
 
 if TYPE_CHECKING:
-    from raysvq.fleet.cameras import Effects
+    from raysvq.fleet.settings.cameras import Effects
 
 REFERENCE: Final = "reference"
 PAST: Final = "past"

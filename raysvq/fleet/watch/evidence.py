@@ -11,7 +11,7 @@ from raysvq.ledger.records import CameraNight, Finding
 from raysvq.schema import REFERENCE
 
 if TYPE_CHECKING:
-    from raysvq.fleet.cameras import Camera
+    from raysvq.fleet.settings.cameras import Camera
 
 COLUMNS = tuple(REFERENCE.names)  # of the score rows, and of the model's reference
 

@@ -24,7 +24,7 @@ from raysvq.fleet.watch.statistics import Past, against_past, too_many, unusual_
 from raysvq.ledger.records import CameraNight
 
 if TYPE_CHECKING:
-    from raysvq.fleet.cameras import Effects
+    from raysvq.fleet.settings.cameras import Effects
 
 Count = Callable[[CameraNight], tuple[int, int]]  # a night -> events, of how many images
 

@@ -19,7 +19,7 @@ from raysvq.fleet.watch.statistics import Cameras, Nights, Past, holm, learn_cam
 from raysvq.ledger.records import CameraNight, Finding, Level
 
 if TYPE_CHECKING:
-    from raysvq.fleet.cameras import Effects, WatchSettings
+    from raysvq.fleet.settings.cameras import Effects, WatchSettings
 
 # Deviations that are assumed between nights of a camera, and between cameras, where too few are there to say.
 # Conventions: a quarter and a half of what is worth a warning.

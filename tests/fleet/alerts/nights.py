@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from raysvq.fleet.cameras import Route, WatchSettings
-from raysvq.fleet.settings import Fleet
+from raysvq.fleet.settings.cameras import Route, WatchSettings
+from raysvq.fleet.settings.fleet import Fleet
 from raysvq.ledger.records import CameraNight, Finding, FleetRun, Level
 from raysvq.settings import Settings
 

@@ -12,7 +12,7 @@ import pytest
 from raysvq.fleet.alerts import deliver as module
 from raysvq.fleet.alerts.deliver import deliver
 from raysvq.fleet.alerts.message import Message
-from raysvq.fleet.cameras import Route
+from raysvq.fleet.settings.cameras import Route
 from tests.fleet.alerts.conftest import SECRET, Receiver
 from tests.fleet.alerts.nights import webhook
 

@@ -12,9 +12,9 @@ import yaml
 from raysvq.errors import DataError
 from raysvq.fleet.alerts import AlertReport, send_alerts
 from raysvq.fleet.alerts.message import MAX_LINES
-from raysvq.fleet.cameras import Route
-from raysvq.fleet.file import load_fleet
-from raysvq.fleet.sections import AlertSection
+from raysvq.fleet.settings.cameras import Route
+from raysvq.fleet.settings.file import load_fleet
+from raysvq.fleet.settings.sections import AlertSection
 from raysvq.ledger.records import CameraNight, Finding, FleetRun
 from tests.fleet.alerts.conftest import SECRET, Receiver
 from tests.fleet.alerts.nights import NOON, QUIET, finding, fleet, night, nights, run, webhook

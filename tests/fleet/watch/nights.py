@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysvq.fleet.cameras import Camera, Expect, WatchSettings
+from raysvq.fleet.settings.cameras import Camera, Expect, WatchSettings
 from raysvq.fleet.watch import Evidence, Watched, watch_fleet
 from raysvq.ledger.records import CameraNight, Finding
 from raysvq.schema import REFERENCE

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysvq.fleet.cameras import Expect, WatchSettings
+from raysvq.fleet.settings.cameras import Expect, WatchSettings
 from raysvq.fleet.watch import SIGNALS, watch_fleet
 from raysvq.schema import REFERENCE
 from tests.fleet.watch.nights import NAME, TODAY, add, healthy, night, only, rows, watch

@@ -1,0 +1,1 @@
+"""Which images lie under the templates of a fleet, camera by camera."""

@@ -1,0 +1,1 @@
+"""A run as metrics for Prometheus, through Ray's own exporter."""

@@ -1,0 +1,1 @@
+"""A night at work: scoring, the ledger's rows, what is watched, who is told, the record."""

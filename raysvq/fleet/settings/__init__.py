@@ -1,0 +1,1 @@
+"""fleet.yaml: its sections, its templates, and the cameras that they describe."""

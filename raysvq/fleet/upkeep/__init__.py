@@ -1,0 +1,1 @@
+"""What keeps a fleet running: doctor and house-keeping."""
