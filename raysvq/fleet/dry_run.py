@@ -14,7 +14,7 @@ from raysvq.fleet.listing import named
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.planning import CameraPlan
 from raysvq.fleet.prepare import prepare
-from raysvq.fleet.rescoring import fleet_to_rescore
+from raysvq.fleet.rescoring import to_rescore
 from raysvq.fleet.settings import Fleet
 from raysvq.log import duration
 from raysvq.storage import configure
@@ -66,8 +66,7 @@ def dry_run(fleet: Fleet, options: InspectOptions) -> DryRun:
         RaysvqError: as `raysvq.fleet.inspect.inspect`, before it scores.
     """
     configure(fleet.settings.storage)
-    if options.rescore:
-        fleet = fleet_to_rescore(fleet, options.rescore)
+    fleet, options = to_rescore(fleet, options)
     with tempfile.TemporaryDirectory() as name:
         prepared = prepare(fleet, options, datetime.now(UTC), Path(name), {})
     paces = [run.images_per_s for run in prepared.asked.runs if run.images_per_s]
