@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raysvq.errors import DataError, SettingsError
-from raysvq.fleet import inspect as inspection
+from raysvq.fleet.unfinished import note_unfinished
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import SCORED
 from raysvq.model.alias import promote
@@ -68,16 +68,15 @@ def test_an_alias_that_changes_after_planning(
     alias = world.folder / "models@b"
     promote(str(alias), other)
     world.values = {"overrides": [{"match": {"camera": "b"}, "model": str(alias)}]}
-    note = inspection.note_unfinished
 
     def changed(*arguments: Any) -> None:
-        note(*arguments)
+        note_unfinished(*arguments)
         if gone:
             (world.folder / "models/b.alias.json").unlink()
         else:
             promote(str(alias), str(world.folder / "model"))
 
-    monkeypatch.setattr(inspection, "note_unfinished", changed)
+    monkeypatch.setattr("raysvq.fleet.inspect.note_unfinished", changed)
     assert world.inspect().scored == 5
     assert world.nights()["north.b"].model_version == version
 
