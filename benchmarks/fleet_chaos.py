@@ -81,13 +81,13 @@ class Fleet:
     outage_s: float
     night: int = 0
     newest: int = 0  # number of a run
-    seconds: float = 20.0  # of a run that nothing disturbed
+    seconds: float = 20.0  # of the last run that nothing disturbed
 
-    def begin(self) -> tuple[str, str]:
+    def begin(self) -> tuple[str, ...]:
         """Upload a night's images; the arguments of its run."""
         self.night += 1
         upload(self.site, self.books, self.night)
-        return "--until", self.books.script.day(self.night).isoformat()
+        return "--until", self.books.script.day(self.night).isoformat(), "--fail-on", "never"
 
     def failed_cameras(self) -> int:
         """In the newest run, unless it was asked for before."""
@@ -121,28 +121,38 @@ ATTACKS: dict[str, Callable[[Fleet, int], bool]] = {
 }
 
 
-def run_attack(fleet: Fleet, attack: str, runs: int) -> Tally:
-    """Attack night after night, until so many runs were hit before their end."""
-    tally = Tally(attack)
-    while tally.runs < runs and tally.missed < 5 * runs:
-        started = time.monotonic()
-        arguments = fleet.begin()
-        process = fleet.site.inspect(*arguments)
-        until = time.monotonic() + random.uniform(START_S, fleet.seconds)
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        hit = process.poll() is None and ATTACKS[attack](fleet, process.pid)
-        said, _ = process.communicate(timeout=WAIT_S)
-        _finish(fleet, arguments, process.returncode, said, tally)
-        tally.add(fleet.books.audit(fleet.night))
-        tally.runs += hit
-        tally.missed += not hit
-        tally.seconds += time.monotonic() - started
-        print(f"night {fleet.night}: {attack} {'hit' if hit else 'missed'}, {process.returncode}", flush=True)
-    return tally
+def run_attack(fleet: Fleet, tally: Tally) -> None:
+    """Attack a night's run, and audit what it left."""
+    started, arguments = time.monotonic(), fleet.begin()
+    process, begun = fleet.site.inspect(*arguments), time.monotonic()
+    until = begun + random.uniform(START_S, fleet.seconds)
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    hit = process.poll() is None and ATTACKS[tally.attack](fleet, process.pid)
+    said, _ = process.communicate(timeout=WAIT_S)
+    if not hit:
+        fleet.seconds = time.monotonic() - begun
+    _finish(fleet, arguments, process.returncode, said, tally)
+    tally.add(fleet.books.audit(fleet.night))
+    tally.runs += hit
+    tally.missed += not hit
+    tally.seconds += time.monotonic() - started
+    code, harm = process.returncode, ", HARMED" if tally.harmed else ""
+    print(f"night {fleet.night}: {tally.attack} {'hit' if hit else 'missed'}, {code}{harm}", flush=True)
 
 
-def _finish(fleet: Fleet, arguments: tuple[str, str], code: int, said: str, tally: Tally) -> None:
+def run_attacks(fleet: Fleet, attacks: list[str], runs: int, minutes: float) -> list[Tally]:
+    """Attack in turn, until so many runs were hit before their end by each, or the time is over."""
+    tallies, until = [Tally(attack) for attack in attacks], time.monotonic() + 60 * minutes
+    while left := [tally for tally in tallies if tally.runs < runs and tally.missed < 5 * runs]:
+        for tally in left:
+            if time.monotonic() > until:
+                return tallies
+            run_attack(fleet, tally)
+    return tallies
+
+
+def _finish(fleet: Fleet, arguments: tuple[str, ...], code: int, said: str, tally: Tally) -> None:
     """Give the command again until it comes to its end and no camera has failed."""
     for _ in range(RESTARTS):
         if code in FINISHED and not fleet.failed_cameras():
@@ -172,7 +182,7 @@ def compare_with_quiet(fleet: Fleet) -> int:
     quiet.write_text(fleet.site.fleet.read_text().replace(f"out: {OUT}\n", f"out: {QUIET}\n"))
     script = fleet.books.script
     window = ("--since", script.first.isoformat(), "--until", script.day(fleet.night).isoformat())
-    fleet.site.run("inspect", "--fleet", str(quiet), *window)
+    fleet.site.run("inspect", "--fleet", str(quiet), *window, "--fail-on", "never")
     differ = 0
     for camera in script.all_cameras():
         found, wanted = (_scores(join(out, "cameras", camera.name)) for out in (OUT, QUIET))
@@ -207,6 +217,7 @@ def main() -> None:
     """Attack, print the table, exit with 1 where anything was lost, doubled or changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=15, help="of each attack (default 15)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="end after so long (default 60)")
     parser.add_argument("--cameras", type=int, default=10, help="of the fleet (default 10)")
     parser.add_argument(
         "--outage", type=float, default=5.0, help="seconds that the store is away (default 5)"
@@ -233,7 +244,7 @@ def main() -> None:
         fleet = Fleet(place, books, arguments.outage)
         measure_undisturbed(fleet)
         print(f"undisturbed: {fleet.seconds:.1f} s", flush=True)
-        tallies = [run_attack(fleet, attack, arguments.runs) for attack in arguments.attacks]
+        tallies = run_attacks(fleet, arguments.attacks, arguments.runs, arguments.minutes)
         otherwise = compare_with_quiet(fleet)
     print(table(tallies))
     print(f"{otherwise} images otherwise than in an undisturbed run over all {fleet.night} nights")

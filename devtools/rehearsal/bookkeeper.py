@@ -6,6 +6,7 @@ It keeps its own log and asks no ledger what there is to find.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from devtools.rehearsal.script import Camera, Script, Shot
 from devtools.rehearsal.site import OUT
 from devtools.s3_server import BUCKET
 from raysvq.results import open_results, read_snapshot
-from raysvq.storage import filesystem, join, list_objects
+from raysvq.storage import join, list_objects, read_bytes
 
 SCORED = "scored"
 _READERS = 8
@@ -150,15 +151,18 @@ def read_rows(camera: str) -> Rows:
 def read_entries(out: str = OUT) -> Entries:
     """The newest entry of a ledger for each camera and image id, by version and time of the commit."""
     newest: Entries = {}
-    for info in list_objects(join(out, "ledger", "entries"), must_exist=False):
-        if not info.uri.endswith(".parquet"):
-            continue
-        fs, path = filesystem(info.uri)
-        for row in pq.read_table(path, filesystem=fs, partitioning=None).to_pylist():
-            known = newest.get((row["camera"], row["image_id"]))
-            if known is None or _age(known) < _age(row):
-                newest[row["camera"], row["image_id"]] = row
+    files = [info.uri for info in list_objects(join(out, "ledger", "entries"), must_exist=False)]
+    with ThreadPoolExecutor(_READERS) as pool:
+        for rows in pool.map(_read_file, (uri for uri in files if uri.endswith(".parquet"))):
+            for row in rows:
+                known = newest.get((row["camera"], row["image_id"]))
+                if known is None or _age(known) < _age(row):
+                    newest[row["camera"], row["image_id"]] = row
     return newest
+
+
+def _read_file(uri: str) -> list[dict[str, Any]]:
+    return pq.read_table(io.BytesIO(read_bytes(uri))).to_pylist()
 
 
 def _age(entry: dict[str, Any]) -> tuple[int, Any]:

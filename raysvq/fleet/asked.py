@@ -56,7 +56,7 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
 
     Raises:
         DataError: the ledger is damaged or of a later version, the clock is behind its last night, or there
-            is no such run to repair.
+            is no such run, or nothing of it, to repair.
         SettingsError: `--until` is in the future.
         StorageError: the store does not answer.
     """
@@ -122,11 +122,8 @@ def _to_repair(
     wanted = [each for each in nights if matches(each.camera, options.only)]
     failed = {each.camera: each for each in wanted if each.state == "failed" or each.skipped}
     if not failed:
-        problems = f" Its problems were: {'; '.join(run.problems)}" if run.problems else ""
-        raise DataError(
-            f"--repair {asked}: no camera failed or left images in run {run.number}, as far as the ledger has"
-            f" its nights; a run without --repair looks at all cameras.{problems}"
-        )
+        problems = f"; its problems: {'; '.join(run.problems)}" if run.problems else ""
+        raise DataError(f"--repair {asked}: that run left nothing to repair at these cameras{problems}")
     night = date.fromisoformat(run.night)
     other = Window(night - timedelta(days=fleet.catch_up_days), night)
     windows = {
