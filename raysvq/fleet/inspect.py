@@ -26,7 +26,7 @@ from raysvq.fleet.night.unfinished import cameras_of, clear_unfinished, find_unf
 from raysvq.fleet.night.watching import watch_night
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.planning.prepare import Prepared, prepare
-from raysvq.fleet.rescoring import fleet_to_rescore
+from raysvq.fleet.rescoring import to_rescore
 from raysvq.fleet.settings.fleet import Fleet
 from raysvq.fleet.views.summary import summary_lines
 from raysvq.ledger.nights import write_nights
@@ -57,8 +57,7 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
         BundleError: there is no such model to rescore with.
     """
     configure(fleet.settings.storage)
-    if options.rescore:
-        fleet = fleet_to_rescore(fleet, options.rescore)
+    fleet, options = to_rescore(fleet, options)
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
     with _lease(fleet.out, run_id, options.wait_s) as require_held, tempfile.TemporaryDirectory() as name:
@@ -80,7 +79,8 @@ def _inspect(
     problems = [named(prefix, why) for prefix, why in prepared.unlisted.items()]
 
     def watch() -> None:
-        nights.update(watch_night(fleet, prepared.asked, prepared.plans, work, nights, started.at))
+        asked, plans = prepared.asked, prepared.plans
+        nights.update(watch_night(fleet, asked, plans, work, nights, started.at, problems))
 
     if not options.rescore:  # whose nights are over
         try_to("watching", watch, problems)
@@ -93,7 +93,8 @@ def _inspect(
     require_held()
     publish_run(fleet.out, run)
     entered = {camera for camera in nights if work.get(camera, Work()).entered}
-    clear_unfinished(find_unfinished(fleet.out), entered)
+    dropped = {camera for camera, fields in noted.items() if fleet.entry_of(camera, fields) is None}
+    clear_unfinished(find_unfinished(fleet.out), entered | dropped)
     return run, nights
 
 
@@ -129,7 +130,10 @@ def _work(
     for table in prepared.deletions():
         ledger.add(table)
     work: dict[str, Work] = {}
-    images_per_s, known = 0.0, prepared.asked.known
+    images_per_s = 0.0
+    # What is committed at a camera that the last runs passed by, or forgot, counted in runs before them.
+    passed_by = {name: plan.version for name, plan in prepared.plans.items() if name not in noted}
+    known = passed_by | prepared.asked.known
     if pending := prepared.pending:
         from raysvq.fleet.night.work import score_night  # brings Ray and PyTorch
 

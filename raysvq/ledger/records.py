@@ -130,6 +130,7 @@ class FleetRun:
     findings: dict[str, int]  # by level
     problems: tuple[str, ...] = ()  # of the run itself: prefixes, alert routes, the page
     exit_code: int = 0
+    templates_digest: str = ""  # of where images land; under others they may have been of other days
 
     def to_json(self) -> bytes:
         """The record's content."""

@@ -88,6 +88,7 @@ class Models:
         """`settings`: of scoring, storage and ray, for all requests."""
         configure(settings.storage)
         self._settings = settings
+        self._folders: dict[str, str] = {}  # an alias stands for one model, though it changes meanwhile
         self._bundles: dict[str, Bundle] = {}
         self._regions: dict[Region, str] = {}
         self._fitted: dict[tuple[str, DecisionSettings], Fitted] = {}
@@ -106,7 +107,9 @@ class Models:
             SettingsError: the region's mask cannot be read, or the model cannot decide as `decision` says.
             StorageError: a store does not answer.
         """
-        model = resolve(model)
+        if model not in self._folders:
+            self._folders[model] = resolve(model)
+        model = self._folders[model]
         if model not in self._bundles:
             self._bundles[model] = load_bundle(model)
         bundle = self._bundles[model]

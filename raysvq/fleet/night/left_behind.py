@@ -35,9 +35,11 @@ def left_behind(
     """
 
     def of(name: str) -> Work | None:
-        scores, entered, before = plans[name].camera.folder(out), plans[name].version, known.get(name, 0)
+        plan, before = plans[name], known.get(name, 0)
+        scores = plan.camera.folder(out)
+        entered = before if name in noted else plan.version  # of a killed run, some rows may not be
         try:
-            version = max(entered, read_snapshot(scores).version if name in noted else 0)
+            version = max(plan.version, read_snapshot(scores).version if name in noted else 0)
             if version <= before:
                 return None
             return Work(committed=read_committed(name, scores, before, entered, version, ledger.add))

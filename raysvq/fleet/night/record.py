@@ -59,5 +59,6 @@ def make_record(
         worker_seconds=round(sum(night.seconds for night in nights.values()), 3),
         findings=dict(Counter(each.level for night in nights.values() for each in night.findings)),
         problems=tuple(problems),
+        templates_digest=fleet.templates_digest,
         exit_code=exit_code(nights.values(), bool(prepared.unlisted), options.fail_on),
     )

@@ -8,6 +8,7 @@ from functools import cache
 
 import pyarrow as pa
 
+from raysvq.errors import RaysvqError
 from raysvq.fleet.night.nights import Work, with_watched
 from raysvq.fleet.planning.asked import Asked
 from raysvq.fleet.planning.plan import CameraPlan
@@ -23,18 +24,23 @@ def watch_night(
     works: Mapping[str, Work],
     nights: Mapping[str, CameraNight],
     now: datetime,
+    problems: list[str],
 ) -> dict[str, CameraNight]:
     """The nights with what watching found.
 
-    Raises:
-        BundleError, StorageError: a model's reference cannot be read.
+    Args:
+        problems: takes each reference that cannot be read; its cameras are compared with their own past.
     """
 
     @cache
     def reference(model: str) -> pa.Table | None:
         from raysvq.model.bundle import load_reference  # brings PyTorch, which a night without work needs not
 
-        return load_reference(model)
+        try:
+            return load_reference(model)
+        except RaysvqError as error:
+            problems.append(f"watching: {error}")
+            return None
 
     tonight = {}
     for name, night in nights.items():

@@ -16,19 +16,20 @@ from raysvq.fleet.settings.cameras import Camera
 from raysvq.scoring.parts import Part, PartOutcome, score_parts
 from raysvq.scoring.request import Models, Request
 from raysvq.settings import Settings
+from raysvq.storage import canonical
 
 READERS = 4  # cameras whose commits are read while others are scored
 FEW = 20  # cameras of which each has a line as it ends
 
 
 class Requests:
-    """What cameras are scored with: each model, mask and decision is opened once, and refused once."""
+    """What cameras are scored with: each model, mask and decision is opened once, or refused once."""
 
     def __init__(self, out: str, settings: Settings) -> None:
         self.settings = settings
         self._out = out
         self._models = Models(settings)
-        self._refused: dict[tuple[object, ...], RaysvqError] = {}
+        self._opened: dict[tuple[object, ...], Request | RaysvqError] = {}
 
     def of(self, camera: Camera) -> Request:
         """Of a camera.
@@ -37,13 +38,15 @@ class Requests:
             RaysvqError: its model, mask or decision cannot be used.
         """
         what = camera.model, camera.region, camera.decision
-        if what in self._refused:
-            raise self._refused[what]
-        try:
-            request = self._models.request(what[0], camera.folder(self._out), what[1], what[2])
-        except RaysvqError as error:
-            self._refused[what] = error
-            raise
+        if what not in self._opened:
+            try:
+                self._opened[what] = self._models.request(what[0], camera.folder(self._out), what[1], what[2])
+            except RaysvqError as error:
+                self._opened[what] = error
+        opened = self._opened[what]
+        if isinstance(opened, RaysvqError):
+            raise opened
+        request = replace(opened, out=canonical(camera.folder(self._out)))
         allowed = camera.budget.max_rejected
         if allowed is None:
             return request

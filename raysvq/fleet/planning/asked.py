@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from functools import cached_property
 
-from raysvq.errors import DataError
-from raysvq.fleet.options import InspectOptions, matches
+from raysvq.errors import DataError, SettingsError
+from raysvq.fleet.options import NARROWING, InspectOptions, matches
 from raysvq.fleet.planning.plan import known_versions
 from raysvq.fleet.planning.windows import Window, by_camera, require_clock, window_of
 from raysvq.fleet.settings.fleet import Fleet
@@ -17,6 +17,7 @@ from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import read_runs
 
+NOT_ALL_LISTED = NARROWING | {"since"}  # arguments of runs that left out cameras or days
 HISTORY = 30  # runs that windows, watching and the page look back on
 
 
@@ -30,13 +31,15 @@ class Asked:
     before: Mapping[str, CameraNight]  # the newest night of each camera
     windows: Mapping[str, Window]  # of the cameras that are known
     window: Window  # of any other
+    first: date  # day from which on cameras that are not known may have images that were never listed
     only: tuple[str, ...] = ()  # patterns of camera names; none: all
 
     def window_of(self, camera: str) -> Window:
         """The days of a camera; of "" all days of any."""
-        if camera or not self.windows:
+        if camera:
             return self.windows.get(camera, self.window)
-        return Window(min(window.since for window in self.windows.values()), self.window.until)
+        since = (window.since for window in self.windows.values())
+        return Window(min([self.first, *since]), self.window.until)
 
     def since(self, camera: str) -> date:
         """The first day to list of a camera; of "" the first day of any."""
@@ -54,23 +57,47 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
     Raises:
         DataError: the ledger is damaged or of a later version, the clock is behind its last night, or there
             is no such run, or nothing of it, to repair.
+        SettingsError: `--until` is in the future.
         StorageError: the store does not answer.
     """
     runs, history = read_runs(fleet.out, HISTORY), read_nights(fleet.out, HISTORY)
     if options.repair:
         return _to_repair(fleet, options, runs, history)
-    night = options.until or fleet.today(now)
+    today = fleet.today(now)
+    night = options.until or today
     if options.until is None:
         require_clock(history, night)
-    nights = by_camera(history)
+    elif night - today > timedelta(days=1):  # which may be the clock's, or the time zone's
+        raise SettingsError(f"--until {night} is in the future: it is {today}; expected a day up to then")
+    before = {name: of_camera[-1] for name, of_camera in by_camera(history).items()}
+    # What lies before the days that a run was asked for is not covered by it.
+    chosen = {run.run_id for run in runs if "since" in run.arguments}
+    nights = by_camera([each for each in of_run if each.run_id not in chosen] for of_run in history)
     limits = night, fleet.lateness_days, fleet.catch_up_days
     windows = {name: window_of(of_camera, *limits) for name, of_camera in nights.items()}
     other = window_of((), *limits)
+    first = _first_of_unknown(fleet, runs, before, other)
     if options.since:
         windows = {name: replace(window, since=options.since) for name, window in windows.items()}
-        other = replace(other, since=options.since)
-    before = {name: of_camera[-1] for name, of_camera in nights.items()}
-    return Asked(night, runs, history, before, windows, other, options.only)
+        other, first = replace(other, since=options.since), options.since
+    return Asked(night, runs, history, before, windows, other, first, options.only)
+
+
+def _first_of_unknown(
+    fleet: Fleet, runs: Sequence[FleetRun], before: Mapping[str, CameraNight], window: Window
+) -> date:
+    """The first day that may have images, never listed, of cameras that no night knows.
+
+    That is the window of a new camera, but where dates lie above cameras and whole runs listed them all.
+    """
+    known = [fleet.entry_of(name, night.fields) for name, night in before.items()]
+    unseen = {entry.line for entry in fleet.entries if entry.template.dates_first}
+    unseen -= {entry.line for entry in known if entry}
+    whole = [run for run in runs if not run.arguments.keys() & NOT_ALL_LISTED and not run.problems]
+    if unseen or not whole:
+        return window.since
+    last = max(date.fromisoformat(run.night) for run in whole)
+    return max(min(window.until, last) - timedelta(days=fleet.lateness_days), window.since)
 
 
 def _to_repair(
@@ -95,7 +122,8 @@ def _to_repair(
     wanted = [each for each in nights if matches(each.camera, options.only)]
     failed = {each.camera: each for each in wanted if each.state == "failed" or each.skipped}
     if not failed:
-        raise DataError(f"--repair {asked}: that run left nothing to repair at these cameras")
+        problems = f"; its problems: {'; '.join(run.problems)}" if run.problems else ""
+        raise DataError(f"--repair {asked}: that run left nothing to repair at these cameras{problems}")
     night = date.fromisoformat(run.night)
     other = Window(night - timedelta(days=fleet.catch_up_days), night)
     windows = {
@@ -104,4 +132,5 @@ def _to_repair(
         if each.listed_since and each.listed_until
     }
     before = {name: of_camera[-1] for name, of_camera in by_camera(history).items()}
-    return Asked(night, runs, history, before, windows, other, tuple(map(glob.escape, failed)))
+    only = tuple(map(glob.escape, failed))
+    return Asked(night, runs, history, before, windows, other, other.since, only)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 
+from raysvq.errors import SettingsError
 from raysvq.fleet.listing.listing import Listing, named
 from raysvq.fleet.night.unfinished import Noted
 from raysvq.fleet.options import matches
 from raysvq.fleet.planning.asked import Asked
 from raysvq.fleet.planning.plan import CameraPlan
 from raysvq.fleet.settings.cameras import Camera
-from raysvq.fleet.settings.fleet import Fleet
+from raysvq.fleet.settings.fleet import Entry, Fleet
 
 
 def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) -> Iterator[CameraPlan]:
@@ -23,7 +24,6 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) 
     Args:
         noted: cameras that runs before were about to commit when they were killed.
     """
-    unlisted = {name: why for name, why in listing.failures.items() if name not in listing.cameras}
     oldest = asked.night - timedelta(days=fleet.catch_up_days)
     fields = {name: night.fields for name, night in asked.before.items()} | dict(noted)
     for name, of_camera in fields.items():
@@ -31,16 +31,27 @@ def missing_cameras(fleet: Fleet, asked: Asked, listing: Listing, noted: Noted) 
             continue
         night = asked.before.get(name)
         seen = night.last_image.astimezone(fleet.timezone).date() if night and night.last_image else None
-        camera = _camera(fleet, name, of_camera)
-        given_up = seen and seen < oldest and not unlisted and name not in noted
-        if camera is None or given_up:
+        entry = fleet.entry_of(name, of_camera)
+        if entry is None:
             continue
-        prefix, why = next(iter(unlisted.items()), ("", ""))
-        failure = unlisted.get(name) or (f"not found; {named(prefix, why)}" if why else None)
+        failure = _failure(entry, name, listing)
+        if seen and seen < oldest and not failure and name not in noted:
+            continue
+        try:
+            camera = fleet.camera(entry, of_camera)
+        except SettingsError as error:
+            model = (night.model if night else None) or ""
+            camera = Camera(name, tuple(of_camera.items()), model, routes=tuple(fleet.routes))
+            failure = str(error)
         yield CameraPlan(camera, version=asked.known.get(name, 0), failure=failure)
 
 
-def _camera(fleet: Fleet, name: str, fields: Mapping[str, str]) -> Camera | None:
-    """As fleet.yaml has it now; None where no entry makes it."""
-    entry = fleet.entry_of(name, fields)
-    return fleet.camera(entry, fields) if entry else None
+def _failure(entry: Entry, name: str, listing: Listing) -> str | None:
+    """Why a camera was not found, as far as its listing says: of itself, or of a prefix of its entry."""
+    root = entry.template.root
+    for what, why in listing.failures.items():
+        if what == name:
+            return why
+        if what not in listing.cameras and (what == root or what.startswith(f"{root}/")):
+            return f"not found; {named(what, why)}"
+    return None

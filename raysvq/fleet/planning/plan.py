@@ -83,6 +83,7 @@ def plan_night(
     known: Mapping[str, int],
     group_by: Callable[[Camera], str | None],
     folder: Path,
+    moved: bool = False,
 ) -> NightPlan:
     """Compare what was listed with the ledger, and write what is to be scored, camera by camera.
 
@@ -97,6 +98,8 @@ def plan_night(
         group_by: what the model of a camera decides by, see raysvq.data.decision_group. Asked only of cameras
             with something to score; a RaysvqError that it raises is that camera's failure.
         folder: a local one, for the rows to be scored.
+        moved: images may have been committed under other days than they are listed of now, as where a
+            template was mended: those that seem new are looked up among the commits.
 
     Raises:
         DataError: a later version of raysvq wrote the ledger.
@@ -110,7 +113,8 @@ def plan_night(
         for name in joined.cameras()
         if name not in night.versions.failures
     }
-    pending = write_pending(joined.work, targets, lambda name: group_by(listing.cameras[name]), folder)
+    of_camera = lambda name: group_by(listing.cameras[name])  # noqa: E731
+    pending = write_pending(joined.work, targets, of_camera, folder, moved)
     plans = {}
     for name, camera in listing.cameras.items():
         counts = joined.counts.get(name, {})
@@ -183,6 +187,8 @@ class _Night:
         for name in known:
             for day in Window(self.since[name], self.until).dates():
                 cameras[day].add(name)
+            if not self.listed.images.get(name):  # all of its images may be gone, those without a date too
+                cameras[None].add(name)
         for name, filed in self.listed.dates:
             if name in known:
                 cameras[filed].add(name)

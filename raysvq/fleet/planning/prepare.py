@@ -68,12 +68,18 @@ def prepare(fleet: Fleet, options: InspectOptions, now: datetime, folder: Path, 
         log.info(line)
     listing = _with_model(listing, options.rescore)
     group_by = lambda camera: requests().group_by(camera)  # noqa: E731
-    plan = plan_night(fleet.out, listing, asked.since, asked.night, asked.known, group_by, folder)
+    moved = bool(options.since) or any(run.templates_digest != fleet.templates_digest for run in asked.runs)
+    plan = plan_night(fleet.out, listing, asked.since, asked.night, asked.known, group_by, folder, moved)
     plans = dict(plan.cameras)
     plans |= {missing.camera.name: missing for missing in missing_cameras(fleet, asked, listing, noted)}
     if options.only and not plans and not listing.failures:
         raise DataError(f"no camera of {fleet.file} fits --only {' '.join(options.only)}")
     unlisted = {name: why for name, why in listing.failures.items() if name not in plans}
+    if not plans and not unlisted:
+        days = f"{asked.since('')} to {asked.night}"
+        unlisted = {
+            fleet.file: f"no camera has an image of {days}; raysvq inspect --check says what is there"
+        }
     return Prepared(asked, plans, unlisted, requests, plan.deletions)
 
 

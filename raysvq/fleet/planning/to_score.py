@@ -48,6 +48,7 @@ def write_pending(
     targets: Mapping[str, Target],
     group_by: Callable[[str], str | None],
     folder: Path,
+    moved: bool,
 ) -> dict[str, Pending | RaysvqError]:
     """Write what is to be scored, camera by camera; memory does not grow with the images.
 
@@ -56,6 +57,7 @@ def write_pending(
         targets: the cameras to write; rows of others are passed over.
         group_by: camera -> what its model decides by.
         folder: a local one.
+        moved: images that seem new may have committed rows, too.
 
     Returns:
         The rows of each camera, or why there are none.
@@ -72,7 +74,7 @@ def write_pending(
                 continue
             path = place / f"{len(found):06d}.parquet"
             try:
-                found[name] = _write(path, name, batches, targets[name], group_by)
+                found[name] = _write(path, name, batches, targets[name], group_by, moved)
             except RaysvqError as error:
                 found[name] = error
                 for _ in batches:
@@ -117,12 +119,13 @@ def _write(
     batches: Iterator[pa.RecordBatch],
     target: Target,
     group_by: Callable[[str], str | None],
+    moved: bool,
 ) -> Pending:
-    key = group_by(name)
+    key, any_of = group_by(name), moved and target.version > 0
     totals: Counter[str] = Counter()
     with pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for batch in batches:
-            rows = _rows(batch, key)
+            rows = _rows(batch, key, any_of)
             totals["images"] += rows.num_rows
             totals["size_bytes"] += pc.sum(rows["size_bytes"]).as_py()
             totals["rescored"] += pc.sum(rows["rescored"]).as_py()
@@ -145,8 +148,8 @@ def _write(
     )
 
 
-def _rows(batch: pa.RecordBatch, key: str | None) -> pa.Table:
-    """Rows of SCHEMA; all that are not new are taken to have committed rows."""
+def _rows(batch: pa.RecordBatch, key: str | None, any_of: bool) -> pa.Table:
+    """Rows of SCHEMA; all that are not new, or any of them, are taken to have committed rows."""
     count = batch.num_rows
     groups = (
         [None] * count if key is None else [dict(meta or ()).get(key) for meta in batch["meta"].to_pylist()]
@@ -155,7 +158,7 @@ def _rows(batch: pa.RecordBatch, key: str | None) -> pa.Table:
     more = {
         "keeps_map": pa.array([False] * count),
         "decision_group": pa.array(groups, pa.string()),
-        "rescored": pc.not_equal(batch["why"], NEW),
+        "rescored": pc.or_(pc.not_equal(batch["why"], NEW), any_of),
         "folder": pc.binary_join_element_wise(pa.scalar("date"), days, "="),
     }
     columns = [more[field.name] if field.name in more else batch[field.name] for field in SCHEMA]

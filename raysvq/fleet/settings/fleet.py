@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -69,6 +71,12 @@ class Fleet:
     watch: WatchSettings
     routes: Mapping[str, Route]  # by name
     digest: str  # of all that the file says, but for `settings.storage`
+
+    @property
+    def templates_digest(self) -> str:
+        """Of the templates of all entries."""
+        texts = sorted(entry.template.text for entry in self.entries)
+        return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]
 
     def today(self, now: datetime) -> date:
         """The day in the fleet's time zone."""

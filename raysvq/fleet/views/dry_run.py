@@ -13,7 +13,7 @@ from raysvq.fleet.listing.listing import named
 from raysvq.fleet.options import InspectOptions
 from raysvq.fleet.planning.plan import CameraPlan
 from raysvq.fleet.planning.prepare import prepare
-from raysvq.fleet.rescoring import fleet_to_rescore
+from raysvq.fleet.rescoring import to_rescore
 from raysvq.fleet.settings.fleet import Fleet
 from raysvq.fleet.views.columns import aligned
 from raysvq.log import duration
@@ -66,8 +66,7 @@ def dry_run(fleet: Fleet, options: InspectOptions) -> DryRun:
         RaysvqError: as `raysvq.fleet.inspect.inspect`, before it scores.
     """
     configure(fleet.settings.storage)
-    if options.rescore:
-        fleet = fleet_to_rescore(fleet, options.rescore)
+    fleet, options = to_rescore(fleet, options)
     with tempfile.TemporaryDirectory() as name:
         prepared = prepare(fleet, options, datetime.now(UTC), Path(name), {})
     paces = [run.images_per_s for run in prepared.asked.runs if run.images_per_s]
