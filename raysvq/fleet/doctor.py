@@ -100,7 +100,7 @@ def check_folder(folder: str, now: Callable[[], float] = time.time) -> Iterator[
         tried["remove"] = _failure("remove", folder, lambda: remove_file(probe))
     yield from filter(None, tried.values())
     if done := [right for right, failure in tried.items() if failure is None]:
-        yield Check("ok", folder, f"{', '.join(done)} as they should")
+        yield Check("ok", folder, f"{', '.join(done)} work")
     if is_new_here and os.path.exists(folder):
         remove_folder(folder)
 
@@ -116,7 +116,7 @@ def check_nodes(nodes: Sequence[Node | Unreachable]) -> Iterator[Check]:
             )
             continue
         gpus = f"{len(node.gpus)} GPUs ({', '.join(sorted(set(node.gpus)))})" if node.gpus else "no GPU"
-        yield Check("ok", subject, f"{gpus}, Python and packages {_text(node.versions[:3])}")
+        yield Check("ok", subject, f"{gpus}; {_text(node.versions[:3])}")
         if isinstance(first, Node):
             yield from _differences(subject, first, node)
         yield from _check_disk(subject, node)
@@ -152,12 +152,12 @@ def _check_images(root: str) -> Check:
     except (RaysvqError, OSError) as error:
         return _denied("list", root, error)
     if first is None:
-        return Check("warning", root, "list as it should, but no file is there yet to read")
+        return Check("warning", root, "list works, but no file is there yet to read")
     try:
         read_bytes(first.uri)
     except (RaysvqError, OSError) as error:
         return _denied("read", first.uri, error)
-    return Check("ok", root, "list, read as they should")
+    return Check("ok", root, "list, read work")
 
 
 def _check_models(fleet: Fleet) -> Iterator[Check]:

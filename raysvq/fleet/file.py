@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from raysvq.errors import RaysvqError, SettingsError
-from raysvq.fleet.problems import COMMAND_LINE, Problems
+from raysvq.fleet.problems import COMMAND_LINE, Problems, kind_of
 from raysvq.fleet.sections import CameraSection, EntrySection, FleetSection, OverrideSection
 from raysvq.fleet.settings import Entry, Fleet, Override, absolute, over
 from raysvq.fleet.template import Template, parse_template
@@ -46,6 +46,8 @@ def load_fleet(path: str | Path, overrides: Sequence[str] = ()) -> Fleet:
     entries = list(_entries(values, problems))
     rules = list(_overrides(values, entries, problems))
     _require_apart(entries, problems)
+    if section:
+        _require_outside(canonical(absolute(section.out, str(path))), entries, problems)
     _require_models(entries, rules, problems)
     _require_routes(values, [*entries, *rules], problems)
     problems.require_none()
@@ -81,8 +83,9 @@ def _read(path: str) -> LinedDict:
             f"{path}:{error.line}: `{error.key}` stands twice; expected each key once"
         ) from None
     if not isinstance(values, LinedDict):
-        found = "nothing" if values is None else "a list" if isinstance(values, list) else "text"
-        raise SettingsError(f"{path}:1: found {found}, expected keys such as `fleet:`, `out:` and `cameras:`")
+        raise SettingsError(
+            f"{path}:1: found {kind_of(values)}, expected keys such as `fleet:`, `out:` and `cameras:`"
+        )
     return values
 
 
@@ -130,9 +133,11 @@ def _template(values: LinedDict, problems: Problems) -> Template | None:
         problems.at(values, ["images"], str(error))
         return None
     if template.fields and camera:
-        names = ", ".join(template.fields)
+        names = ", ".join(f"{{{name}}}" for name in template.fields)
         problems.at(
-            values, ["camera"], f"found {camera!r}, but {names} name the cameras; leave one of them out"
+            values,
+            ["camera"],
+            f"found {camera!r}, but the template names its cameras by {names}; leave it out",
         )
     elif not template.fields and not camera:
         problems.at(
@@ -192,6 +197,14 @@ def _require_apart(entries: Sequence[Entry], problems: Problems) -> None:
         elif entry.camera and names.setdefault(entry.camera, entry.line) != entry.line:
             other = names[entry.camera]
             problems.add(entry.line, f"`camera`: {entry.camera!r} is the camera of line {other}, too")
+
+
+def _require_outside(out: str, entries: Sequence[Entry], problems: Problems) -> None:
+    """Images must not lie among results: the folders of these would be cameras."""
+    for entry in entries:
+        if f"{entry.template.root}/".startswith(f"{out.rstrip('/')}/"):
+            where = f"{entry.template.root} lies in `out`, {out}, where results go"
+            problems.add(entry.line, f"`images`: {where}; expected another folder")
 
 
 def _require_models(entries: Sequence[Entry], rules: Sequence[Override], problems: Problems) -> None:

@@ -44,9 +44,9 @@ def test_a_healthy_fleet_has_no_line_to_act_on_and_nothing_is_left_behind(world:
     assert {check.level for check in checks} == {"ok"}
     assert not any(check.advice for check in checks)
     lines = [check.line() for check in checks]
-    assert f"ok       {world.out}: list, write, read, put-if-absent, remove as they should" in lines
+    assert f"ok       {world.out}: list, write, read, put-if-absent, remove work" in lines
     assert f"ok       clock of {world.out}: as this machine's" in lines
-    assert f"ok       {world.folder}/raw: list, read as they should" in lines
+    assert f"ok       {world.folder}/raw: list, read work" in lines
     assert any(line.startswith(f"ok       model {world.folder}/model: version ") for line in lines)
     assert "tiles of 32 pixels" in "".join(lines)
     assert "ok       route ops: OPS_WEBHOOK is set" in lines
@@ -154,7 +154,7 @@ def test_the_verb_prints_a_line_for_each_check_and_its_exit_code_says_whether_al
         codes.append(ended.value.code)
     printed = capsys.readouterr()
     assert codes == [0, 0, 2]
-    assert f"ok       {world.out}: list, write, read, put-if-absent, remove as they should\n" in printed.out
+    assert f"ok       {world.out}: list, write, read, put-if-absent, remove work\n" in printed.out
     assert f"ok       {tmp_path}/results: list," in printed.out
     assert "expected --fleet fleet.yaml, or folders" in printed.err
     (world.folder / "model/bundle.json").unlink()

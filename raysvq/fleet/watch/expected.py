@@ -63,7 +63,8 @@ def _too_few(subject: Subject) -> Iterator[Finding]:
             camera.name,
             "volume",
             "warning",
-            f"camera {camera.name} sent {images} images in {span(every)}, expect.at_least is {least}",
+            f"camera {camera.name} sent {images} image{'' if images == 1 else 's'} in {span(every)},"
+            f" expect.at_least is {least}",
             value=float(images),
             reference=float(least),
         )
