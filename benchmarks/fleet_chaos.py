@@ -121,27 +121,35 @@ ATTACKS: dict[str, Callable[[Fleet, int], bool]] = {
 }
 
 
-def run_attack(fleet: Fleet, attack: str, runs: int) -> Tally:
-    """Attack night after night, until so many runs were hit before their end."""
-    tally = Tally(attack)
-    while tally.runs < runs and tally.missed < 5 * runs:
-        started = time.monotonic()
-        arguments = fleet.begin()
-        process, begun = fleet.site.inspect(*arguments), time.monotonic()
-        until = begun + random.uniform(START_S, fleet.seconds)
-        while process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
-        hit = process.poll() is None and ATTACKS[attack](fleet, process.pid)
-        said, _ = process.communicate(timeout=WAIT_S)
-        if not hit:
-            fleet.seconds = time.monotonic() - begun
-        _finish(fleet, arguments, process.returncode, said, tally)
-        tally.add(fleet.books.audit(fleet.night))
-        tally.runs += hit
-        tally.missed += not hit
-        tally.seconds += time.monotonic() - started
-        print(f"night {fleet.night}: {attack} {'hit' if hit else 'missed'}, {process.returncode}", flush=True)
-    return tally
+def run_attack(fleet: Fleet, tally: Tally) -> None:
+    """Attack a night's run, and audit what it left."""
+    started, arguments = time.monotonic(), fleet.begin()
+    process, begun = fleet.site.inspect(*arguments), time.monotonic()
+    until = begun + random.uniform(START_S, fleet.seconds)
+    while process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    hit = process.poll() is None and ATTACKS[tally.attack](fleet, process.pid)
+    said, _ = process.communicate(timeout=WAIT_S)
+    if not hit:
+        fleet.seconds = time.monotonic() - begun
+    _finish(fleet, arguments, process.returncode, said, tally)
+    tally.add(fleet.books.audit(fleet.night))
+    tally.runs += hit
+    tally.missed += not hit
+    tally.seconds += time.monotonic() - started
+    code, harm = process.returncode, ", HARMED" if tally.harmed else ""
+    print(f"night {fleet.night}: {tally.attack} {'hit' if hit else 'missed'}, {code}{harm}", flush=True)
+
+
+def run_attacks(fleet: Fleet, attacks: list[str], runs: int, minutes: float) -> list[Tally]:
+    """Attack in turn, until so many runs were hit before their end by each, or the time is over."""
+    tallies, until = [Tally(attack) for attack in attacks], time.monotonic() + 60 * minutes
+    while left := [tally for tally in tallies if tally.runs < runs and tally.missed < 5 * runs]:
+        for tally in left:
+            if time.monotonic() > until:
+                return tallies
+            run_attack(fleet, tally)
+    return tallies
 
 
 def _finish(fleet: Fleet, arguments: tuple[str, ...], code: int, said: str, tally: Tally) -> None:
@@ -209,6 +217,7 @@ def main() -> None:
     """Attack, print the table, exit with 1 where anything was lost, doubled or changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=int, default=15, help="of each attack (default 15)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="end after so long (default 60)")
     parser.add_argument("--cameras", type=int, default=10, help="of the fleet (default 10)")
     parser.add_argument(
         "--outage", type=float, default=5.0, help="seconds that the store is away (default 5)"
@@ -235,7 +244,7 @@ def main() -> None:
         fleet = Fleet(place, books, arguments.outage)
         measure_undisturbed(fleet)
         print(f"undisturbed: {fleet.seconds:.1f} s", flush=True)
-        tallies = [run_attack(fleet, attack, arguments.runs) for attack in arguments.attacks]
+        tallies = run_attacks(fleet, arguments.attacks, arguments.runs, arguments.minutes)
         otherwise = compare_with_quiet(fleet)
     print(table(tallies))
     print(f"{otherwise} images otherwise than in an undisturbed run over all {fleet.night} nights")

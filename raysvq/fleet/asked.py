@@ -53,7 +53,7 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
 
     Raises:
         DataError: the ledger is damaged or of a later version, the clock is behind its last night, or there
-            is no such run to repair.
+            is no such run, or nothing of it, to repair.
         StorageError: the store does not answer.
     """
     runs, history = read_runs(fleet.out, HISTORY), read_nights(fleet.out, HISTORY)
@@ -82,7 +82,7 @@ def _to_repair(
     """The cameras that failed in a run, and its days.
 
     Raises:
-        DataError: it is not among the last HISTORY ones.
+        DataError: it is not among the last HISTORY ones, or no camera failed in it.
     """
     asked = options.repair
     run = next((run for run in runs if asked in (str(run.number), run.run_id)), None)
@@ -94,6 +94,8 @@ def _to_repair(
     (nights,) = [each for each in history if each and each[0].run_id == run.run_id] or [[]]
     wanted = [each for each in nights if matches(each.camera, options.only)]
     failed = {each.camera: each for each in wanted if each.state == "failed" or each.skipped}
+    if not failed:
+        raise DataError(f"--repair {asked}: that run left nothing to repair at these cameras")
     night = date.fromisoformat(run.night)
     other = Window(night - timedelta(days=fleet.catch_up_days), night)
     windows = {
@@ -102,5 +104,4 @@ def _to_repair(
         if each.listed_since and each.listed_until
     }
     before = {name: of_camera[-1] for name, of_camera in by_camera(history).items()}
-    only = tuple(map(glob.escape, failed)) or ("",)  # no camera has an empty name
-    return Asked(night, runs, history, before, windows, other, only)
+    return Asked(night, runs, history, before, windows, other, tuple(map(glob.escape, failed)))

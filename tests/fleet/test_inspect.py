@@ -187,6 +187,8 @@ def test_what_failed_in_a_run_is_repaired(world: World) -> None:
     run = world.inspect(None, repair=str(failed.number))
     assert (run.cameras, run.scored, run.night) == (1, 2, FIRST.isoformat())
     assert set(world.nights()) == {"north.b"}
+    with pytest.raises(DataError, match="--repair 2: that run left nothing to repair"):
+        world.inspect(None, repair="2")
     with pytest.raises(DataError, match=r"--repair 77: .* has no such run; the last ones are 1 to 2"):
         world.inspect(None, repair="77")
 
