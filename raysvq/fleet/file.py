@@ -23,6 +23,7 @@ from raysvq.settings.lines import LinedDict, LinedList, parse_lined
 from raysvq.storage import canonical, read_bytes
 
 _OF_RUNS = ("scoring", "storage", "ray")  # sections of `settings`, which --set names without it
+_UNPACKED = "/runtime_resources/working_dir_files/"
 _NOTHING = LinedDict({}, {})
 
 
@@ -47,7 +48,9 @@ def load_fleet(path: str | Path, overrides: Sequence[str] = ()) -> Fleet:
     rules = list(_overrides(values, entries, problems))
     _require_apart(entries, problems)
     if section:
-        _require_outside(canonical(absolute(section.out, str(path))), entries, problems)
+        out = canonical(absolute(section.out, str(path)))
+        _require_lasting(out, values, problems)
+        _require_outside(out, entries, problems)
     _require_models(entries, rules, problems)
     _require_routes(values, [*entries, *rules], problems)
     problems.require_none()
@@ -197,6 +200,17 @@ def _require_apart(entries: Sequence[Entry], problems: Problems) -> None:
         elif entry.camera and names.setdefault(entry.camera, entry.line) != entry.line:
             other = names[entry.camera]
             problems.add(entry.line, f"`camera`: {entry.camera!r} is the camera of line {other}, too")
+
+
+def _require_lasting(out: str, values: LinedDict, problems: Problems) -> None:
+    """Results must not go where Ray unpacks the --working-dir of a job, for that is removed after it."""
+    if _UNPACKED in out:
+        why = "lies in Ray's copy of --working-dir, which does not last"
+        problems.at(
+            values,
+            ["out"],
+            f"{out} {why}; expected a bucket, or --fleet with an absolute path that nodes share",
+        )
 
 
 def _require_outside(out: str, entries: Sequence[Entry], problems: Problems) -> None:

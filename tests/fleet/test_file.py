@@ -285,6 +285,14 @@ def test_a_secret_is_refused_and_never_repeated(tmp_path: Path, text: str) -> No
     assert "hunter2" not in "".join(_problems(tmp_path, text))
 
 
+def test_results_in_ray_s_copy_of_the_working_folder_would_be_lost(tmp_path: Path) -> None:
+    copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
+    copy.mkdir(parents=True)
+    [problem] = _problems(copy, HEAD.replace("s3://bucket/fleet", "runs/fleet") + ENTRY)
+    assert problem.startswith(f"2: `out`: {copy}/runs/fleet lies in Ray's copy of --working-dir")
+    assert load_fleet(_file(copy, HEAD + ENTRY)).out == "s3://bucket/fleet"
+
+
 def test_values_of_the_command_line_take_the_place_of_the_file_s(tmp_path: Path) -> None:
     path = _file(tmp_path, HEAD + ENTRY)
     fleet = load_fleet(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -37,7 +38,7 @@ def _stale(subject: Subject, now: datetime) -> Iterator[Finding]:
         age = now - last
         if age > limit:
             text = (
-                f"the newest image of camera {camera.name} is {span(age)} old, expect.{name} is {span(limit)}"
+                f"camera {camera.name} sent its newest image {span(age)} ago, expect.{name} is {span(limit)}"
             )
             yield Finding(
                 camera.name,
@@ -79,15 +80,16 @@ def _resized(subject: Subject) -> Iterator[Finding]:
         for night in nights
         if {"width", "height"} <= night.last.signals.keys() and not night.deviates("size")
     }
-    usual = max(known, default=None)
+    usual, seen = max(known, default=None), subject.measured.sizes
     if subject.reference is not None and subject.reference.measured.sizes:
-        known |= subject.reference.measured.sizes.keys()
-        usual = usual or subject.reference.measured.sizes.most_common(1)[0][0]
+        seen = subject.reference.measured.sizes
+        known |= seen.keys()
+        usual = usual or seen.most_common(1)[0][0]
     if usual is None:
         return
     others = {size: count for size, count in subject.measured.sizes.items() if size not in known}
     share = sum(others.values()) / subject.measured.images
-    if share <= _FEW:
+    if share <= _FEW + _unseen(seen):
         return
     (width, height), before = max(others, key=lambda size: others[size]), f"{usual[0]} x {usual[1]}"
     first = None
@@ -100,9 +102,14 @@ def _resized(subject: Subject) -> Iterator[Finding]:
         camera.name,
         "size",
         "warning",
-        f"{share:.0%} of the images of camera {camera.name} have a size that is new, such as"
+        f"camera {camera.name} has {share:.0%} of its images in a size that is new, such as"
         f" {width} x {height} where {before} is usual{day(first)}",
         value=float(width * height),
         reference=float(usual[0] * usual[1]),
         since=since.isoformat(),
     )
+
+
+def _unseen(sizes: Counter[tuple[int, int]]) -> float:
+    """The share of further images whose size would be new: that of the sizes seen once (Good, 1953)."""
+    return sum(count == 1 for count in sizes.values()) / sizes.total()
