@@ -18,7 +18,7 @@ from raysvq.data.sources.names import printable
 from raysvq.errors import RaysvqError
 from raysvq.fleet.cameras import Camera
 from raysvq.fleet.columns import aligned
-from raysvq.fleet.listing import Listing, list_fleet
+from raysvq.fleet.listing import Listing, list_fleet, named
 from raysvq.fleet.settings import Fleet
 from raysvq.fleet.template import Segment, match
 from raysvq.imaging.decode import DecodeError, image_size
@@ -198,7 +198,7 @@ def _found_instead(folder: str, segment: Segment, known: Mapping[str, str], sinc
 
 def _unknown(listing: Listing) -> tuple[str, ...]:
     failures = sorted(listing.failures.items())
-    return tuple(f"{name}: {why}" for name, why in failures if name not in listing.cameras)
+    return tuple(named(name, why) for name, why in failures if name not in listing.cameras)
 
 
 def _cells(camera: CameraCheck) -> tuple[str, ...]:

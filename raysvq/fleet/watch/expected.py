@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -11,6 +10,7 @@ from raysvq.fleet.watch.sentences import day, span
 from raysvq.ledger.records import Finding, Level
 
 _FEW = 0.05  # share of a night's images that may have sizes of their own, a convention
+_VARIED = 0.2  # sizes per image beyond which images have no usual one, such as cut-outs; a convention
 _DAY = timedelta(days=1)
 
 
@@ -89,7 +89,7 @@ def _resized(subject: Subject) -> Iterator[Finding]:
         return
     others = {size: count for size, count in subject.measured.sizes.items() if size not in known}
     share = sum(others.values()) / subject.measured.images
-    if share <= _FEW + _unseen(seen):
+    if share <= _FEW or len(seen) > _VARIED * seen.total():
         return
     (width, height), before = max(others, key=lambda size: others[size]), f"{usual[0]} x {usual[1]}"
     first = None
@@ -108,8 +108,3 @@ def _resized(subject: Subject) -> Iterator[Finding]:
         reference=float(usual[0] * usual[1]),
         since=since.isoformat(),
     )
-
-
-def _unseen(sizes: Counter[tuple[int, int]]) -> float:
-    """The share of further images whose size would be new: that of the sizes seen once (Good, 1953)."""
-    return sum(count == 1 for count in sizes.values()) / sizes.total()

@@ -210,7 +210,8 @@ def test_images_of_another_size() -> None:
 
 def test_images_that_all_differ_in_size_have_no_new_one() -> None:
     cut, others = (
-        rows(width=np.arange(first, first + 100), height=np.full(100, 480)) for first in (200, 400)
+        rows(width=np.repeat(np.arange(first, first + 50), 2), height=np.full(100, 480))
+        for first in (200, 400)
     )
     assert watch(cut, (), others).findings == ()
     assert watch(cut, healthy(5)).findings == ()
