@@ -54,17 +54,18 @@ def inspect(
         list[str] | None, typer.Option(help="Cameras, as a pattern such as 'north.*'; may be repeated.")
     ] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=_DAY, help="First day to list; by itself as the ledger says.")
+        datetime | None, typer.Option(formats=_DAY, help="First day to list; by default as the ledger says.")
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=_DAY, help="Last day to list, and night of the run; today.")
+        datetime | None,
+        typer.Option(formats=_DAY, help="Last day to list, and night of the run; by default today."),
     ] = None,
     rescore: Annotated[
         str | None,
         typer.Option(help="Score the days from --since on with this model, into other results."),
     ] = None,
     repair: Annotated[
-        str | None, typer.Option(help="Number of a run: inspect again the cameras that failed in it.")
+        str | None, typer.Option(help="Number of a run: inspect again only the cameras that failed in it.")
     ] = None,
     fail_on: Annotated[
         FailOn, typer.Option(help="Level of findings from which on the exit code is 1.")
@@ -77,6 +78,12 @@ def inspect(
 ) -> None:
     """Find what is new, replaced or deleted at every camera of fleet.yaml since the last run, score it as one
     job, commit camera by camera, compare with what was before, and write ledger, page, digest and alerts.
+
+    \b
+      raysvq inspect --fleet fleet.yaml --check      what it finds; scores nothing
+      raysvq inspect --fleet fleet.yaml --dry-run    what tonight would do, and how long it takes
+      raysvq inspect --fleet fleet.yaml              the night: the line for a schedule
+      raysvq inspect --fleet fleet.yaml --status     what the ledger says of each camera
 
     Stopped at any instant and started again, it goes on where it was. A camera that fails is named, and the
     others go on. A night that was missed is caught up. Where nothing is new it ends in seconds.
@@ -91,6 +98,8 @@ def inspect(
     chosen = [name for name, given in ways.items() if given]
     if len(chosen) > 1:
         raise SettingsError(f"{' and '.join(chosen)} exclude each other")
+    if as_json and not (check or status):
+        raise SettingsError("--json goes with --status or --check")
     options = InspectOptions(
         only=tuple(only or ()),
         since=since.date() if since else None,

@@ -64,6 +64,8 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
         require_put_if_absent(fleet.out)
         started = Started(next_number(fleet.out), run_id, now)
         run, nights = _inspect(fleet, options, started, require_held, Path(name))
+    if options.rescore:
+        log.info(f"results and ledger: {fleet.out}", "rescored", out=fleet.out)
     log.info("\n".join(summary_lines(run, nights)), "result", **_fields(run))
     return run
 

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from raysvq import log
 from raysvq.ledger.records import ENTRIES, FORMAT, require_format
-from raysvq.storage import ObjectInfo, filesystem, join, list_objects, patiently, read_bytes, write_bytes
+from raysvq.storage import ObjectInfo, fetch_file, join, list_objects, patiently, read_bytes, write_bytes
 from raysvq.tables import ROW_GROUP, database, with_columns
 
 FOLDER = "ledger/entries"  # below the fleet's
@@ -35,7 +35,6 @@ READERS = 16  # files read, or folders listed, at once
 SMALL = 4 * 2**20  # bytes of a file that is read in one request
 
 _NAME = re.compile(r"([0-9a-f]{32})\.parquet")
-_PIECE = 2**20  # bytes
 # Few images have a second row: only those are sorted. Rows of one version and time are the same, or are put
 # in an order that does not depend on who wrote them.
 _TWICE = "select hash(camera, image_id) as key from entries group by key having count(*) > 1"
@@ -140,7 +139,7 @@ def read_entries(info: ObjectInfo, folder: Path) -> pq.ParquetFile | None:
         digest, source = hashlib.sha256(content).hexdigest(), pa.BufferReader(content)
     else:
         source = folder / name
-        digest = patiently(info.uri, partial(_copy, info.uri, source))
+        digest = patiently(info.uri, partial(fetch_file, info.uri, source))
     if not digest.startswith(name.partition(".")[0]):
         log.warning(f"{info.uri} was cut off, or damaged: its digest is not its name; its rows are not read")
         return None
@@ -240,17 +239,6 @@ class _Waiting:
         if self._batches:
             self._write(pa.Table.from_batches(self._batches).combine_chunks())
         self._batches, self._rows = [], 0
-
-
-def _copy(uri: str, path: Path) -> str:
-    """Copy a file to local disk; returns its SHA-256."""
-    fs, source_path = filesystem(uri)
-    digest = hashlib.sha256()
-    with fs.open_input_stream(source_path) as source, path.open("wb") as target:
-        while piece := source.read(_PIECE):
-            digest.update(piece)
-            target.write(piece)
-    return digest.hexdigest()
 
 
 def _format(file: pq.ParquetFile) -> int | str | None:

@@ -178,7 +178,8 @@ def load_bundle(folder: str) -> Bundle:
         history = json.loads(read_bytes(join(folder, "history.json")))
         decided = _read_decisions(folder) if summary.get("format") == FORMAT else None
     except FileNotFoundError as error:
-        raise BundleError(f"{folder} is not a complete model bundle: {error}") from None
+        missing = str(error).rstrip("'").rpartition("/")[2]
+        raise BundleError(f"{folder} is not a complete model bundle: it has no {missing}") from None
     except (OSError, ValueError, TypeError) as error:
         raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
     found = summary.get("format")
@@ -223,7 +224,9 @@ def _read_decisions(folder: str) -> Decisions:
     stored = values.pop("digest", None)
     try:
         decisions = Decisions.from_json(values)
-    except (DataError, TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
+        raise BundleError(f"model bundle {folder}: {DECISIONS} does not fit this version: {error}") from None
+    except DataError as error:
         raise BundleError(f"model bundle {folder}: {DECISIONS} cannot be read: {error}") from None
     if decisions.digest != stored:
         raise BundleError(f"model bundle {folder}: {DECISIONS} does not match its digest")

@@ -9,9 +9,9 @@ another folder is another image. Where a file has too many folders to list, it i
 from __future__ import annotations
 
 import base64
-import hashlib
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ from raysvq.errors import first_line
 from raysvq.results.format import IDS, File
 from raysvq.results.writer import file_batches, spooled
 from raysvq.schema import TIMESTAMP
-from raysvq.storage import filesystem, join, patiently
+from raysvq.storage import fetch_file, filesystem, join, patiently
 from raysvq.tables import ROW_GROUP
 
 MAX_ROWS = 2_000_000  # of an ids file
@@ -48,7 +48,6 @@ SCHEMA = pa.schema(
     ]
 )
 _FOLDERS = "raysvq.folders"
-_PIECE = 8 * 2**20  # bytes
 _END = 2**16  # bytes that are read of a file for its footer, if that is no longer
 
 Hashes = npt.NDArray[np.uint64]
@@ -131,17 +130,7 @@ def fetch(out: str, file: File, path: Path) -> None:
         StorageError: its store does not answer.
     """
     uri = join(out, file.name)
-
-    def copy() -> str:
-        fs, source_path = filesystem(uri)
-        digest = hashlib.sha256()
-        with fs.open_input_stream(source_path) as source, path.open("wb") as target:
-            while piece := source.read(_PIECE):
-                digest.update(piece)
-                target.write(piece)
-        return digest.hexdigest()
-
-    if _read(uri, copy) != file.sha256:
+    if _read(uri, partial(fetch_file, uri, path)) != file.sha256:
         raise DamagedError(f"{uri} is damaged: its SHA-256 is not the record's")
 
 

@@ -262,7 +262,7 @@ def _announce(runs: Sequence[PartRun], crew: Crew, alone: bool) -> str:
     models = sorted({run.plan.session.model_version for run in runs})
     line = (
         f"scoring {_images(runs)} images{f', {again} of them again' if again else ''}"
-        f"{'' if alone else f' into {len(runs)} folders'} with model {', '.join(models)}"
+        f"{'' if alone else f' into {len(runs)} folder(s)'} with model {', '.join(models)}"
         f" on {crew.workers.count} {crew.workers.name}(s)"
         f" in {' and '.join(sorted(set(crew.precisions.values())))}"
         f"{f'; {done} are scored already' if done else ''}"

@@ -156,11 +156,17 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+_QUOTED = re.compile(
+    r"(?P<mark>\s*'(?:<[a-z ]+>|[][{},:?&*-]+)')|\s*['\"].*['\"]"
+)  # marks of YAML, and words
+
+
 def problem_of(error: yaml.YAMLError) -> tuple[int | None, str]:
     """Line, where it is known, and problem, without a word of the file, which may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return None, "it holds characters that YAML does not allow"
-    problem = re.sub(r"\s*['\"].*['\"]", "", (error.problem or "").replace("'\\t'", "tab"))
+    text = (error.problem or "").replace("'\\t'", "tab").replace("'<stream end>'", "the end of the file")
+    problem = _QUOTED.sub(lambda found: found["mark"] or "", text)
     return error.problem_mark.line + 1, problem
 
 

@@ -22,6 +22,7 @@ from raysvq.storage.clients import configure, filesystem, forget_clients, patien
 from raysvq.storage.files import (
     create_file,
     exists,
+    fetch_file,
     file_infos,
     is_folder,
     list_folder,
@@ -44,6 +45,7 @@ __all__ = [
     "configure",
     "create_file",
     "exists",
+    "fetch_file",
     "file_infos",
     "filesystem",
     "forget_clients",

@@ -34,6 +34,7 @@ _REGION = {"AuthorizationHeaderMalformed", "PermanentRedirect"}
 _OTHER_REGION = "the bucket is in another region; set storage.region or AWS_REGION"
 _NO_CREDENTIALS = "no credentials in the settings storage.*, in the environment or from the machine's role"
 _NETWORK = (
+    *(boto.EndpointConnectionError, boto.ConnectTimeoutError),
     *(boto.HTTPClientError, boto.IncompleteReadError, boto.ResponseStreamingError, ResponseParserError),
     urllib3.exceptions.HTTPError,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from raysvq.storage.clients import filesystem, store_of
 from raysvq.storage.errors import TransientError, reason, storage_errors
 from raysvq.storage.objects import Kind, ObjectInfo, Problem, Skip, join
 
+_PIECE = 8 * 2**20  # bytes
 ASKED_AT_ONCE = 16  # concurrent requests to an object store
 
 
@@ -45,6 +47,21 @@ def read_bytes(uri: str, within_s: float | None = None) -> bytes:
     with _read_errors(uri):
         store, path = store_of(uri, within_s)
         return store.read(path)
+
+
+def fetch_file(uri: str, path: Path) -> str:
+    """Copy a file to local disk, a few MiB in memory at a time; returns its SHA-256.
+
+    Raises:
+        OSError: as Arrow's client has it: what calls this is to be patient.
+    """
+    fs, source_path = filesystem(uri)
+    digest = hashlib.sha256()
+    with fs.open_input_stream(source_path) as source, path.open("wb") as target:
+        while piece := source.read(_PIECE):
+            digest.update(piece)
+            target.write(piece)
+    return digest.hexdigest()
 
 
 def read_version(uri: str, size_bytes: int, etag: str | None, mtime: datetime | None) -> bytes:

@@ -46,21 +46,13 @@ def entries(folder: str, start: str, problem: Problem) -> Iterator[tuple[str, os
     Raises:
         StorageError: the folder may not be read.
     """
-    for name in _names(folder, must_exist=False):
-        if not name.startswith(start):
-            continue
+    names = (name for name in _names(folder, must_exist=False) if name.startswith(start))
+    for name, status in _with_status(folder, names, problem):
         path = os.path.join(folder, name)
-        try:
-            with storage_errors(f"cannot list {folder}", passing=(FileNotFoundError,)):
-                status = _status(path)
-        except FileNotFoundError:  # it went after it was listed
-            continue
-        if status is None:
-            problem(path, NOWHERE)
-        elif not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            problem(path, NO_FILE)
-        else:
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
             yield path, status
+        else:
+            problem(path, NO_FILE)
 
 
 @dataclass(frozen=True)
@@ -73,16 +65,10 @@ class _Walk:
         self, folder: str, real: PurePosixPath, chain: tuple[PurePosixPath, ...]
     ) -> Iterator[tuple[str, os.stat_result]]:
         """The files below a folder. `chain` has the real folders on the way to it that a link led to."""
-        for name in _names(folder, must_exist=real == chain[0]):
+        names = _names(folder, must_exist=real == chain[0])
+        for name, status in _with_status(folder, names, self.problem):
             path = os.path.join(folder, name)
-            try:
-                with storage_errors(f"cannot list {folder}", passing=(FileNotFoundError,)):
-                    status = _status(path)
-            except FileNotFoundError:  # it went after it was listed
-                continue
-            if status is None:
-                self.problem(path, NOWHERE)
-            elif stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 yield path, status
             elif not stat.S_ISDIR(status.st_mode):
                 self.problem(path, NO_FILE)
@@ -106,6 +92,21 @@ class _Walk:
             start in self.starts and not any(part.startswith(".") for part in target.relative_to(start).parts)
             for start in (target, *target.parents)
         )
+
+
+def _with_status(folder: str, names: Iterator[str], problem: Problem) -> Iterator[tuple[str, os.stat_result]]:
+    """Each name in a folder with the status of what it leads to, unless that went after it was listed."""
+    for name in names:
+        path = os.path.join(folder, name)
+        try:
+            with storage_errors(f"cannot list {folder}", passing=(FileNotFoundError,)):
+                status = _status(path)
+        except FileNotFoundError:
+            continue
+        if status is None:
+            problem(path, NOWHERE)
+        else:
+            yield name, status
 
 
 def _status(path: str) -> os.stat_result | None:

@@ -119,7 +119,7 @@ def _numbers(run: FleetRun, nights: Sequence[CameraNight]) -> Iterator[str]:
         ("rejected", f"{run.rejected:,}" + (f": {why}" if why else "")),
         ("images per second", f"{run.images_per_s:,.1f}"),
         ("seconds of workers", f"{run.worker_seconds:,.0f}"),
-        ("from, until", f"{escape(run.started_at)}, {escape(run.ended_at)}"),
+        ("started, ended", f"{escape(run.started_at)}, {escape(run.ended_at)}"),
         ("run", f"{run.number}, {escape(run.run_id)}, raysvq {escape(run.code_version)}"),
     ]
     yield from _table(("", ""), [f"| {name} | {value} |" for name, value in rows])

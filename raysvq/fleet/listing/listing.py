@@ -162,7 +162,7 @@ def _fail_disputed(roster: Roster, path: Path) -> None:
         claims = connection.execute(_TWICE).fetchall()
     for names, images, uri in claims:
         places = " and ".join(f"camera {name!r} (line {roster.entries[name].line})" for name in names)
-        why = f"{roster.fleet.file}: {places} claim the same {images} images, such as {uri}"
+        why = f"{roster.fleet.file}: {places} claim the same {images:,} image(s), such as {uri}"
         roster.failures |= dict.fromkeys(names, f"{why}; expected each image in one entry")
         roster.disputed.update(names)
 
@@ -179,7 +179,7 @@ def _fail_absent(roster: Roster, entry: Entry, images: Mapping[str, int]) -> Non
     try:
         if not exists(root):
             roster.failures[what] = f"{root}: no such file, folder or bucket"
-        elif not names and not entry.template.dates_first:
+        elif not names and not roster.disputed and not entry.template.dates_first:
             roster.failures[what] = f"{root}: no folder or image in it fits {entry.template.text}"
     except RaysvqError as error:
         roster.failures[what] = str(error)

@@ -14,7 +14,7 @@ import yaml
 
 from raysvq.errors import RaysvqError, SettingsError
 from raysvq.fleet.settings.fleet import Entry, Fleet, Override, absolute, over
-from raysvq.fleet.settings.problems import COMMAND_LINE, Problems
+from raysvq.fleet.settings.problems import COMMAND_LINE, Problems, kind_of
 from raysvq.fleet.settings.sections import CameraSection, EntrySection, FleetSection, OverrideSection
 from raysvq.fleet.settings.template import Template, parse_template
 from raysvq.settings import Settings
@@ -23,6 +23,7 @@ from raysvq.settings.lines import LinedDict, LinedList, parse_lined
 from raysvq.storage import canonical, read_bytes
 
 _OF_RUNS = ("scoring", "storage", "ray")  # sections of `settings`, which --set names without it
+_UNPACKED = "/runtime_resources/working_dir_files/"
 _NOTHING = LinedDict({}, {})
 
 
@@ -46,6 +47,10 @@ def load_fleet(path: str | Path, overrides: Sequence[str] = ()) -> Fleet:
     entries = list(_entries(values, problems))
     rules = list(_overrides(values, entries, problems))
     _require_apart(entries, problems)
+    if section:
+        out = canonical(absolute(section.out, str(path)))
+        _require_lasting(out, values, problems)
+        _require_outside(out, entries, problems)
     _require_models(entries, rules, problems)
     _require_routes(values, [*entries, *rules], problems)
     problems.require_none()
@@ -81,8 +86,9 @@ def _read(path: str) -> LinedDict:
             f"{path}:{error.line}: `{error.key}` stands twice; expected each key once"
         ) from None
     if not isinstance(values, LinedDict):
-        found = "nothing" if values is None else "a list" if isinstance(values, list) else "text"
-        raise SettingsError(f"{path}:1: found {found}, expected keys such as `fleet:`, `out:` and `cameras:`")
+        raise SettingsError(
+            f"{path}:1: found {kind_of(values)}, expected keys such as `fleet:`, `out:` and `cameras:`"
+        )
     return values
 
 
@@ -130,9 +136,11 @@ def _template(values: LinedDict, problems: Problems) -> Template | None:
         problems.at(values, ["images"], str(error))
         return None
     if template.fields and camera:
-        names = ", ".join(template.fields)
+        names = ", ".join(f"{{{name}}}" for name in template.fields)
         problems.at(
-            values, ["camera"], f"found {camera!r}, but {names} name the cameras; leave one of them out"
+            values,
+            ["camera"],
+            f"found {camera!r}, but the template names its cameras by {names}; leave it out",
         )
     elif not template.fields and not camera:
         problems.at(
@@ -192,6 +200,25 @@ def _require_apart(entries: Sequence[Entry], problems: Problems) -> None:
         elif entry.camera and names.setdefault(entry.camera, entry.line) != entry.line:
             other = names[entry.camera]
             problems.add(entry.line, f"`camera`: {entry.camera!r} is the camera of line {other}, too")
+
+
+def _require_lasting(out: str, values: LinedDict, problems: Problems) -> None:
+    """Results must not go where Ray unpacks the --working-dir of a job, for that is removed after it."""
+    if _UNPACKED in out:
+        why = "lies in Ray's copy of --working-dir, which does not last"
+        problems.at(
+            values,
+            ["out"],
+            f"{out} {why}; expected a bucket, or --fleet with an absolute path that nodes share",
+        )
+
+
+def _require_outside(out: str, entries: Sequence[Entry], problems: Problems) -> None:
+    """Images must not lie among results: the folders of these would be cameras."""
+    for entry in entries:
+        if f"{entry.template.root}/".startswith(f"{out.rstrip('/')}/"):
+            where = f"{entry.template.root} lies in `out`, {out}, where results go"
+            problems.add(entry.line, f"`images`: {where}; expected another folder")
 
 
 def _require_models(entries: Sequence[Entry], rules: Sequence[Override], problems: Problems) -> None:

@@ -14,9 +14,15 @@ from raysvq.fleet.settings.sections import allowed
 from raysvq.settings.lines import line_of
 from raysvq.settings.section import Section
 
-_SHAPES = {  # of values -> what to say of another one, which may be a secret
-    **dict.fromkeys(("model_type", "dict_type"), "expected keys with values"),
-    **{"tuple_type": "expected a list", "too_short": "expected at least one"},
+_SHAPES = {  # of values; another one may hold a secret, so only its kind is said
+    **dict.fromkeys(("model_type", "dict_type"), "keys with values"),
+    "tuple_type": "a list, each item behind a `-`",
+}
+_WORDS = {  # in place of pydantic's
+    "string_type": "expected text",
+    "string_too_short": "expected text",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "expected a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "expected a number"),
 }
 COMMAND_LINE = 0  # in place of a line: the value was given with --set
 _LONGEST = 100  # characters of a value that are shown
@@ -47,6 +53,8 @@ class Problems:
             return model.model_validate(values)
         except ValidationError as error:
             for item in error.errors(include_url=False):
+                if item["type"] == "too_short" and item["input"]:
+                    continue  # what is wrong with each of its items is said
                 line = line_of(values, item["loc"])
                 self.add(line if line is not None else self.line, _sentence(item, model))
             return None
@@ -73,13 +81,25 @@ def _sentence(item: Any, model: type[Section]) -> str:
     if item["type"] == "missing":
         return f"`{key}` is missing"
     if item["type"] in _SHAPES:
-        return f"`{key}`: {_SHAPES[item['type']]}"
-    message = item["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        return f"`{key}`: expected {_SHAPES[item['type']]}, found {kind_of(item['input'])}"
+    if item["type"] == "too_short":
+        return f"`{key}`: expected at least one"
+    message = _WORDS.get(item["type"]) or item["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if item["type"] == "value_error" or "storage" in path:  # whose values may be secret
         return f"`{key}`: {message}" if key else message
     return f"`{key}`: {message}, found {_shown(item['input'])}"
 
 
+def kind_of(value: Any) -> str:
+    """What a value of YAML is, in a word or two."""
+    if value is None or value == "":
+        return "nothing"
+    kinds = {dict: "keys with values", list: "a list", str: "text"}
+    return next((name for kind, name in kinds.items() if isinstance(value, kind)), "a number")
+
+
 def _shown(value: Any) -> str:
+    if value is None or value == "":
+        return "nothing"
     text = repr(dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

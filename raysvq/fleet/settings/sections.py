@@ -18,12 +18,15 @@ from raysvq.settings.section import Section
 
 _KEYS = ("access_key_id", "secret_access_key", "session_token")
 _KEY_IN_URI = re.compile(r"\w+://[^/@]*:[^/@]*@")
+_ONE_SLASH = re.compile(r"[a-z][a-z0-9+]+:/(?!/)")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _without_key(uri: str) -> str:
+def _uri(uri: str) -> str:
     if _KEY_IN_URI.match(uri):
         raise ValueError("it holds a key before `@`; expected keys in the environment, never in this file")
+    if _ONE_SLASH.match(uri):
+        raise ValueError(f"found {uri!r}, expected two slashes behind the colon, as in s3://bucket/prefix")
     return uri
 
 
@@ -45,7 +48,7 @@ def _zone(name: str) -> str:
     return name
 
 
-Uri = Annotated[str, Field(min_length=1), AfterValidator(_without_key)]
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_uri)]
 Variable = Annotated[str, AfterValidator(_variable)]
 
 

@@ -29,6 +29,7 @@ from raysvq.storage import (
     require_put_if_absent,
     write_bytes,
 )
+from raysvq.storage.errors import TransientError
 
 CLOCK_WARNING_S = 10.0  # between this machine's clock and another
 CLOCK_PROBLEM_S = 1800.0  # less than a time zone that is taken for another
@@ -100,7 +101,7 @@ def check_folder(folder: str, now: Callable[[], float] = time.time) -> Iterator[
         tried["remove"] = _failure("remove", folder, lambda: remove_file(probe))
     yield from filter(None, tried.values())
     if done := [right for right, failure in tried.items() if failure is None]:
-        yield Check("ok", folder, f"{', '.join(done)} as they should")
+        yield Check("ok", folder, f"can {', '.join(done)}")
     if is_new_here and os.path.exists(folder):
         remove_folder(folder)
 
@@ -116,7 +117,7 @@ def check_nodes(nodes: Sequence[Node | Unreachable]) -> Iterator[Check]:
             )
             continue
         gpus = f"{len(node.gpus)} GPUs ({', '.join(sorted(set(node.gpus)))})" if node.gpus else "no GPU"
-        yield Check("ok", subject, f"{gpus}, Python and packages {_text(node.versions[:3])}")
+        yield Check("ok", subject, f"{gpus}; {_text(node.versions[:3])}")
         if isinstance(first, Node):
             yield from _differences(subject, first, node)
         yield from _check_disk(subject, node)
@@ -152,12 +153,12 @@ def _check_images(root: str) -> Check:
     except (RaysvqError, OSError) as error:
         return _denied("list", root, error)
     if first is None:
-        return Check("warning", root, "list as it should, but no file is there yet to read")
+        return Check("warning", root, "can list, but no file is there yet to read")
     try:
         read_bytes(first.uri)
     except (RaysvqError, OSError) as error:
         return _denied("read", first.uri, error)
-    return Check("ok", root, "list, read as they should")
+    return Check("ok", root, "can list, read")
 
 
 def _check_models(fleet: Fleet) -> Iterator[Check]:
@@ -196,9 +197,18 @@ def _failure(right: str, folder: str, call: Callable[[], object]) -> Check | Non
 
 
 def _denied(right: str, where: str, error: Exception) -> Check:
+    if _did_not_answer(error):
+        return Check(
+            "problem", where, str(error), "see that the store answers: network, endpoint, credentials"
+        )
     grant = _RIGHTS.get(right)
     advice = f"grant {right}, on S3 {grant}" if grant else "name a store that has it in `out`"
     return Check("problem", where, str(error), advice)
+
+
+def _did_not_answer(error: BaseException | None) -> bool:
+    """Whether a store gave no answer; what says so may be wrapped."""
+    return error is not None and (isinstance(error, TransientError) or _did_not_answer(error.__context__))
 
 
 def _require_content(probe: str, content: bytes) -> None:

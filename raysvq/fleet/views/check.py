@@ -16,7 +16,7 @@ from typing import Any
 
 from raysvq.data.sources.names import printable
 from raysvq.errors import RaysvqError
-from raysvq.fleet.listing.listing import Listing, list_fleet
+from raysvq.fleet.listing.listing import Listing, list_fleet, named
 from raysvq.fleet.settings.cameras import Camera
 from raysvq.fleet.settings.fleet import Fleet
 from raysvq.fleet.settings.template import Segment, match
@@ -198,7 +198,7 @@ def _found_instead(folder: str, segment: Segment, known: Mapping[str, str], sinc
 
 def _unknown(listing: Listing) -> tuple[str, ...]:
     failures = sorted(listing.failures.items())
-    return tuple(f"{name}: {why}" for name, why in failures if name not in listing.cameras)
+    return tuple(named(name, why) for name, why in failures if name not in listing.cameras)
 
 
 def _cells(camera: CameraCheck) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ _HEAD = (
     "camera",
     "state",
     "night",
-    "last image",
+    "last image (UTC)",
     "new",
     "scored",
     "anomalous",
@@ -56,9 +56,10 @@ class FleetStatus:
                 yield f"    {night.failure}"
             yield from (f"    {finding.sentence}" for finding in night.findings)
         states = ", ".join(f"{count} {state}" for state, count in self.run.by_state.items() if count)
+        ended = self.run.ended_at[:16].replace("T", " ")
         yield (
-            f"last run: {self.run.number} for the night of {self.run.night}, ended {self.run.ended_at[:19]}"
-            f" UTC, exit code {self.run.exit_code}: {states or 'no camera'}"
+            f"last run: {self.run.number} for the night of {self.run.night}, ended {ended} UTC, exit code"
+            f" {self.run.exit_code}: {states or 'no camera'}"
         )
         yield from (f"problem: {problem}" for problem in self.run.problems)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from raysvq.fleet.listing.listing import named
 from raysvq.ledger.records import CameraNight, Finding, FleetRun
 
 MAX_LINES = 20  # of cameras that failed, and of findings; the ledger has all
@@ -23,7 +24,9 @@ def summary_lines(run: FleetRun, nights: Mapping[str, CameraNight]) -> Iterator[
     )
     yield f"{run.listed:,} images listed: {new:,} new, {replaced:,} replaced, {deleted:,} deleted"
     yield _work_line(run, nights)
-    failures = [f"  {night.camera}: {night.failure}" for night in nights.values() if night.failure]
+    failures = [
+        f"  failed: {named(night.camera, night.failure)}" for night in nights.values() if night.failure
+    ]
     yield from _first(failures, "cameras that failed")
     findings = sorted((finding for night in nights.values() for finding in night.findings), key=_by_severity)
     yield from _first([f"  {each.level}: {each.sentence}" for each in findings], "findings")

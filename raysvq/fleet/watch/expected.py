@@ -10,6 +10,7 @@ from raysvq.fleet.watch.sentences import day, span
 from raysvq.ledger.records import Finding, Level
 
 _FEW = 0.05  # share of a night's images that may have sizes of their own, a convention
+_VARIED = 0.2  # sizes per image beyond which images have no usual one, such as cut-outs; a convention
 _DAY = timedelta(days=1)
 
 
@@ -37,7 +38,7 @@ def _stale(subject: Subject, now: datetime) -> Iterator[Finding]:
         age = now - last
         if age > limit:
             text = (
-                f"the newest image of camera {camera.name} is {span(age)} old, expect.{name} is {span(limit)}"
+                f"camera {camera.name} sent its newest image {span(age)} ago, expect.{name} is {span(limit)}"
             )
             yield Finding(
                 camera.name,
@@ -63,7 +64,8 @@ def _too_few(subject: Subject) -> Iterator[Finding]:
             camera.name,
             "volume",
             "warning",
-            f"camera {camera.name} sent {images} images in {span(every)}, expect.at_least is {least}",
+            f"camera {camera.name} sent {images} image{'' if images == 1 else 's'} in {span(every)},"
+            f" expect.at_least is {least}",
             value=float(images),
             reference=float(least),
         )
@@ -78,15 +80,16 @@ def _resized(subject: Subject) -> Iterator[Finding]:
         for night in nights
         if {"width", "height"} <= night.last.signals.keys() and not night.deviates("size")
     }
-    usual = max(known, default=None)
+    usual, seen = max(known, default=None), subject.measured.sizes
     if subject.reference is not None and subject.reference.measured.sizes:
-        known |= subject.reference.measured.sizes.keys()
-        usual = usual or subject.reference.measured.sizes.most_common(1)[0][0]
+        seen = subject.reference.measured.sizes
+        known |= seen.keys()
+        usual = usual or seen.most_common(1)[0][0]
     if usual is None:
         return
     others = {size: count for size, count in subject.measured.sizes.items() if size not in known}
     share = sum(others.values()) / subject.measured.images
-    if share <= _FEW:
+    if share <= _FEW or len(seen) > _VARIED * seen.total():
         return
     (width, height), before = max(others, key=lambda size: others[size]), f"{usual[0]} x {usual[1]}"
     first = None
@@ -99,7 +102,7 @@ def _resized(subject: Subject) -> Iterator[Finding]:
         camera.name,
         "size",
         "warning",
-        f"{share:.0%} of the images of camera {camera.name} have a size that is new, such as"
+        f"camera {camera.name} has {share:.0%} of its images in a size that is new, such as"
         f" {width} x {height} where {before} is usual{day(first)}",
         value=float(width * height),
         reference=float(usual[0] * usual[1]),

@@ -102,10 +102,10 @@ def _figure(
 
 
 def _values(nights: Sequence[CameraNight], label: str, series: Sequence[Series], from_zero: bool) -> Axis:
-    """The upright axis. It starts at 0 where that costs less than half of it."""
+    """The upright axis. It starts at 0 where that costs less than half of it, or there is one value alone."""
     values = [value for _, _, of in series for night in nights if (value := of(night)) is not None]
     low, high = min(values), max(values)
-    if from_zero or 0 <= low < high / 2:
+    if from_zero or 0 <= low < high / 2 or 0 < low == high:
         low = 0.0
     return replace(linear_axis(low, 1.0 if low == high == 0 else high, label), height=_HEIGHT)
 

@@ -233,11 +233,17 @@ def test_two_entries_that_claim_one_image_fail_and_the_others_go_on(raw: Path, t
     )
     assert found.failures.keys() == {"mine", "n.c1"}
     assert found.failures["mine"] == (
-        f"{tmp_path}/fleet.yaml: camera 'mine' (line 7) and camera 'n.c1' (line 6) claim the same 1 images,"
+        f"{tmp_path}/fleet.yaml: camera 'mine' (line 7) and camera 'n.c1' (line 6) claim the same 1 image(s),"
         f" such as {raw}/n/c1/2026-05-04/a.png; expected each image in one entry"
     )
     assert _uris(found) == [f"{raw}/n/c2/2026-05-04/b.png"]
     assert found.images == {"mine": 0, "n.c1": 0, "n.c2": 1}
+
+
+def test_an_entry_whose_cameras_are_claimed_twice_is_not_called_empty(raw: Path, tmp_path: Path) -> None:
+    _put(raw, "n/c1/2026-05-04/1a.png")
+    found = _list(tmp_path, _images(DATED, raw), _images("{plant}/{unit}/{date:%Y-%m-%d}/1{name}.png", raw))
+    assert found.failures.keys() == {"n.c1"}
 
 
 def test_two_cameras_of_one_name_fail_and_the_others_go_on(raw: Path, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ settings:
         " expect, budget, retention_days, alerts, images, camera, whole_prefix",
         "11": "`images`: found no date in the template; expected one, such as {date:%Y-%m-%d}, or"
         " `whole_prefix: true`, which lists all of it every time",
-        "13": "`match.site`: should be a valid string, found 7",
+        "13": "`match.site`: expected text, found 7",
         "15": "`alerts.ops.level`: should be 'info', 'warning' or 'error', found 'loud'",
         "17": "`settings.scoring.batch_images`: should be greater than or equal to 1, found 0",
     }
@@ -167,10 +167,39 @@ settings:
     [
         ("", ["1: found nothing, expected keys such as `fleet:`, `out:` and `cameras:`"]),
         ("- a\n", ["1: found a list, expected keys such as `fleet:`, `out:` and `cameras:`"]),
-        ("fleet: a\nout: [\n", ["3: not valid YAML: expected the node content, but found"]),
+        (
+            "fleet: a\nout: [\n",
+            ["3: not valid YAML: expected the node content, but found the end of the file"],
+        ),
         ("fleet: a\nfleet: b\n", ["2: `fleet` stands twice; expected each key once"]),
         (HEAD + "cameras: []\n", ["5: `cameras`: expected at least one"]),
-        (HEAD + "cameras: {images: x}\n", ["5: `cameras`: expected a list"]),
+        (
+            HEAD + "cameras: {images: x}\n",
+            ["5: `cameras`: expected a list, each item behind a `-`, found keys with values"],
+        ),
+        (HEAD + "cameras: [raw]\n", ["5: `cameras.0`: expected keys with values, found text"]),
+        (
+            "fleet:\nout: 2.5\nlateness_days: 2.5\n",
+            [
+                "1: `fleet`: expected text, found nothing",
+                "1: `cameras` is missing",
+                "2: `out`: expected text, found 2.5",
+                "3: `lateness_days`: expected a whole number, found 2.5",
+            ],
+        ),
+        ("fleet: {a: 'secret}\n", ["2: not valid YAML: found unexpected end of stream"]),
+        ("fleet: [1\n", ["2: not valid YAML: expected ',' or ']', but got the end of the file"]),
+        (
+            HEAD + 'cameras: [{images: "s3://bucket/fleet/{camera}/{date:%Y%m%d}.png"}]\n',
+            ["5: `images`: s3://bucket/fleet lies in `out`, s3://bucket/fleet, where results go;"],
+        ),
+        (
+            HEAD + 'cameras: [{images: "s3:/raw/{camera}/{date:%Y%m%d}.png"}]\n',
+            [
+                "5: `images`: found 's3:/raw/{camera}/{date:%Y%m%d}.png', expected two slashes behind the"
+                " colon, as in s3://bucket/prefix"
+            ],
+        ),
         (HEAD + "cameras: [{camera: a}]\n", ["5: `images` is missing"]),
         (
             f"fleet: a\nout: /out\n{ENTRY}",
@@ -178,7 +207,7 @@ settings:
         ),
         (
             HEAD + ENTRY + "    camera: a\n",
-            ["7: `camera`: found 'a', but site, camera name the cameras; leave one of them out"],
+            ["7: `camera`: found 'a', but the template names its cameras by {site}, {camera}; leave it out"],
         ),
         (
             HEAD + 'cameras: [{images: "s3://raw/{date:%Y%m%d}.png"}]\n',
@@ -256,6 +285,14 @@ def test_a_secret_is_refused_and_never_repeated(tmp_path: Path, text: str) -> No
     assert "hunter2" not in "".join(_problems(tmp_path, text))
 
 
+def test_results_in_ray_s_copy_of_the_working_folder_would_be_lost(tmp_path: Path) -> None:
+    copy = tmp_path / "runtime_resources/working_dir_files/_ray_pkg_1"
+    copy.mkdir(parents=True)
+    [problem] = _problems(copy, HEAD.replace("s3://bucket/fleet", "runs/fleet") + ENTRY)
+    assert problem.startswith(f"2: `out`: {copy}/runs/fleet lies in Ray's copy of --working-dir")
+    assert load_fleet(_file(copy, HEAD + ENTRY)).out == "s3://bucket/fleet"
+
+
 def test_values_of_the_command_line_take_the_place_of_the_file_s(tmp_path: Path) -> None:
     path = _file(tmp_path, HEAD + ENTRY)
     fleet = load_fleet(
@@ -264,7 +301,7 @@ def test_values_of_the_command_line_take_the_place_of_the_file_s(tmp_path: Path)
     assert (fleet.lateness_days, fleet.settings.scoring.worst, fleet.watch.enabled) == (5, 3, False)
     assert _camera(fleet, "x").retention_days == 9
     with pytest.raises(
-        SettingsError, match=r"^--set: `lateness_days`: should be a valid integer, .* found 'many'$"
+        SettingsError, match=r"^--set: `lateness_days`: expected a whole number, found 'many'$"
     ):
         load_fleet(path, ["lateness_days=many"])
     with pytest.raises(SettingsError, match="expected name=value"):

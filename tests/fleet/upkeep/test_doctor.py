@@ -44,9 +44,9 @@ def test_a_healthy_fleet_has_no_line_to_act_on_and_nothing_is_left_behind(world:
     assert {check.level for check in checks} == {"ok"}
     assert not any(check.advice for check in checks)
     lines = [check.line() for check in checks]
-    assert f"ok       {world.out}: list, write, read, put-if-absent, remove as they should" in lines
+    assert f"ok       {world.out}: can list, write, read, put-if-absent, remove" in lines
     assert f"ok       clock of {world.out}: as this machine's" in lines
-    assert f"ok       {world.folder}/raw: list, read as they should" in lines
+    assert f"ok       {world.folder}/raw: can list, read" in lines
     assert any(line.startswith(f"ok       model {world.folder}/model: version ") for line in lines)
     assert "tiles of 32 pixels" in "".join(lines)
     assert "ok       route ops: OPS_WEBHOOK is set" in lines
@@ -83,6 +83,14 @@ def test_a_bucket_without_put_if_absent_or_rights_is_named(bucket: FakeS3) -> No
     assert "permission denied (403 Forbidden AccessDenied)" in problem.found
     assert problem.advice == "grant list, on S3 s3:ListBucket"
     assert not bucket.objects
+
+
+def test_a_store_that_does_not_answer_lacks_no_right(bucket: FakeS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    checks = list(check_folder(f"s3://{BUCKET}/fleet"))
+    assert {(check.level, check.advice) for check in checks} == {
+        ("problem", "see that the store answers: network, endpoint, credentials")
+    }
 
 
 def test_a_folder_that_may_not_be_written_is_named(tmp_path: Path) -> None:
@@ -154,8 +162,8 @@ def test_the_verb_prints_a_line_for_each_check_and_its_exit_code_says_whether_al
         codes.append(ended.value.code)
     printed = capsys.readouterr()
     assert codes == [0, 0, 2]
-    assert f"ok       {world.out}: list, write, read, put-if-absent, remove as they should\n" in printed.out
-    assert f"ok       {tmp_path}/results: list," in printed.out
+    assert f"ok       {world.out}: can list, write, read, put-if-absent, remove\n" in printed.out
+    assert f"ok       {tmp_path}/results: can list," in printed.out
     assert "expected --fleet fleet.yaml, or folders" in printed.err
     (world.folder / "model/bundle.json").unlink()
     with pytest.raises(SystemExit) as ended:

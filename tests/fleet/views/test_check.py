@@ -106,7 +106,7 @@ def test_a_prefix_that_is_not_there_and_what_is_left_out_are_said(world: World) 
         {"images": "gone/{camera}/{date:%Y-%m-%d}/{name}.png"},
     ]
     found = _check(world)
-    assert found.problems == (f"{world.folder}/gone: {world.folder}/gone: no such file, folder or bucket",)
+    assert found.problems == (f"{world.folder}/gone: no such file, folder or bucket",)
     assert found.left_out[0].startswith("skipped 1: .txt files, such as ")
     assert not found.is_well
 

@@ -15,34 +15,25 @@ from raysvq.errors import SettingsError
 from raysvq.fleet.options import InspectOptions, exit_code, matches
 from raysvq.fleet.views.summary import MAX_LINES, summary_lines
 from raysvq.ledger.nights import write_nights
-from raysvq.ledger.records import CameraNight, Finding, FleetRun
+from raysvq.ledger.records import CameraNight, Finding
 from raysvq.ledger.runs import publish_run
 from tests.fleet.world import FIRST, SECOND, World
+from tests.ledger.test_records import RUN as RECORD
 
 ROOT = Path(__file__).parents[3]
 NIGHT = CameraNight("north.a", "r1", "2026-05-04", "ok", new=3, scored=3, model_version="m1", version=1)
 DARK = Finding("north.b", "exposure", "warning", "north.b is 0.8 stops darker", -0.8)
-RUN = FleetRun(
-    number=1,
+RUN = replace(
+    RECORD,
     run_id="r1",
-    fleet="plant",
-    night="2026-05-04",
-    started_at="2026-05-04T02:00:00+00:00",
-    ended_at="2026-05-04T02:10:00+00:00",
-    code_version="1",
-    fleet_digest="ab",
     arguments={},
     cameras=2,
     by_state={"ok": 1, "failed": 1},
     listed=5,
     scored=3,
-    anomalous=1,
     rejected=0,
     skipped=2,
     failed=1,
-    images_per_s=10.0,
-    worker_seconds=3.0,
-    findings={"warning": 1},
     problems=("alert route ops: no answer",),
     exit_code=1,
 )
@@ -86,6 +77,13 @@ def test_status_as_json_is_of_the_cameras_asked_for(
     assert values["run"]["number"] == 1
     assert [camera["camera"] for camera in values["cameras"]] == ["north.a"]
     assert values["cameras"][0]["scored"] == 3
+
+
+def test_json_is_of_status_and_check_alone(inspected: World, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["inspect", "--fleet", inspected.file(), "--json"])
+    assert ended.value.code == 2
+    assert "--json goes with --status or --check" in capsys.readouterr().err
 
 
 def test_status_of_a_fleet_that_no_run_has_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +171,7 @@ def test_a_summary_names_what_failed_and_is_not_endless() -> None:
     lines = list(summary_lines(RUN, {"north.a": NIGHT, "north.b": FAILED}))
     assert lines[0] == "fleet plant, night of 2026-05-04, run 1: 1 of 2 cameras inspected, 1 failed"
     assert "3 images scored, 1 anomalous, 0 rejected, 2 left for the next run; 10.0 images/s" in lines
-    assert "  north.b: no model" in lines
+    assert "  failed: north.b: no model" in lines
     assert "  warning: north.b is 0.8 stops darker" in lines
     many = {f"c{n}": replace(FAILED, camera=f"c{n}", findings=()) for n in range(MAX_LINES + 5)}
     assert sum("no model" in line for line in summary_lines(RUN, many)) == MAX_LINES

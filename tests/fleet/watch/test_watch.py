@@ -190,9 +190,7 @@ def test_the_newest_image_is_too_old() -> None:
     assert levels(timedelta(days=5)) == ["error"]
     assert levels(None) == ["warning"]
     finding = only(watch(None, expect=expect, now=now, last_image=now - timedelta(days=5)), "freshness")
-    assert (
-        finding.sentence == f"the newest image of camera {NAME} is 5 days old, expect.error_after is 4 days"
-    )
+    assert finding.sentence == f"camera {NAME} sent its newest image 5 days ago, expect.error_after is 4 days"
     assert finding.since == "2026-03-14"
 
 
@@ -200,7 +198,7 @@ def test_images_of_another_size() -> None:
     resized = rows(width=np.full(100, 1280), height=np.full(100, 960))
     finding = only(watch(resized, (), KNOWN), "size")
     assert finding.sentence == (
-        f"100% of the images of camera {NAME} have a size that is new, such as 1280 x 960 where 640 x 480"
+        f"camera {NAME} has 100% of its images in a size that is new, such as 1280 x 960 where 640 x 480"
         " is usual"
     )
     assert only(watch(resized, healthy(1)), "size").p_value is None
@@ -208,6 +206,16 @@ def test_images_of_another_size() -> None:
     history = healthy(5)
     history[-1] = [add(history[:-1], TODAY - timedelta(days=1), resized)]
     assert only(watch(resized, history), "size").sentence.endswith("since 18 Mar")
+
+
+def test_images_that_all_differ_in_size_have_no_new_one() -> None:
+    cut, others = (
+        rows(width=np.repeat(np.arange(first, first + 50), 2), height=np.full(100, 480))
+        for first in (200, 400)
+    )
+    assert watch(cut, (), others).findings == ()
+    assert watch(cut, healthy(5)).findings == ()
+    assert only(watch(cut, (), KNOWN), "size")
 
 
 def test_a_failed_camera_is_not_judged() -> None:
