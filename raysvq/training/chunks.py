@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -57,7 +57,7 @@ class ValidationItem:
     defect_seed: tuple[int, ...] | None = None  # seed of a defect to draw on it
     tiling: Tiling | None = None  # tiling of a whole image, with `features`
     features: npt.NDArray[np.float16] | None = None  # (h, w, S) stem features
-    sums: SignalSums = field(default_factory=SignalSums)  # over its pixels, with `features`
+    sums: SignalSums | None = None  # over its pixels, with `features`
     fingerprint: Fingerprint | None = None  # with `features`
 
     def read(self, max_pixels: int) -> bytes:
@@ -69,7 +69,7 @@ class ValidationItem:
 
     def score(self, scorer: ImageScorer) -> ImageResult:
         """A model's result for this image."""
-        if self.features is None or self.tiling is None:
+        if self.features is None or self.tiling is None or self.sums is None:
             return scorer(self.read(scorer.settings.scoring.max_pixels))
         with torch.inference_mode(), exact_convolutions():
             features = torch.from_numpy(self.features).to(scorer.device).float().movedim(-1, 0)
