@@ -150,7 +150,7 @@ class Script:
 FULL = Script()
 SHORT = Script(
     cameras=10,
-    nights=4,
+    nights=3,
     nodes=2,
     killed=0,
     revoked=(2,),
@@ -159,5 +159,5 @@ SHORT = Script(
     drifts=3,
     names_drift=False,
     twice=3,
-    promoted=4,
+    promoted=3,
 )
