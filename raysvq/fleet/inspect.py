@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from raysvq.fleet.views.summary import summary_lines
 from raysvq.ledger.nights import write_nights
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import next_number, publish_run
+from raysvq.results.format import new_run_id
 from raysvq.runtime.lease import lease
 from raysvq.storage import configure, require_put_if_absent
 
@@ -59,7 +59,7 @@ def inspect(fleet: Fleet, options: InspectOptions) -> FleetRun:
     configure(fleet.settings.storage)
     fleet, options = to_rescore(fleet, options)
     now = datetime.now(UTC)
-    run_id = f"{now:%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
+    run_id = new_run_id()
     with _lease(fleet.out, run_id, options.wait_s) as require_held, tempfile.TemporaryDirectory() as name:
         require_put_if_absent(fleet.out)
         started = Started(next_number(fleet.out), run_id, now)

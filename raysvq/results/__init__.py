@@ -10,7 +10,7 @@
 Partitioned results have folders such as site=north/date=2026-05-04 above the files.
 """
 
-from raysvq.results.commit_log import Snapshot, newest_version, publish, read_snapshot
+from raysvq.results.commit_log import Snapshot, publish, read_snapshot
 from raysvq.results.format import COMMITS, SCHEMAS, Commit, File, Files, RunRecord
 from raysvq.results.reader import committed_files, open_results, read_commits, read_results, read_scores
 
@@ -23,7 +23,6 @@ __all__ = [
     "RunRecord",
     "Snapshot",
     "committed_files",
-    "newest_version",
     "open_results",
     "publish",
     "read_commits",

@@ -104,11 +104,6 @@ def _read_snapshot(scores: str) -> Snapshot:
     return Snapshot(scores, (*sorted(earlier, key=lambda commit: commit.runs[0].created_at), *commits))
 
 
-def newest_version(scores: str) -> int:
-    """The number of the newest record, from one listing; 0 where there is none, or none with a number."""
-    return max(list_records(scores)[0], default=0)
-
-
 def list_records(scores: str) -> tuple[dict[int, ObjectInfo], list[ObjectInfo]]:
     """The records that have a number, by it, and those of format 1.
 

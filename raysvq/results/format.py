@@ -7,8 +7,10 @@ writes, carries all files that count: readers need none of the records before it
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from typing import Any
 
 from raysvq.errors import DataError
@@ -62,6 +64,11 @@ def files_from_json(values: Mapping[str, Iterable[Json]]) -> Files:
 def count_rows(files: Mapping[str, Iterable[File]]) -> int:
     """Images that these files are about: rows of scores and of rejects."""
     return sum(file.rows for kind in ("scores", "rejects") for file in files.get(kind, ()))
+
+
+def new_run_id() -> str:
+    """An id that no run has had."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
 @dataclass(frozen=True, slots=True)

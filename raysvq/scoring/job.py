@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 
 from raysvq.data.preflight import require_readable
+from raysvq.results.format import new_run_id
 from raysvq.runtime.lease import lease
-from raysvq.scoring.parts import Part, new_run_id, score_alone
+from raysvq.scoring.parts import Part, score_alone
 from raysvq.scoring.request import open_request
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import find_leftovers, finished_folders

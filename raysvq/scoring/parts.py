@@ -6,17 +6,16 @@ import math
 import shutil
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from raysvq import log
 from raysvq.errors import RaysvqError, ScoringError, first_line
+from raysvq.results.format import new_run_id
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending, look_up_done
 from raysvq.scoring.plan import Crew, find_crew, line_up, plan_run, unit_images
@@ -53,11 +52,6 @@ class PartOutcome:
     summary: ScoreSummary | None  # None where it failed
     failure: RaysvqError | None  # why nothing is committed; finished work units wait for the next run
     version: int  # of the newest commit: its own, or where it failed the one before
-
-
-def new_run_id() -> str:
-    """An id that no run has had."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:8]}"
 
 
 def score_parts(

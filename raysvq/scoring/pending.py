@@ -143,7 +143,7 @@ def find_pending(
         rescored=totals.rescored,
         done=manifest.count_rows() - totals.images,
         retried=totals.retried,
-        replaces=_replaced(snapshot, path, folder) if totals.rescored else (),
+        replaces=replaced_files(snapshot, path, folder) if totals.rescored else (),
         version=snapshot.version,
     )
 
@@ -165,10 +165,10 @@ def look_up_done(pending: Pending, out: str, folder: Path, also: Sequence[Path])
             f" {pending.version}; start it again"
         )
     find_done(snapshot, [pending.path, *also], folder, mend=True)
-    return replace(pending, replaces=_replaced(snapshot, pending.path, folder))
+    return replace(pending, replaces=replaced_files(snapshot, pending.path, folder))
 
 
-def _replaced(snapshot: Snapshot, pending: Path, folder: Path) -> tuple[str, ...]:
+def replaced_files(snapshot: Snapshot, pending: Path, folder: Path) -> tuple[str, ...]:
     """Names of the files with the committed rows of rescored images."""
     with database(folder, pending=[pending], done=[done_path(folder)]) as connection:
         names = {name for (name,) in connection.execute(_REPLACED).fetchall() if name}

@@ -20,14 +20,6 @@ pytestmark = pytest.mark.usefixtures("small_cluster")
 ROOT = Path(__file__).parent.parent.parent
 
 
-class _Killed(BaseException):
-    pass
-
-
-def _die(*_: Any, **__: Any) -> Any:
-    raise _Killed
-
-
 @pytest.mark.parametrize(
     "place",
     [
@@ -41,13 +33,8 @@ def _die(*_: Any, **__: Any) -> Any:
         pytest.param("raysvq.fleet.inspect.clear_unfinished", id="behind the record"),
     ],
 )
-def test_killed_at_any_step_the_next_run_ends_with_the_same(
-    world: World, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(place, _die)
-        with pytest.raises(_Killed):
-            world.inspect()
+def test_killed_at_any_step_the_next_run_ends_with_the_same(world: World, place: str) -> None:
+    world.inspect_killed(place)
     run = world.inspect()
     recorded = read_runs(world.out, 9)
     assert sum(each.scored for each in recorded) == 5  # each image counts in one run, and in one only
@@ -60,13 +47,8 @@ def test_killed_at_any_step_the_next_run_ends_with_the_same(
     assert world.inspect().scored == 0
 
 
-def test_what_was_finished_is_taken_over(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("raysvq.scoring.run.publish", _die)
-        with pytest.raises(_Killed):
-            world.inspect()
+def test_what_was_finished_is_taken_over(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.inspect_killed("raysvq.scoring.run.publish")
     capsys.readouterr()
     assert world.inspect().scored == 5
     printed = capsys.readouterr().out
@@ -75,13 +57,8 @@ def test_what_was_finished_is_taken_over(
     assert world.scored("north.a") == ["a1", "a2", "a3"]
 
 
-def test_what_a_killed_run_committed_is_entered_though_its_images_are_gone(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("raysvq.fleet.night.entering.append_entries", _die)
-        with pytest.raises(_Killed):
-            world.inspect()
+def test_what_a_killed_run_committed_is_entered_though_its_images_are_gone(world: World) -> None:
+    world.inspect_killed("raysvq.fleet.night.entering.append_entries")
     shutil.rmtree(world.folder / "raw/north/a")
     world.inspect()
     assert world.ledger()["a1"] == SCORED

@@ -18,14 +18,6 @@ from tests.fleet.world import FIRST, SECOND, World
 pytestmark = pytest.mark.usefixtures("small_cluster")
 
 
-class _Killed(BaseException):
-    pass
-
-
-def _die(*_: Any, **__: Any) -> Any:
-    raise _Killed
-
-
 def _land(world: World, path: str) -> None:
     """Put one more image somewhere below the world's folder."""
     target = world.folder / path
@@ -103,13 +95,8 @@ def test_what_runs_passed_by_counts_once(world: World, monkeypatch: pytest.Monke
     assert sum(night.new for nights in read_nights(world.out) for night in nights) == 6
 
 
-def test_what_a_killed_run_committed_is_entered_though_its_folder_is_empty(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("raysvq.fleet.night.entering.append_entries", _die)
-        with pytest.raises(_Killed):
-            world.inspect()
+def test_what_a_killed_run_committed_is_entered_though_its_folder_is_empty(world: World) -> None:
+    world.inspect_killed("raysvq.fleet.night.entering.append_entries")
     for name in ("a1", "a2", "a3"):
         world.path("north.a", FIRST, name).unlink()
     world.inspect()
@@ -117,13 +104,8 @@ def test_what_a_killed_run_committed_is_entered_though_its_folder_is_empty(
     assert world.ledger()["a1"] == SCORED
 
 
-def test_the_note_of_a_killed_run_goes_though_its_camera_was_taken_out(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr("raysvq.fleet.night.work.score_parts", _die)
-        with pytest.raises(_Killed):
-            world.inspect()
+def test_the_note_of_a_killed_run_goes_though_its_camera_was_taken_out(world: World) -> None:
+    world.inspect_killed("raysvq.fleet.night.work.score_parts")
     shutil.rmtree(world.folder / "raw/north/b")
     _templates(world, "raw/north/{camera}/{date:%Y-%m-%d}/{name}.png")
     world.inspect()

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import yaml
 
 from devtools.untrained import untrained_bundle
@@ -28,6 +29,14 @@ from raysvq.settings import parse_settings
 
 NETWORK = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 16, "embedding_dim": 4}
 FIRST, SECOND = date(2026, 5, 4), date(2026, 5, 5)
+
+
+class _KilledError(BaseException):
+    pass
+
+
+def _die(*_: Any, **__: Any) -> Any:
+    raise _KilledError
 
 
 @dataclass
@@ -84,6 +93,13 @@ class World:
     def inspect(self, night: date | None = FIRST, **options: Any) -> FleetRun:
         """A run of that night."""
         return inspect(self.fleet(), InspectOptions(until=night, **options))
+
+    def inspect_killed(self, place: str) -> None:
+        """A run that is killed where it would call what has this name."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(place, _die)
+            with pytest.raises(_KilledError):
+                self.inspect()
 
     def nights(self) -> dict[str, CameraNight]:
         """Of the newest run, by camera."""

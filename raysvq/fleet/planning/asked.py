@@ -11,14 +11,20 @@ from functools import cached_property
 from raysvq.errors import DataError, SettingsError
 from raysvq.fleet.options import NARROWING, InspectOptions, matches
 from raysvq.fleet.planning.plan import known_versions
-from raysvq.fleet.planning.windows import Window, by_camera, require_clock, window_of
+from raysvq.fleet.planning.windows import (
+    HISTORY,
+    Window,
+    by_camera,
+    newest_nights,
+    require_clock,
+    window_of,
+)
 from raysvq.fleet.settings.fleet import Fleet
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import read_runs
 
 NOT_ALL_LISTED = NARROWING | {"since"}  # arguments of runs that left out cameras or days
-HISTORY = 30  # runs that windows, watching and the page look back on
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,6 @@ class Asked:
     night: date
     runs: Sequence[FleetRun]  # earlier ones, oldest first
     history: Sequence[Sequence[CameraNight]]  # their nights
-    before: Mapping[str, CameraNight]  # the newest night of each camera
     windows: Mapping[str, Window]  # of the cameras that are known
     window: Window  # of any other
     first: date  # day from which on cameras that are not known may have images that were never listed
@@ -44,6 +49,11 @@ class Asked:
     def since(self, camera: str) -> date:
         """The first day to list of a camera; of "" the first day of any."""
         return self.window_of(camera).since
+
+    @cached_property
+    def before(self) -> dict[str, CameraNight]:
+        """The last night of each camera."""
+        return newest_nights(self.history)
 
     @cached_property
     def known(self) -> dict[str, int]:
@@ -69,18 +79,17 @@ def ask(fleet: Fleet, options: InspectOptions, now: datetime) -> Asked:
         require_clock(history, night)
     elif night - today > timedelta(days=1):  # which may be the clock's, or the time zone's
         raise SettingsError(f"--until {night} is in the future: it is {today}; expected a day up to then")
-    before = {name: of_camera[-1] for name, of_camera in by_camera(history).items()}
     # What lies before the days that a run was asked for is not covered by it.
     chosen = {run.run_id for run in runs if "since" in run.arguments}
     nights = by_camera([each for each in of_run if each.run_id not in chosen] for of_run in history)
     limits = night, fleet.lateness_days, fleet.catch_up_days
     windows = {name: window_of(of_camera, *limits) for name, of_camera in nights.items()}
     other = window_of((), *limits)
-    first = _first_of_unknown(fleet, runs, before, other)
+    first = _first_of_unknown(fleet, runs, newest_nights(history), other)
     if options.since:
         windows = {name: replace(window, since=options.since) for name, window in windows.items()}
         other, first = replace(other, since=options.since), options.since
-    return Asked(night, runs, history, before, windows, other, first, options.only)
+    return Asked(night, runs, history, windows, other, first, options.only)
 
 
 def _first_of_unknown(
@@ -131,6 +140,5 @@ def _to_repair(
         for name, each in failed.items()
         if each.listed_since and each.listed_until
     }
-    before = {name: of_camera[-1] for name, of_camera in by_camera(history).items()}
     only = tuple(map(glob.escape, failed))
-    return Asked(night, runs, history, before, windows, other, other.since, only)
+    return Asked(night, runs, history, windows, other, other.since, only)

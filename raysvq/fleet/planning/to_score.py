@@ -19,7 +19,7 @@ from raysvq.errors import DataError, RaysvqError
 from raysvq.fleet.planning.joining import NEW, RETRY
 from raysvq.results import Snapshot, read_snapshot
 from raysvq.results.done import find_done
-from raysvq.scoring.pending import NO_VALUE, SCHEMA, Pending
+from raysvq.scoring.pending import NO_VALUE, SCHEMA, Pending, replaced_files
 from raysvq.tables import ROW_GROUP, database
 
 LOOKED_UP_AT_ONCE = 4  # cameras with images whose committed rows are replaced
@@ -31,7 +31,6 @@ _RESCORED = """
 select p.* replace (d.image_id is not null as rescored) from pending p left join done d
 on d.image_id = p.image_id order by p.folder, p.uri
 """
-_FILES = "select distinct unnest([file, maps_file]) as name from done"
 
 
 @dataclass(frozen=True)
@@ -185,7 +184,6 @@ def _look_up(snapshot: Snapshot, pending: Pending, folder: Path) -> Pending:
         connection.execute(_WANTED, {"path": str(wanted)})
     done = find_done(snapshot, [wanted], folder)
     with database(folder, pending=[pending.path], done=[done]) as connection:
-        files = {snapshot.current_name(name) for (name,) in connection.execute(_FILES).fetchall() if name}
         rescored = 0
         reader = connection.sql(_RESCORED).to_arrow_reader(ROW_GROUP)
         with pq.ParquetWriter(rows, SCHEMA, compression="zstd") as writer:
@@ -193,4 +191,4 @@ def _look_up(snapshot: Snapshot, pending: Pending, folder: Path) -> Pending:
                 rescored += pc.sum(batch["rescored"]).as_py()
                 writer.write_table(pa.Table.from_batches([batch]).cast(SCHEMA))
     rows.replace(pending.path)
-    return replace(pending, rescored=rescored, replaces=tuple(sorted(name for name in files if name)))
+    return replace(pending, rescored=rescored, replaces=replaced_files(snapshot, pending.path, folder))

@@ -10,6 +10,7 @@ from datetime import date, timedelta
 from raysvq.errors import DataError
 from raysvq.ledger.records import CameraNight
 
+HISTORY = 30  # runs that windows, watching, status and the page look back on
 _DAY = timedelta(days=1)
 
 
@@ -50,6 +51,11 @@ def by_camera(history: Iterable[Iterable[CameraNight]]) -> Mapping[str, list[Cam
         for night in nights:
             found[night.camera].append(night)
     return found
+
+
+def newest_nights(history: Iterable[Iterable[CameraNight]]) -> dict[str, CameraNight]:
+    """The last night of each camera."""
+    return {night.camera: night for nights in history for night in nights}
 
 
 def require_clock(history: Iterable[Iterable[CameraNight]], today: date) -> None:

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from raysvq.fleet.options import matches
+from raysvq.fleet.planning.windows import HISTORY, newest_nights
 from raysvq.fleet.views.columns import aligned
 from raysvq.ledger.nights import read_nights
 from raysvq.ledger.records import CameraNight, FleetRun
 from raysvq.ledger.runs import read_runs
-
-RUNS = 30  # that are looked at: one over some cameras leaves the others as an earlier one found them
 
 _HEAD = (
     "camera",
@@ -71,7 +70,8 @@ def read_status(out: str, only: Sequence[str] = ()) -> FleetStatus:
         DataError: a part of the ledger is damaged, or of a later version of raysvq.
         StorageError: the store does not answer.
     """
-    newest = {night.camera: night for nights in read_nights(out, RUNS) for night in nights}
+    # A run over some cameras leaves the others as an earlier one found them.
+    newest = newest_nights(read_nights(out, HISTORY))
     chosen = [night for name, night in newest.items() if matches(name, only)]
     runs = read_runs(out, 1)
     return FleetStatus(out, runs[-1] if runs else None, tuple(sorted(chosen, key=_worst_first)))

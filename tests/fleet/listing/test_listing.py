@@ -11,12 +11,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from devtools.fake_s3 import BUCKET, FakeS3, fake_s3
+from devtools.fake_s3 import BUCKET, FakeS3
 from raysvq.fleet.listing.listing import LISTED, Listing, list_fleet
 from raysvq.fleet.settings.file import load_fleet
-from raysvq.settings import StorageSettings
 from raysvq.storage import ObjectInfo, image_id
-from tests.storage.clients import fresh_clients
 
 UNTIL = date(2026, 5, 4)
 DATED = "{site}/{camera}/{date:%Y-%m-%d}/{name}.png"
@@ -55,15 +53,6 @@ def _uris(listing: Listing) -> list[str]:
 def raw(tmp_path: Path) -> Path:
     (tmp_path / "raw").mkdir()
     return tmp_path / "raw"
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    with fake_s3() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        with fresh_clients(StorageSettings(retry_s=1)):
-            yield server
 
 
 def test_images_of_the_window_have_camera_date_and_fields(raw: Path, tmp_path: Path) -> None:

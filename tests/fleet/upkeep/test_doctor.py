@@ -5,33 +5,21 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from devtools.fake_s3 import BUCKET, FakeS3, fake_s3
+from devtools.fake_s3 import BUCKET, FakeS3
 from raysvq.cli import main
 from raysvq.fleet.upkeep.doctor import Check, check_folder, check_nodes, doctor
 from raysvq.fleet.upkeep.nodes import Node, Unreachable, this_node
-from raysvq.settings import StorageSettings
 from tests.fleet.world import World
-from tests.storage.clients import fresh_clients
 
 GIB = 2**30
 NODE = Node(
     "head", (("Python", "3.11.9"), ("raysvq", "1"), ("ray", "2.60")), (), "/tmp", 50 * GIB, 0.0, (0.0, 0.0)
 )
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3]:
-    with fake_s3() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        with fresh_clients(StorageSettings(retry_s=1)):
-            yield server
 
 
 def _levels(checks: list[Check]) -> dict[str, str]:
