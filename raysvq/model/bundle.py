@@ -1,6 +1,7 @@
 """The model bundle: everything a scoring job needs, in files that run no code when read.
 
 weights.safetensors   all of the network: its layers, codebook, mean and deviation of its input
+stem/                 description and files of a stem that a user brought; their digest is among the weights
 decisions.json        thresholds, what they promise, and the scores that calibrated them
 bundle.json           settings, reference statistics, training summary
 history.json          training curves and codebook usage
@@ -26,8 +27,10 @@ from raysvq import __version__
 from raysvq.decisions import Decisions, fixed_decisions
 from raysvq.errors import BundleError, DataError, SettingsError
 from raysvq.model.network import Network, build_network
+from raysvq.model.stems.description import FILE
 from raysvq.schema import REFERENCE
 from raysvq.settings import Settings, digest, parse_settings, with_new_names
+from raysvq.settings.model import LITE_NAMES
 from raysvq.storage import join, read_bytes, write_bytes
 
 FORMAT = 5
@@ -43,6 +46,7 @@ _NAMES_OF_FORMAT_3 = {
 _THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
 DECISIONS = "decisions.json"
 REFERENCE_FILE = "reference.parquet"
+STEM = "stem"
 MOST_REFERENCE = 2000  # images in it
 
 
@@ -122,6 +126,8 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
     content = weights(bundle.model)
     bundle = replace(bundle, model_digest=hashlib.sha256(content).hexdigest())  # one of format 3 gets another
     write_bytes(join(folder, "weights.safetensors"), content)
+    for name, file in bundle.model.files().items():
+        write_bytes(join(folder, STEM, name), file)
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
     save_decisions(bundle.decisions, folder)
     write_bytes(join(folder, "bundle.json"), json.dumps(bundle.summary(), indent=2).encode())
@@ -166,7 +172,7 @@ def load_reference(folder: str) -> pa.Table | None:
 
 
 def load_bundle(folder: str) -> Bundle:
-    """Read a bundle and check its weights against their digest.
+    """Read a bundle, and check its weights and the files of its stem against their digests.
 
     Raises:
         BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
@@ -195,7 +201,7 @@ def load_bundle(folder: str) -> Bundle:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
         values = summary["settings"]
         settings = parse_settings(with_new_names(values) if summary["format"] in EARLIER else values)
-        model = build_network(settings)
+        model = _build(folder, settings)
         state = safetensors.torch.load(stored)
         model.load_state_dict(_from_format_3(state, model) if summary["format"] == 3 else state)
         reference, decisions = dict(summary["reference"]), decided or _from_earlier(summary["reference"])
@@ -217,6 +223,17 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"model bundle {folder}: {error}") from None
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+
+
+def _build(folder: str, settings: Settings) -> Network:
+    """The network with random weights; of a stem that a user brought, by what the bundle holds of it."""
+    model = settings.model
+    if model.encoder == "features" and model.stem not in LITE_NAMES:
+        model = model.model_copy(update={"stem": join(folder, STEM, FILE)})
+    try:
+        return build_network(settings.model_copy(update={"model": model}))
+    except SettingsError as error:
+        raise BundleError(f"model bundle {folder}: {error}") from None
 
 
 def _read_decisions(folder: str) -> Decisions:

