@@ -17,6 +17,7 @@ from raysvq.data.decision_group import require_groups
 from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
+from raysvq.model.network import build_network
 from raysvq.runtime.cluster import Capacity
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import DecisionSettings, Settings, TrainingSettings
@@ -141,6 +142,7 @@ def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any]
     if not folds:
         _require_validation(images, manifest, settings)
     _require_outliers(manifest, rows, calibrating, settings)
+    build_network(settings).load_pretrained()  # a stem that is not there is found out before hours of reading
     return training_set, images
 
 
