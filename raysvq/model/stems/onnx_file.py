@@ -6,6 +6,7 @@ torch.export may hold pickled objects, so a bundle could not carry one safely.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -120,6 +121,8 @@ class _Runtime:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting costs no CPU
+        # Weights beside the file would be looked for in the working folder, and be missing in the bundle.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         version = library.__version__
         with _refused(f"{self.uri} is no ONNX file, weights inside, that onnxruntime {version} runs"):
             return library.InferenceSession(self.content, options, providers=providers)

@@ -97,7 +97,9 @@ def _config(folder: str) -> Any:
             f"setting `model.stem`: {join(folder, CONFIG)} has model_type={kind!r}; expected one of"
             f" {', '.join(_KINDS)}. Bring any other network as an ONNX file (docs/stems.md)"
         )
-    config = _transformers(folder).CONFIG_MAPPING[kind].from_dict(values)
+    own = _transformers(folder).CONFIG_MAPPING[kind]
+    # What else may stand there names code or kernels to fetch, or how weights are compressed.
+    config = own(**{name: values[name] for name in own().to_dict() if name in values})
     config.dtype = "float32"
     return config
 

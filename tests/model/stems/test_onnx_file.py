@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch.nn import functional
@@ -82,6 +83,19 @@ def test_a_file_that_is_no_network_is_named(
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=rf"`model\.stem`: {path} (cannot be read|is no ONNX file)"):
         _stem(describe(network="other.onnx"))
+
+
+def test_weights_beside_the_file_are_not_enough(
+    describe: Describe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where they happen to lie in the working folder: the bundle would lack them."""
+    described, file = describe(), tmp_path / "network.onnx"
+    monkeypatch.chdir(tmp_path)
+    beside = {"save_as_external_data": True, "location": "beside.bin", "size_threshold": 100}
+    onnx.save_model(onnx.load(file), file, **beside)
+    assert (tmp_path / "beside.bin").stat().st_size > 100
+    with pytest.raises(SettingsError, match=rf"{file} is no ONNX file, weights inside, that onnxruntime"):
+        _stem(described)
 
 
 def test_one_image_at_a_time_is_not_enough(describe: Describe, tmp_path: Path) -> None:

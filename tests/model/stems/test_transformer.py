@@ -94,6 +94,25 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         _stem(tmp_path / "dino")
 
 
+def test_nothing_that_a_folder_brings_is_run_or_fetched(tmp_path: Path) -> None:
+    write_dino(tmp_path / "dino", "dinov2")
+    pixels, ran = torch.rand(1, 3, 112, 112), tmp_path / "ran"
+    stem = _stem(tmp_path / "dino")
+    stem.load(None)
+    expected = stem(pixels)
+    (tmp_path / "dino/code.py").write_text(f"open({str(ran)!r}, 'w')\nclass Model: ...\n")
+    _change(
+        tmp_path / "dino/config.json",
+        auto_map={"AutoConfig": "code.Model", "AutoModel": "code.Model"},
+        _attn_implementation="somebody/kernels",
+        quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True},
+    )
+    stem = _stem(tmp_path / "dino")
+    stem.load(None)
+    assert torch.equal(stem(pixels), expected)
+    assert not ran.exists()
+
+
 def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path) -> None:
     write_dino(tmp_path / "dino", "dinov3_vit")
     stem, file = _stem(tmp_path / "dino"), tmp_path / "dino/model.safetensors"
