@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator
 from raysvq.errors import SettingsError
 from raysvq.settings.files import parse_yaml, problem_of
 from raysvq.settings.section import Section
-from raysvq.storage import canonical, join, read_bytes
+from raysvq.storage import canonical, exists, join, read_bytes
 
 FILE = "stem.yaml"  # in a model bundle
 CONFIG = "config.json"  # of a folder of Hugging Face's
@@ -101,11 +101,7 @@ def read_description(uri: str) -> Description:
         raise SettingsError(f"setting `model.stem`: {uri} is not valid YAML ({what})") from None
     if not isinstance(values, dict):
         raise SettingsError(f"setting `model.stem`: {uri} is not a section; expected {_keys()}")
-    try:
-        stem = StemSection.model_validate(values)
-    except ValidationError as error:
-        problems = "; ".join(_problem(item) for item in error.errors())
-        raise SettingsError(f"setting `model.stem`: {uri}: {problems}") from None
+    stem = _validated(values, uri)
     return Description(stem, _beside(uri, stem.network))
 
 
@@ -122,18 +118,27 @@ def _usual(folder: str) -> StemSection:
             f"setting `model.stem`: {join(folder, CONFIG)} has num_hidden_layers={layers!r}; expected a"
             " number of at least 2, as transformers have it"
         )
+    preprocessor = join(folder, _PREPROCESSOR)
+    found = _read_json(preprocessor) if exists(preprocessor) else {}
+    colours = {name: found.get(f"image_{name}", usual) for name, usual in _IMAGENET.items()}
+    taps = [{"output": layers // 2}, {"output": layers}]
+    return _validated({"network": folder, "taps": taps} | colours, preprocessor)
+
+
+def _validated(values: dict[str, Any], source: str) -> StemSection:
     try:
-        colours = json.loads(read_bytes(join(folder, _PREPROCESSOR)))
-    except FileNotFoundError:
-        colours = {}
-    taps = tuple(TapSection(output=layer) for layer in (layers // 2, layers))
-    mean, std = colours.get("image_mean", _IMAGENET["mean"]), colours.get("image_std", _IMAGENET["std"])
-    return StemSection(network=folder, taps=taps, mean=mean, std=std)
+        return StemSection.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_problem(item) for item in error.errors())
+        raise SettingsError(f"setting `model.stem`: {source}: {problems}") from None
 
 
 def read_config(folder: str) -> dict[str, Any]:
     """The `config.json` of a folder. Raises SettingsError."""
-    uri = join(folder, CONFIG)
+    return _read_json(join(folder, CONFIG))
+
+
+def _read_json(uri: str) -> dict[str, Any]:
     try:
         return dict(json.loads(_read(uri)))
     except (ValueError, TypeError) as error:

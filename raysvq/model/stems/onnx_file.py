@@ -7,18 +7,16 @@ torch.export may hold pickled objects, so a bundle could not carry one safely.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysvq.errors import SettingsError, first_line
+from raysvq.errors import SettingsError
 from raysvq.model.stems.brought import BroughtStem, tokens_to_grid
 from raysvq.model.stems.description import Description, TapSection
-from raysvq.model.stems.optional import import_extra
+from raysvq.model.stems.optional import import_extra, refusing
 from raysvq.storage import read_bytes
 
 _NAME = "network.onnx"  # in a model bundle
@@ -95,7 +93,7 @@ class _Runtime:
     def __call__(self, images: Tensor, outputs: list[str]) -> list[Tensor]:
         given = np.ascontiguousarray(images.cpu().numpy())
         session = self._session(images.device)
-        with _refused(
+        with refusing(
             f"{self.uri} cannot compute images of {' x '.join(map(str, images.shape[-2:]))} pixels"
         ):
             found = session.run(outputs, {self.input: given})
@@ -124,16 +122,8 @@ class _Runtime:
         # Weights beside the file would be looked for in the working folder, and be missing in the bundle.
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         version = library.__version__
-        with _refused(f"{self.uri} is no ONNX file, weights inside, that onnxruntime {version} runs"):
+        with refusing(f"{self.uri} is no ONNX file, weights inside, that onnxruntime {version} runs"):
             return library.InferenceSession(self.content, options, providers=providers)
-
-
-@contextmanager
-def _refused(what: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001  # onnxruntime's own types share no other base
-        raise SettingsError(f"setting `model.stem`: {what} ({first_line(error)})") from None
 
 
 def _output(uri: str, tap: TapSection, outputs: dict[str, list[Any]]) -> str:

@@ -13,10 +13,10 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from raysvq.errors import SettingsError, first_line
+from raysvq.errors import SettingsError
 from raysvq.model.stems.brought import BroughtStem, tokens_to_grid
 from raysvq.model.stems.description import CONFIG, Description, read_config
-from raysvq.model.stems.optional import import_extra
+from raysvq.model.stems.optional import import_extra, refusing
 from raysvq.storage import join, read_bytes
 
 _KINDS = ("dinov2", "dinov2_with_registers", "dinov3_vit")  # `model_type` in config.json
@@ -47,7 +47,8 @@ class TransformerStem(BroughtStem):
         self.multiple = math.lcm(self.multiple, config.patch_size)
         self._layers = layers
         self._patch: int = config.patch_size
-        self.network = _transformers(folder).AutoModel.from_config(config)
+        with refusing(f"{join(folder, CONFIG)} describes no network"):
+            self.network = _transformers(folder).AutoModel.from_config(config)
         self.requires_grad_(False)
         self.eval()
 
@@ -58,16 +59,11 @@ class TransformerStem(BroughtStem):
             state = safetensors.torch.load(read_bytes(weights))
         except (OSError, SafetensorError) as error:
             raise SettingsError(f"setting `model.stem`: {weights} cannot be read ({error})") from None
-        try:
+        with refusing(f"{weights} holds another network than {join(self.uri, CONFIG)} describes"):
             # It also knows the names that weights had in earlier versions.
             found, report = type(self.network).from_pretrained(
                 None, config=self.network.config, state_dict=state, output_loading_info=True
             )
-        except RuntimeError as error:
-            raise SettingsError(
-                f"setting `model.stem`: {weights} holds a network of another size than"
-                f" {join(self.uri, CONFIG)} says ({first_line(error)})"
-            ) from None
         if report["missing_keys"]:
             raise SettingsError(
                 f"setting `model.stem`: {weights} has no {', '.join(sorted(report['missing_keys'])[:3])};"
@@ -98,8 +94,14 @@ def _config(folder: str) -> Any:
             f" {', '.join(_KINDS)}. Bring any other network as an ONNX file (docs/stems.md)"
         )
     own = _transformers(folder).CONFIG_MAPPING[kind]
-    # What else may stand there names code or kernels to fetch, or how weights are compressed.
-    config = own(**{name: values[name] for name in own().to_dict() if name in values})
+    with refusing(f"{join(folder, CONFIG)} describes no network"):
+        # What else may stand there names code or kernels to fetch, or how weights are compressed.
+        config = own(**{name: values[name] for name in own().to_dict() if name in values})
+    if not isinstance(config.patch_size, int):
+        raise SettingsError(
+            f"setting `model.stem`: {join(folder, CONFIG)} has patch_size={config.patch_size}; expected one"
+            " number, for square patches"
+        )
     config.dtype = "float32"
     return config
 

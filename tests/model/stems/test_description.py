@@ -81,6 +81,14 @@ def test_a_folder_gives_two_layers_and_the_colours_of_its_preprocessor(tmp_path:
     assert (found.mean, found.std) == tuple(map(tuple, colours.values()))
 
 
+@pytest.mark.parametrize("content", ["no json", '{"image_std": [0.2, 0.2]}', '{"image_mean": null}'])
+def test_a_preprocessor_that_says_no_colours_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 12}))
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(SettingsError, match=rf"`model\.stem`: {tmp_path}/preprocessor_config\.json"):
+        read_description(str(tmp_path))
+
+
 @pytest.mark.parametrize("content", ["{}", "[1]", "no json", '{"num_hidden_layers": "12"}'])
 def test_a_folder_of_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)

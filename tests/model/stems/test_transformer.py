@@ -94,6 +94,18 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         _stem(tmp_path / "dino")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"patch_size": [14, 14]}, {"patch_size": "x"}, {"hidden_size": -1}, {"hidden_act": "none"}],
+    ids=str,
+)
+def test_a_config_that_describes_no_network_is_named(tmp_path: Path, values: dict[str, object]) -> None:
+    write_dino(tmp_path / "dino", "dinov2")
+    _change(tmp_path / "dino/config.json", **values)
+    with pytest.raises(SettingsError, match=r"dino/config\.json (describes no network|has patch_size=\[14)"):
+        _stem(tmp_path / "dino")
+
+
 def test_nothing_that_a_folder_brings_is_run_or_fetched(tmp_path: Path) -> None:
     write_dino(tmp_path / "dino", "dinov2")
     pixels, ran = torch.rand(1, 3, 112, 112), tmp_path / "ran"
@@ -121,7 +133,7 @@ def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=rf"{file} has no {sorted(state)[0]}; expected all weights"):
         stem.load(None)
     safetensors.torch.save_file(state | {"norm.weight": torch.ones(7)}, file)
-    with pytest.raises(SettingsError, match=rf"{file} holds a network of another size"):
+    with pytest.raises(SettingsError, match=rf"{file} holds another network than"):
         stem.load(None)
     file.write_bytes(b"nothing")
     with pytest.raises(SettingsError, match=rf"{file} cannot be read"):
