@@ -2,8 +2,9 @@
 
 `kmeans`: 512 centres of the features of normal images. `memory-bank`: 12,000 of those features themselves,
 drawn at random, in the manner of PatchCore (K. Roth et al., "Towards Total Recall in Industrial Anomaly
-Detection", CVPR 2022). A position is scored by its distance to the nearest entry. The features are those that
-raysvq's `features` encoder starts from, standardised per channel.
+Detection", CVPR 2022). Both see all normal images, of train and validation. A position is scored by its
+distance to the nearest entry. The features are those that raysvq's `features` encoder starts from,
+standardised per channel.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.methods.samples import read_samples
-from raysvq.model.network import channel_statistics
+from benchmarks.methods.samples import print_line
+from raysvq.data.manifest import select
+from raysvq.model.network import build_network, channel_statistics
 from raysvq.model.quantizer import Quantizer, nearest_indices
 from raysvq.model.scorer import ImageScorer, to_model_input
-from raysvq.model.stem import Stem
+from raysvq.schema import NORMAL, TRAIN, VALIDATION
 from raysvq.settings import Settings
 from raysvq.training.in_process import local_device
+from raysvq.training.tile_stream import normal_samples
 
 Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
 
@@ -33,21 +36,22 @@ _BATCH = 8
 class Dictionary(nn.Module):
     """Frozen features, and entries among them."""
 
-    def __init__(self, normals: np.ndarray, choose: Choose, device: torch.device) -> None:
+    def __init__(self, normals: np.ndarray, choose: Choose, settings: Settings) -> None:
         """Fit mean and deviation of each channel on (N, H, W, 3) normal images, then choose entries."""
         super().__init__()
-        self.stem = Stem()
-        self.stem.load(None)
-        self.stem.to(device)
+        device = local_device(settings)
+        network = build_network(settings)
+        network.load_pretrained()
+        self.extract = network.to(device).eval().extract_features
         parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]
         with torch.inference_mode():
-            features = torch.cat([self.stem(to_model_input(part, device)) for part in parts])
+            features = torch.cat([self.extract(to_model_input(part, device)) for part in parts])
         self.mean, self.std = channel_statistics(features)
         self.entries = choose(((features - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
 
     def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries, and these."""
-        found = ((self.stem(pixels) - self.mean) / self.std).movedim(1, -1)
+        found = ((self.extract(pixels) - self.mean) / self.std).movedim(1, -1)
         indices = nearest_indices(found.flatten(0, 2), self.entries)
         distances = torch.linalg.vector_norm(found - self.entries[indices].view_as(found), dim=-1)
         return distances, indices.view_as(distances)
@@ -70,9 +74,9 @@ def fit_memory_bank(manifest: str, settings: Settings) -> ImageScorer:
 
 
 def _fit(manifest: str, settings: Settings, choose: Choose) -> ImageScorer:
-    device = local_device(settings)
-    dictionary = Dictionary(read_samples(manifest, settings).normal["tile"], choose, device)
-    return ImageScorer(dictionary, settings, settings.scoring, device)
+    rows = select(manifest, split=(TRAIN, VALIDATION), label=NORMAL)
+    dictionary = Dictionary(normal_samples(rows, settings, print_line)["tile"], choose, settings)
+    return ImageScorer(dictionary, settings, settings.scoring, local_device(settings))
 
 
 def _some(positions: Tensor, most: int, settings: Settings) -> Tensor:
