@@ -86,8 +86,11 @@ def plan(
 
 def trainings(jobs: Sequence[Job]) -> list[tuple[Job, ...]]:
     """Jobs without repetition, together where they differ only in how a map becomes an image score."""
+    first: dict[str, Job] = {}
+    for job in jobs:
+        first.setdefault(job.digest, job)
     together: dict[str, list[Job]] = {}
-    for job in {job.digest: job for job in jobs}.values():
+    for job in first.values():
         key = job.digest
         if METHODS[job.method].pools_last:
             alike = job.settings.model_copy(update={"anomaly": AnomalySettings()})
