@@ -29,16 +29,19 @@ from benchmarks.methods.command import add_arguments, session
 from benchmarks.methods.comparisons import differences, lines_of, marks
 from benchmarks.methods.jobs import complete, finished, hardware, plan
 from benchmarks.methods.plot import plot
-from benchmarks.methods.registry import METHODS
+from benchmarks.methods.registry import BANKS, METHODS
 from benchmarks.methods.tables import figures
+
+DEFAULT = ["features", *BANKS]
 
 
 def main() -> None:
     """Run, print the tables, draw the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add_arguments(parser, labels=[0, 1, 2, 5, 10, 20])
-    names = list(METHODS)
-    parser.add_argument("--methods", nargs="+", default=names, choices=names, help="default: all of them")
+    parser.add_argument(
+        "--methods", nargs="+", default=DEFAULT, choices=list(METHODS), help=f"default: {' '.join(DEFAULT)}"
+    )
     parser.add_argument("--gammas", nargs="+", type=float, help="instead of --labels: M / (M + N)")
     parser.add_argument("--hidden", nargs="+", type=float, default=[], help="shares of the training images")
     parser.add_argument("--plot", type=Path, help="also draw AUROC against labels, as this SVG and a PNG")

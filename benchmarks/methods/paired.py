@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import sparse, stats
 
 from benchmarks.methods.predictions import Scored
 from raysvq.errors import DataError
@@ -93,7 +93,9 @@ def resampled(pairs: Sequence[Pair], resamples: int = RESAMPLES, seed: int = 0) 
     return np.concatenate(found)
 
 
-def _counts(pair: Pair, units: Units, place: dict[str, int]) -> list[tuple[npt.NDArray, npt.NDArray]]:
+def _counts(
+    pair: Pair, units: Units, place: dict[str, int]
+) -> list[tuple[sparse.csr_array, sparse.csr_array]]:
     """Of each run, (units, cells) numbers of anomalous and of normal images."""
     of_image = units.of_image[[place[name] for name in pair[0].images]]
     tested = Units(of_image, units.copies, units.stratum)

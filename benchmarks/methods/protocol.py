@@ -73,10 +73,12 @@ class Manifests:
         source = source_of(self.data, name)
         root = source.removesuffix("listing.csv").rstrip("/") + "/"
         drawn = draw(self._rows[name], root, level, seed, self.largest)
-        files = [str(self.folder / f"{name}-{level}-{seed}-{part}.parquet") for part in ("learn", "test")]
-        for rows, file in zip((drawn.learn, drawn.test), files, strict=True):
-            write_manifest(rows, file)
-        return Paths(*files, root, drawn.digest(root))
+        learn, test = (
+            str(self.folder / f"{name}-{level}-{seed}-{part}.parquet") for part in ("learn", "test")
+        )
+        write_manifest(drawn.learn, learn)
+        write_manifest(drawn.test, test)
+        return Paths(learn, test, root, drawn.digest(root))
 
 
 def score_test(

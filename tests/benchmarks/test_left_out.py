@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import choices
 from benchmarks.choices import read_choices
 from benchmarks.methods.left_out import choose, judge, lines
 from raysvq.errors import SettingsError
+from raysvq.settings import load_settings
 
 VALUES = {
     "simple": {"a": 0.90, "b": 0.80, "c": 0.70},
@@ -41,6 +43,12 @@ def test_choices_are_read_in_their_order(tmp_path: Path) -> None:
     path.write_text("pooling:\n  max: [anomaly.pooling=map_max]\n  default: []\n")
     found = read_choices(path)
     assert list(found["pooling"].items()) == [("max", ["anomaly.pooling=map_max"]), ("default", [])]
+
+
+def test_the_shipped_choices_are_settings_that_differ() -> None:
+    for alternatives in read_choices(Path(choices.__file__).with_suffix(".yaml")).values():
+        settings = [load_settings("features", list(one)) for one in alternatives.values()]
+        assert len({one.model_dump_json() for one in settings}) == len(settings)
 
 
 @pytest.mark.parametrize(
