@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.methods.draws import NO_LABELS, Level, draw
-from benchmarks.methods.sets import read_set, source_of
+from benchmarks.methods.sets import read_set, root_of
 from raysvq.data.manifest import Row, write_manifest
 from raysvq.evaluation.labelled_images import TestImage, read_manifest
 from raysvq.evaluation.masks import MaskReader, tile_labels
@@ -70,8 +70,7 @@ class Manifests:
     def _make(self, name: str, level: Level, seed: int) -> Paths:
         if name not in self._rows:
             self._rows[name] = read_set(self.data, name)
-        source = source_of(self.data, name)
-        root = source.removesuffix("listing.csv").rstrip("/") + "/"
+        root = root_of(self.data, name)
         drawn = draw(self._rows[name], root, level, seed, self.largest)
         learn, test = (
             str(self.folder / f"{name}-{level}-{seed}-{part}.parquet") for part in ("learn", "test")

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from raysvq.data.manifest import Row
 from raysvq.data.mask_check import MaskSummary, check_masks
 from raysvq.data.sources import rows_of
-from raysvq.storage import canonical
+from raysvq.storage import canonical, image_id
 
 SETS = [
     "mvtec_bottle",
@@ -55,12 +55,26 @@ def source_of(data: Path, name: str) -> str:
     return canonical(str(listing if listing.exists() else data / name))
 
 
+def root_of(data: Path, name: str) -> str:
+    """What the URIs of a set start with."""
+    return canonical(str(data / name)).rstrip("/") + "/"
+
+
 def read_set(data: Path, name: str) -> list[Row]:
     """Manifest rows of a set, masks checked, with its groups, and the splits that the source gives.
+
+    Ids are those of paths below the set's folder, so that a copy elsewhere is learnt from in the same order.
 
     Raises:
         DataError, StorageError: the set cannot be read, or a mask does not fit its image.
     """
     named = GROUPS.get(name, lambda stem: None)
-    rows = check_masks(rows_of(source_of(data, name)), MaskSummary())
-    return [row | {"group": row["group"] or named(PurePosixPath(row["uri"]).stem)} for row in rows]
+    root = root_of(data, name)
+    return [
+        row
+        | {
+            "group": row["group"] or named(PurePosixPath(row["uri"]).stem),
+            "image_id": image_id(f"{name}/{row['uri'].removeprefix(root)}"),
+        }
+        for row in check_masks(rows_of(source_of(data, name)), MaskSummary())
+    ]

@@ -27,6 +27,15 @@ def test_names_of_shared_sets_say_what_belongs_together(name: str, stem: str, gr
     assert GROUPS[name](stem) == group
 
 
+def test_a_copy_elsewhere_has_the_same_ids(tmp_path: Path) -> None:
+    places = [tmp_path / name / "stripes" for name in ("here", "there")]
+    ids = [
+        [row["image_id"] for row in read_set(Path(write_stripes(one)).parent, "stripes")] for one in places
+    ]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == len(ids[0]) == 21
+
+
 def test_a_listing_keeps_its_groups_and_a_tree_gets_those_of_its_names(tmp_path: Path) -> None:
     write_sample(tmp_path / "listed", normal=6, anomalous=6)
     write_stripes(tmp_path / "crack_forest")
