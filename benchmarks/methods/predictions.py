@@ -5,7 +5,6 @@ From these rows all metrics can be computed anew, those of pixels with the masks
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,6 @@ class Scored:
     """The image scores of one run, in the order of the images."""
 
     images: tuple[str, ...]  # paths below the folder of the set
-    groups: tuple[str | None, ...]
     anomalous: npt.NDArray[np.bool_]  # (N,)
     scores: npt.NDArray[np.float32]  # (N,)
 
@@ -93,8 +91,6 @@ def write_predictions(
 
 def read_scores(path: Path) -> Scored:
     """The image scores of a run."""
-    columns = ["image", "group", "label", "image_score"]
-    table = pq.read_table(path, columns=columns).sort_by("image")
-    names: Sequence[str] = table["image"].to_pylist()
+    table = pq.read_table(path, columns=["image", "label", "image_score"]).sort_by("image")
     anomalous = np.array([label == schema.ANOMALOUS for label in table["label"].to_pylist()])
-    return Scored(tuple(names), tuple(table["group"].to_pylist()), anomalous, table["image_score"].to_numpy())
+    return Scored(tuple(table["image"].to_pylist()), anomalous, table["image_score"].to_numpy())

@@ -12,10 +12,9 @@ from raysvq.errors import DataError
 LABELS = [False] * 8 + [True] * 8
 
 
-def _scored(scores: list[float], groups: list[str] | None = None, names: str = "i") -> Scored:
+def _scored(scores: list[float], names: str = "i") -> Scored:
     images = tuple(f"{names}{n}" for n in range(len(scores)))
-    found = tuple(groups) if groups else (None,) * len(scores)
-    return Scored(images, found, np.array(LABELS), np.array(scores, np.float32))
+    return Scored(images, np.array(LABELS), np.array(scores, np.float32))
 
 
 RIGHT = [float(n) for n in range(16)]
@@ -62,13 +61,6 @@ def test_the_interval_over_images_is_that_of_a_bootstrap_apart_by_label() -> Non
         differences.append(areas[0] - areas[1])
     found = interval(resampled([(_scored(RIGHT), _scored(MIXED))], resamples=4000))
     assert found == pytest.approx(np.quantile(differences, [0.025, 0.975]), abs=0.02)
-
-
-def test_images_of_a_group_are_drawn_together() -> None:
-    alone = resampled([(_scored(RIGHT), _scored(MIXED))], resamples=500)
-    groups = [f"g{n // 4}" for n in range(16)]
-    grouped = resampled([(_scored(RIGHT, groups), _scored(MIXED, groups))], resamples=500)
-    assert len(np.unique(grouped)) < len(np.unique(alone)) / 3
 
 
 def test_runs_on_other_images_are_refused() -> None:
