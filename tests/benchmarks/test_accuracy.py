@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 
 from benchmarks import accuracy, choices
 from benchmarks.methods import jobs
+from benchmarks.methods.command import levels_of
 from benchmarks.methods.draws import NO_LABELS, Level
 from benchmarks.methods.jobs import plan, trainings
 from benchmarks.methods.plot import plot
@@ -189,6 +191,14 @@ def test_a_run_is_told_apart_by_all_that_decides_its_figures() -> None:
     assert digest("pixels", "none") != digest("deep-sad", "none")
     assert digest("pixels", "none") != digest("pixels", "none", 0, "objective.beta=2")
     assert digest("pixels", "six") == digest("pixels", "six", 0, "scoring.tile_batch=2")
+
+
+def test_levels_are_all_labels_with_and_without_hidden_defects() -> None:
+    asked = argparse.Namespace(labels=[0, 5], gammas=None, hidden=[0.1])
+    labels = [Level("outliers", value, share) for share in (0.0, 0.1) for value in (0, 5)]
+    assert levels_of(asked) == labels
+    asked.gammas, asked.hidden = [0, 0.2], []
+    assert levels_of(asked) == [NO_LABELS, Level("gamma", 0.2)]
 
 
 def test_settings_of_a_command_leave_the_pooling_of_the_banks() -> None:
