@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from benchmarks.methods.jobs import Found
-from benchmarks.methods.records import Run, mean_and_deviation
+from benchmarks.methods.records import Run, code_digest, mean_and_deviation
 
 COLUMNS = {
     "image_auroc": "image AUROC",
@@ -33,9 +33,11 @@ def figures(found: Found) -> str:
         if len(of_sets) > 1:
             cells = [_mean_of_sets(of_sets, key) for key in COLUMNS]
             lines.append(f"{f'mean of {len(of_sets)} sets':<19}{method:<19}{level!s:<29}{''.join(cells)}")
-    codes = {run["code"] for runs in found.values() for run in runs if "code" in run}
-    if len(codes) > 1:
-        lines.append(f"these runs are of {len(codes)} versions of the code: {', '.join(sorted(codes))}")
+    others = [run for runs in found.values() for run in runs if run.get("code") != code_digest()]
+    if others:
+        lines.append(
+            f"{len(others)} of these runs are of another version of the code; a new JSON repeats them"
+        )
     return "\n".join(lines)
 
 

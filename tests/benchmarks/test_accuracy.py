@@ -257,6 +257,7 @@ def test_mean_and_deviation_leave_out_what_is_missing() -> None:
 def test_a_training_that_ran_away_is_a_line_without_figures(tmp_path: Path) -> None:
     runs = [{"problem": "the loss is nan"}, {"image_auroc": 0.75, "pixel_auroc": 0.5, "train_s": 3.0}]
     found = {("magnetic_tile", "pixels-negation", SIX): runs}
+    assert "2 of these runs are of another version of the code" in figures(found)
     line = figures(found).splitlines()[1]
     assert "1 ran away" in line
     assert "0.750 ± 0.000" in line
