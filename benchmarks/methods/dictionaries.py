@@ -25,7 +25,7 @@ from raysvq.settings import Settings
 from raysvq.training.in_process import local_device
 from raysvq.training.tile_stream import normal_samples
 
-Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
+Choose = Callable[[Tensor], Tensor]  # (P, C) standardised normal features -> (K, C) entries
 
 CENTRES = 512
 BANK = 12_000
@@ -36,8 +36,13 @@ _BATCH = 8
 class Dictionary(nn.Module):
     """Frozen features, and entries among them."""
 
-    def __init__(self, normals: np.ndarray, choose: Choose, settings: Settings) -> None:
-        """Fit mean and deviation of each channel on (N, H, W, 3) normal images, then choose entries."""
+    def __init__(self, normals: np.ndarray, positions: int, choose: Choose, settings: Settings) -> None:
+        """Fit mean and deviation of each channel, then choose entries among features of random positions.
+
+        Args:
+            normals: (N, H, W, 3) images.
+            positions: how many are drawn, at most.
+        """
         super().__init__()
         device = local_device(settings)
         network = build_network(settings)
@@ -47,7 +52,8 @@ class Dictionary(nn.Module):
         with torch.inference_mode():
             features = torch.cat([self.extract(to_model_input(part, device)) for part in parts])
         self.mean, self.std = channel_statistics(features)
-        self.entries = choose(((features - self.mean) / self.std).movedim(1, -1).flatten(0, 2))
+        drawn = _some(features, positions, settings.training.seed)
+        self.entries = choose((drawn - self.mean.flatten()) / self.std.flatten())
 
     def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries, and these."""
@@ -62,23 +68,27 @@ def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:
 
     def centres(positions: Tensor) -> Tensor:
         quantizer = Quantizer(positions.shape[1], CENTRES)
-        quantizer.initialize(_some(positions, _POSITIONS, settings), settings.training.seed)
+        quantizer.initialize(positions, settings.training.seed)
         return quantizer.codebook.to(positions.device)
 
-    return _fit(manifest, settings, centres)
+    return _fit(manifest, settings, _POSITIONS, centres)
 
 
 def fit_memory_bank(manifest: str, settings: Settings) -> ImageScorer:
     """Entries are normal features drawn at random."""
-    return _fit(manifest, settings, lambda positions: _some(positions, BANK, settings))
+    return _fit(manifest, settings, BANK, lambda positions: positions)
 
 
-def _fit(manifest: str, settings: Settings, choose: Choose) -> ImageScorer:
+def _fit(manifest: str, settings: Settings, positions: int, choose: Choose) -> ImageScorer:
     rows = select(manifest, split=(TRAIN, VALIDATION), label=NORMAL)
-    dictionary = Dictionary(normal_samples(rows, settings, print_line)["tile"], choose, settings)
+    normals = normal_samples(rows, settings, print_line)["tile"]
+    dictionary = Dictionary(normals, positions, choose, settings)
     return ImageScorer(dictionary, settings, settings.scoring, local_device(settings))
 
 
-def _some(positions: Tensor, most: int, settings: Settings) -> Tensor:
-    order = np.random.default_rng(settings.training.seed).permutation(len(positions))
-    return positions[torch.from_numpy(order[:most])]
+def _some(features: Tensor, most: int, seed: int) -> Tensor:
+    """Features of at most so many random positions. (N, C, h, w) -> (P, C)"""
+    images, _, height, width = features.shape
+    order = np.random.default_rng(seed).permutation(images * height * width)[:most]
+    image, row, column = np.unravel_index(order, (images, height, width))
+    return features.movedim(1, -1)[image, row, column]
