@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.accuracy import DATA
 from benchmarks.hardware import processor
+from benchmarks.methods.sets import DATA, SETS
 from raysvq.data.index import build_index
 from raysvq.decisions import CalibrationScores, Decisions, false_alarm_interval, fit_decisions
 from raysvq.evaluation.labelled_images import read_manifest
@@ -48,8 +48,6 @@ from raysvq.training.chunks import with_units
 from raysvq.training.cross_fitting import LEARNT, FoldData, cut_folds, fold_data, score_fold, train_without
 from raysvq.training.validation import labelled_images
 
-SETS = ["mvtec_bottle", "magnetic_tile", "bsd_pitting", "kolektor_sdd", "crack_forest", "cookies"]
-SETS += ["mvtec_leather_256"]
 GROUPS = {"bsd_pitting": r"^01_\d+_(\d+_\d+)_"}  # the place on the spindle: frames of one are a time series
 RATES = (0.01, 0.05, 0.10)
 FOLDS = 5

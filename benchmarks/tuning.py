@@ -45,10 +45,11 @@ import ray
 from ray.cluster_utils import Cluster
 from scipy.stats import spearmanr
 
-from benchmarks.accuracy import DATA, SETS
 from benchmarks.hardware import processor
-from benchmarks.methods.protocol import NO_LABELS, Level, Manifests, measure, score_test
+from benchmarks.methods.draws import NO_LABELS, Level
+from benchmarks.methods.protocol import Manifests, Paths, measure, score_test
 from benchmarks.methods.samples import print_line
+from benchmarks.methods.sets import DATA, SETS
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from benchmarks.process_memory import peak_bytes
 from devtools.trials import running_trials
@@ -137,10 +138,10 @@ class _Watch(threading.Thread):
                 self.ended = now
 
 
-def merit(manifest: str, folder: Path) -> Row:
+def merit(paths: Paths, folder: Path) -> Row:
     """Test image AUROC of a sweep's best settings and of the defaults."""
     if not (folder / "best.yaml").exists():
-        seconds = _raysvq("tune", manifest, "--config", PAPER, "--out", str(folder))
+        seconds = _raysvq("tune", paths.learn, "--config", PAPER, "--out", str(folder))
         print(f"tune: {seconds:.0f} s", flush=True)
     ways: dict[str, Callable[[int], Settings]] = {
         "defaults": lambda seed: load_settings("features", [f"training.seed={seed}"]),
@@ -149,9 +150,9 @@ def merit(manifest: str, folder: Path) -> Row:
     found: dict[str, list[float]] = {}
     for way, settings in ways.items():
         for seed in SEEDS:
-            scorer = fit_ss_vq_vae(manifest, settings(seed))
+            scorer = fit_ss_vq_vae(paths.learn, settings(seed))
             found.setdefault(way, []).append(
-                measure(score_test(scorer, manifest)[0], manifest)["image_auroc"]
+                measure(score_test(scorer, paths.test)[0], paths.test)["image_auroc"]
             )
             print(f"{way}, seed {seed}: test image AUROC {found[way][-1]:.4f}", flush=True)
     return {way: {"mean": statistics.mean(values), "seeds": values} for way, values in found.items()}
@@ -161,10 +162,8 @@ def proxy(manifests: Manifests, sets: list[str]) -> Row:
     """How well `synthetic_auroc` tells good settings from bad ones."""
     found: Row = {}
     for name in sets:
-        manifest = manifests(name, NO_LABELS, 0)
-        rows = [
-            row for codes, size in product(CODES, SIZES) for row in _without_labels(manifest, codes, size)
-        ]
+        paths = manifests(name, NO_LABELS, 0)
+        rows = [row for codes, size in product(CODES, SIZES) for row in _without_labels(paths, codes, size)]
         proxies, aurocs = zip(*rows, strict=True)
         found[name] = {
             "points": len(rows),
@@ -178,12 +177,12 @@ def proxy(manifests: Manifests, sets: list[str]) -> Row:
     return found
 
 
-def _without_labels(manifest: str, codes: int, size: int) -> Iterator[tuple[float, float]]:
+def _without_labels(paths: Paths, codes: int, size: int) -> Iterator[tuple[float, float]]:
     """Of a model, for each top_k: `synthetic_auroc` on validation, and image AUROC on test."""
     settings = load_settings("features", [f"model.codebook_size={codes}", f"tiles.size={size}"])
-    data = prepare(manifest, settings, SYNTHETIC_AUROC, print_line, lambda part: part())
+    data = prepare(paths.learn, settings, SYNTHETIC_AUROC, print_line, lambda part: part())
     normal = [item.image for item in data.items() if not item.image.anomalous]
-    labels = read_manifest(manifest).images
+    labels = read_manifest(paths.test).images
     trained = train_in_process(settings, data.tiles(), None, partial(validate, images=normal), progress=None)
     for top_k in TOP_K:
         anomaly = settings.anomaly.model_copy(update={"top_k": top_k})
@@ -254,13 +253,15 @@ def main() -> None:
             if part == "memory":
                 found[part] = memory(folder)
                 continue
-            manifest = Manifests(arguments.data, Path(name))(arguments.set, Level("outliers", 20), 0)
+            paths = Manifests(arguments.data, Path(name))(arguments.set, Level("outliers", 20), 0)
             if part == "merit":
-                found[part] = merit(manifest, arguments.sweep or folder)
+                found[part] = merit(paths, arguments.sweep or folder)
             elif part == "proxy":
-                found[part] = proxy(Manifests(arguments.data, Path(name)), SETS)
+                found[part] = proxy(Manifests(arguments.data, Path(name)), SETS[:3])
             else:
-                found[part] = {"reuse": reuse, "cluster": cluster}[part](manifest, folder, arguments.trials)
+                found[part] = {"reuse": reuse, "cluster": cluster}[part](
+                    paths.learn, folder, arguments.trials
+                )
     print(f"{arguments.set}, {processor()}\n{json.dumps(found, indent=1)}")
     if arguments.json:
         before = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}

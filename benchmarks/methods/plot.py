@@ -8,7 +8,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.methods.protocol import Level
+from benchmarks.methods.draws import Level
+from benchmarks.methods.jobs import Found
 from benchmarks.methods.records import Run, mean_and_deviation
 from benchmarks.methods.registry import METHODS
 
@@ -22,12 +23,13 @@ _STYLES = {  # colour and marker; the colours are told apart on white and on bla
     "deep-sad": ("#9c5fd6", "^"),
     "autoencoder": ("#8a8f94", "v"),
     "kmeans": ("#37a04b", "P"),
-    "memory-bank": ("#c79a00", "X"),
+    "memory-bank-max": ("#c79a00", "X"),
+    "memory-bank-top20": ("#8d6e00", "*"),
 }
 _METRICS = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC"}
 
 
-def plot(found: Mapping[tuple[str, str, Level], list[Run]], path: Path) -> None:
+def plot(found: Found, path: Path) -> None:
     """Image AUROC above, pixel AUROC below; bars are standard deviations over seeds. As SVG and as PNG."""
     sets = list(dict.fromkeys(name for name, _, _ in found))
     kinds = {level.kind for _, _, level in found if level.value}
@@ -56,12 +58,17 @@ def _panel(axis: Axes, found: Mapping[tuple[str, Level], list[Run]], key: str) -
         points = [
             (level.value, *both)
             for (owner, level), runs in sorted(found.items(), key=lambda item: item[0][1].value)
-            if owner == method and (both := mean_and_deviation([run.get(key) for run in runs]))
+            if owner == method
+            and not level.hidden
+            and (both := mean_and_deviation([run.get(key) for run in runs]))
         ]
         if not points:
             continue
         x, mean, deviation = zip(*points, strict=True)
         colour, marker = _STYLES[method]
+        if not METHODS[method].uses_labels:  # one level, which holds for all
+            axis.axhline(mean[0], label=METHODS[method].title, color=colour, linestyle=":")
+            continue
         axis.errorbar(
             x,
             mean,
@@ -69,7 +76,6 @@ def _panel(axis: Axes, found: Mapping[tuple[str, Level], list[Run]], key: str) -
             label=METHODS[method].title,
             color=colour,
             marker=marker,
-            linestyle="-" if METHODS[method].uses_labels else ":",
             capsize=2,
         )
     axis.set_xticks(sorted({level.value for _, level in found}))

@@ -1,21 +1,23 @@
-"""Who learns from what, and how every method is measured.
+"""What a method is given, and how what it scored is measured.
 
-The split is by image, as `raysvq index` draws it. Methods learn from the training split, may choose on the
-validation split, and meet the test split once. Labelled outliers leave the test. A method that takes no
-labels learns from the manifest without labelled outliers and is measured on the same test images as the rest.
+A method gets the path of a manifest that holds no test image, and gives back a function from the bytes of an
+image file to scores. The code here calls that on the test images, in the order of their ids, and measures;
+labels and masks of the test never reach a method.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raysvq.data.index import build_index
+from benchmarks.methods.draws import NO_LABELS, Level, draw
+from benchmarks.methods.sets import read_set, root_of
+from raysvq.data.manifest import Row, write_manifest
 from raysvq.evaluation.labelled_images import TestImage, read_manifest
 from raysvq.evaluation.masks import MaskReader, tile_labels
 from raysvq.evaluation.measure import measure_group
@@ -24,7 +26,7 @@ from raysvq.evaluation.score_rows import ScoredImage
 from raysvq.imaging.tiling import plan_tiles
 from raysvq.model.anomaly import tile_scores
 from raysvq.model.scorer import ImageResult
-from raysvq.settings import EvaluationSettings, SplitSettings, TileSettings
+from raysvq.settings import EvaluationSettings, TileSettings
 from raysvq.storage import ObjectInfo, read_bytes
 
 Scorer = Callable[[bytes], ImageResult]  # an image file -> its scores and anomaly map
@@ -34,52 +36,54 @@ METRICS = ("image_auroc", "tile_auroc", "pixel_auroc", "au_pro")
 TILES = TileSettings(size=64, anomalous_fraction=0.05)  # that tile AUROC is measured on, for every method
 
 
-@dataclass(frozen=True, order=True)
-class Level:
-    """How many outliers are labelled: `split.outliers` or `split.gamma`."""
+@dataclass(frozen=True)
+class Paths:
+    """The two manifests of a draw."""
 
-    kind: str  # outliers or gamma
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.kind}={self.value:g}"
-
-    def split(self, seed: int) -> SplitSettings:
-        """The draw of this level; draws of one seed hold each other, the smaller in the larger."""
-        value = int(self.value) if self.kind == "outliers" else self.value
-        return SplitSettings.model_validate({"seed": seed, self.kind: value})
+    learn: str  # rows of train and validation: all that a method gets
+    test: str  # rows of the test: for the code that measures
+    root: str  # what all URIs of the set start with
+    digest: str  # over images, labels, groups and splits of both
 
 
-NO_LABELS = Level("outliers", 0)
-
-
+@dataclass
 class Manifests:
     """The manifests of image sets, each made when it is first asked for."""
 
-    def __init__(self, data: Path, folder: Path) -> None:
-        """Make one.
+    data: Path  # holds a folder for each set: an image tree, or images with `listing.csv`
+    folder: Path  # where manifests go
+    largest: Level = NO_LABELS  # see `benchmarks.methods.draws.draw`
+    _rows: dict[str, list[Row]] = field(default_factory=dict)
+    _made: dict[tuple[str, Level, int], Paths] = field(default_factory=dict)
 
-        Args:
-            data: holds a folder for each set: an image tree, or images with `listing.csv`.
-            folder: where manifests go.
+    def __call__(self, name: str, level: Level, seed: int) -> Paths:
+        """The manifests of a draw.
+
+        Raises:
+            DataError: the set cannot be read, or has too few anomalous images for the level.
         """
-        self.data = data
-        self.folder = folder
+        key = (name, level, seed)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
 
-    def __call__(self, name: str, level: Level, seed: int) -> str:
-        """The manifest's path."""
-        manifest = self.folder / f"{name}-{level}-{seed}.parquet"
-        if not manifest.exists():
-            listing = self.data / name / "listing.csv"
-            source = listing if listing.exists() else self.data / name
-            build_index(str(source), str(manifest), level.split(seed))
-        return str(manifest)
+    def _make(self, name: str, level: Level, seed: int) -> Paths:
+        if name not in self._rows:
+            self._rows[name] = read_set(self.data, name)
+        root = root_of(self.data, name)
+        drawn = draw(self._rows[name], root, level, seed, self.largest)
+        learn, test = (
+            str(self.folder / f"{name}-{level}-{seed}-{part}.parquet") for part in ("learn", "test")
+        )
+        write_manifest(drawn.learn, learn)
+        write_manifest(drawn.test, test)
+        return Paths(learn, test, root, drawn.digest(root))
 
 
 def score_test(
     scorer: Scorer, manifest: str, now: Callable[[], float] = time.process_time
 ) -> tuple[Results, float]:
-    """Scores of all labelled test images, and the milliseconds each took: reading, decoding, scoring."""
+    """Scores of all test images, and the milliseconds each took: reading, decoding, scoring."""
     images = read_manifest(manifest).images.values()
     started = now()
     results = {image.image_id: scorer(read_bytes(image.uri)) for image in images}

@@ -12,13 +12,14 @@ from raysvq.sample import write_sample
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one image set, `sample`."""
+    """A folder with two image sets, `sample` and `other`."""
     folder = tmp_path_factory.mktemp("data")
-    write_sample(folder / "sample", normal=24, anomalous=12)
+    for seed, name in enumerate(("sample", "other")):
+        write_sample(folder / name, seed, normal=24, anomalous=18)
     return folder
 
 
 @pytest.fixture
 def manifests(data: Path, tmp_path: Path) -> Manifests:
-    """Those of the sample, in a folder of the test."""
+    """Those of the samples, in a folder of the test."""
     return Manifests(data, tmp_path)

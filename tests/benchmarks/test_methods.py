@@ -11,8 +11,9 @@ import torch
 from benchmarks.methods.autoencoder import Autoencoder
 from benchmarks.methods.deep_sad import DeepSAD
 from benchmarks.methods.dictionaries import fit_kmeans, fit_memory_bank
+from benchmarks.methods.draws import NO_LABELS, Level
 from benchmarks.methods.networks import fit
-from benchmarks.methods.protocol import NO_LABELS, Level, Manifests
+from benchmarks.methods.protocol import Manifests
 from benchmarks.methods.samples import read_samples
 from raysvq.data.manifest import select
 from raysvq.settings import Settings
@@ -76,23 +77,26 @@ def test_the_autoencoder_scores_what_it_fails_to_give_back(small: Build) -> None
 
 def test_outlier_tiles_are_those_of_the_label_rule(manifests: Manifests, small: Build) -> None:
     settings = small(tiles={"size": 32, "anomalous_fraction": 0.05})
-    samples = read_samples(manifests("sample", Level("outliers", 6), 0), settings)
+    samples = read_samples(manifests("sample", Level("outliers", 6), 0).learn, settings)
     assert samples.outlier is not None
     assert samples.normal["tile"].dtype == np.uint16
     assert (samples.outlier["weight"].mean(axis=(1, 2)) >= 0.04).all()  # shares of tiles, padding included
-    assert read_samples(manifests("sample", NO_LABELS, 0), settings).outlier is None
+    assert read_samples(manifests("sample", NO_LABELS, 0).learn, settings).outlier is None
 
 
 def test_a_bank_of_all_positions_gives_training_images_no_distance(
     manifests: Manifests, small: Build
 ) -> None:
     settings = small(tiles={"mode": "whole", "size": 64}, model={"encoder": "features"})
-    manifest = manifests("sample", NO_LABELS, 0)
-    normal = read_bytes(select(manifest, split="train")["uri"].to_pylist()[0])
+    manifest = manifests("sample", NO_LABELS, 0).learn
+    normals = [
+        read_bytes(select(manifest, split=one)["uri"].to_pylist()[0]) for one in ("train", "validation")
+    ]
     bank, centres = fit_memory_bank(manifest, settings), fit_kmeans(manifest, settings)
     assert len(centres.model.entries) == 512 < len(bank.model.entries) < 12_000
-    assert bank(normal).anomaly_map.shape == (8, 8)
-    assert bank(normal).image_score < 1e-3 < centres(normal).image_score
+    for normal in normals:
+        assert bank(normal).anomaly_map.shape == (8, 8)
+        assert bank(normal).image_score < 1e-3 < centres(normal).image_score
 
 
 def _pixels(columns: dict[str, np.ndarray]) -> torch.Tensor:
