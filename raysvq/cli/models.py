@@ -156,7 +156,7 @@ def calibrate(
 
     Images that the model has learnt from are left out, and the test split, which measures it: index
     with split.test_fraction=0 to calibrate on all. Without --scores they are scored into
-    MODEL/_calibration. Weights and scores stay as they are; only decisions.json is written.
+    MODEL/_calibration. Weights and scores stay as they are; decisions.json and card.md are written.
     """
     from raysvq.calibrate_model import calibrate_model
 

@@ -1,9 +1,9 @@
-"""What a model was trained on, as its manifest and its images say: plain values for its card."""
+"""What a model was trained on and measured with: plain values in its bundle, for its card."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 Size = tuple[int, int]  # width and height, pixels
@@ -13,11 +13,23 @@ Size = tuple[int, int]  # width and height, pixels
 class Record:
     """Plain values that a bundle keeps."""
 
+    def plain(self) -> dict[str, Any]:
+        """Values as JSON has them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
-        """The reverse of `asdict`, of this version or another: fields that are not known are left out."""
+        """The reverse of `plain`, of this version or another: fields that are not known are left out."""
         names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in names})
+        return cls(
+            **{
+                name: tuple(value) if isinstance(value, list) else value
+                for name, value in values.items()
+                if name in names
+            }
+        )
 
 
 @dataclass(frozen=True)
@@ -44,3 +56,13 @@ class ImagesSeen(Record):
     smallest: Size
     median: Size
     largest: Size
+
+
+@dataclass(frozen=True)
+class HeldOutlier(Record):
+    """The score of a labelled outlier by a model that had not learnt from it."""
+
+    score: float
+    group: str | None  # by `decision.group_by`
+    pixels: int | None = None  # of its largest connected defect; None: no mask tells
+    size: Size | None = None  # of its image, where a mask tells

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from raysvq.data.training_set import Record
+
 
 @dataclass(frozen=True)
-class LabelGain:
+class LabelGain(Record):
     """The same model without labels and with them, on images that neither had learnt from.
 
-    A training that measures it stores `asdict` of it as `label_gain` in its summary.
+    A training that measures it stores what `plain` gives as `label_gain` in its summary.
     """
 
     without: float | None  # image AUROC of the label-free score

