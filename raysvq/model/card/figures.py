@@ -141,9 +141,9 @@ def _by_size(bundle: Bundle) -> str:
     measured = sum(map(len, bands.values()))
     if not measured:
         return "not measured: no held-out outlier has a mask"
-    each = ", ".join(f"{sum(found)} of {len(found)} {name}" for name, found in bands.items() if found)
+    each = ", ".join(f"{name}: {sum(found)} of {len(found)}" for name, found in bands.items() if found)
     rest = len(outliers) - measured
-    return f"by their largest defect, {each}" + (f"; {rest} more have no usable mask" if rest else "")
+    return f"by their largest defect, {each}" + (f"; without a usable mask: {rest} more" if rest else "")
 
 
 def false_alarms(bundle: Bundle) -> Section:
@@ -212,6 +212,6 @@ def _test_split(test: Mapping[str, int] | None) -> str:
     if not normal + anomalous:
         return "the manifest has none, so no independent figure can be had of it"
     return (
-        f"{normal:,} normal and {anomalous:,} anomalous images of the manifest, which no figure here has seen;"
+        f"{normal:,} normal and {anomalous:,} anomalous images of the manifest, seen by no figure here;"
         " `raysvq evaluate` measures on them"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from raysvq.data.sources.names import printable
 
 CARD = "card.md"  # in a bundle
-UNKNOWN = "not known: an earlier version of raysvq made this model"
+UNKNOWN = "not known: it is not stored with this model"
 MAX_NAMES = 8  # in a list
 _LONG = 60  # characters of a name
 _CODE = re.compile(r"(`[^`]*`)")
