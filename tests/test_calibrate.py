@@ -118,6 +118,7 @@ def test_decisions_are_fitted_anew_on_what_the_model_has_not_learnt(trained: Tra
     assert bundle.decisions.threshold != trained.bundle.decisions.threshold
     assert bundle.decisions.promise.normals == 16
     assert read_bytes(f"{model}/bundle.json") == before
+    assert bundle.decisions.digest in Path(model, "card.md").read_text()
     uris = select(trained.later, split="validation")["uri"].to_pylist()
     scorer = ImageScorer(bundle.model, bundle.settings, bundle.settings.scoring)
     largest = max(scorer(read_bytes(uri)).image_score for uri in uris)

@@ -101,15 +101,15 @@ def _limits(bundle: Bundle) -> Iterator[Line]:
 def smallest_defect(bundle: Bundle) -> str:
     """The size of a map cell in pixels of the image: a rule of thumb for what is too small."""
     tiles, cell, seen = bundle.settings.tiles, bundle.model.cell, images_seen(bundle)
-    rule = "by a rule of thumb, one cell of the map: what is smaller shares its cell with what is normal"
+    rule = "a rule of thumb: what is smaller than a cell of the map shares it with what is normal"
     if tiles.mode == "tiles":
-        return f"{_pixels((cell, cell))}, whatever the size of the image; {rule}"
+        return f"below {_pixels((cell, cell))}, whatever the size of the image; {rule}"
     if seen is None:
         sides = tiles.size // cell
-        return f"{percent(1 / sides)} of the width times {percent(1 / sides)} of the height; {rule}"
+        return f"below {percent(1 / sides)} of the width times {percent(1 / sides)} of the height; {rule}"
     sizes = dict.fromkeys((seen.smallest, seen.median, seen.largest))
     each = [f"{_pixels(cell_in_image(tiles, cell, size))} of an image of {by(size)}" for size in sizes]
-    return f"{'; '.join(each)}; {rule}"
+    return f"below {', '.join(each)}; {rule}"
 
 
 def cell_in_image(tiles: TileSettings, cell: int, size: Size) -> tuple[float, float]:

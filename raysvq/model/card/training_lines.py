@@ -41,7 +41,7 @@ def trained_on(bundle: Bundle) -> Section:
 def _trained_on(bundle: Bundle) -> Iterator[Line]:
     training, data, seen = bundle.training, training_set(bundle), images_seen(bundle)
     manifest = training.get("manifest")
-    yield Line("manifest", UNKNOWN if manifest is None else f"{quoted_uri(manifest)}, {bundle.created_at}")
+    yield Line("manifest", UNKNOWN if manifest is None else quoted_uri(manifest))
     normals = training.get("normals")
     yield Line("normal images", UNKNOWN if normals is None else f"{normals:,}")
     if training.get("unlabelled"):
@@ -96,9 +96,11 @@ def _sizes(seen: ImagesSeen | None) -> str:
 def _channels(bundle: Bundle, seen: ImagesSeen | None) -> str:
     if bundle.settings.tiles.channels == 1:
         return "1: luminance"
-    if seen is None:
-        return "3: colour; grey images are replicated"
-    return f"3: colour; {seen.grey:,} of the {seen.images:,} images measured are grey, and were replicated"
+    if seen is None or not seen.grey:
+        return "3: colour"
+    return (
+        f"3: colour; {seen.grey:,} of {counted(seen.images, 'image')} measured are grey, and are replicated"
+    )
 
 
 def method(bundle: Bundle) -> Section:
