@@ -18,8 +18,8 @@ from benchmarks.methods.samples import read_samples
 from raysvq.model.network import channel_statistics
 from raysvq.model.quantizer import Quantizer, nearest_indices
 from raysvq.model.scorer import ImageScorer, to_model_input
-from raysvq.model.stem import Stem
-from raysvq.settings import Settings
+from raysvq.model.stems import build_stem
+from raysvq.settings import ModelSettings, Settings
 from raysvq.training.in_process import local_device
 
 Choose = Callable[[Tensor], Tensor]  # (P, C) normal features -> (K, C) entries
@@ -36,7 +36,7 @@ class Dictionary(nn.Module):
     def __init__(self, normals: np.ndarray, choose: Choose, device: torch.device) -> None:
         """Fit mean and deviation of each channel on (N, H, W, 3) normal images, then choose entries."""
         super().__init__()
-        self.stem = Stem()
+        self.stem = build_stem(ModelSettings(encoder="features"))
         self.stem.load(None)
         self.stem.to(device)
         parts = [normals[start : start + _BATCH] for start in range(0, len(normals), _BATCH)]

@@ -1,6 +1,7 @@
 """The model bundle: everything a scoring job needs, in files that run no code when read.
 
 weights.safetensors   all of the network: its layers, codebook, mean and deviation of its input
+stem/                 description and files of a stem that a user brought; their digest is among the weights
 decisions.json        thresholds, what they promise, and the scores that calibrated them
 bundle.json           settings, reference statistics, training summary
 history.json          training curves and codebook usage
@@ -29,8 +30,10 @@ from raysvq.errors import BundleError, DataError, SettingsError
 from raysvq.model.card import CARD, make_card, markdown
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
+from raysvq.model.stems.description import FILE
 from raysvq.schema import REFERENCE
 from raysvq.settings import Settings, digest, parse_settings, with_new_names
+from raysvq.settings.model import LITE_NAMES
 from raysvq.storage import join, read_bytes, write_bytes
 
 FORMAT = 5
@@ -46,6 +49,7 @@ _NAMES_OF_FORMAT_3 = {
 _THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
 DECISIONS = "decisions.json"
 REFERENCE_FILE = "reference.parquet"
+STEM = "stem"
 MOST_REFERENCE = 2000  # images in it
 
 
@@ -132,6 +136,8 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
     content = weights(bundle.model)
     bundle = replace(bundle, model_digest=hashlib.sha256(content).hexdigest())  # one of format 3 gets another
     write_bytes(join(folder, "weights.safetensors"), content)
+    for name, file in bundle.model.files().items():
+        write_bytes(join(folder, STEM, name), file)
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
     save_decisions(bundle.decisions, folder)
     save_card(bundle, folder)
@@ -186,7 +192,7 @@ def load_reference(folder: str) -> pa.Table | None:
 
 
 def load_bundle(folder: str) -> Bundle:
-    """Read a bundle and check its weights against their digest.
+    """Read a bundle, and check its weights and the files of its stem against their digests.
 
     Raises:
         BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
@@ -215,7 +221,7 @@ def load_bundle(folder: str) -> Bundle:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
         values = summary["settings"]
         settings = parse_settings(with_new_names(values) if summary["format"] in EARLIER else values)
-        model = build_network(settings)
+        model = _build(folder, settings)
         state = safetensors.torch.load(stored)
         model.load_state_dict(_from_format_3(state, model) if summary["format"] == 3 else state)
         reference, decisions = dict(summary["reference"]), decided or _from_earlier(summary["reference"])
@@ -237,6 +243,17 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"model bundle {folder}: {error}") from None
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+
+
+def _build(folder: str, settings: Settings) -> Network:
+    """The network with random weights; of a stem that a user brought, by what the bundle holds of it."""
+    model = settings.model
+    if model.encoder == "features" and model.stem not in LITE_NAMES:
+        model = model.model_copy(update={"stem": join(folder, STEM, FILE)})
+    try:
+        return build_network(settings.model_copy(update={"model": model}))
+    except SettingsError as error:
+        raise BundleError(f"model bundle {folder}: {error}") from None
 
 
 def _read_decisions(folder: str) -> Decisions:

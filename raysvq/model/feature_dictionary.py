@@ -11,7 +11,7 @@ Shapes: B batch, C channels of the stem, d learned dimensions, h and w grid, P p
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from raysvq.model.collective import mean_over_ranks
 from raysvq.model.network import Network, Output, channel_statistics, make_quantizer
 from raysvq.model.objective import TileLosses
 from raysvq.model.quantizer import Quantized, square_norms
-from raysvq.model.stem import CELL, Stem
+from raysvq.model.stems import CELL, build_stem
 from raysvq.settings import Settings
 
 _FLOOR = 0.3  # fraction of a channel's deviation over all positions that is added at each position
@@ -42,17 +42,24 @@ class FeatureDictionary(Network):
     cell = CELL
 
     def __init__(self, settings: Settings) -> None:
-        """Draw random weights, the stem's too."""
-        model, channels, side = settings.model, Stem.channels, settings.tiles.size // CELL
-        super().__init__((channels, side, side))
+        """Draw random weights, the stem's too where it has any.
+
+        Raises:
+            SettingsError: there is no stem `model.stem`, or it cannot take tiles of `tiles.size`.
+        """
+        model, side = settings.model, settings.tiles.size // CELL
+        stem = build_stem(model)
+        stem.require_side(settings.tiles.size)
+        super().__init__((stem.channels, side, side))
         self.stem_weights = model.stem_weights
-        self.stem = Stem()
+        self.stem = stem
+        self.has_bfloat16 = stem.has_bfloat16
         self.head = nn.Sequential(
-            nn.Conv2d(2 * channels, model.hidden, 1),
+            nn.Conv2d(2 * stem.channels, model.hidden, 1),
             nn.ReLU(),
             nn.Conv2d(model.hidden, model.embedding_dim, 1),
         )
-        self.quantizer = make_quantizer(channels + model.embedding_dim, model)
+        self.quantizer = make_quantizer(stem.channels + model.embedding_dim, model)
         self.mean_squares: Tensor  # moving means over normals of ‖f − q_f‖² and ‖g − q_g‖²
         self.register_buffer("mean_squares", torch.zeros(2))
         self.learned_weight: Tensor
@@ -62,6 +69,9 @@ class FeatureDictionary(Network):
         """Give the stem the weights of `model.stem_weights`, else ImageNet's. Raises SettingsError."""
         self.stem.load(self.stem_weights)
 
+    def files(self) -> Mapping[str, bytes]:
+        return self.stem.files()
+
     def extract_features(self, pixels: Tensor) -> Tensor:
         """(B, 3, H, W) pixels in [0, 1] -> (B, C, h, w) frozen features."""
         features: Tensor = self.stem(pixels)
@@ -69,7 +79,7 @@ class FeatureDictionary(Network):
 
     def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of (N, C, h, w) normal features, for each channel and grid position."""
-        return position_statistics(features)
+        return position_statistics(features, self.stem.channel_weights())
 
     def encode(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features -> standardised features, which alone choose the code."""
@@ -84,7 +94,8 @@ class FeatureDictionary(Network):
         codebook = output.quantized.squares / encoded.shape[1]
         if nearest.requires_grad:
             codebook = (encoded.detach() - nearest).square().mean(1)
-        commitment = (encoded[:, Stem.channels :] - nearest.detach()[:, Stem.channels :]).square().mean(1)
+        learned = slice(self.stem.channels, None)
+        commitment = (encoded[:, learned] - nearest.detach()[:, learned]).square().mean(1)
         reconstruction = (output.reconstruction.float() - output.target.float()).square().mean(1)
         # L(U) = ‖q_f − f‖² + ‖sg[E(U)] − Q(U)‖² + β‖g − sg[q_g]‖²
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
@@ -93,7 +104,7 @@ class FeatureDictionary(Network):
     def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
         """Follow one step's normal encodings, and how far their learned dimensions lie from the codes."""
         if labelled:
-            apart = square_parts(encoded - self.quantizer.codebook[indices])
+            apart = square_parts(encoded - self.quantizer.codebook[indices], self.stem.channels)
             means = mean_over_ranks(torch.stack([part.mean() for part in apart]))
             decay = self.quantizer.current_decay if bool(self.mean_squares.any()) else 0.0
             self.mean_squares.lerp_(means, 1 - decay)
@@ -104,11 +115,12 @@ class FeatureDictionary(Network):
     def distance_weights(self) -> Tensor:
         """(C + d,): 1 for the features, `learned_weight` for the learned dimensions."""
         weights = torch.ones_like(self.quantizer.codebook[0])
-        weights[Stem.channels :] = self.learned_weight
+        weights[self.stem.channels :] = self.learned_weight
         return weights
 
     def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`nearest_map` with the stem in bfloat16."""
+        self.require_bfloat16()
         own = copy.deepcopy(self)
         own.stem.bfloat16()
         return own.nearest_map
@@ -116,37 +128,40 @@ class FeatureDictionary(Network):
     def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
         indices = self.quantizer.nearest_indices(target)
         nearest = self.quantizer.lookup(indices)
-        usual = nearest[:, : Stem.channels].detach()
+        usual = nearest[:, : self.stem.channels].detach()
         learned = self.head(torch.cat([target, (target - usual).abs()], dim=1))
         encoded = torch.cat([target, learned], dim=1)
         with torch.autocast(encoded.device.type, enabled=False):
             apart = (encoded.detach().float() - nearest.detach()).movedim(1, -1)
-            of_features, of_learned = square_parts(apart)
+            of_features, of_learned = square_parts(apart, self.stem.channels)
             distances = (of_features + self.learned_weight * of_learned).sqrt()
             squares = of_features + of_learned
             return encoded, Quantized(nearest.detach(), nearest, indices, squares, distances)
 
     def _reconstruct(self, quantize: Tensor) -> Tensor:
         """The code's own features: D(Q(U)) = q_f. Nothing to learn."""
-        return quantize[:, : Stem.channels]
+        return quantize[:, : self.stem.channels]
 
 
-def square_parts(apart: Tensor) -> tuple[Tensor, Tensor]:
+def square_parts(apart: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """(..., C + d) differences -> the squared norms of the features' part and of the learned part."""
-    return square_norms(apart[..., : Stem.channels]), square_norms(apart[..., Stem.channels :])
+    return square_norms(apart[..., :channels]), square_norms(apart[..., channels:])
 
 
-def position_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
+def position_statistics(features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of (N, C, h, w) normal features at each grid position. (C, h, w) each
 
     Both are averaged with the neighbouring positions. What is usual differs along the border, and all over
     an object that always lies alike (Defard et al., PaDiM, ICPR 2021). The deviation has a floor, as few
     normals may by chance agree in one place.
+
+    Args:
+        weights: (C,) of each channel in a distance, by which its deviation is divided.
     """
     mean = _smoothed(features.mean(dim=0))
     deviation = _smoothed(features.var(dim=0, correction=0)).sqrt()
-    weights = Stem.weights().to(mean)[:, None, None]
-    return mean, (deviation + _FLOOR * channel_statistics(features)[1]) / weights
+    floored = deviation + _FLOOR * channel_statistics(features)[1]
+    return mean, floored / weights.to(mean)[:, None, None]
 
 
 def _smoothed(values: Tensor) -> Tensor:

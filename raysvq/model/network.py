@@ -7,13 +7,14 @@ d size of an embedding, P positions, K codebook_size.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from raysvq.errors import SettingsError
 from raysvq.model.objective import TileLosses
 from raysvq.model.quantizer import Quantized, Quantizer
 from raysvq.settings import ModelSettings, Settings
@@ -44,6 +45,7 @@ class Network(nn.Module, ABC):
 
     cell: ClassVar[int]  # pixels along the side of a grid position
     quantizer: Quantizer
+    has_bfloat16 = True  # whether `bfloat16_nearest_map` can be had
 
     def __init__(self, statistics: tuple[int, int, int]) -> None:
         """`shape` is that of `mean` and `std`; it broadcasts to (S, h, w)."""
@@ -55,6 +57,18 @@ class Network(nn.Module, ABC):
 
     def load_pretrained(self) -> None:
         """Give frozen layers their pretrained weights, where there are any. Raises SettingsError."""
+
+    def files(self) -> Mapping[str, bytes]:
+        """What a model bundle must hold beside the weights to build the network again: name -> content."""
+        return {}
+
+    def require_bfloat16(self) -> None:
+        """Raise SettingsError where the network computes in float32 alone."""
+        if not self.has_bfloat16:
+            raise SettingsError(
+                "setting `scoring.precision`: an ONNX file as `model.stem` computes as it was exported; found"
+                " bfloat16, expected float32 or auto"
+            )
 
     def extract_features(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) output of frozen layers, else the pixels."""
@@ -89,6 +103,9 @@ class Network(nn.Module, ABC):
 
         The network stays as it is. Codebook and distances are float32. Codes may be those of some positions
         of each tile, (B, p).
+
+        Raises:
+            SettingsError: the layers cannot compute in it (`has_bfloat16`).
         """
 
     def distance_weights(self) -> Tensor:

@@ -180,6 +180,8 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
 
 def _resolve_precision(bundle: Bundle, setting: _Setting, workers: Workers) -> Precision:
     """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
+    if setting == "bfloat16":
+        bundle.model.require_bfloat16()
     measured = bundle.reference.bfloat16_deviation
     safe = choose_precision(setting, measured, fast=True)
     if setting != "auto" or safe == "float32":

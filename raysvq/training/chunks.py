@@ -80,7 +80,7 @@ class ValidationItem:
 def normal_part(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:
     """Tiles of rows of a manifest, or their features."""
     columns = normal_samples(rows, settings, progress)
-    model = _stem(settings.model)
+    model = _stem(settings)
     features = [] if model is None else list(frozen_features(in_memory(columns), model)())
     return join(features) if features else columns  # of images that cannot be read there is no tile
 
@@ -90,7 +90,7 @@ def outlier_part(
 ) -> Columns:
     """Anomalous tiles of rows of a manifest, or their features with those of the copies."""
     columns = outlier_samples(rows, settings, progress, attempts)
-    model, training = _stem(settings.model), settings.training
+    model, training = _stem(settings), settings.training
     if model is None:
         return columns
     copied = with_copies(in_memory(columns), training.outlier_copies, training.seed)
@@ -128,7 +128,7 @@ def validation_part(
 
 def _with_features(item: ValidationItem, settings: Settings, guard: Guard) -> ValidationItem:
     """With the features of a whole image, where the model takes them of one."""
-    model = _stem(settings.model)
+    model = _stem(settings)
     if model is None or settings.tiles.mode != "whole":
         return item
     content = item.read(settings.scoring.max_pixels)
@@ -199,16 +199,18 @@ def with_units(
     ]
 
 
-def _stem(settings: ModelSettings) -> Network | None:
+def _stem(settings: Settings) -> Network | None:
     """A model with the pretrained stem, cached per process; None for other encoders."""
-    if settings.encoder != "features":
+    model = settings.model
+    if model.encoder != "features":
         return None
-    return _loaded(type(settings)(encoder="features", stem_weights=settings.stem_weights))
+    own = type(model)(encoder="features", stem=model.stem, stem_weights=model.stem_weights)
+    return _loaded(own, settings.tiles)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(settings: ModelSettings) -> Network:
-    model = build_network(Settings(model=settings))
+def _loaded(settings: ModelSettings, tiles: TileSettings) -> Network:
+    model = build_network(Settings(model=settings, tiles=tiles))
     model.load_pretrained()
     return model
 

@@ -150,7 +150,7 @@ def validate(
         What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images,
         and `reference`: what normal images look like.
     """
-    in_bfloat16 = scorer.in_bfloat16()
+    in_bfloat16 = scorer.in_bfloat16() if scorer.model.has_bfloat16 else None
     compared = range(0, len(images), -(-len(images) // COMPARED))
     mine: list[tuple[int, ScoredImage]] = []
     looks: list[dict[str, Any]] = []
@@ -169,7 +169,7 @@ def validate(
         mine.append((number, scored))
         if not image.anomalous:
             looks.append(_look(image, result))
-        if number in compared:
+        if in_bfloat16 and number in compared:
             deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
     gathered, deviating, failed, looked = (_gather(part) for part in (mine, deviations, unreadable, looks))
     in_order = [scored for _, scored in sorted(gathered, key=lambda item: item[0])]

@@ -81,7 +81,11 @@ def data_key(settings: Settings) -> str:
             "objective": type(settings.objective)(),
             "anomaly": type(settings.anomaly)(),
             "decision": type(settings.decision)(),
-            "model": model(encoder=settings.model.encoder, stem_weights=settings.model.stem_weights),
+            "model": model(
+                encoder=settings.model.encoder,
+                stem=settings.model.stem,
+                stem_weights=settings.model.stem_weights,
+            ),
             "training": training(
                 seed=settings.training.seed,
                 outlier_copies=settings.training.outlier_copies,

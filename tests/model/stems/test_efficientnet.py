@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysvq.errors import SettingsError
-from raysvq.model.stem import CELL, Stem, _SameConv
+from raysvq.model.stems.efficientnet import EfficientNetLite
+from raysvq.model.stems.padding import SameConv
+from raysvq.model.stems.stem import CELL, Stem
 
 State = dict[str, Tensor]
 
@@ -27,7 +29,7 @@ def published() -> State:
 
 @pytest.fixture(scope="module")
 def stem() -> Stem:
-    stem = Stem()
+    stem = EfficientNetLite()
     stem.load(None)
     return stem.eval()
 
@@ -48,12 +50,12 @@ def _layer(state: Mapping[str, Tensor], x: Tensor, convolution: str, norm: str, 
 
 @pytest.mark.parametrize("side", [64, 96, 256])
 def test_a_position_for_each_cell(stem: Stem, side: int) -> None:
-    assert stem(torch.rand(2, 3, side, side)).shape == (2, Stem.channels, side // CELL, side // CELL)
+    assert stem(torch.rand(2, 3, side, side)).shape == (2, stem.channels, side // CELL, side // CELL)
 
 
-def test_every_channel_has_a_weight_and_fine_features_the_larger() -> None:
-    weights = Stem.weights()
-    assert weights.shape == (Stem.channels,)
+def test_every_channel_has_a_weight_and_fine_features_the_larger(stem: Stem) -> None:
+    weights = stem.channel_weights()
+    assert weights.shape == (stem.channels,)
     assert (weights.diff() <= 0).all()
     assert weights[0] > weights[-1] > 0
 
@@ -88,7 +90,7 @@ def test_an_inverted_block_is_the_published_one_with_its_normalisations(
 @pytest.mark.parametrize("height", [7, 8])
 @pytest.mark.parametrize("width", [9, 10])
 def test_the_odd_pixel_of_padding_goes_right_and_down(height: int, width: int) -> None:
-    layer = _SameConv(2, 3, 3, 2)
+    layer = SameConv(2, 3, 3, 2)
     x = torch.randn(1, 2, height, width)
     padded = functional.pad(x, (width % 2, 1, height % 2, 1))
     by_hand = functional.conv2d(padded, layer.weight, layer.bias, stride=2)
@@ -102,7 +104,7 @@ def test_weights_of_a_file_are_taken(stem: Stem, published: State, tmp_path: Pat
     found = {}
     for name, state in files.items():
         safetensors.torch.save_file(state, tmp_path / name)
-        loaded = Stem().eval()
+        loaded = EfficientNetLite().eval()
         loaded.load(str(tmp_path / name))
         found[name] = loaded(pixels)
     assert torch.equal(found["same"], stem(pixels))
@@ -121,7 +123,7 @@ def test_another_network_is_refused(published: State, tmp_path: Path, state: Sta
     with pytest.raises(
         SettingsError, match=rf"`model\.stem_weights`: {path} does not hold .*EfficientNet-Lite0"
     ):
-        Stem().load(str(path))
+        EfficientNetLite().load(str(path))
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no tensors at all"], ids=["missing", "empty", "text"])
@@ -130,4 +132,4 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=rf"`model\.stem_weights`: {path} cannot be read"):
-        Stem().load(str(path))
+        EfficientNetLite().load(str(path))

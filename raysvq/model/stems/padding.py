@@ -1,0 +1,23 @@
+"""What a stem sees beyond the border of an image: all of it is decided here."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def mirrored(pixels: Tensor, halo: int) -> Tensor:
+    """(B, C, H, W) -> (B, C, H + 2 halo, W + 2 halo), continued by its mirror image; `halo` < H, W."""
+    return functional.pad(pixels, (halo, halo, halo, halo), mode="reflect") if halo else pixels
+
+
+class SameConv(nn.Conv2d):
+    """Convolution that pads with zeros as TensorFlow does: an odd pixel goes to the right and the bottom."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        down, right = (
+            max((-(-length // stride) - 1) * stride + kernel - length, 0)
+            for length, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
+        )
+        padded = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+        return super().forward(padded)
