@@ -97,6 +97,8 @@ def test_with_folds_all_labelled_images_are_learnt_and_calibrate(trained: Traine
     assert bundle.decisions.data["images"] == 16
     assert bundle.reference.validation["auroc"] is not None
     assert bundle.reference.bfloat16_deviation is not None
+    assert len(bundle.reference.validation["outliers"]) == 4
+    assert "3 models, each without the images it scored" in Path(trained.model, "card.md").read_text()
     reference = load_reference(trained.model)
     kept = set(np.float32(bundle.decisions.calibration.scores).tolist())
     assert 0 < len(reference) <= 12
