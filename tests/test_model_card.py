@@ -20,7 +20,7 @@ from tests.evaluation.conftest import ScoredSet, fill_with_plates
 from tests.report.parsed import ParsedPage
 
 HOSTILE = "<script>alert(1)</script>`<b>"
-SHOWN = ("trained_on", "held_out", "labels", "limits", "untested")
+SHOWN = ("trained_on", "held_out", "limits", "untested")
 
 
 @pytest.fixture

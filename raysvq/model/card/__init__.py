@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from raysvq.model.card.figures import false_alarms, held_out, limits, untested
 from raysvq.model.card.label_gain import LabelGain
 from raysvq.model.card.model_card import CARD, Line, ModelCard, Section, markdown
-from raysvq.model.card.training_lines import labels, method, origin, trained_on
+from raysvq.model.card.training_lines import method, origin, trained_on
 
 if TYPE_CHECKING:
     from raysvq.model.bundle import Bundle
@@ -38,7 +38,6 @@ def make_card(bundle: Bundle) -> ModelCard:
         trained_on=trained_on(bundle),
         method=method(bundle),
         held_out=held_out(bundle),
-        labels=labels(bundle),
         limits=limits(bundle),
         false_alarms=false_alarms(bundle),
         untested=untested(bundle),

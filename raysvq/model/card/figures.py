@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from raysvq.data.training_set import HeldOutlier, Size
 from raysvq.decisions import false_alarm_interval
 from raysvq.decisions.promise import percent
+from raysvq.model.card.label_gain import LabelGain
 from raysvq.model.card.model_card import UNKNOWN, Line, Section, counted, listed, quoted, quoted_uri
-from raysvq.model.card.training_lines import by, images_seen, training_set
+from raysvq.model.card.training_lines import by, images_seen, training_set, when
 from raysvq.schema import ANOMALOUS, NORMAL
 from raysvq.settings import TileSettings
 from raysvq.settings.decision import NEEDS_OUTLIERS
@@ -38,19 +39,21 @@ def _held_out(bundle: Bundle) -> Iterator[Line]:
     yield Line("images", f"{found['normal']:,} normal and {found['anomalous']:,} anomalous")
     yield Line("image AUROC", _auroc(bundle))
     yield Line("recall at the threshold", _recall(bundle))
+    yield Line("what labels brought", _label_gain(bundle))
 
 
 def _auroc(bundle: Bundle) -> str:
     found = bundle.reference.validation
     if found["auroc"] is None:
         return "not measured: there was no outlier to measure it with"
-    interval = found.get("auroc_interval")
-    text = f"{found['auroc']:.3f}"
-    if interval is not None:
+    interval, text = found.get("auroc_interval"), f"{found['auroc']:.3f}"
+    if interval is None:
+        text += ", its interval is not known"
+    else:
         low, high = interval
         text += f" ({100 * found['confidence']:g} % interval {low:.3f} to {high:.3f})"
         if low == high:
-            text += "; with so few outliers a point says little"
+            text += "; with so few images a point says little"
     chosen = (
         "; the step was chosen by it, so expect a little less" if not bundle.training.get("folds") else ""
     )
@@ -86,6 +89,22 @@ def _recall(bundle: Bundle) -> str:
     if bundle.decisions.policy in NEEDS_OUTLIERS:
         text += "; the threshold was fitted with outliers, so expect less"
     return text
+
+
+def _label_gain(bundle: Bundle) -> str:
+    training = bundle.training
+    if training.get("outliers") == 0:
+        return "no outlier was labelled"
+    values = training.get("label_gain")
+    gain = None if values is None else LabelGain.of(values)
+    if gain is None or gain.without is None or gain.with_labels is None:
+        return "not measured"
+    where = f"{counted(gain.folds, 'fold')}" if gain.folds else "the validation split"
+    weight = "" if gain.weight is None else f"; the labelled head has the weight {gain.weight:.2f}"
+    return (
+        f"{gain.without:.3f} without labels, {gain.with_labels:.3f} with them"
+        f" ({gain.with_labels - gain.without:+.3f}), on held-out images of {where}{weight}"
+    )
 
 
 def limits(bundle: Bundle) -> Section:
@@ -177,7 +196,7 @@ def _calibrated_by(bundle: Bundle) -> str:
     of = f", among {counted(data['images'], 'image')}" if "images" in data else ""
     where = f" of {quoted_uri(data['manifest'])}" if data.get("manifest") else ""
     whom = f", scored by {data['scored_by']}" if "scored_by" in data else ""
-    return f"{counted(units, 'unit')} of normal images{of}{where}{whom}, {decisions.created_at}"
+    return f"{counted(units, 'unit')} of normal images{of}{where}{whom}, {when(decisions.created_at)}"
 
 
 def untested(bundle: Bundle) -> Section:
@@ -199,7 +218,7 @@ def _untested(bundle: Bundle) -> Iterator[Line]:
     elif seen is not None:
         yield Line("image sizes", f"below {by(seen.smallest)} and above {by(seen.largest)} pixels")
     if data is not None and data.last is not None:
-        yield Line("time", f"images taken after {data.last}")
+        yield Line("time", f"images taken after {when(data.last)}")
     yield Line(
         "anything else", "another lamp, lens, lot or product: no promise covers what is drawn otherwise"
     )
@@ -212,6 +231,6 @@ def _test_split(test: Mapping[str, int] | None) -> str:
     if not normal + anomalous:
         return "the manifest has none, so no independent figure can be had of it"
     return (
-        f"{normal:,} normal and {anomalous:,} anomalous images of the manifest, seen by no figure here;"
-        " `raysvq evaluate` measures on them"
+        f"{normal:,} normal and {anomalous:,} anomalous images of the manifest, which no figure of this"
+        " card has seen; `raysvq evaluate` measures on them"
     )

@@ -44,7 +44,6 @@ class ModelCard:
     trained_on: Section
     method: Section
     held_out: Section
-    labels: Section
     limits: Section
     false_alarms: Section
     untested: Section
@@ -55,7 +54,7 @@ class ModelCard:
     def sections(self) -> tuple[Section, ...]:
         """All sections, in order."""
         return (
-            *(self.trained_on, self.method, self.held_out, self.labels, self.limits),
+            *(self.trained_on, self.method, self.held_out, self.limits),
             *(self.false_alarms, self.untested, self.use, self.origin),
         )
 

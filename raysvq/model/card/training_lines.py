@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from raysvq.data.training_set import ImagesSeen, Size, TrainingSet
-from raysvq.model.card.label_gain import LabelGain
 from raysvq.model.card.model_card import UNKNOWN, Line, Section, counted, listed, quoted_uri
 from raysvq.settings.model import LITE_NAMES
 
@@ -31,6 +31,11 @@ def images_seen(bundle: Bundle) -> ImagesSeen | None:
 def by(size: Size) -> str:
     """A size as `width x height`."""
     return f"{size[0]:,} x {size[1]:,}"
+
+
+def when(stamp: str) -> str:
+    """An ISO 8601 time, to the minute."""
+    return f"{datetime.fromisoformat(stamp).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def trained_on(bundle: Bundle) -> Section:
@@ -81,7 +86,7 @@ def _taken(data: TrainingSet | None) -> str:
         return UNKNOWN
     if data.first is None or data.last is None:
         return "not known: the manifest has no dates"
-    return f"{data.first} to {data.last}, as far as {counted(data.dated, 'image')} with a date say"
+    return f"{when(data.first)} to {when(data.last)}, by the dates of {counted(data.dated, 'image')}"
 
 
 def _sizes(seen: ImagesSeen | None) -> str:
@@ -134,32 +139,12 @@ def method(bundle: Bundle) -> Section:
     return Section("How", tuple(lines))
 
 
-def labels(bundle: Bundle) -> Section:
-    """By how much labels helped."""
-    return Section("What labels brought", (Line("image AUROC", _label_gain(bundle.training)),))
-
-
-def _label_gain(training: dict[str, Any]) -> str:
-    if training.get("outliers") == 0:
-        return "no outlier was labelled"
-    values = training.get("label_gain")
-    gain = None if values is None else LabelGain.of(values)
-    if gain is None or gain.without is None or gain.with_labels is None:
-        return "not measured"
-    where = f"{counted(gain.folds, 'fold')}" if gain.folds else "the validation split"
-    weight = "" if gain.weight is None else f"; the labelled head has the weight {gain.weight:.2f}"
-    return (
-        f"{gain.without:.3f} without labels, {gain.with_labels:.3f} with them"
-        f" ({gain.with_labels - gain.without:+.3f}), on held-out images of {where}{weight}"
-    )
-
-
 def origin(bundle: Bundle) -> Section:
     """Which weights these are, and whose."""
     lines = [
         Line("weights", f"SHA-256 `{bundle.model_digest}`"),
         Line("settings", f"digest `{bundle.settings_digest}`"),
-        Line("made", bundle.created_at),
+        Line("made", when(bundle.created_at)),
     ]
     if bundle.stem_digest is None:
         return Section(
