@@ -63,7 +63,7 @@ def train(
         f" validation AUROC {'- (no outliers)' if auroc is None else f'{auroc:.3f}'},"
         f" threshold {bundle.decisions.threshold:.4g} ({bundle.decisions.policy})\n"
         f"{bundle.decisions.promise.sentence}\n"
-        f"trained in {bundle.training['seconds']:.0f} s, saved in {out}; what to know of it is in {out}/card.md",
+        f"trained in {bundle.training['seconds']:.0f} s, saved in {out} with a card, {out}/card.md",
         "result",
         model_version=bundle.model_version,
         validation_auroc=auroc,

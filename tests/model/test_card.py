@@ -275,3 +275,9 @@ def test_of_many_names_some_are_shown(trained: Bundle) -> None:
     )
     assert text.startswith("`camera-0` 20, ")
     assert text.endswith("`camera-7` 13 and more")
+
+
+def test_a_bundle_without_any_validation_has_a_card(trained: Bundle) -> None:
+    bare = replace(trained, training={}, reference=replace(trained.reference, validation={}))
+    assert fact(bare, "Held-out figures", "images") == UNKNOWN
+    assert fact(bare, "Held-out figures", "image AUROC").startswith("not measured")

@@ -36,7 +36,9 @@ def _held_out(bundle: Bundle) -> Iterator[Line]:
         else "this model, on the validation split"
     )
     yield Line("measured by", by_whom)
-    yield Line("images", f"{found['normal']:,} normal and {found['anomalous']:,} anomalous")
+    known = {"normal", "anomalous"} <= found.keys()
+    images = f"{found['normal']:,} normal and {found['anomalous']:,} anomalous" if known else UNKNOWN
+    yield Line("images", images)
     yield Line("image AUROC", _auroc(bundle))
     yield Line("recall at the threshold", _recall(bundle))
     yield Line("what labels brought", _label_gain(bundle))
@@ -44,7 +46,7 @@ def _held_out(bundle: Bundle) -> Iterator[Line]:
 
 def _auroc(bundle: Bundle) -> str:
     found = bundle.reference.validation
-    if found["auroc"] is None:
+    if found.get("auroc") is None:
         return "not measured: there was no outlier to measure it with"
     interval, text = found.get("auroc_interval"), f"{found['auroc']:.3f}"
     if interval is None:

@@ -100,11 +100,11 @@ def _sizes(seen: ImagesSeen | None) -> str:
 
 def _channels(bundle: Bundle, seen: ImagesSeen | None) -> str:
     if bundle.settings.tiles.channels == 1:
-        return "1: luminance"
+        return "1, luminance"
     if seen is None or not seen.grey:
-        return "3: colour"
+        return "3, colour"
     return (
-        f"3: colour; {seen.grey:,} of {counted(seen.images, 'image')} measured are grey, and are replicated"
+        f"3, colour; {seen.grey:,} of {counted(seen.images, 'image')} measured are grey, and are replicated"
     )
 
 
