@@ -134,6 +134,13 @@ def test_a_stem_that_sees_colour_needs_it() -> None:
         load_settings(None, ["model.encoder=features", "tiles.channels=1"])
 
 
+def test_weights_of_another_network_are_not_for_a_stem_that_brings_its_own() -> None:
+    weights = "model.stem_weights=w.safetensors"
+    with pytest.raises(SettingsError, match=r"stem_weights is for .*stem=dino\.yaml comes"):
+        load_settings(None, ["model.stem=dino.yaml", weights])
+    assert load_settings(None, ["model.stem=efficientnet-lite2", weights]).model.stem_weights
+
+
 @pytest.mark.parametrize("override", ["model.hidden", "=5", "", "model.hidden:5"])
 def test_an_override_without_a_value_says_what_it_should_look_like(override: str) -> None:
     with pytest.raises(SettingsError, match=r"expected section\.name=value"):

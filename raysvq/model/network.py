@@ -62,6 +62,12 @@ class Network(nn.Module, ABC):
         """What a model bundle must hold beside the weights to build the network again: name -> content."""
         return {}
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its weights and files."""
+        weights: int = sum(value.numel() * value.element_size() for value in self.state_dict().values())
+        return weights + sum(len(content) for content in self.files().values())
+
     def require_bfloat16(self) -> None:
         """Raise SettingsError where the network computes in float32 alone."""
         if not self.has_bfloat16:

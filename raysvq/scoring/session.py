@@ -102,12 +102,6 @@ class WorkerSession:
             session.scorer = self.scorer.within(region)
         return session
 
-    @property
-    def weight_bytes(self) -> int:
-        """Of the model."""
-        state = self.bundle.model.state_dict().values()
-        return sum(tensor.numel() * tensor.element_size() for tensor in state)
-
     def sandbox(self) -> Sandbox:
         """A process that decodes as the scorer does, for images that may crash or hang the decoder."""
         scoring = self.config.scoring
@@ -136,7 +130,7 @@ def open_session(config: SessionConfig) -> WorkerSession:
 
 def _forget(allowed: int) -> None:
     """Drop the models that were not used for longest, all but the last, until they fit so many bytes."""
-    sizes = [session.weight_bytes for session in _kept.values()]
+    sizes = [session.bundle.model.size_bytes for session in _kept.values()]
     while len(_kept) > 1 and sum(sizes[-len(_kept) :]) > allowed:
         _kept.popitem(last=False)
 

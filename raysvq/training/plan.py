@@ -18,6 +18,7 @@ from raysvq.data.describe import describe
 from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
+from raysvq.model.network import build_network
 from raysvq.runtime.cluster import Capacity
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import DecisionSettings, Settings, TrainingSettings
@@ -142,6 +143,7 @@ def require_trainable(manifest: str, settings: Settings) -> tuple[dict[str, Any]
     if not folds:
         _require_validation(images, manifest, settings)
     _require_outliers(manifest, rows, calibrating, settings)
+    build_network(settings).load_pretrained()  # a stem that is not there is found out before hours of reading
     return training_set, images
 
 

@@ -105,8 +105,8 @@ def image_milliseconds(scorer: ImageScorer, images: Sequence[ValidationImage]) -
 
 
 def model_mib(model: Network) -> float:
-    """Size of the weights, MiB."""
-    return sum(value.numel() * value.element_size() for value in model.state_dict().values()) / 2**20
+    """Size of a model's weights and files, MiB."""
+    return model.size_bytes / 2**20
 
 
 def _takes_masks(metric: str, settings: Settings) -> bool:

@@ -13,7 +13,7 @@ from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import save_bundle
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import Workers, line_up, plan_workers, share_out, unit_images
+from raysvq.scoring.plan import Workers, _resolve_precision, line_up, plan_workers, share_out, unit_images
 from raysvq.scoring.request import open_request
 from raysvq.settings import DecisionSettings
 from tests.plates import make_plates
@@ -68,6 +68,18 @@ def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: in
     assert lengths == sorted(lengths, reverse=True)
     assert len(parts) >= min(units, workers)
     assert lengths[0] <= 32
+
+
+def test_bfloat16_is_refused_to_a_model_that_has_none(tmp_path: Path) -> None:
+    bundle = make_plates(str(tmp_path), 2).bundle
+    workers = Workers(1, 1.0, False)
+    assert _resolve_precision(bundle, "bfloat16", workers) == "bfloat16"
+    bundle.model.has_bfloat16 = False
+    assert _resolve_precision(bundle, "auto", workers) == "float32"
+    with pytest.raises(
+        SettingsError, match=r"`scoring\.precision`: .*found bfloat16, expected float32 or auto"
+    ):
+        _resolve_precision(bundle, "bfloat16", workers)
 
 
 def test_small_runs_come_first_and_those_of_a_model_together() -> None:

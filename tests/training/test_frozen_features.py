@@ -19,6 +19,7 @@ from raysvq.training.frozen_features import frozen_features
 from raysvq.training.in_process import train_in_process
 from raysvq.training.initialize import initialize
 from raysvq.training.shuffling import Columns, in_memory
+from tests.backbones import write_description, write_onnx
 
 Build = Callable[..., Settings]
 
@@ -105,6 +106,17 @@ def test_labels_push_outliers_away_and_leave_the_stem_alone(features: Settings) 
 
     with_labels, without = farther(outlier), farther(None)
     assert with_labels > 1.1 * without > 1.1
+
+
+def test_a_backbone_that_a_user_brings_trains_as_the_shipped_one(features: Settings, tmp_path: Path) -> None:
+    write_onnx(tmp_path / "network.onnx")
+    model = features.model.model_copy(update={"stem": write_description(tmp_path)})
+    settings = features.model_copy(update={"model": model})
+    trained, _ = train_in_process(settings, _stripes(12, 0), _scratched(6, 1), _validation, progress=None)
+    unseen, usual = _scratched(6, 2), _stripes(6, 3)
+    scorer = ImageScorer(trained, settings, settings.scoring)
+    distances = scorer.distances(unseen["tile"])
+    assert distances[unseen["weight"] == 1].mean() > 1.1 * scorer.distances(usual["tile"]).mean()
 
 
 def test_a_run_on_features_that_stopped_goes_on_as_if_it_had_not(features: Settings, tmp_path: Path) -> None:

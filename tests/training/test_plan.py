@@ -195,6 +195,17 @@ def test_a_policy_without_outliers_to_weigh_is_refused_before_training(
     require_trainable(manifest, small())
 
 
+def test_a_stem_that_is_not_there_is_refused_before_training(
+    small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raysvq.training.plan.require_fitting", lambda uris, tiles: None)
+    monkeypatch.setattr("raysvq.training.plan.hint_at_depth", lambda uris, tiles: "")
+    manifest, weights = _manifest(tmp_path / "a.parquet"), {"encoder": "features", "stem_weights": "/no/w"}
+    for model, problem in (({"encoder": "features", "stem": "/no/stem"}, "stem"), (weights, "stem_weights")):
+        with pytest.raises(SettingsError, match=rf"`model\.{problem}`: /no/.* cannot be read"):
+            require_trainable(manifest, small(model=model))
+
+
 def test_a_group_that_no_image_has_is_refused_before_training(
     small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

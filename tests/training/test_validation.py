@@ -20,6 +20,7 @@ import torch.distributed as dist
 
 from raysvq.data.manifest import row_of, write_manifest
 from raysvq.model.network import build_network
+from raysvq.model.pixel_network import PixelNetwork
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, REFERENCE, VALIDATION
 from raysvq.settings import parse_settings
@@ -116,6 +117,14 @@ def test_of_each_image_there_is_id_label_group_and_unit(folder: Path) -> None:
     calibration = calibration_scores(outcome)
     assert len(set(calibration.units)) == NORMALS - 1 + OUTLIERS - 1  # two of one part, one unreadable
     assert calibration.scores.tolist() == outcome["image_scores"]
+
+
+def test_a_model_that_computes_in_float32_alone_is_not_measured_in_bfloat16(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _validated(folder, 0)["bfloat16_deviation"] is not None
+    monkeypatch.setattr(PixelNetwork, "has_bfloat16", False)
+    assert _validated(folder, 0)["bfloat16_deviation"] is None
 
 
 def test_the_digest_is_of_the_scores_in_any_order(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from raysvq.training.tile_stream import training_samples
 from raysvq.training.validation import validation_images
 from raysvq.tuning import trial_data
 from raysvq.tuning.trial_data import CHUNK_IMAGES, TrialData, TrialDataStore, prepare
+from tests.backbones import write_description, write_onnx
 
 Build = Callable[..., Settings]
 
@@ -69,6 +71,17 @@ def test_defects_drawn_on_do_not_depend_on_the_chunks(
     found = _prepared(manifest, settings, "synthetic_auroc")
     assert len(found.validation) > 1
     assert list(found.items()) == expected
+
+
+def test_trials_with_one_stem_share_its_features(manifest: str, small: Build, tmp_path: Path) -> None:
+    write_onnx(tmp_path / "network.onnx", sides=(48, 48))
+    stem = {"encoder": "features", "stem": write_description(tmp_path)}
+    settings = small(tiles={"size": 48, "mode": "whole"}, model=stem)
+    data = _prepared(manifest, settings)
+    assert {chunk["features"].shape[1:] for chunk in data.normal} == {(6, 6, 10)}
+    shipped, wider = (small(model={"encoder": "features"} | given) for given in ({}, {"codebook_size": 32}))
+    assert trial_data.data_key(shipped) == trial_data.data_key(wider)
+    assert trial_data.data_key(shipped) != trial_data.data_key(small(model=stem))
 
 
 @pytest.mark.parametrize(

