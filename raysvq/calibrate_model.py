@@ -24,6 +24,7 @@ from raysvq.model.bundle import (
     load_bundle,
     load_reference,
     save_bundle,
+    save_card,
     save_decisions,
     save_reference,
 )
@@ -260,9 +261,10 @@ def _of_model(batch: pa.RecordBatch, bundle: Bundle) -> pa.Table:
 
 
 def _write(bundle: Bundle, decisions: Decisions, model: str, place: str) -> None:
-    """Write the decisions beside the weights; of a copy, and of an earlier format, the whole bundle."""
+    """Write decisions and card beside the weights; of a copy, and of an earlier format, the whole bundle."""
     if place == model and exists(join(model, DECISIONS)):
         save_decisions(decisions, model)
+        save_card(replace(bundle, decisions=decisions), model)
         return
     if place != model and exists(join(model, TRAINING_IDS)):
         write_bytes(join(place, TRAINING_IDS), read_bytes(join(model, TRAINING_IDS)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from raysvq.data.manifest import open_manifest
 from raysvq.data.sources.names import printable
@@ -14,6 +14,7 @@ from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.result import Costs, Evaluation, MetricValue, to_json
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.card import make_card
 from raysvq.model.latents import Latents, choose_images, collect_latents
 from raysvq.report.evaluation import render
 from raysvq.settings import EvaluationSettings
@@ -63,14 +64,16 @@ def evaluate_model(
     summary = {
         "created_at": bundle.created_at,
         "validation_auroc": bundle.reference.validation["auroc"],
-        "training": bundle.training,
+        "training": {
+            name: value for name, value in bundle.training.items() if not isinstance(value, Mapping)
+        },  # the others are in the card
         "model": bundle.settings.model.model_dump(mode="json"),
         "objective": bundle.settings.objective.model_dump(mode="json"),
     }
     report = join(canonical(out), "report.html")
     write_images(evaluation, join(canonical(out), NAME))
     write_bytes(join(canonical(out), "evaluation.json"), to_json(evaluation).encode())
-    render(evaluation, bundle.history, summary, report, _latents(evaluation, bundle))
+    render(evaluation, bundle.history, summary, report, _latents(evaluation, bundle), make_card(bundle))
     return evaluation, report
 
 

@@ -97,6 +97,8 @@ def test_with_folds_all_labelled_images_are_learnt_and_calibrate(trained: Traine
     assert bundle.decisions.data["images"] == 16
     assert bundle.reference.validation["auroc"] is not None
     assert bundle.reference.bfloat16_deviation is not None
+    assert len(bundle.reference.validation["outliers"]) == 4
+    assert "3 models, each without the images it scored" in Path(trained.model, "card.md").read_text()
     reference = load_reference(trained.model)
     kept = set(np.float32(bundle.decisions.calibration.scores).tolist())
     assert 0 < len(reference) <= 12
@@ -118,6 +120,7 @@ def test_decisions_are_fitted_anew_on_what_the_model_has_not_learnt(trained: Tra
     assert bundle.decisions.threshold != trained.bundle.decisions.threshold
     assert bundle.decisions.promise.normals == 16
     assert read_bytes(f"{model}/bundle.json") == before
+    assert bundle.decisions.digest in Path(model, "card.md").read_text()
     uris = select(trained.later, split="validation")["uri"].to_pylist()
     scorer = ImageScorer(bundle.model, bundle.settings, bundle.settings.scoring)
     largest = max(scorer(read_bytes(uri)).image_score for uri in uris)

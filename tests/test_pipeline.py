@@ -122,7 +122,7 @@ def test_training_measures_how_far_bfloat16_moves_scores(run: Run) -> None:
 
 def test_the_bundle_holds_no_pickle_and_what_a_report_needs(run: Run) -> None:
     names = sorted(Path(info.uri).name for info in list_objects(run.model))
-    made = ["bundle.json", "decisions.json", "events.out.tfevents.raysvq", "history.json"]
+    made = ["bundle.json", "card.md", "decisions.json", "events.out.tfevents.raysvq", "history.json"]
     assert names == [*made, "reference.parquet", "training_ids.parquet", "weights.safetensors"]
     assert [row["step"] for row in run.bundle.history["history"]] == [8, 16]
     assert len(run.bundle.history["codebook_usage"]) == 32

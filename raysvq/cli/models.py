@@ -63,7 +63,7 @@ def train(
         f" validation AUROC {'- (no outliers)' if auroc is None else f'{auroc:.3f}'},"
         f" threshold {bundle.decisions.threshold:.4g} ({bundle.decisions.policy})\n"
         f"{bundle.decisions.promise.sentence}\n"
-        f"trained in {bundle.training['seconds']:.0f} s, saved in {out}",
+        f"trained in {bundle.training['seconds']:.0f} s, saved in {out} with a card, {out}/card.md",
         "result",
         model_version=bundle.model_version,
         validation_auroc=auroc,
@@ -156,7 +156,7 @@ def calibrate(
 
     Images that the model has learnt from are left out, and the test split, which measures it: index
     with split.test_fraction=0 to calibrate on all. Without --scores they are scored into
-    MODEL/_calibration. Weights and scores stay as they are; only decisions.json is written.
+    MODEL/_calibration. Weights and scores stay as they are; decisions.json and card.md are written.
     """
     from raysvq.calibrate_model import calibrate_model
 

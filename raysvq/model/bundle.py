@@ -6,6 +6,7 @@ decisions.json        thresholds, what they promise, and the scores that calibra
 bundle.json           settings, reference statistics, training summary
 history.json          training curves and codebook usage
 reference.parquet     what normal images look like, a row of REFERENCE each; may be missing
+card.md               what the others say, for people; nothing reads it
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from raysvq import __version__
 from raysvq.decisions import Decisions, fixed_decisions
 from raysvq.errors import BundleError, DataError, SettingsError
+from raysvq.model.card import CARD, make_card, markdown
+from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
 from raysvq.model.stems.description import FILE
 from raysvq.schema import REFERENCE
@@ -55,7 +58,7 @@ class Reference:
     """What validation found."""
 
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
-    validation: dict[str, Any]  # counts, AUROC
+    validation: dict[str, Any]  # counts, AUROC with its interval, scores of outliers
     bfloat16_deviation: float | None = None  # largest relative change of an image score; None: not measured
 
 
@@ -77,6 +80,13 @@ class Bundle:
     def settings_digest(self) -> str:
         """Digest of the resolved settings the model was trained with."""
         return digest(self.settings)
+
+    @property
+    def stem_digest(self) -> str | None:
+        """SHA-256 of the weights of the frozen stem; None where all weights are learnt."""
+        if not isinstance(self.model, FeatureDictionary):
+            return None
+        return hashlib.sha256(weights(self.model.stem)).hexdigest()
 
     def summary(self) -> dict[str, Any]:
         """Plain values that identify the bundle, as stored in bundle.json."""
@@ -130,6 +140,7 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
         write_bytes(join(folder, STEM, name), file)
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
     save_decisions(bundle.decisions, folder)
+    save_card(bundle, folder)
     write_bytes(join(folder, "bundle.json"), json.dumps(bundle.summary(), indent=2).encode())
 
 
@@ -141,6 +152,15 @@ def save_decisions(decisions: Decisions, folder: str) -> None:
     """
     values = {"digest": decisions.digest} | decisions.to_json()
     write_bytes(join(folder, DECISIONS), json.dumps(values).encode())
+
+
+def save_card(bundle: Bundle, folder: str) -> None:
+    """Write a bundle's card, in place of the one it has.
+
+    Raises:
+        StorageError: the folder may not be written.
+    """
+    write_bytes(join(folder, CARD), markdown(make_card(bundle)).encode())
 
 
 def save_reference(reference: pa.Table, folder: str) -> None:

@@ -20,6 +20,7 @@ from raysvq.schema import UNKNOWN
 from raysvq.settings import Settings
 from raysvq.storage import join, put_file
 from raysvq.training.checkpoint import TrainingState
+from raysvq.training.held_out import held_out, images_seen
 from raysvq.training.metrics import summarise
 from raysvq.training.validation import calibration_scores, digest_of_scores
 
@@ -42,7 +43,9 @@ def export_bundle(
         history: of all steps, also those after the checkpoint.
         summary: further values to store about the training.
     """
-    summary = summary | {
+    outcome, seen = state.validation, images_seen(state.validation)
+    summary = summary | ({} if seen is None else {"images_seen": seen.plain()})
+    summary |= {
         "steps": history[-1]["step"],
         "best_step": state.step,
         "workers": state.workers,
@@ -50,11 +53,10 @@ def export_bundle(
         **summarise(history, settings.training.batch_size),
     }
     curves = {"history": history, "codebook_usage": state.codebook_usage}
-    outcome = state.validation
     decisions = fit_decisions(
         calibration_scores(outcome), settings.decision, outcome["pixel_threshold"], _data(outcome, summary)
     )
-    return make_bundle(model, settings, _reference(outcome), decisions, summary, curves)
+    return make_bundle(model, settings, _reference(outcome, settings), decisions, summary, curves)
 
 
 def write_training_ids(manifest: str, settings: Settings, splits: Sequence[str], out: str) -> None:
@@ -98,8 +100,8 @@ def _data(outcome: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _reference(outcome: dict[str, Any]) -> Reference:
-    """Normal scores, from validation alone."""
+def _reference(outcome: dict[str, Any], settings: Settings) -> Reference:
+    """Scores of normal images and outliers, from validation alone."""
     scores = np.array(outcome["image_scores"], np.float32)
     anomalous = np.array(outcome["anomalous"], bool)
     normals = scores[~anomalous]
@@ -110,6 +112,7 @@ def _reference(outcome: dict[str, Any]) -> Reference:
             "anomalous": int(anomalous.sum()),
             "auroc": outcome["auroc"],
             "unreadable": outcome["unreadable"],
+            **held_out(outcome, settings.evaluation),
         },
         bfloat16_deviation=outcome["bfloat16_deviation"],
     )

@@ -14,6 +14,7 @@ import pyarrow.dataset as ds
 
 from raysvq import log
 from raysvq.data.decision_group import require_groups
+from raysvq.data.describe import describe
 from raysvq.data.manifest import open_manifest, require_distinct_rows, select
 from raysvq.data.preflight import hint_at_depth, require_fitting
 from raysvq.errors import DataError, SettingsError
@@ -205,7 +206,8 @@ def _training_set(
             " anomalous is unknown; add masks, or set tiles.mode=whole"
         )
     unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
-    return {"manifest": manifest, "normals": normals, "unlabelled": unlabelled, "outliers": len(outliers)}
+    counts = {"normals": normals, "unlabelled": unlabelled, "outliers": len(outliers)}
+    return {"manifest": manifest, **counts, "data": describe(rows, splits).plain()}
 
 
 def _require_validation(images: list[ValidationImage], manifest: str, settings: Settings) -> None:

@@ -202,9 +202,9 @@ def outcome_of(
     """What is kept of scored images, as plain values.
 
     Returns:
-        One value per image: `image_ids`, `image_scores`, `anomalous`, `groups`, `units`; of all `auroc` (None
-        without both kinds), `pixel_threshold` (above it lies `decision.pixel_false_alarm_rate` of the sampled
-        map values of normal images), `unreadable` URIs.
+        One value per image: `image_ids`, `image_scores`, `anomalous`, `groups`, `units`, `masks` (URIs); of
+        all `auroc` (None without both kinds), `pixel_threshold` (above it lies
+        `decision.pixel_false_alarm_rate` of the sampled map values of normal images), `unreadable` URIs.
     """
     images = [one.image for one in scored]
     scores = np.array([one.score for one in scored], np.float32)
@@ -217,6 +217,7 @@ def outcome_of(
         "anomalous": anomalous.tolist(),
         "groups": [image.group for image in images],
         "units": [image.unit or image.image_id or image.uri for image in images],
+        "masks": [image.mask_uri if image.anomalous else None for image in images],
         "auroc": image_auroc(anomalous, scores) if anomalous.any() and not anomalous.all() else None,
         "pixel_threshold": float(np.quantile(np.concatenate(cells), level)) if cells else None,
         "unreadable": list(unreadable),

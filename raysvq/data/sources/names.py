@@ -49,7 +49,7 @@ _OWN: dict[str, frozenset[str] | None] = {
     "_commits/": word_set("_commits/ _ids/ _work/ _leases/ scores/ rejects/ maps/ heatmaps/"),
     "bundle.json": word_set(
         "bundle.json weights.safetensors decisions.json history.json training_ids.parquet"
-        " stem/ tensorboard/ _training/ _calibration/"
+        " stem/ card.md tensorboard/ _training/ _calibration/"
     ),
     "_sweep/": word_set("_sweep/ report.html leaderboard.parquet best.yaml model/"),
     "evaluation.json": word_set("evaluation.json images.parquet report.html"),

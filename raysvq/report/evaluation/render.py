@@ -24,6 +24,7 @@ from raysvq.report.page import environment
 from raysvq.report.svg import Chart
 
 if TYPE_CHECKING:
+    from raysvq.model.card import ModelCard
     from raysvq.model.latents import Latents
 
 _RATES = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)  # of false alarms, in the table of thresholds
@@ -35,6 +36,7 @@ def render(
     summary: Mapping[str, Any],
     out_uri: str,
     latents: Latents | None = None,
+    card: ModelCard | None = None,
 ) -> None:
     """Write the report: one HTML file that needs nothing beside it.
 
@@ -44,6 +46,7 @@ def render(
         summary: plain values to print, such as `data`, `created_at` and a mapping `training`.
         out_uri: the URI of the file, `…/report.html`.
         latents: encodings and codes of test images; None leaves that section out.
+        card: of the model; None leaves that section out.
 
     Raises:
         StorageError: the file cannot be written.
@@ -81,6 +84,7 @@ def render(
         has_history=history is not None,
         differ=DIFFER,
         latents=None if latents is None else view_latents(latents),
+        card=card,
     )
     storage.write_bytes(out_uri, html.encode())
 
