@@ -36,8 +36,9 @@ from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.settings.model import LITE_NAMES
 from raysvq.storage import join, read_bytes, write_bytes
 
-FORMAT = 5
-EARLIER = (3, 4)  # are still read
+FORMAT = 6
+EARLIER = (3, 4, 5)  # are still read, but for dictionaries of features
+_WITH_DECISIONS = (5, 6)  # in a file of their own
 # Prefixes of weight names in format 3 -> present prefixes.
 _NAMES_OF_FORMAT_3 = {
     "quantizer.counts": "quantizer.cluster_size",
@@ -202,7 +203,7 @@ def load_bundle(folder: str) -> Bundle:
         summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
         stored = read_bytes(join(folder, "weights.safetensors"))
         history = json.loads(read_bytes(join(folder, "history.json")))
-        decided = _read_decisions(folder) if summary.get("format") == FORMAT else None
+        decided = _read_decisions(folder) if summary.get("format") in _WITH_DECISIONS else None
     except FileNotFoundError as error:
         missing = str(error).rstrip("'").rpartition("/")[2]
         raise BundleError(f"{folder} is not a complete model bundle: it has no {missing}") from None
@@ -221,6 +222,7 @@ def load_bundle(folder: str) -> Bundle:
             raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
         values = summary["settings"]
         settings = parse_settings(with_new_names(values) if summary["format"] in EARLIER else values)
+        _require_same_distance(folder, found, settings)
         model = _build(folder, settings)
         state = safetensors.torch.load(stored)
         model.load_state_dict(_from_format_3(state, model) if summary["format"] == 3 else state)
@@ -243,6 +245,14 @@ def load_bundle(folder: str) -> Bundle:
         raise BundleError(f"model bundle {folder}: {error}") from None
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
+
+
+def _require_same_distance(folder: str, found: int, settings: Settings) -> None:
+    if found in EARLIER and settings.model.encoder == "features":
+        raise BundleError(
+            f"model bundle {folder}: found a dictionary of features of format {found}, expected {FORMAT}: the"
+            " features and their distances were defined otherwise, and scores would change; train again"
+        )
 
 
 def _build(folder: str, settings: Settings) -> Network:

@@ -12,20 +12,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from raysvq.model.collective import mean_over_ranks
-from raysvq.model.network import Network, Output, channel_statistics, make_quantizer
+from raysvq.model.network import Network, Output, make_quantizer
 from raysvq.model.objective import TileLosses
 from raysvq.model.quantizer import Quantized, square_norms
 from raysvq.model.stems import CELL, build_stem
 from raysvq.settings import Settings
 
-_FLOOR = 0.3  # fraction of a channel's deviation over all positions that is added at each position
-_LEARNED = 0.3  # weight of learned dimensions in a squared distance; the features weigh 1
-_LEAST_SQUARE = 1e-10  # lower bound for learned dimensions, so that their weight stays finite
+_PRIOR = 60  # images that the deviation over all positions counts as, beside those seen at a position
+_LEARNED = 1.0  # weight of the learned dimensions' distance, in deviations of normals
+_LEAST = 1e-6  # lower bound of a deviation, so that no distance becomes infinite
 
 
 class FeatureDictionary(Network):
@@ -35,8 +36,10 @@ class FeatureDictionary(Network):
     be unlearned, and labelled outliers have dimensions of their own to stand out in: g sees what is there,
     and how it differs from the usual.
 
-    The learned dimensions count in a distance only once labelled outliers have shaped them:
-    ‖E − Q‖² = ‖f − q_f‖² + learned_weight · ‖g − q_g‖², where on normals the second is 0.3 of the first.
+    The distance of a position is the sum of its distances at the L depths that the stem taps, each in
+    deviations of normals: Σ_l ‖f_l − q_l‖ / s_l + learned_weight · ‖g − q_g‖. How far normals lie
+    differs by depth, and by place: along a border, and all over an object that always lies alike (Defard et
+    al., PaDiM, ICPR 2021). The last term counts only once labelled outliers have shaped g.
     """
 
     cell = CELL
@@ -50,7 +53,7 @@ class FeatureDictionary(Network):
         model, side = settings.model, settings.tiles.size // CELL
         stem = build_stem(model)
         stem.require_side(settings.tiles.size)
-        super().__init__((stem.channels, side, side))
+        super().__init__(stem.channels)
         self.stem_weights = model.stem_weights
         self.stem = stem
         self.has_bfloat16 = stem.has_bfloat16
@@ -60,8 +63,11 @@ class FeatureDictionary(Network):
             nn.Conv2d(model.hidden, model.embedding_dim, 1),
         )
         self.quantizer = make_quantizer(stem.channels + model.embedding_dim, model)
-        self.mean_squares: Tensor  # moving means over normals of ‖f − q_f‖² and ‖g − q_g‖²
-        self.register_buffer("mean_squares", torch.zeros(2))
+        self.depths = [tap.channels for tap in stem.taps]
+        self.deviations: Tensor  # (L, h, w) s_l, of normals' distances at each grid position
+        self.register_buffer("deviations", torch.ones(len(self.depths), side, side))
+        self.learned_moments: Tensor  # moving means over normals of ‖g − q_g‖ and its square
+        self.register_buffer("learned_moments", torch.zeros(2))
         self.learned_weight: Tensor
         self.register_buffer("learned_weight", torch.zeros(()))
 
@@ -76,10 +82,6 @@ class FeatureDictionary(Network):
         """(B, 3, H, W) pixels in [0, 1] -> (B, C, h, w) frozen features."""
         features: Tensor = self.stem(pixels)
         return features
-
-    def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of (N, C, h, w) normal features, for each channel and grid position."""
-        return position_statistics(features, self.stem.channel_weights())
 
     def encode(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features -> standardised features, which alone choose the code."""
@@ -101,22 +103,43 @@ class FeatureDictionary(Network):
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
 
     @torch.no_grad()
+    def fit_deviations(self, features: Tensor) -> None:
+        """Set s_l from the (N, C, h, w) features of normal tiles and the codes as they are."""
+        parts = [
+            self._by_depth(*self._quantize(self.standardise(some)))[:, :-1]
+            for some in torch.split(features, 16)
+        ]
+        self.deviations.copy_(deviations(torch.cat(parts)))
+
+    @torch.no_grad()
     def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
         """Follow one step's normal encodings, and how far their learned dimensions lie from the codes."""
         if labelled:
-            apart = square_parts(encoded - self.quantizer.codebook[indices], self.stem.channels)
-            means = mean_over_ranks(torch.stack([part.mean() for part in apart]))
-            decay = self.quantizer.current_decay if bool(self.mean_squares.any()) else 0.0
-            self.mean_squares.lerp_(means, 1 - decay)
-            fixed, learned = self.mean_squares
-            self.learned_weight.copy_(_LEARNED * fixed / learned.clamp(min=_LEAST_SQUARE))
+            learned = (encoded - self.quantizer.codebook[indices])[:, self.stem.channels :].norm(dim=1)
+            means = mean_over_ranks(torch.stack([learned.mean(), learned.square().mean()]))
+            decay = self.quantizer.current_decay if bool(self.learned_moments.any()) else 0.0
+            self.learned_moments.lerp_(means, 1 - decay)
+            mean, square = self.learned_moments
+            self.learned_weight.copy_(_LEARNED / (square - mean.square()).clamp(min=_LEAST**2).sqrt())
         return self.quantizer.update(encoded, indices)
 
+    def quantize(self, features: Tensor) -> tuple[Tensor, Quantized]:
+        encoded, quantized = super().quantize(features)
+        parts = self._by_depth(encoded, quantized)
+        distances = (parts[:, :-1] / self.deviations).sum(1) + self.learned_weight * parts[:, -1]
+        return encoded, replace(quantized, distances=distances)
+
+    def _by_depth(self, encoded: Tensor, quantized: Quantized) -> Tensor:
+        """Distances to the nearest code at each depth and in learned dimensions. (B, L + 1, h, w)"""
+        apart = (encoded - quantized.nearest).float()
+        parts = torch.split(apart, [*self.depths, apart.shape[1] - self.stem.channels], dim=1)
+        return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1)
+
     def distance_weights(self) -> Tensor:
-        """(C + d,): 1 for the features, `learned_weight` for the learned dimensions."""
-        weights = torch.ones_like(self.quantizer.codebook[0])
-        weights[self.stem.channels :] = self.learned_weight
-        return weights
+        """(C + d,): what the distance gives a dimension, by its depth, at the mean over the grid."""
+        scales = [*self.deviations.mean(dim=(1, 2)).reciprocal(), self.learned_weight]
+        counts = [*self.depths, self.quantizer.codebook.shape[1] - self.stem.channels]
+        return torch.cat([scale.square().expand(count) for scale, count in zip(scales, counts, strict=True)])
 
     def bfloat16_nearest_map(self) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         """`nearest_map` with the stem in bfloat16."""
@@ -132,36 +155,24 @@ class FeatureDictionary(Network):
         learned = self.head(torch.cat([target, (target - usual).abs()], dim=1))
         encoded = torch.cat([target, learned], dim=1)
         with torch.autocast(encoded.device.type, enabled=False):
-            apart = (encoded.detach().float() - nearest.detach()).movedim(1, -1)
-            of_features, of_learned = square_parts(apart, self.stem.channels)
-            distances = (of_features + self.learned_weight * of_learned).sqrt()
-            squares = of_features + of_learned
-            return encoded, Quantized(nearest.detach(), nearest, indices, squares, distances)
+            squares = square_norms((encoded.detach().float() - nearest.detach()).movedim(1, -1))
+            return encoded, Quantized(nearest.detach(), nearest, indices, squares, squares.sqrt())
 
     def _reconstruct(self, quantize: Tensor) -> Tensor:
         """The code's own features: D(Q(U)) = q_f. Nothing to learn."""
         return quantize[:, : self.stem.channels]
 
 
-def square_parts(apart: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """(..., C + d) differences -> the squared norms of the features' part and of the learned part."""
-    return square_norms(apart[..., :channels]), square_norms(apart[..., channels:])
+def deviations(distances: Tensor) -> Tensor:
+    """Deviations of (N, L, h, w) distances of normal tiles, at each position. (L, h, w)
 
-
-def position_statistics(features: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of (N, C, h, w) normal features at each grid position. (C, h, w) each
-
-    Both are averaged with the neighbouring positions. What is usual differs along the border, and all over
-    an object that always lies alike (Defard et al., PaDiM, ICPR 2021). The deviation has a floor, as few
-    normals may by chance agree in one place.
-
-    Args:
-        weights: (C,) of each channel in a distance, by which its deviation is divided.
+    The variance at a position is averaged with its neighbours', and the fewer tiles there are, the more it is
+    drawn to the variance over all positions.
     """
-    mean = _smoothed(features.mean(dim=0))
-    deviation = _smoothed(features.var(dim=0, correction=0)).sqrt()
-    floored = deviation + _FLOOR * channel_statistics(features)[1]
-    return mean, floored / weights.to(mean)[:, None, None]
+    share = len(distances) / (len(distances) + _PRIOR)
+    there = _smoothed(distances.var(dim=0, correction=0))
+    everywhere = distances.var(dim=(0, 2, 3), correction=0)[:, None, None]
+    return (share * there + (1 - share) * everywhere).sqrt().clamp(min=_LEAST)
 
 
 def _smoothed(values: Tensor) -> Tensor:

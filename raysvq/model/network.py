@@ -47,13 +47,13 @@ class Network(nn.Module, ABC):
     quantizer: Quantizer
     has_bfloat16 = True  # whether `bfloat16_nearest_map` can be had
 
-    def __init__(self, statistics: tuple[int, int, int]) -> None:
-        """`shape` is that of `mean` and `std`; it broadcasts to (S, h, w)."""
+    def __init__(self, channels: int) -> None:
+        """`channels` are those of what it learns from, S."""
         super().__init__()
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.zeros(statistics))
-        self.register_buffer("std", torch.ones(statistics))
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("std", torch.ones(channels, 1, 1))
 
     def load_pretrained(self) -> None:
         """Give frozen layers their pretrained weights, where there are any. Raises SettingsError."""
@@ -80,9 +80,8 @@ class Network(nn.Module, ABC):
         """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) output of frozen layers, else the pixels."""
         return pixels
 
-    @abstractmethod
-    def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation to standardise by, of (N, S, h, w) features of normal tiles."""
+    def fit_deviations(self, features: Tensor) -> None:
+        """Measure on the (N, S, h, w) features of normal tiles what scales distances to a new codebook."""
 
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
@@ -128,25 +127,17 @@ class Network(nn.Module, ABC):
 
     def fit_statistics(self, features: Tensor) -> None:
         """Set `mean` and `std` from the (N, S, h, w) features of normal tiles."""
-        mean, std = self.statistics(features)
+        mean, std = channel_statistics(features)
         self.mean.copy_(mean)
         self.std.copy_(std)
 
-    def standardise(self, features: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Features with zero mean and unit deviation on normal training tiles.
+    def standardise(self, features: Tensor) -> Tensor:
+        """Features with zero mean and unit deviation on normal training tiles."""
+        return (features - self.mean) / self.std
 
-        Args:
-            positions: (B, P) that `gather_positions` took the features from, (B, S, P, 1). None: all of a
-                grid.
-        """
-        if positions is None:
-            return (features - self.mean) / self.std
-        mean, std = (gather_positions(value[None], positions) for value in (self.mean, self.std))
-        return (features - mean) / std
-
-    def forward(self, features: Tensor, positions: Tensor | None = None) -> Output:
-        """A training step's pass over the features of a batch; `positions` as `standardise` takes them."""
-        target = self.standardise(features, positions)
+    def forward(self, features: Tensor) -> Output:
+        """A training step's pass over the (B, S, h, w) features of a batch, or of some of their positions."""
+        target = self.standardise(features)
         encoded, quantized = self._quantize(target)
         return Output(target, encoded, quantized, self._reconstruct(quantized.quantize))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from raysvq.model.network import Network, Output, channel_statistics, make_quantizer
+from raysvq.model.network import Network, Output, make_quantizer
 from raysvq.model.objective import TileLosses
 from raysvq.model.quantizer import Quantized
 from raysvq.settings import ModelSettings, Settings
@@ -29,14 +29,10 @@ class PixelNetwork(Network):
     def __init__(self, settings: Settings) -> None:
         """Draw random weights."""
         model, channels = settings.model, settings.tiles.channels
-        super().__init__((channels, 1, 1))
+        super().__init__(channels)
         self.encoder = pixel_encoder(channels, model)
         self.decoder = pixel_decoder(channels, model)
         self.quantizer = make_quantizer(model.embedding_dim, model)
-
-    def statistics(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each channel of (N, C, H, W) normal pixels."""
-        return channel_statistics(features)
 
     def encode(self, features: Tensor) -> Tensor:
         """(B, C, H, W) pixels -> (B, d, h, w) E(U)."""

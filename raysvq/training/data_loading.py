@@ -23,14 +23,13 @@ _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # each random stream has a see
 class Batch:
     """One step's tiles on one rank: normal first, labelled outliers last.
 
-    With `positions`, features and weights hold only these positions of each grid, as a grid (P, 1).
+    Features and weights may hold only some positions of each grid, as a grid (P, 1).
     """
 
     pixels: Tensor  # (B, C, H, W) in [0, 1], or features of a stem, (B, S, h, w) or (B, S, P, 1)
     outliers: int
     weight: Tensor | None  # (outliers, h, w) marked share of each grid position
     unknown: Tensor | None = None  # (B - outliers,) bool, whether unlabelled; None: all labelled
-    positions: Tensor | None = None  # (B, P) int64, counted row by row; None: all
 
 
 @dataclass(frozen=True)
@@ -124,19 +123,16 @@ class Batches:
         if self._flips:
             grids = mirrored([*parts, weight] if weight is not None else parts, self._rng(_FLIPS))
             parts, weight = grids[: len(parts)], grids[-1] if weight is not None else None
-        positions = None
         if "features" in normal and count is not None and count < parts[0][0, 0].numel():
             drawn = draw_positions(parts, count, weight, self._rng(_POSITIONS))
             parts = [gather_positions(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
             weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
-            positions = torch.cat(drawn).to(self._device)
         self._drawn += 1
         return Batch(
             torch.cat(parts).to(self._device).float(),
             self._outliers,
             None if weight is None else weight.to(self._device),
             torch.from_numpy(normal["unknown"]).to(self._device) if "unknown" in normal else None,
-            positions,
         )
 
     def _rng(self, use: int) -> np.random.Generator:

@@ -87,7 +87,7 @@ def train_codebook(settings: Settings, tiles: Tiles) -> Network:
     for _ in range(settings.training.steps):
         batch = next(batches)
         with torch.inference_mode():
-            features = model.standardise(batch.pixels, batch.positions).movedim(1, -1).flatten(0, 2)
+            features = model.standardise(batch.pixels).movedim(1, -1).flatten(0, 2)
             indices = nearest_indices(features, model.quantizer.codebook[:, : features.shape[1]])
             model.update_codebook(nn.functional.pad(features, (0, learned)), indices, labelled=False)
     return model.eval()

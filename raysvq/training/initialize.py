@@ -111,12 +111,14 @@ def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Set
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
             if sum(map(len, taken)) >= wanted:
                 break
-        model.fit_statistics(torch.cat(taken))
+        features = torch.cat(taken)
+        model.fit_statistics(features)
         take_from_first(model.mean)
         take_from_first(model.std)
         share = -(-INITIAL_POSITIONS // len(taken))
         chosen = torch.cat([_some(model.encode(part), share) for part in taken])
-    model.quantizer.initialize(chosen, settings.training.seed)
+        model.quantizer.initialize(chosen, settings.training.seed)
+        model.fit_deviations(features)
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:

@@ -159,7 +159,7 @@ class Trainer:
         # Codebook and losses stay in float32.
         half = self.state.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            output = self.network(batch.pixels, batch.positions)
+            output = self.network(batch.pixels)
         losses = self.model.losses(output, self.settings.objective.beta)
         loss = objective(losses, batch.weight, self.settings.objective, batch.unknown)
         self.optimiser.zero_grad()

@@ -25,7 +25,7 @@ class BroughtStem(Stem):
     def __init__(self, stem: StemSection, channels: list[int], uri: str, name: str, content: bytes) -> None:
         """`channels` of each tap; `content` of the file that a bundle carries under `name`."""
         described = zip(stem.taps, channels, strict=True)
-        super().__init__(tuple(Tap(count, tap.side, tap.weight) for tap, count in described))
+        super().__init__(tuple(Tap(count, tap.side) for tap, count in described))
         self.uri = uri
         self.multiple = stem.multiple
         self.colours = stem.mean, stem.std

@@ -32,7 +32,6 @@ class TapSection(Section):
     side: int = Field(
         1, ge=1, description="Positions of the output, across and down, over which it is averaged; odd."
     )
-    weight: float = Field(1.0, gt=0, description="Weight of its channels in a distance.")
 
     @field_validator("side")
     @classmethod

@@ -34,9 +34,9 @@ _STAGES = (
     (3, 112, 5, 1, 6),
     (4, 192, 5, 2, 6),
 )
-# Stages whose outputs are the features, of 1/8, 1/16, 1/16 and 1/32 of the side: the grid positions over
-# which they are averaged, and their weight, fine features locating best.
-_TAPPED = {2: (3, 1.7), 3: (3, 1.0), 4: (3, 1.0), 5: (1, 0.8)}
+# Stages whose outputs are the features, of 1/8, 1/16, 1/16 and 1/32 of the side, and the grid positions
+# over which they are averaged.
+_TAPPED = {2: 3, 3: 3, 4: 3, 5: 1}
 _FIRST = 32  # channels of the first convolution
 _BN_EPSILON = 1e-3
 
@@ -78,7 +78,7 @@ class EfficientNetLite(Stem):
     def __init__(self, name: LiteName = "efficientnet-lite0") -> None:
         """Random weights; `load` gives the pretrained ones."""
         stages = _scaled(_VARIANTS[name])
-        super().__init__(tuple(Tap(stages[stage][1], *tapped) for stage, tapped in _TAPPED.items()))
+        super().__init__(tuple(Tap(stages[stage][1], side) for stage, side in _TAPPED.items()))
         self.name = name
         self.first = SameConv(3, _FIRST, 3, 2)
         shapes = [

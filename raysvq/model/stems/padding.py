@@ -6,11 +6,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def mirrored(pixels: Tensor, halo: int) -> Tensor:
-    """(B, C, H, W) -> (B, C, H + 2 halo, W + 2 halo), continued by its mirror image; `halo` < H, W."""
-    return functional.pad(pixels, (halo, halo, halo, halo), mode="reflect") if halo else pixels
-
-
 class SameConv(nn.Conv2d):
     """Convolution that pads with zeros as TensorFlow does: an odd pixel goes to the right and the bottom."""
 

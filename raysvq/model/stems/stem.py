@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raysvq.model.stems.padding import mirrored
-
 CELL = 8  # pixels along the side of a grid position
 
 
@@ -22,7 +20,6 @@ class Tap:
 
     channels: int
     side: int  # grid positions, across and down, over which it is averaged; odd
-    weight: float  # of its channels in a distance
 
 
 class Stem(nn.Module, ABC):
@@ -34,7 +31,6 @@ class Stem(nn.Module, ABC):
 
     cell = CELL
     has_bfloat16 = True  # whether `bfloat16()` makes it compute in it
-    halo = 0  # pixels of the mirrored image that the network sees around it; a multiple of `cell`
 
     def __init__(self, taps: tuple[Tap, ...]) -> None:
         """`taps` describe the maps, in their order."""
@@ -61,25 +57,17 @@ class Stem(nn.Module, ABC):
         """Stays as it scores: nothing here learns."""
         return super().train(False)
 
-    def channel_weights(self) -> Tensor:
-        """Weight of each channel in a distance. (channels,)"""
-        return torch.cat([torch.full((tap.channels,), tap.weight) for tap in self.taps])
-
     def forward(self, pixels: Tensor) -> Tensor:
-        around = self.halo // self.cell
-        height, width = (length // self.cell for length in pixels.shape[-2:])
-        grid = [height + 2 * around, width + 2 * around]
-        features = torch.cat(
-            [
-                _on_grid(found, tap.side, grid)
-                for found, tap in zip(self.maps(mirrored(pixels, self.halo)), self.taps, strict=True)
-            ],
-            dim=1,
-        )
-        return features[..., around : around + height, around : around + width]
+        grid = [length // self.cell for length in pixels.shape[-2:]]
+        maps = zip(self.maps(pixels), self.taps, strict=True)
+        return torch.cat([_on_grid(found, tap.side, grid) for found, tap in maps], dim=1)
 
 
 def _on_grid(found: Tensor, side: int, grid: list[int]) -> Tensor:
-    """A map averaged over `side` x `side` positions, without what lies beyond it, and resampled."""
-    pooled = functional.avg_pool2d(found.float(), side, 1, side // 2, count_include_pad=False)
+    """A map averaged over `side` x `side` positions and resampled.
+
+    Zeros beyond its border count in the average. They damp what the stem's own padding makes odd there, which
+    would else rule the scores of textures.
+    """
+    pooled = functional.avg_pool2d(found.float(), side, 1, side // 2)
     return functional.interpolate(pooled, grid, mode="bilinear", align_corners=False)
