@@ -120,6 +120,7 @@ def make_case(name: str, device: torch.device, ceilings: Ceilings, files: list[b
         positions = model.encode(features).movedim(1, -1).flatten(0, 2)
         some = torch.randperm(len(positions), device=device)[:_FITTED]
         model.quantizer.initialize(positions[some], seed=0)
+        model.fit_deviations(features)
     return Case(name, settings, model.eval(), files, tiles, device, ceilings, 0.001 if quick else 0.3)
 
 
@@ -189,7 +190,7 @@ def train(case: Case, compiled: bool) -> Iterator[Row]:
         run = partial(_run, trainer, batch)
         row = case.row("train", "compiled" if compiled else "", precision, size, run, _STEPS)
         flops = flops_of(partial(counter.run, itertools.repeat(batch), 1))
-        once = partial(counted, batch.pixels, batch.positions)
+        once = partial(counted, batch.pixels)
         layers = layer_bytes(counted, once, _WIDTHS[precision])
         learning = sum(value.nbytes for value in model.parameters() if value.requires_grad)
         fewest = batch.pixels.nbytes + 6 * learning  # weights and two moments are read and written
@@ -213,7 +214,7 @@ def _batch(case: Case, size: int) -> Batch:
     keys = torch.rand(size, side * side, device=case.device)
     positions = keys.argsort(dim=1)[:, : training.positions_per_tile].sort(dim=1).values
     weight = torch.ones(outliers, positions.shape[1], 1, device=case.device)
-    return Batch(gather_positions(pixels, positions), outliers, weight, positions=positions)
+    return Batch(gather_positions(pixels, positions), outliers, weight)
 
 
 def files(case: Case) -> Iterator[Row]:

@@ -77,7 +77,7 @@ WHOLE = ["tuning.repeats=1", "tuning.early_stopping=false"]  # every trial to it
 NODES = 3
 SEEDS = (0, 1, 2)
 PARTS = ["reuse", "cluster", "merit", "proxy"]
-CODES, SIZES, TOP_K = (16, 64, 512), (128, 256), (1, 30, 300, 10)  # the defaults come last
+CODES, SIZES, TOP_K = (16, 64, 1024), (128, 256), (1, 10, 300, 50)  # the defaults come last
 
 
 def reuse(manifest: str, folder: Path, trials: int) -> Row:

@@ -76,7 +76,7 @@ def write_description(folder: Path, **changed: Any) -> str:
     """Write `described.yaml` for a `network.onnx` beside it, and give its path; `license=...` adds a key."""
     values: dict[str, Any] = {
         "network": "network.onnx",
-        "taps": [{"output": "fine", "weight": 1.7}, {"output": "coarse"}],
+        "taps": [{"output": "fine"}, {"output": "coarse"}],
         "mean": [0.5, 0.4, 0.3],
         "std": [0.2, 0.3, 0.4],
         "multiple": 16,

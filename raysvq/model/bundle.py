@@ -39,14 +39,12 @@ from raysvq.storage import join, read_bytes, write_bytes
 FORMAT = 6
 EARLIER = (3, 4, 5)  # are still read, but for dictionaries of features
 _WITH_DECISIONS = (5, 6)  # in a file of their own
-# Prefixes of weight names in format 3 -> present prefixes.
+# Names of weights in format 3 -> present names.
 _NAMES_OF_FORMAT_3 = {
     "quantizer.counts": "quantizer.cluster_size",
     "quantizer.sums": "quantizer.embed_avg",
-    "quantizer.squares": "mean_squares",
-    "quantizer.balance": "learned_weight",
-    "encoder.head.": "head.",
 }
+_UNUSED_OF_FORMAT_3 = ("quantizer.squares", "quantizer.balance")
 _THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
 DECISIONS = "decisions.json"
 REFERENCE_FILE = "reference.parquet"
@@ -197,7 +195,7 @@ def load_bundle(folder: str) -> Bundle:
 
     Raises:
         BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
-            neither FORMAT nor one of EARLIER.
+            neither FORMAT nor one of EARLIER, or one of EARLIER for a dictionary of features.
     """
     try:
         summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
@@ -225,7 +223,7 @@ def load_bundle(folder: str) -> Bundle:
         _require_same_distance(folder, found, settings)
         model = _build(folder, settings)
         state = safetensors.torch.load(stored)
-        model.load_state_dict(_from_format_3(state, model) if summary["format"] == 3 else state)
+        model.load_state_dict(_from_format_3(state) if summary["format"] == 3 else state)
         reference, decisions = dict(summary["reference"]), decided or _from_earlier(summary["reference"])
         for name in () if decided else _THRESHOLDS:
             del reference[name]
@@ -287,15 +285,13 @@ def _from_earlier(reference: dict[str, Any]) -> Decisions:
     return fixed_decisions(reference["image_threshold"], reference["pixel_threshold"], rule, policy)
 
 
-def _from_format_3(state: dict[str, Tensor], model: Network) -> dict[str, Tensor]:
-    """Rename weights of format 3, and drop those that this network never used."""
-    renamed = {}
-    for name, value in state.items():
-        for old, new in _NAMES_OF_FORMAT_3.items():
-            name = new + name.removeprefix(old) if name.startswith(old) else name
-        renamed[name] = value
-    unused = {"mean_squares", "learned_weight"} - model.state_dict().keys()
-    return {name: value for name, value in renamed.items() if name not in unused}
+def _from_format_3(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename weights of format 3, and drop those that a network of pixels never used."""
+    return {
+        _NAMES_OF_FORMAT_3.get(name, name): value
+        for name, value in state.items()
+        if name not in _UNUSED_OF_FORMAT_3
+    }
 
 
 def _require_finite(folder: str, model: nn.Module) -> None:

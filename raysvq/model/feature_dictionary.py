@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from raysvq.model.collective import mean_over_ranks
+from raysvq.model.collective import mean_over_ranks, take_from_first
 from raysvq.model.network import Network, Output, make_quantizer
 from raysvq.model.objective import TileLosses
 from raysvq.model.quantizer import Quantized, square_norms
@@ -104,12 +104,13 @@ class FeatureDictionary(Network):
 
     @torch.no_grad()
     def fit_deviations(self, features: Tensor) -> None:
-        """Set s_l from the (N, C, h, w) features of normal tiles and the codes as they are."""
+        """Set s_l from the (N, C, h, w) features of normal tiles of rank 0 and the codes as they are."""
         parts = [
             self._by_depth(*self._quantize(self.standardise(some)))[:, :-1]
             for some in torch.split(features, 16)
         ]
         self.deviations.copy_(deviations(torch.cat(parts)))
+        take_from_first(self.deviations)
 
     @torch.no_grad()
     def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:

@@ -200,7 +200,7 @@ def gather_positions(grid: Tensor, positions: Tensor) -> Tensor:
     Fast where the grid is channels last, as the result is.
 
     Args:
-        grid: (B, S, h, w), or (1, S, h, w) for all tiles alike.
+        grid: (B, S, h, w).
         positions: (B, P), counted row by row.
 
     Returns:

@@ -30,12 +30,7 @@ from raysvq.schema import REFERENCE
 from raysvq.settings import Settings, digest
 
 # Names of weights, with those of format 3.
-BEFORE = {
-    "quantizer.cluster_size": "quantizer.counts",
-    "quantizer.embed_avg": "quantizer.sums",
-    "mean_squares": "quantizer.squares",
-    "learned_weight": "quantizer.balance",
-}
+BEFORE = {"quantizer.cluster_size": "quantizer.counts", "quantizer.embed_avg": "quantizer.sums"}
 FILES = ["bundle.json", "decisions.json", "history.json", "weights.safetensors"]
 
 
@@ -154,41 +149,58 @@ def test_damaged_json_is_refused(folder: Path, name: str) -> None:
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("found", [1, "5", None])
+@pytest.mark.parametrize("found", [1, "6", None])
 def test_another_format_version_is_refused(folder: Path, found: Any) -> None:
     _edit(folder, format=found)
-    with pytest.raises(BundleError, match=f"found format {found!r}, expected 3, 4 or 5; train again"):
+    with pytest.raises(BundleError, match=f"found format {found!r}, expected 3, 4, 5 or 6; train again"):
         load_bundle(str(folder))
 
 
 def test_a_bundle_of_a_newer_version_is_no_reason_to_train_again(folder: Path) -> None:
-    _edit(folder, format=6)
-    newer = "found format 6, expected 3, 4 or 5; a newer version of raysvq wrote it: install that"
+    _edit(folder, format=7)
+    newer = "found format 7, expected 3, 4, 5 or 6; a newer version of raysvq wrote it: install that"
     with pytest.raises(BundleError, match=newer):
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("encoder", ["pixels", "features"])
-def test_a_bundle_of_format_3_is_read_under_the_names_of_now(
-    bundle: Bundle, small: Callable[..., Settings], tmp_path: Path, encoder: str
+@pytest.mark.parametrize("found", [3, 4, 5])
+def test_a_dictionary_of_features_of_an_earlier_format_is_to_be_trained_again(
+    bundle: Bundle, small: Callable[..., Settings], tmp_path: Path, found: int
 ) -> None:
-    settings = small(
-        model={"encoder": encoder, "threshold_dead_code": 0.2}, training={"positions_per_tile": 9}
+    settings = small(model={"encoder": "features"})
+    made = make_bundle(
+        build_network(settings), settings, bundle.reference, bundle.decisions, bundle.training, bundle.history
     )
+    save_bundle(made, str(tmp_path))
+    assert load_bundle(str(tmp_path)).model_digest == made.model_digest
+    _edit(tmp_path, format=found)
+    words = rf"{tmp_path}: found a dictionary of features of format {found}, expected 6: .*; train again"
+    with pytest.raises(BundleError, match=words):
+        load_bundle(str(tmp_path))
+
+
+def test_a_bundle_of_format_5_reads_as_one_of_now(bundle: Bundle, folder: Path) -> None:
+    _edit(folder, format=5)
+    loaded = load_bundle(str(folder))
+    assert loaded.settings == bundle.settings
+    assert loaded.decisions == bundle.decisions
+    assert loaded.model_digest == bundle.model_digest
+    pixels = torch.rand(2, 3, 32, 32)
+    assert torch.equal(loaded.model.distance_map(pixels), bundle.model.distance_map(pixels))
+
+
+def test_a_bundle_of_format_3_is_read_under_the_names_of_now(
+    bundle: Bundle, small: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings = small(model={"threshold_dead_code": 0.2}, training={"positions_per_tile": 9})
     model = build_network(settings)
     model.quantizer.cluster_size.uniform_()
-    if encoder == "features":
-        model.get_buffer("mean_squares").uniform_()
-        model.get_buffer("learned_weight").fill_(0.25)
     written = make_bundle(
         model, settings, bundle.reference, bundle.decisions, bundle.training, bundle.history
     )
     save_bundle(written, str(tmp_path))
     as_before = {"quantizer.squares": torch.zeros(2), "quantizer.balance": torch.zeros(())}
     as_before |= {BEFORE.get(name, name): value.contiguous() for name, value in model.state_dict().items()}
-    for layer in ("0", "2") if encoder == "features" else ():
-        for kind in ("weight", "bias"):
-            as_before[f"encoder.head.{layer}.{kind}"] = as_before.pop(f"head.{layer}.{kind}")
     content = safetensors.torch.save(as_before)
     (tmp_path / "weights.safetensors").write_bytes(content)
     values = settings.model_dump(mode="json")

@@ -129,6 +129,7 @@ def features_run(rank: int, world: int) -> Results:
         network = FeatureDictionary(settings)
         channels = len(network.mean)
         network.quantizer.initialize(torch.randn(100, channels), seed=rank)
+        network.fit_deviations(torch.randn(3, channels, 8, 8))
         for _ in range(30):
             encoded = torch.randn(2, channels + 3, 4, 4)
             codes = network.quantizer.nearest_indices(encoded[:, :channels]).flatten()
@@ -247,12 +248,13 @@ def test_codebooks_are_bit_equal_across_ranks_after_a_run_with_revivals(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_weights_of_learned_dimensions_are_bit_equal_across_ranks(
+def test_what_scales_distances_of_features_is_bit_equal_across_ranks(
     ranks: dict[str, list[Results]], kind: str
 ) -> None:
     first, second = ranks["features_run"]
     assert not torch.equal(first[f"own.{kind}"], second[f"own.{kind}"])
     assert float(first[f"{kind}.learned_weight"]) > 0
+    assert float(first[f"{kind}.deviations"].std()) > 0
     for key in first:
         if key.startswith(kind):
             assert torch.equal(first[key], second[key]), key

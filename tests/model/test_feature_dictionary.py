@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
-from raysvq.model.feature_dictionary import FeatureDictionary, position_statistics
+from raysvq.model.feature_dictionary import FeatureDictionary, deviations
 from raysvq.model.network import gather_positions
 from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
@@ -17,8 +17,8 @@ from raysvq.settings import Settings
 Build = Callable[..., Settings]
 Make = Callable[[Settings], FeatureDictionary]
 
-W = EfficientNetLite().channel_weights()
-S = len(W)
+DEPTHS = [tap.channels for tap in EfficientNetLite().taps]
+S = sum(DEPTHS)
 
 
 @pytest.fixture
@@ -33,13 +33,14 @@ def normals() -> torch.Tensor:
 
 @pytest.fixture
 def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> FeatureDictionary:
-    """With pretrained stem, statistics and codes of `normals`, and learned layers at random that count."""
+    """With pretrained stem, statistics, codes and deviations of `normals`; learned layers at random count."""
     model = make_model(settings)
     model.load_pretrained()
     with torch.no_grad():
         features = model.extract_features(normals)
         model.fit_statistics(features)
         model.quantizer.initialize(_positions(model.encode(features)), seed=0)
+        model.fit_deviations(features)
         for _ in range(40):
             output = model(features)
             model.update_codebook(
@@ -50,6 +51,17 @@ def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> Featur
 
 def _positions(grid: torch.Tensor) -> torch.Tensor:
     return grid.movedim(1, -1).flatten(0, 2)
+
+
+def _apart(model: FeatureDictionary, features: torch.Tensor) -> torch.Tensor:
+    """E − Q of (N, C, h, w) features, codes chosen by the features alone, in float64. (N, C + d, h, w)"""
+    grid = (len(features), *features.shape[2:])
+    codebook = model.quantizer.codebook.double()
+    target = (features - model.mean) / model.std
+    codes = codebook[torch.cdist(_positions(target).double(), codebook[:, :S]).argmin(dim=1)]
+    nearest = codes.view(*grid, -1).movedim(-1, 1)
+    learned = model.head(torch.cat([target, (target - nearest[:, :S].float()).abs()], dim=1))
+    return torch.cat([target, learned], dim=1).double() - nearest
 
 
 def test_features_stay_as_they_are_and_learned_dimensions_come_beside_them(
@@ -72,44 +84,61 @@ def test_the_head_sees_how_features_differ_from_the_usual(
     assert not torch.equal(model(features).encoded[:, S:], before[:, S:])
 
 
-def test_features_choose_the_code_and_learned_dimensions_add_to_its_distance(
+def test_distance_is_the_sum_over_depths_in_deviations_and_of_learned_dimensions(
     model: FeatureDictionary, normals: torch.Tensor
 ) -> None:
-    codebook = model.quantizer.codebook.double()
     with torch.no_grad():
-        features = (model.extract_features(normals[:2]) - model.mean) / model.std
-        apart = torch.cdist(_positions(features).double(), codebook[:, :S])
-        codes = codebook[apart.argmin(dim=1)]
-        usual = codes[:, :S].float().view(2, 8, 8, S).movedim(-1, 1)
-        learned = _positions(model.head(torch.cat([features, (features - usual).abs()], dim=1))).double()
-        squares = apart.amin(dim=1) ** 2 + model.learned_weight * (learned - codes[:, S:]).square().sum(1)
+        apart = _apart(model, model.extract_features(normals[:2]))
+        by_hand = model.learned_weight.double() * apart[:, S:].square().sum(dim=1).sqrt()
+        at = 0
+        for depth, channels in enumerate(DEPTHS):
+            norm = apart[:, at : at + channels].square().sum(dim=1).sqrt()
+            by_hand += norm / model.deviations[depth].double()
+            at += channels
         found = model.distance_map(normals[:2])
+    assert at == S
     assert model.learned_weight > 0
-    assert learned.any()
-    torch.testing.assert_close(found.double().flatten(), squares.sqrt(), rtol=1e-4, atol=1e-4)
+    assert apart[:, S:].any()
     assert found.shape == (2, 8, 8)
+    torch.testing.assert_close(found.double(), by_hand, rtol=1e-4, atol=1e-4)
 
 
-def test_on_normals_learned_dimensions_make_up_a_stated_share(
-    model: FeatureDictionary, normals: torch.Tensor
+def test_learned_dimensions_weigh_the_reciprocal_of_their_deviation_on_normals(
+    settings: Settings, make_model: Make, normals: torch.Tensor
 ) -> None:
+    model = make_model(settings)
+    means: list[torch.Tensor] = []
     with torch.no_grad():
-        output = model(model.extract_features(normals))
-    apart = _positions(output.encoded - output.quantized.nearest).square()
-    share = model.learned_weight * apart[:, S:].sum(1).mean() / apart[:, :S].sum(1).mean()
-    assert float(share) == pytest.approx(0.3, rel=0.15)  # of moving averages
+        for tiles in (normals[:6], normals[6:]):
+            features = model.extract_features(tiles)
+            output = model(features)
+            learned = _apart(model, features)[:, S:].norm(dim=1)
+            means.append(torch.stack([learned.mean(), learned.square().mean()]))
+            decay = model.quantizer.current_decay
+            codes = output.quantized.indices.flatten()
+            model.update_codebook(_positions(output.encoded), codes, labelled=True)
+            # The first step has no average to follow.
+            mean, square = means[0] if len(means) == 1 else decay * means[0] + (1 - decay) * means[1]
+            assert float(model.learned_weight) == pytest.approx(float(square - mean**2) ** -0.5, rel=1e-3)
+    assert not torch.allclose(means[0], means[1])
 
 
 def test_without_labelled_outliers_features_alone_count(
     settings: Settings, make_model: Make, normals: torch.Tensor
 ) -> None:
     model = make_model(settings)
-    output = model(model.extract_features(normals))
+    features = model.extract_features(normals)
+    model.fit_deviations(features)
+    output = model(features)
     codes = output.quantized.indices.flatten()
     model.update_codebook(_positions(output.encoded), codes, labelled=False)
-    found = model(model.extract_features(normals))
-    apart = _positions(found.target) - model.quantizer.codebook[found.quantized.indices.flatten(), :S]
-    torch.testing.assert_close(found.quantized.distances.flatten(), apart.norm(dim=1))
+    before = model.nearest(features)[0]
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.mul_(3)
+    assert model(features).encoded[:, S:].any()
+    assert torch.equal(model.nearest(features)[0], before)
+    assert before.std() > 0
 
 
 def test_what_a_code_says_of_the_features_is_the_reconstruction(
@@ -126,7 +155,7 @@ def test_a_pass_over_some_positions_finds_there_what_one_over_all_finds(
     positions = torch.stack([torch.randperm(64)[:10] for _ in normals])
     with torch.no_grad():
         features = model.extract_features(normals)
-        every, some = model(features), model(gather_positions(features, positions), positions)
+        every, some = model(features), model(gather_positions(features, positions))
     for found, of in (
         (some.encoded, every.encoded),
         (some.quantized.nearest, every.quantized.nearest),
@@ -150,45 +179,83 @@ def test_the_objective_moves_learned_dimensions_alone(
     torch.testing.assert_close(gradient[:, S:], 2 * 2.0 * learning / learning.shape[1])
 
 
-def test_a_mean_is_shared_with_the_positions_around() -> None:
-    features = torch.zeros(3, S, 6, 7)
-    features[:, :, 2, 3] = 1
-    features[:, 0, 5, 6] = torch.tensor([0.0, 6.0, 3.0])
-    mean, _ = position_statistics(features, W)
-    around = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
-    torch.testing.assert_close(mean[:, 1:4, 2:5], around.expand(S, 3, 3))
-    assert mean[0, 5, 6] == pytest.approx(3 * 9 / 16)  # beyond the border as at it
-    torch.testing.assert_close(mean.sum(dim=(1, 2))[1:], torch.ones(S - 1))
-
-
-def test_a_position_that_never_varies_has_the_least_deviation_and_others_more() -> None:
-    features = torch.randn(1, S, 8, 8).repeat(40, 1, 1, 1)
-    features[:, :, :, :4] = torch.randn(40, S, 8, 4)
-    _, std = position_statistics(features, W)
-    weighted = std * W[:, None, None]
-    spread = features.std(dim=(0, 2, 3))
-    floor = (0.3 * spread)[:, None, None].expand(S, 8, 3)
-    torch.testing.assert_close(weighted[:, :, 5:], floor)
-    assert (weighted[:, :, :3] > 2 * floor).all()
-
-
-def test_a_channel_that_never_varies_does_not_divide_by_nothing() -> None:
-    _, std = position_statistics(torch.full((4, S, 4, 4), 7.0), W)
-    assert (std > 0).all()
-
-
-def test_fine_features_weigh_more_in_a_distance() -> None:
-    _, std = position_statistics(torch.randn(20, 1, 4, 4).expand(20, S, 4, 4), W)
-    torch.testing.assert_close(std[0] / std[-1], (W[-1] / W[0]).expand(4, 4))
-
-
-def test_normal_tiles_are_standardised_about_zero(model: FeatureDictionary, normals: torch.Tensor) -> None:
+def test_normal_tiles_are_standardised_by_channel(model: FeatureDictionary, normals: torch.Tensor) -> None:
     with torch.no_grad():
         standardised = model.standardise(model.extract_features(normals))
-    assert model.mean.shape == model.std.shape == (S, 8, 8)
-    assert standardised.mean(dim=(0, 2, 3)).abs().max() < 0.1
-    shares = standardised.std(dim=(0, 2, 3)) / W
-    assert ((shares > 0.5) & (shares < 1)).all()  # the floor makes it less than 1
+    assert model.mean.shape == model.std.shape == (S, 1, 1)
+    torch.testing.assert_close(standardised.mean(dim=(0, 2, 3)), torch.zeros(S), atol=1e-4, rtol=0)
+    torch.testing.assert_close(standardised.std(dim=(0, 2, 3)), torch.ones(S), atol=1e-4, rtol=0)
+
+
+def test_deviations_are_those_of_distances_to_the_codes_at_each_place(
+    model: FeatureDictionary, settings: Settings
+) -> None:
+    tiles = 20  # more than are measured at once
+    with torch.no_grad():
+        features = model.extract_features(torch.rand(tiles, 3, 64, 64))
+        model.fit_deviations(features)
+        apart = _apart(model, features)[:, :S].split(DEPTHS, dim=1)
+    distances = torch.stack([part.norm(dim=1) for part in apart], dim=1)
+    assert model.deviations.shape == (4, 8, 8)
+    torch.testing.assert_close(model.deviations.double(), deviations(distances), rtol=1e-4, atol=1e-6)
+
+
+def test_deviations_by_hand() -> None:
+    distances = torch.tensor([[4.0, 0.0, 4.0], [4.0, 8.0, 4.0]])[:, None, None]  # variances 0, 16, 0
+    there = torch.tensor([4.0, 8.0, 4.0])  # averaged with neighbours, 1 : 2 : 1, beyond the border as at it
+    everywhere = 32 / 6  # 2 of 6 values differ from their mean by 4
+    by_hand = (2 / 62 * there + 60 / 62 * everywhere).sqrt()
+    torch.testing.assert_close(deviations(distances), by_hand.view(1, 1, 3))
+
+
+def test_the_fewer_tiles_the_more_a_place_is_drawn_to_all() -> None:
+    pair = torch.zeros(2, 1, 9, 9)
+    pair[:, :, :, 6:] = torch.tensor([-6.0, 6.0])[:, None, None, None]  # a third varies by 36, the rest not
+    everywhere = 36 / 3
+
+    def variance(tiles: int) -> torch.Tensor:
+        return deviations(pair.repeat(tiles // 2, 1, 1, 1))[0, 4].square()
+
+    few, prior, many = variance(2), variance(60), variance(60_000)
+    torch.testing.assert_close(few[[0, 8]], torch.tensor([0.0, 36.0]) * 2 / 62 + everywhere * 60 / 62)
+    torch.testing.assert_close(prior[[0, 8]], (torch.tensor([0.0, 36.0]) + everywhere) / 2)
+    torch.testing.assert_close(many[[0, 8]], torch.tensor([0.0, 36.0]), rtol=2e-3, atol=2e-2)
+
+
+def test_each_depth_has_deviations_of_its_own() -> None:
+    distances = torch.rand(10, 1, 5, 6)
+    one, ten = deviations(torch.cat([distances, 10 * distances + 3], dim=1))
+    torch.testing.assert_close(ten, 10 * one)
+    torch.testing.assert_close(one[None], deviations(distances))
+
+
+def test_distances_that_never_vary_do_not_divide_by_nothing(model: FeatureDictionary) -> None:
+    assert (deviations(torch.full((4, 2, 5, 5), 7.0)) > 0).all()
+    with torch.no_grad():
+        grey = model.extract_features(torch.full((3, 3, 64, 64), 0.5))
+        model.fit_deviations(grey[:1])
+        assert torch.isfinite(model.nearest(grey)[0]).all()
+
+
+def test_where_normals_vary_the_same_difference_counts_less(
+    model: FeatureDictionary, normals: torch.Tensor
+) -> None:
+    before = model.distance_map(normals[:2])
+    model.learned_weight.zero_()
+    unweighted = model.distance_map(normals[:2])
+    model.deviations[:, 3, 5] *= 2
+    found = model.distance_map(normals[:2])
+    torch.testing.assert_close(found[:, 3, 5], unweighted[:, 3, 5] / 2)
+    found[:, 3, 5] = unweighted[:, 3, 5]
+    assert torch.equal(found, unweighted)
+    assert (before > unweighted).all()
+
+
+def test_a_tile_has_the_distances_that_it_has_alone(model: FeatureDictionary, normals: torch.Tensor) -> None:
+    with torch.inference_mode():
+        together = model.distance_map(normals)
+        alone = torch.cat([model.distance_map(tile[None]) for tile in normals])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
 
 
 def test_a_bundle_holds_the_stem(

@@ -15,6 +15,7 @@ from raysvq import storage
 from raysvq.evaluation.masks import MaskReader
 from raysvq.model import latents as module
 from raysvq.model.bundle import Bundle
+from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.latents import Latents, collect_latents
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageScorer
@@ -89,14 +90,23 @@ def test_distances_are_those_of_scores(
     assert np.nansum(found.mean_distances[0] * found.uses[0]) == pytest.approx(scored.sum(), rel=1e-5)
 
 
-def test_weights_make_euclidean_distances_those_of_scores(
+def test_weights_make_of_each_depth_what_it_adds_to_a_score(
     bundle: Bundle, small: Build, make_model: Make
 ) -> None:
     model = _features(bundle, small, make_model).model
+    assert isinstance(model, FeatureDictionary)
+    model.deviations.copy_(torch.tensor([0.5, 2.0, 3.0, 7.0])[:, None, None])
     with torch.inference_mode():
         encoded, quantized = model.quantize(model.extract_features(torch.rand(1, 3, 64, 64)))
-    apart = (encoded - quantized.nearest).square().movedim(1, -1) @ model.distance_weights()
-    torch.testing.assert_close(apart.sqrt(), quantized.distances)
+    weights = model.distance_weights()
+    scaled = (encoded - quantized.nearest) * weights.sqrt()[:, None, None]
+    parts = scaled.split([*model.depths, model.quantizer.codebook.shape[1] - sum(model.depths)], dim=1)
+    assert all(part.any() for part in parts)
+    torch.testing.assert_close(sum(part.norm(dim=1) for part in parts), quantized.distances)
+    # Of several places, their mean counts.
+    model.deviations[:, 0, :4] += 0.25
+    model.deviations[:, 5, 4:] -= 0.25
+    torch.testing.assert_close(model.distance_weights(), weights)
 
 
 def test_the_same_images_give_the_same_result(bundle: Bundle, tmp_path: Path) -> None:

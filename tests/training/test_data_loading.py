@@ -134,12 +134,10 @@ def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Bu
     drawn: list[list[int]] = []
     for _ in range(10):
         batch = next(stream)
-        assert batch.positions is not None
-        assert torch.equal(batch.pixels, batch.positions[:, None, :, None].float())
         assert batch.weight is not None
-        assert batch.positions.shape == (8, 6)
+        assert batch.pixels.shape == (8, 1, 6, 1)
         assert batch.weight.shape == (batch.outliers, 6, 1)
-        rows = batch.positions.tolist()
+        rows = batch.pixels[:, 0, :, 0].tolist()  # features say where they are from
         assert all(len(set(row)) == 6 and min(row) >= 0 and max(row) < 16 for row in rows)
         for row, weight in zip(rows[-batch.outliers :], batch.weight[..., 0].tolist(), strict=True):
             assert dict(zip(row, weight, strict=True)) == dict.fromkeys(row, 0) | {
@@ -154,9 +152,9 @@ def test_a_step_takes_some_positions_of_features_the_marked_ones_first(small: Bu
 def test_small_grids_and_pixels_are_taken_whole(small: Build) -> None:
     features = np.zeros((20, 4, 4, 1), np.float16)
     settings = small(training={"positions_per_tile": 16})
-    assert next(_batches(settings, {"features": features})).positions is None
+    assert next(_batches(settings, {"features": features})).pixels.shape == (8, 1, 4, 4)
     thinned = _batches(small(training={"positions_per_tile": 2}), {"features": features})
     assert thinned.whole().pixels.shape == (8, 1, 4, 4)
     assert next(thinned).pixels.shape == (8, 1, 2, 1)
     few = small(training={"positions_per_tile": 2})
-    assert next(_batches(few, {"tile": _tiles(20)})).positions is None
+    assert next(_batches(few, {"tile": _tiles(20)})).pixels.shape == (8, 3, 16, 16)

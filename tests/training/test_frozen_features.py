@@ -23,6 +23,8 @@ from tests.backbones import write_description, write_onnx
 
 Build = Callable[..., Settings]
 
+STEM_CHANNELS = EfficientNetLite().channels
+
 
 @pytest.fixture
 def features(small: Build) -> Settings:
@@ -140,17 +142,19 @@ def test_a_run_on_features_that_stopped_goes_on_as_if_it_had_not(features: Setti
 
 def test_labelled_by_tile_no_position_comes_first(features: Settings) -> None:
     """Where a mask marks a quarter of a tile, so do the positions that are drawn."""
-    outlier = _stripes(16, 1) | {"weight": np.zeros((16, 8, 8), np.float32)}
+    rows = np.random.default_rng(0).normal(size=(40, 8, 8, STEM_CHANNELS)).astype(np.float16)
+    rows[..., 0] = np.arange(64).reshape(8, 8)  # says where the others are from
+    outlier = {"features": rows[:16], "weight": np.zeros((16, 8, 8), np.float32)}
     outlier["weight"][:, :4, :4] = 1
-    first = torch.arange(64).view(8, 8)[:4, :4].flatten()
+    first = torch.arange(64.0).view(8, 8)[:4, :4].flatten()
     shares = {}
     training = features.training.model_copy(update={"flips": False, "outlier_copies": 0})
     for labels in ("tile", "position"):
         objective = features.objective.model_copy(update={"labels": labels})
         settings = features.model_copy(update={"objective": objective, "training": training})
-        tiles = Tiles(in_memory(_stripes(24, 0)), in_memory(outlier))
+        tiles = Tiles(in_memory({"features": rows[16:]}), in_memory(outlier), frozen_features=True)
         _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
-        drawn = [batch.positions[-batch.outliers :] for batch, _ in zip(batches, range(20), strict=False)]
+        drawn = [batch.pixels[-batch.outliers :, 0] for batch, _ in zip(batches, range(20), strict=False)]
         shares[labels] = float(torch.isin(torch.cat(drawn), first).float().mean())
     assert shares["position"] == pytest.approx(16 / 20)
     assert shares["tile"] == pytest.approx(0.25, abs=0.05)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import build_network
 from raysvq.settings import Settings
 from raysvq.training.data_loading import Batch, Place, Tiles
@@ -39,6 +40,21 @@ def test_start_standardises_the_input_and_places_the_codes_in_the_data(small: Bu
         placed = float(model.distance_map(normal).mean())
         model.quantizer.codebook.copy_(before)
         assert placed < float(model.distance_map(normal).mean()) / 2
+
+
+def test_start_measures_how_far_normals_lie_from_the_codes_placed_in_them(small: Build) -> None:
+    settings = small(tiles={"size": 64}, model={"encoder": "features"})
+    model = build_network(settings)
+    assert isinstance(model, FeatureDictionary)
+    features = torch.randn(6, len(model.mean), 8, 8, generator=torch.Generator().manual_seed(0))
+    features[:, :, :, 5:] *= torch.tensor([0.2, 1.0, 2.0, 3.0, 4.0, 5.0])[:, None, None, None]
+    outlier = torch.full((1, len(model.mean), 8, 8), 1000.0)
+    marked = torch.ones(1, 8, 8)
+    initialize_from_data(model, iter([Batch(torch.cat([features, outlier]), 1, marked)]), settings)
+    found = model.deviations.clone()
+    model.fit_deviations(features)
+    assert torch.equal(found, model.deviations)
+    assert (found[:, :, 6:].mean() > 1.05 * found[:, :, :4].mean()).all()
 
 
 def test_start_survives_images_of_one_shade(small: Build) -> None:

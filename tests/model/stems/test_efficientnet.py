@@ -56,13 +56,6 @@ def test_a_position_for_each_cell(stem: Stem, side: int) -> None:
     assert stem(torch.rand(2, 3, side, side)).shape == (2, stem.channels, side // CELL, side // CELL)
 
 
-def test_every_channel_has_a_weight_and_fine_features_the_larger(stem: Stem) -> None:
-    weights = stem.channel_weights()
-    assert weights.shape == (stem.channels,)
-    assert (weights.diff() <= 0).all()
-    assert weights[0] > weights[-1] > 0
-
-
 def test_nothing_in_it_learns(stem: Stem) -> None:
     assert not any(parameter.requires_grad for parameter in stem.parameters())
     assert not stem(torch.rand(1, 3, 64, 64)).requires_grad
@@ -138,8 +131,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | No
         EfficientNetLite().load(str(path))
 
 
-# Mean and deviation of each depth.
-EARLIER = [[0.199574, 7.31191], [-0.544686, 6.71316], [0.0737731, 4.74272], [0.793227, 5.37267]]
+# Mean and deviation of each depth, printed by `python -m tests.model.stems.test_efficientnet`.
+GOLDEN = [[0.146238, 6.71313], [-0.463273, 5.69811], [0.0890142, 3.96974], [0.793227, 5.37267]]
 # Output channels of the published blocks, as far as the features come from.
 PUBLISHED = {
     "efficientnet-lite0": [16, *[24] * 2, *[40] * 2, *[80] * 3, *[112] * 3, *[192] * 4],
@@ -167,10 +160,20 @@ def test_without_the_package_of_its_weights_the_extra_is_named(monkeypatch: pyte
         EfficientNetLite("efficientnet-lite1").load(None)
 
 
-def test_features_are_those_of_earlier_versions(stem: Stem) -> None:
-    """Means and deviations over a fixed picture of the four depths, as version 0.1.0 computed them."""
+def _moments(stem: Stem) -> Tensor:
+    """Mean and deviation, over a fixed picture, of each depth's features. (4, 2)"""
     rows = torch.linspace(0, 1, 128)
     pixels = torch.stack([rows.outer(rows), (20 * rows).sin().abs().outer(rows), rows.outer(rows.flip(0))])
     depths = stem(pixels[None])[0].split([tap.channels for tap in stem.taps])
-    found = torch.tensor([[depth.mean(), depth.std()] for depth in depths])
-    torch.testing.assert_close(found, torch.tensor(EARLIER), rtol=1e-4, atol=1e-4)
+    return torch.tensor([[depth.mean(), depth.std()] for depth in depths])
+
+
+def test_features_stay_those_that_models_were_trained_on(stem: Stem) -> None:
+    """Others need another format of bundles, since scores of stored models would change."""
+    torch.testing.assert_close(_moments(stem), torch.tensor(GOLDEN), rtol=1e-4, atol=1e-4)
+
+
+if __name__ == "__main__":
+    pretrained = EfficientNetLite()
+    pretrained.load(None)
+    print([[float(f"{value:.6g}") for value in row] for row in _moments(pretrained.eval())])

@@ -36,7 +36,7 @@ def test_patch_tokens_of_the_chosen_layers_become_features(
 ) -> None:
     network = write_dino(tmp_path / "dino", kind)
     side = 8 * DINO[kind]["patch_size"]  # so that patches are cells after resampling by a whole number
-    stem = _stem(describe(network="dino", taps=[{"output": 3}, {"output": 1, "weight": 0.5}], multiple=1))
+    stem = _stem(describe(network="dino", taps=[{"output": 3}, {"output": 1}], multiple=1))
     stem.load(None)
     pixels = torch.rand(2, 3, side, side)
     given = (pixels - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.2, 0.3, 0.4])[
@@ -48,7 +48,7 @@ def test_patch_tokens_of_the_chosen_layers_become_features(
         patches = states[layer][:, -64:].reshape(2, 8, 8, 32).movedim(-1, 1)
         torch.testing.assert_close(found, patches)
     assert stem(pixels).shape == (2, 64, side // 8, side // 8)
-    assert stem.channel_weights().tolist() == [1.0] * 32 + [0.5] * 32
+    assert [tap.channels for tap in stem.taps] == [32, 32]
     assert not any(parameter.requires_grad for parameter in stem.parameters())
 
 
