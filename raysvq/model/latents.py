@@ -73,7 +73,7 @@ class Latents:
 class _Sample:
     """Some positions of one image."""
 
-    encoded: Floats  # (N, d), scaled such that Euclidean distances are those of scores
+    encoded: Floats  # (N, d), each dimension scaled as the distances of scores weigh it
     codes: Integers  # (N,)
     distances: Floats  # (N,)
 
