@@ -6,8 +6,8 @@ Run: python -m benchmarks.paper [--sets NAME ...] [--methods NAME ...] [--gammas
 --data holds a folder for each set, an image tree; by default RAYSVQ_DATA, or ../shared/data. The protocol is
 in `benchmarks.methods.patches`. The settings are those of configs/paper.yaml, shortened by SHORT: the paper
 takes 15,000 steps of 128 patches. Every method learns from the same patches for as many steps, and the model
-of the last step is tested: nothing is chosen by a test patch, nor by a validation patch. Runs take one thread.
-A run that stands in the JSON with the same settings is not run again.
+of the last step is tested: nothing is chosen by a test patch, nor by a validation patch. Runs take one
+thread. A run that stands in the JSON with the same settings is not run again.
 
 `patches`: AUROC of the test patches, with the 95 % interval of a bootstrap over the images that they were cut
 from, the mean of the seeds. `tiles`: AUROC of all 64 x 64 tiles of whole test images, sound and barely marked

@@ -3,8 +3,8 @@
 Section IV of the paper: 64 x 64 patches, anomalous where 5 % are marked; a pool of 2,000 normal and 2,000
 anomalous patches to learn from, of which gamma decides how many anomalous ones are used; 1,000 and 1,000 to
 test on. Patches lie at random positions, so they may overlap. No image gives patches to two splits, of which
-the paper says nothing: half of the anomalous images are tested, an eighth validates. Of normal images the set's
-own test is tested, and of its training images an eighth validates.
+the paper says nothing: half of the anomalous images are tested, an eighth validates. Of normal images the
+set's own test is tested, and of its training images an eighth validates.
 
 Objects are whole images, as in the paper: each is one patch.
 """

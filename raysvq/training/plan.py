@@ -204,7 +204,7 @@ def _training_set(
         )
     if len(outliers) and settings.objective.form == "negation":
         log.warning(
-            "objective.form=negation (the paper's eq. 3) has no lower bound: expect the loss to run away, which"
+            "objective.form=negation (the paper's eq. 3) has no lower bound: the loss may run away, which"
             " ends the training with an error; objective.form=hinge is bounded"
         )
     unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
