@@ -45,6 +45,7 @@ DATA = Path(os.environ.get("RAYSVQ_DATA", Path(__file__).parents[1] / ".." / "sh
 SHORT = ("training.steps=1000", "training.batch_size=32")
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)
 WITHOUT = "vqvae-pixels"  # what `pixels` and `pixels-negation` are without outliers
+NAMES = [WITHOUT, "pixels", "deep-sad", "pixels-negation"]
 RESAMPLES = 2000
 
 Found = Mapping[tuple[str, str, float], list[Run]]  # by set, method and gamma: one run per seed
@@ -212,8 +213,7 @@ def main() -> None:
     """Run, print the table, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="default: both")
-    names = [WITHOUT, "pixels", "deep-sad", "pixels-negation"]
-    parser.add_argument("--methods", nargs="+", default=names, choices=names, help="default: all of them")
+    parser.add_argument("--methods", nargs="+", default=NAMES, choices=NAMES, help="default: all of them")
     parser.add_argument("--gammas", nargs="+", type=float, default=list(GAMMAS), help="M / (M + N)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds the sets")

@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from raysvq.data.index import build_index
 from raysvq.schema import ANOMALOUS, NORMAL, TEST, TRAIN, VALIDATION
@@ -146,18 +147,16 @@ def _draw(
     size = RULE.size
     for number in range(count):
         path = paths[number % len(paths)]
-        image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        mask = None
-        if label == ANOMALOUS:
-            mask = cv2.imread(str(_mask_of(path)), cv2.IMREAD_GRAYSCALE) > 127
+        image = np.asarray(Image.open(path))
+        mask = np.asarray(Image.open(_mask_of(path)).convert("L")) > 127 if label == ANOMALOUS else None
         corners = _corners(image.shape[:2], mask)
         y, x = corners[rng.integers(len(corners))]
         uri = place / f"{number:05d}.png"
-        cv2.imwrite(str(uri), image[y : y + size, x : x + size])
+        Image.fromarray(image[y : y + size, x : x + size]).save(uri)
         mask_uri = ""
         if mask is not None:
             mask_uri = str(uri.with_suffix(".mask.png"))
-            cv2.imwrite(mask_uri, mask[y : y + size, x : x + size].astype(np.uint8) * 255)
+            Image.fromarray(mask[y : y + size, x : x + size]).save(mask_uri)
         yield Patch(str(uri), label, split, mask_uri, str(path))
 
 
