@@ -5,9 +5,9 @@ Run: python -m benchmarks.paper [--sets NAME ...] [--methods NAME ...] [--gammas
 
 --data holds a folder for each set, an image tree; by default RAYSVQ_DATA, or ../shared/data. The protocol is
 in `benchmarks.methods.patches`. The settings are those of configs/paper.yaml, shortened by SHORT: the paper
-takes 15,000 steps of 128 patches. Every method learns from the same patches for as many steps, and the model
-of the last step is tested: nothing is chosen by a test patch, nor by a validation patch. Runs take one
-thread. A run that stands in the JSON with the same settings is not run again.
+takes 15,000 steps of 128 patches, and 128 channels. Every method learns from the same patches for as many
+steps, and the model of the last step is tested: nothing is chosen by a test patch, nor by a validation patch.
+Runs take one thread. A run that stands in the JSON with the same settings is not run again.
 
 `patches`: AUROC of the test patches, with the 95 % interval of a bootstrap over the images that they were cut
 from, the mean of the seeds. `tiles`: AUROC of all 64 x 64 tiles of whole test images, sound and barely marked
@@ -42,7 +42,7 @@ from raysvq.settings import Settings, load_settings
 from raysvq.training.in_process import local_device
 
 DATA = Path(os.environ.get("RAYSVQ_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
-SHORT = ("training.steps=1000", "training.batch_size=32")
+SHORT = ("training.steps=1000", "training.batch_size=32", "model.hidden=64")
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)
 WITHOUT = "vqvae-pixels"  # what `pixels` and `pixels-negation` are without outliers
 NAMES = [WITHOUT, "pixels", "deep-sad", "pixels-negation"]
@@ -65,7 +65,7 @@ SETS = {
     "mvtec_bottle": PaperSet(
         {"pixels": 0.87, WITHOUT: 0.79, "deep-sad": 0.77},
         whole=True,
-        overrides=("tiles.mode=whole", "tiles.size=128", "training.batch_size=16"),
+        overrides=("tiles.mode=whole", "tiles.size=128", "training.steps=500", "training.batch_size=16"),
     ),
 }
 
