@@ -154,7 +154,7 @@ def run(job: Job, drawn: Sequence[patches.Patch], scratch: Path) -> Run:
 
 
 def patch_metrics(results: Results, manifest: str) -> Run:
-    """AUROC of the test patches, its interval, and their numbers."""
+    """AUROC of the test patches, its interval, that of each kind of defect, and their numbers."""
     tested = [(image, results[name].image_score) for name, image in read_manifest(manifest).images.items()]
     labels = np.array([image.anomalous for image, _ in tested])
     scores = np.array([score for _, score in tested], np.float64)
@@ -166,8 +166,18 @@ def patch_metrics(results: Results, manifest: str) -> Run:
         resamples=RESAMPLES,
         confidence=0.95,
     )
-    counts = {"test_normal": int((~labels).sum()), "test_anomalous": int(labels.sum())}
-    return {"auroc": image_auroc(labels, scores), "interval": interval[0] if interval else None} | counts
+    kinds = np.array([image.defect_type or "" for image, _ in tested])
+    by_defect = {}
+    for kind in sorted(set(kinds[labels])):
+        chosen = ~labels | (kinds == kind)
+        by_defect[str(kind)] = image_auroc(labels[chosen], scores[chosen])
+    return {
+        "auroc": image_auroc(labels, scores),
+        "interval": interval[0] if interval else None,
+        "by_defect": by_defect,
+        "test_normal": int((~labels).sum()),
+        "test_anomalous": int(labels.sum()),
+    }
 
 
 def _tile_metrics(scorer: Scorer, manifest: str) -> Run:

@@ -40,6 +40,7 @@ class Patch:
     split: str
     mask_uri: str
     group: str  # the image that it was cut from
+    defect_type: str
 
 
 def labelled(gamma: float, normals: int) -> int:
@@ -135,9 +136,13 @@ def _mask_of(image: Path) -> Path:
     return image.parents[2] / "ground_truth" / image.parent.name / f"{image.stem}_mask.png"
 
 
+def _defect(image: Path, label: str) -> str:
+    return image.parent.name if label == ANOMALOUS else ""
+
+
 def _as_it_is(path: Path, label: str, split: str) -> Patch:
     mask = str(_mask_of(path)) if label == ANOMALOUS else ""
-    return Patch(str(path), label, split, mask, str(path))
+    return Patch(str(path), label, split, mask, str(path), _defect(path, label))
 
 
 def _draw(
@@ -157,7 +162,7 @@ def _draw(
         if mask is not None:
             mask_uri = str(uri.with_suffix(".mask.png"))
             Image.fromarray(mask[y : y + size, x : x + size]).save(mask_uri)
-        yield Patch(str(uri), label, split, mask_uri, str(path))
+        yield Patch(str(uri), label, split, mask_uri, str(path), _defect(path, label))
 
 
 def _corners(shape: tuple[int, int], mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:

@@ -128,6 +128,8 @@ def test_the_command_measures_each_gamma_once(
         low, high = run["interval"]
         assert 0 <= low <= run["auroc"] <= high <= 1
         assert 0 <= run["tile_auroc"] <= 1
+        assert np.mean(list(run["by_defect"].values())) == pytest.approx(run["auroc"], abs=0.15)
+        assert list(run["by_defect"]) == ["cut", "glue"]
     assert "VQ-VAE (γ = 0), paper" in (tmp_path / "plot.svg").read_text()
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split()[-1] for line in lines] == ["0.94", "0.97"]  # the paper's, beside ours

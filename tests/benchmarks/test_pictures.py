@@ -53,8 +53,8 @@ def test_an_encoding_is_that_of_a_marked_position(small: Build, tmp_path: Path) 
     Image.fromarray(mask).save(tmp_path / "m.png")
     place = str(tmp_path / "a.png")
     drawn = [
-        Patch(place, ANOMALOUS, TEST, str(tmp_path / "m.png"), place),
-        Patch(place, NORMAL, TEST, "", place),
+        Patch(place, ANOMALOUS, TEST, str(tmp_path / "m.png"), place, "cut"),
+        Patch(place, NORMAL, TEST, "", place, ""),
     ]
     pixels = np.asarray(image)[None].astype(np.float32).transpose(0, 3, 1, 2) / 255
     with torch.inference_mode():
