@@ -6,7 +6,8 @@ test on. Patches lie at random positions, so they may overlap. No image gives pa
 the paper says nothing: half of the anomalous images are tested, an eighth validates. Of normal images the
 set's own test is tested, and of its training images an eighth validates.
 
-Objects are whole images, as in the paper: each is one patch.
+Objects are whole images, as in the paper: each is one patch. Their defects are few, so a third of them is tested,
+and no more normal images are learnt from than make gamma = 0.2 with all others.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from raysvq.settings import SplitSettings, TileSettings
 RULE = TileSettings(size=64, anomalous_fraction=0.05)  # the paper's for textures
 COUNTS = {TRAIN: 2000, VALIDATION: 250, TEST: 1000}  # patches of a kind; those to train on at most
 
+_NORMALS_PER_OUTLIER = 4  # at gamma = 0.2
+
 Paths = dict[tuple[str, str], list[Path]]  # image files by split and label
 
 
@@ -48,8 +51,12 @@ def labelled(gamma: float, normals: int) -> int:
     return round(gamma * normals / (1 - gamma))
 
 
-def divide(folder: Path, seed: int) -> Paths:
-    """The images of a set's tree by split and label, each list in a random order."""
+def divide(folder: Path, seed: int, tested: float = 1 / 2) -> Paths:
+    """The images of a set's tree by split and label, each list in a random order.
+
+    Args:
+        tested: share of the anomalous images of each kind.
+    """
     rng = np.random.default_rng(seed)
     learnt = _shuffled(folder / "train" / "good", rng)
     validating = len(learnt) // 8
@@ -61,9 +68,9 @@ def divide(folder: Path, seed: int) -> Paths:
     for defect in sorted(folder.glob("test/*")):
         if defect.name != "good":
             images = _shuffled(defect, rng)
-            half, eighth = len(images) // 2, len(images) // 8
-            parts = {TEST: images[:half], VALIDATION: images[half : half + eighth]}
-            for split, part in (parts | {TRAIN: images[half + eighth :]}).items():
+            share, eighth = int(len(images) * tested), len(images) // 8
+            parts = {TEST: images[:share], VALIDATION: images[share : share + eighth]}
+            for split, part in (parts | {TRAIN: images[share + eighth :]}).items():
                 found.setdefault((split, ANOMALOUS), []).extend(part)
     return {place: [paths[at] for at in rng.permutation(len(paths))] for place, paths in found.items()}
 
@@ -78,8 +85,9 @@ def cut_patches(folder: Path, out: Path, seed: int, whole: bool) -> list[Patch]:
         The patches to learn from, to validate and to test on. Of those to learn from the first anomalous ones
         are the ones that a small gamma uses.
     """
-    images = divide(folder, seed)
+    images = divide(folder, seed, 1 / 3 if whole else 1 / 2)
     if whole:
+        del images[TRAIN, NORMAL][_NORMALS_PER_OUTLIER * len(images[TRAIN, ANOMALOUS]) :]
         return [_as_it_is(path, label, split) for (split, label), paths in images.items() for path in paths]
     rng = np.random.default_rng([seed, 1])
     patches = []
