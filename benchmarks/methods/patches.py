@@ -6,8 +6,8 @@ test on. Patches lie at random positions, so they may overlap. No image gives pa
 the paper says nothing: half of the anomalous images are tested, an eighth validates. Of normal images the
 set's own test is tested, and of its training images an eighth validates.
 
-Objects are whole images, as in the paper: each is one patch. Their defects are few, so a third of them is tested,
-and no more normal images are learnt from than make gamma = 0.2 with all others.
+Objects are whole images, as in the paper: each is one patch. Their defects are few, so a third of them is
+tested, and no more normal images are learnt from than make gamma = 0.2 with all others.
 """
 
 from __future__ import annotations
