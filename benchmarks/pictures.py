@@ -6,8 +6,9 @@ Run: python -m benchmarks.pictures [--data FOLDER] [--out FOLDER] [--only maps |
 --data holds a folder for each set, an image tree; by default RAYSVQ_DATA, or ../shared/data.
 
 `maps-SET.png`: the `features` model with 10 labelled outliers; of each kind of defect the test image of the
-median score, so that none is picked by hand. `latents.png`: `pixels` without outliers and at gamma = 0.2,
-trained as `benchmarks.paper` trains them; grid positions of leather's test patches by t-SNE.
+median score, of a single kind those at its quartiles, so that none is picked by hand. `latents.png`: `pixels`
+without outliers and at gamma = 0.2, trained as `benchmarks.paper` trains them; grid positions of leather's test
+patches by t-SNE.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from raysvq.schema import ANOMALOUS, NORMAL, TEST
 
 SETS = ("mvtec_leather_256", "mvtec_bottle", "bsd_pitting")
 LABELLED = Level("outliers", 10)
-WIDTH = 200  # pixels of a thumbnail
+WIDTH = 160  # pixels of a thumbnail
 COLOURS = 128  # of a PNG
 POSITIONS = 400  # of each kind that become points
 
@@ -67,15 +68,19 @@ def main() -> None:
 
 
 def draw_maps(scorer: Scorer, manifest: str, path: Path) -> None:
-    """A column for a normal image and for each kind of defect: the image, its mask, its map."""
+    """A column for a normal image and for each kind of defect: the image, its mask, its map.
+
+    It is clear up to the 99 % quantile of normal images' values, and strongest from the others' median peak.
+    """
     results, _ = score_test(scorer, manifest)
     images = read_manifest(manifest).images
     normal = [results[name].map_values for name, image in images.items() if not image.anomalous]
-    low, high = np.quantile(np.concatenate(normal), [0.95, 0.9999])
+    low = float(np.quantile(np.concatenate(normal), 0.99))
     chosen = list(typical(list(images.values()), results))
-    columns = [_panel(image, results, low, 2 * high - low) for image in chosen]
+    peaks = [results[image.image_id].map_values.max() for image in chosen if image.anomalous]
+    columns = [_panel(image, results, low, float(np.median(peaks))) for image in chosen]
     height = max(part.shape[0] for _, parts in columns for part in parts) / WIDTH
-    figure = Figure(figsize=(1.5 * len(columns), 0.25 + 1.5 * height * 3))
+    figure = Figure(figsize=(1.3 * len(columns), 0.25 + 1.3 * height * 3))
     axes = figure.subplots(3, len(columns), squeeze=False)
     for column, (title, parts) in enumerate(columns):
         axes[0][column].set_title(title, fontsize=8)
@@ -86,12 +91,13 @@ def draw_maps(scorer: Scorer, manifest: str, path: Path) -> None:
 
 
 def typical(images: Sequence[TestImage], results: Results) -> Iterator[TestImage]:
-    """The image of the median score: of the normal ones, then of each kind of defect."""
+    """Of the normal images, then of each kind of defect the one of the median score; of a single kind three."""
     kinds = sorted({(image.anomalous, image.defect_type or "") for image in images})
     for kind in kinds:
+        shown = 3 if kind[0] and len(kinds) == 2 else 1
         of_kind = [image for image in images if (image.anomalous, image.defect_type or "") == kind]
         of_kind.sort(key=lambda image: (results[image.image_id].image_score, image.image_id))
-        yield of_kind[len(of_kind) // 2]
+        yield from (of_kind[len(of_kind) * number // (shown + 1)] for number in range(1, shown + 1))
 
 
 def _panel(image: TestImage, results: Results, low: float, high: float) -> Panel:
