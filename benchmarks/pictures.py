@@ -7,8 +7,8 @@ Run: python -m benchmarks.pictures [--data FOLDER] [--out FOLDER] [--only maps |
 
 `maps-SET.png`: the `features` model with 10 labelled outliers; of each kind of defect the test image of the
 median score, of a single kind those at its quartiles, so that none is picked by hand. `latents.png`: `pixels`
-without outliers and at gamma = 0.2, trained as `benchmarks.paper` trains them; grid positions of leather's test
-patches by t-SNE.
+without outliers and at gamma = 0.2, trained as `benchmarks.paper` trains them; grid positions of leather's
+test patches by t-SNE.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def draw_maps(scorer: Scorer, manifest: str, path: Path) -> None:
 
 
 def typical(images: Sequence[TestImage], results: Results) -> Iterator[TestImage]:
-    """Of the normal images, then of each kind of defect the one of the median score; of a single kind three."""
+    """Of normal images, then of each kind of defect the one of the median score; of a single kind three."""
     kinds = sorted({(image.anomalous, image.defect_type or "") for image in images})
     for kind in kinds:
         shown = 3 if kind[0] and len(kinds) == 2 else 1
