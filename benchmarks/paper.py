@@ -31,13 +31,11 @@ from benchmarks.hardware import clock
 from benchmarks.methods import patches
 from benchmarks.methods.jobs import hardware
 from benchmarks.methods.paper_plot import plot
-from benchmarks.methods.protocol import Level, Results, Scorer, measure, score_test
+from benchmarks.methods.patch_metrics import patch_metrics, tile_metrics
+from benchmarks.methods.protocol import Level, score_test
 from benchmarks.methods.records import Records, Run, mean_and_deviation, run_digest
 from benchmarks.methods.registry import METHODS
 from raysvq.errors import TrainingError
-from raysvq.evaluation.bootstrap import bootstrap_intervals
-from raysvq.evaluation.labelled_images import read_manifest
-from raysvq.evaluation.metrics import auroc_of_counts, image_auroc
 from raysvq.settings import Settings, load_settings
 from raysvq.training.in_process import local_device
 
@@ -46,7 +44,6 @@ SHORT = ("training.steps=1000", "training.batch_size=32", "model.hidden=64")
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)
 WITHOUT = "vqvae-pixels"  # what `pixels` and `pixels-negation` are without outliers
 NAMES = [WITHOUT, "pixels", "deep-sad", "pixels-negation"]
-RESAMPLES = 2000
 
 Found = Mapping[tuple[str, str, float], list[Run]]  # by set, method and gamma: one run per seed
 
@@ -150,40 +147,7 @@ def run(job: Job, drawn: Sequence[patches.Patch], scratch: Path) -> Run:
     results, _ = score_test(scorer, manifest)
     found |= patch_metrics(results, manifest)
     images = patches.write_images(drawn, scratch / f"{name}-images.parquet")
-    return found | _tile_metrics(scorer, images)
-
-
-def patch_metrics(results: Results, manifest: str) -> Run:
-    """AUROC of the test patches, its interval, that of each kind of defect, and their numbers."""
-    tested = [(image, results[name].image_score) for name, image in read_manifest(manifest).images.items()]
-    labels = np.array([image.anomalous for image, _ in tested])
-    scores = np.array([score for _, score in tested], np.float64)
-    interval = bootstrap_intervals(
-        labels,
-        scores,
-        [image.group for image, _ in tested],
-        [auroc_of_counts],
-        resamples=RESAMPLES,
-        confidence=0.95,
-    )
-    kinds = np.array([image.defect_type or "" for image, _ in tested])
-    by_defect = {}
-    for kind in sorted(set(kinds[labels])):
-        chosen = ~labels | (kinds == kind)
-        by_defect[str(kind)] = image_auroc(labels[chosen], scores[chosen])
-    return {
-        "auroc": image_auroc(labels, scores),
-        "interval": interval[0] if interval else None,
-        "by_defect": by_defect,
-        "test_normal": int((~labels).sum()),
-        "test_anomalous": int(labels.sum()),
-    }
-
-
-def _tile_metrics(scorer: Scorer, manifest: str) -> Run:
-    results, _ = score_test(scorer, manifest)
-    found = measure(results, manifest)
-    return {name: found[name] for name in ("tile_auroc", "image_auroc", "pixel_auroc")}
+    return found | tile_metrics(score_test(scorer, images)[0], images)
 
 
 def finished(jobs: Sequence[Job], records: Records) -> Found:
