@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.methods.records import Run, mean_and_deviation
-from benchmarks.methods.registry import METHODS
 
 _GREY = "#808080"  # readable on white and on black
-_STYLES = {"pixels": ("#1c7ed6", "s"), "deep-sad": ("#9c5fd6", "^")}
+_STYLES = {"pixels": ("ss-VQ-VAE", "#1c7ed6", "s"), "deep-sad": ("Deep SAD", "#9c5fd6", "^")}
+_APART = 0.003  # of gamma, between marks that would hide each other
 _WITHOUT = "vqvae-pixels"
 
 
@@ -28,7 +28,7 @@ def plot(
     figure = Figure(figsize=(4.4 * len(paper), 3.6))
     axes = figure.subplots(1, len(paper), squeeze=False)[0]
     for axis, (name, reported) in zip(axes, paper.items(), strict=True):
-        for method, (colour, marker) in _STYLES.items():
+        for number, (method, (title, colour, marker)) in enumerate(_STYLES.items()):
             points = [
                 (gamma, *_with_interval(runs))
                 for (owner, known, gamma), runs in sorted(found.items())
@@ -37,12 +37,12 @@ def plot(
             if not points:
                 continue
             x, y, low, high = np.array(sorted(points)).T
-            drawn = {"color": colour, "marker": marker, "capsize": 2, "label": METHODS[method].title}
-            axis.errorbar(x, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)], **drawn)
+            drawn = {"color": colour, "marker": marker, "capsize": 2, "label": title}
+            axis.errorbar(x + number * _APART, y, [np.maximum(y - low, 0), np.maximum(high - y, 0)], **drawn)
             hollow = {"markerfacecolor": "none", "linestyle": "none", "color": colour, "marker": marker}
-            axis.plot(0.205, reported[method], label=f"{METHODS[method].title}, paper", **hollow)
-        hollow = {"markerfacecolor": "none", "linestyle": "none", "color": _STYLES["pixels"][0]}
-        axis.plot(-0.005, reported[_WITHOUT], marker="o", label="VQ-VAE (γ = 0), paper", **hollow)
+            axis.plot(0.2 + 3 * _APART, reported[method], label=f"{title}, the paper's", **hollow)
+        hollow = {"markerfacecolor": "none", "linestyle": "none", "color": _STYLES["pixels"][1]}
+        axis.plot(-2 * _APART, reported[_WITHOUT], marker="o", label="VQ-VAE, the paper's", **hollow)
         axis.set_title(name)
         axis.set_xlabel("γ = M / (M + N)")
         axis.grid(color=_GREY, alpha=0.3)

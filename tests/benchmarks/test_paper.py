@@ -135,7 +135,7 @@ def test_the_command_measures_each_gamma_once(
         assert run["by_share"]["0.5 to 1"] is None  # the mark is 30 x 30 pixels at most
         assert run["by_share"]["0.1 to 0.25"] > 0.4
         assert 0 <= run["tile_auroc_of_good"] <= 1
-    assert "VQ-VAE (γ = 0), paper" in (tmp_path / "plot.svg").read_text()
+    assert "VQ-VAE, the paper's" in (tmp_path / "plot.svg").read_text()
     lines = capsys.readouterr().out.splitlines()[-2:]
     assert [line.split()[-1] for line in lines] == ["0.94", "0.97"]  # the paper's, beside ours
 
