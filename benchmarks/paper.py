@@ -39,7 +39,7 @@ from raysvq.errors import TrainingError
 from raysvq.settings import Settings, load_settings
 from raysvq.training.in_process import local_device
 
-DATA = Path(os.environ.get("RAYSVQ_DATA", Path(__file__).parents[1] / ".." / "shared" / "data"))
+DATA = Path(os.environ.get("RAYSVQ_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHORT = ("training.steps=1000", "training.batch_size=32", "model.hidden=64")
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)
 WITHOUT = "vqvae-pixels"  # what `pixels` and `pixels-negation` are without outliers
