@@ -193,6 +193,13 @@ def test_there_are_shipped_configurations() -> None:
     assert {"paper", "sample"} <= {path.stem for path in CONFIGS}
 
 
+def test_the_literal_paper_differs_by_its_outlier_term_alone() -> None:
+    bounded, literal = load_settings("paper"), load_settings("paper-literal")
+    assert (bounded.objective.form, literal.objective.form) == ("hinge", "negation")
+    form = {"form": literal.objective.form}
+    assert bounded.model_copy(update={"objective": bounded.objective.model_copy(update=form)}) == literal
+
+
 def test_an_unknown_configuration_name_lists_the_shipped_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

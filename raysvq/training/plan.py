@@ -205,6 +205,11 @@ def _training_set(
             f"{len(unmasked)} labelled outliers have no mask, such as {unmasked[0]}: which of their tiles are"
             " anomalous is unknown; add masks, or set tiles.mode=whole"
         )
+    if len(outliers) and settings.objective.form == "negation":
+        log.warning(
+            "objective.form=negation (the paper's eq. 3) has no lower bound: the loss may run away, which"
+            " ends the training with an error; objective.form=hinge is bounded"
+        )
     unlabelled = rows.count_rows(filter=pc.field("label") == UNKNOWN) if settings.training.unlabelled else 0
     counts = {"normals": normals, "unlabelled": unlabelled, "outliers": len(outliers)}
     return {"manifest": manifest, **counts, "data": describe(rows, splits).plain()}

@@ -195,6 +195,26 @@ def test_a_policy_without_outliers_to_weigh_is_refused_before_training(
     require_trainable(manifest, small())
 
 
+@pytest.mark.parametrize(
+    ("form", "label", "warned"),
+    [("negation", "anomalous", True), ("negation", "normal", False), ("hinge", "anomalous", False)],
+)
+def test_the_unbounded_form_is_warned_of_where_outliers_take_part(
+    small: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    label: str,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr("raysvq.training.plan.require_fitting", lambda uris, tiles: None)
+    monkeypatch.setattr("raysvq.training.plan.hint_at_depth", lambda uris, tiles: "")
+    manifest = _manifest(tmp_path / "a.parquet", label=label, mask_uri="/m.png")
+    require_trainable(manifest, small(objective={"form": form}))
+    assert ("objective.form=negation" in capsys.readouterr().err) == warned
+
+
 def test_a_group_that_no_image_has_is_refused_before_training(
     small: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
