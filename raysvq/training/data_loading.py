@@ -47,7 +47,7 @@ class Tiles:
 
     `normal` gives `tile` (T, S, S, C) uint16 over the full scale and, where unlabelled ones take part,
     `unknown` (T,) bool; `outlier` gives `tile` and `weight` (T, h, w) float32, the marked share of each
-    grid position.
+    grid position. Both with the halo, where there is one.
     """
 
     normal: Source
