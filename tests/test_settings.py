@@ -129,6 +129,13 @@ def test_a_stride_beyond_the_tile_leaves_gaps() -> None:
     assert load_settings(None, ["tiles.size=64", "tiles.stride=64"]).tiles.stride == 64
 
 
+def test_a_halo_needs_surroundings_and_a_network_that_leaves_it_out() -> None:
+    with pytest.raises(SettingsError, match="halo=32 needs mode=tiles"):
+        load_settings("features", ["tiles.halo=32"])
+    with pytest.raises(SettingsError, match=r"tiles\.halo=32 needs model\.encoder=features"):
+        load_settings("textures", ["tiles.mode=tiles", "tiles.halo=32"])
+
+
 def test_a_stem_that_sees_colour_needs_it() -> None:
     with pytest.raises(SettingsError, match=r"model\.encoder=features needs tiles\.channels=3, found 1"):
         load_settings(None, ["model.encoder=features", "tiles.channels=1"])

@@ -30,7 +30,7 @@ class CutImage:
     """An image as tiles. A large one is decoded as `parts` is iterated, which may raise DecodeError."""
 
     tiling: Tiling
-    parts: Iterator[Pixels]  # (t, size, size, C) consecutive tiles; uint8 or uint16
+    parts: Iterator[Pixels]  # (t, S, S, C) consecutive tiles, S = tiles.seen; uint8 or uint16
 
 
 def to_planes(image: Pixels, channels: int) -> Pixels:
@@ -81,7 +81,7 @@ def load_tiles(
     scoring: ScoringSettings,
     deadline: AbstractContextManager[Any] = _NONE,
 ) -> tuple[Tiling, npt.NDArray[np.uint16]]:
-    """All tiles of an image file at once, (T, size, size, C) over the full scale. Raises DecodeError."""
+    """All tiles of an image file at once, (T, S, S, C) over the full scale. Raises DecodeError."""
     image = open_tiles(content, tiles, scoring, deadline)
     return image.tiling, np.concatenate([at_full_scale(part) for part in image.parts])
 
@@ -123,13 +123,13 @@ def _as_stated(pixels: Pixels, header: Header, tiles: TileSettings) -> Pixels:
 
 def _tile_bytes(tiles: TileSettings, pixel: int) -> int:
     """Bytes for cutting one tile of pixels of `pixel` bytes."""
-    return 0 if tiles.mode == "whole" else _COPIES_TILE * tiles.size**2 * pixel
+    return 0 if tiles.mode == "whole" else _COPIES_TILE * tiles.seen**2 * pixel
 
 
 def _tiles_at_once(tiles: TileSettings, scoring: ScoringSettings, pixel: int, taken: int) -> int:
     """Number of tiles cut at once beside `taken` bytes; each may need rows of its own."""
     free = scoring.image_memory_mib * 2**20 - taken
-    area = tiles.size**2
+    area = tiles.seen**2
     return max(1, min(_PART // area, free // ((_COPIES + _COPIES_TILE) * area * pixel)))
 
 
@@ -141,14 +141,14 @@ def _in_bands(
     why = header.whole
     if tiling.whole and min(header.size) < tiling.size:
         why = f"an image that does not fill tiles.size={tiling.size}"
-    rows = 0 if tiling.whole else min(tiling.size, tiling.height)
+    rows = 0 if tiling.whole else min(tiles.seen, tiling.height)
     held = _COPIES * rows * tiling.width * pixel + _tile_bytes(tiles, pixel)
     taken = (whole if why else held) / 2**20
     if taken > scoring.image_memory_mib:
         raise DecodeError(
             "too_large",
             f"{header.width} x {header.height} pixels take {taken:.0f} MiB, scoring.image_memory_mib allows"
-            f" {scoring.image_memory_mib}: {why or f'tiles of {tiling.size} rows'} cannot be read in bands",
+            f" {scoring.image_memory_mib}: {why or f'tiles of {tiles.seen} rows'} cannot be read in bands",
         )
     bands = open_bands(content, header)
 

@@ -2,16 +2,17 @@
 
 Tiles cover every pixel: they stand `stride` apart, and the last row and column shift inwards to
 end at the edge. An image smaller than a tile is mirrored at its right and bottom edge until it
-fills one. In whole-image mode there is one tile, the image resized to it. From rows that come one after
-another, tiles are cut in memory that does not grow with the height of the image.
+fills one. With a halo, a tile is cut with its surroundings, mirrored beyond the edge of the image. In
+whole-image mode there is one tile, the image resized to it. From rows that come one after another, tiles are
+cut in memory that does not grow with the height of the image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice, pairwise, product
-from typing import Any, cast
+from itertools import islice, product
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from raysvq.imaging.header import Pixels
 from raysvq.settings import TileSettings
 
+Tiles = TypeVar("Tiles", bound=npt.NDArray[Any])
 Read = Callable[[int], Pixels]  # the next n rows of an image from the top, (n, W, C)
 
 _SHRUNK_ROWS = 64  # rows shrunk at once
@@ -39,6 +41,7 @@ class Tiling:
     ys: tuple[int, ...]  # top edges
     xs: tuple[int, ...]  # left edges
     whole: bool = False  # the one tile is the image, resized
+    halo: int = 0  # pixels around a tile that are cut with it
 
     def __len__(self) -> int:
         return len(self.ys) * len(self.xs)
@@ -57,7 +60,7 @@ def plan_tiles(height: int, width: int, tiles: TileSettings) -> Tiling:
         return Tiling(height, width, tiles.size, (0,), (0,), whole=True)
     stride = tiles.stride or tiles.size
     ys, xs = origins(height, tiles.size, stride), origins(width, tiles.size, stride)
-    return Tiling(height, width, tiles.size, ys, xs)
+    return Tiling(height, width, tiles.size, ys, xs, halo=tiles.halo)
 
 
 def origins(length: int, size: int, stride: int) -> tuple[int, ...]:
@@ -67,7 +70,7 @@ def origins(length: int, size: int, stride: int) -> tuple[int, ...]:
 
 
 def cut(image: Pixels, tiling: Tiling) -> Pixels:
-    """(H, W) or (H, W, C) -> (T, size, size[, C]), same type."""
+    """(H, W) or (H, W, C) -> (T, S, S[, C]), same type; S is size + 2 halo."""
     if tiling.whole:
         return resize(image, tiling.size, tiling.size)[None]
     (tiles,) = cut_parts(image, tiling, len(tiling))
@@ -78,26 +81,42 @@ def cut_parts(image: Pixels, tiling: Tiling, at_once: int) -> Iterator[Pixels]:
     """What `cut` gives of an image in tiles, `at_once` of them after another."""
     corners = product(tiling.ys, tiling.xs)
     while part := list(islice(corners, at_once)):
-        yield cast(Pixels, np.stack([_tile(image, y, x, tiling.size) for y, x in part]))
+        yield cast(Pixels, np.stack([_tile(image, y, x, tiling) for y, x in part]))
 
 
-def _tile(image: Pixels, y: int, x: int, size: int) -> Pixels:
-    tile = image[y : y + size, x : x + size]
-    if tile.shape[:2] == (size, size):
-        return tile
-    missing = [(0, size - length) for length in tile.shape[:2]] + [(0, 0)] * (image.ndim - 2)
-    return cast(Pixels, np.pad(tile, missing, mode="symmetric"))
+def _tile(image: Pixels, y: int, x: int, tiling: Tiling) -> Pixels:
+    taken, missing = [], [(0, 0)] * image.ndim
+    for axis, start in enumerate((y, x)):
+        first, last = start - tiling.halo, start + tiling.size + tiling.halo
+        length = image.shape[axis]
+        taken.append(slice(max(first, 0), min(last, length)))
+        missing[axis] = max(-first, 0), max(last - length, 0)
+    tile = image[tuple(taken)]
+    return cast(Pixels, np.pad(tile, missing, mode="symmetric")) if any(map(any, missing)) else tile
+
+
+def without_halo(tiles: Tiles, halo: int) -> Tiles:
+    """(T, S, S, ...) tiles as they were cut, or grids of them -> the same of the tiles proper, a view."""
+    return cast(Tiles, tiles[:, halo : tiles.shape[1] - halo, halo : tiles.shape[2] - halo])
 
 
 def cut_rows(read: Read, tiling: Tiling, at_once: int) -> Iterator[Pixels]:
     """What `cut_parts` gives, from as many rows of tiles as make `at_once` tiles, but one at least."""
     rows = max(1, at_once // len(tiling.xs))
-    groups = [tiling.ys[first : first + rows] for first in range(0, len(tiling.ys), rows)]
-    held = read(min(groups[0][-1] + tiling.size, tiling.height))
-    yield from cut_parts(held, replace(tiling, ys=groups[0]), at_once)
-    for above, ys in pairwise(groups):
-        held = np.concatenate([held[ys[0] - above[0] :], read(ys[-1] - above[-1])])
-        yield from cut_parts(held, replace(tiling, ys=tuple(y - ys[0] for y in ys)), at_once)
+    held: Pixels | None = None
+    top = bottom = 0  # rows of the image that are held
+    for group in range(0, len(tiling.ys), rows):
+        ys = tiling.ys[group : group + rows]
+        first = max(ys[0] - tiling.halo, 0)
+        last = min(ys[-1] + tiling.size + tiling.halo, tiling.height)
+        if held is None:
+            held = read(last)
+        elif last > bottom:
+            held = np.concatenate([held[first - top :], read(last - bottom)])
+        else:  # the halo of the rows above has reached the bottom
+            held = held[first - top :]
+        top, bottom = first, last
+        yield from cut_parts(held, replace(tiling, ys=tuple(y - top for y in ys)), at_once)
 
 
 def shrink_rows(read: Read, height: int, size: int) -> Iterator[npt.NDArray[np.uint16]]:

@@ -25,7 +25,7 @@ from raysvq.model.stems import CELL, build_stem
 from raysvq.settings import Settings
 
 _PRIOR = 60  # images that the deviation over all positions counts as, beside those seen at a position
-_LEARNED = 1.0  # weight of the learned dimensions' distance, in deviations of normals
+_LEARNED = 2.0  # weight of the learned dimensions' distance, in deviations of normals
 _LEAST = 1e-6  # lower bound of a deviation, so that no distance becomes infinite
 
 
@@ -52,10 +52,11 @@ class FeatureDictionary(Network):
         """
         model, side = settings.model, settings.tiles.size // CELL
         stem = build_stem(model)
-        stem.require_side(settings.tiles.size)
+        stem.require_side(settings.tiles.seen)
         super().__init__(stem.channels)
         self.stem_weights = model.stem_weights
         self.stem = stem
+        self._halo = settings.tiles.halo // CELL  # grid positions
         self.has_bfloat16 = stem.has_bfloat16
         self.head = nn.Sequential(
             nn.Conv2d(2 * stem.channels, model.hidden, 1),
@@ -79,9 +80,10 @@ class FeatureDictionary(Network):
         return self.stem.files()
 
     def extract_features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) pixels in [0, 1] -> (B, C, h, w) frozen features."""
+        """(B, 3, H, W) pixels in [0, 1] -> (B, C, h, w) frozen features, those of the halo left out."""
         features: Tensor = self.stem(pixels)
-        return features
+        inside = slice(self._halo, features.shape[-1] - self._halo)
+        return features[..., inside, inside]
 
     def encode(self, features: Tensor) -> Tensor:
         """(B, C, h, w) features -> standardised features, which alone choose the code."""

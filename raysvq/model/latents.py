@@ -15,6 +15,7 @@ import torch
 
 from raysvq.imaging.decode import Pixels
 from raysvq.imaging.overlay import to_rgb8
+from raysvq.imaging.tiling import without_halo
 from raysvq.log import ProgressMeter
 from raysvq.model.bundle import Bundle
 from raysvq.model.code_uses import NEAREST, CodeUses
@@ -139,10 +140,11 @@ def _encode(model: Network, tiles: LabelledTiles, uses: CodeUses, image: Labelle
         distances = quantized.distances.float().cpu()[wanted].numpy()
         scaled = encoded.float().movedim(1, -1) * model.distance_weights().sqrt()
         positions = np.argwhere(tiles.wanted)
+        shown = without_halo(tiles.pixels, (tiles.pixels.shape[1] - tiles.wanted.shape[1] * model.cell) // 2)
 
         def cut(number: int) -> Pixels:
             tile, row, column = positions[number].tolist()
-            return _patch(tiles.pixels[tile], row, column, model.cell)
+            return _patch(shown[tile], row, column, model.cell)
 
         uses.add(codes, distances, image.anomalous, cut)
         drawn = np.random.default_rng(seed_of(image)).permutation(len(codes))[:most]

@@ -19,7 +19,7 @@ from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
 from raysvq.imaging.region import Marks, ReadRegion
 from raysvq.imaging.signals import Signals, SignalSums
-from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map
+from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map, without_halo
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision
 from raysvq.model.network import Network, cell_size
@@ -144,7 +144,7 @@ class ImageScorer:
 
     def _measured(self, parts: Iterable[Pixels], sums: SignalSums) -> Iterator[Nearest]:
         for part in parts:
-            sums.add(part)
+            sums.add(without_halo(part, self.settings.tiles.halo))
             yield self.nearest(part)
 
     def result(self, tiling: Tiling, nearest: Iterable[Nearest], sums: SignalSums) -> ImageResult:
@@ -190,17 +190,17 @@ class ImageScorer:
         return ImageScorer(self.model, self.settings, self.scoring, self.device, "bfloat16")
 
     def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
-        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook."""
+        """(T, S, S, C) tiles, with their halo -> (T, h, w) distances to the codebook."""
         return self.nearest(tiles)[0]
 
     def nearest(self, tiles: Pixels) -> Nearest:
-        """(T, size, size, C) tiles -> (T, h, w) distances to the codebook, and nearest codes.
+        """(T, S, S, C) tiles, with their halo -> (T, h, w) distances to the codebook, and nearest codes.
 
         The codes are (T, h, w), or (T, p) of some positions of each tile.
         """
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
-            batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.size**2))
+            batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.seen**2))
         distances, codes = [], []
         with torch.inference_mode(), exact_convolutions():
             for start in range(0, len(tiles), batch):

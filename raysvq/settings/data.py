@@ -46,6 +46,14 @@ class TileSettings(Section):
     stride: int | None = Field(
         None, ge=1, description="Distance between tiles, pixels; none means the tile size (no overlap)."
     )
+    halo: int = Field(
+        0,
+        ge=0,
+        le=2048,
+        multiple_of=8,
+        description="tiles, with model.encoder=features: pixels around a tile that the network sees too;"
+        " beyond the image's edge they are mirrored. Its map, labels and scores are of the tile alone.",
+    )
     channels: Literal[1, 3] = Field(
         3, description="3: colour, grey images are replicated; 1: grey, colour images become luminance."
     )
@@ -68,3 +76,14 @@ class TileSettings(Section):
         if self.stride is not None and self.stride > self.size:
             raise ValueError(f"stride={self.stride} leaves gaps between tiles of size={self.size}")
         return self
+
+    @model_validator(mode="after")
+    def _surroundings(self) -> TileSettings:
+        if self.halo and self.mode == "whole":
+            raise ValueError(f"halo={self.halo} needs mode=tiles: nothing surrounds a whole image")
+        return self
+
+    @property
+    def seen(self) -> int:
+        """Side of what the network sees of a tile, its halo included, pixels."""
+        return self.size + 2 * self.halo

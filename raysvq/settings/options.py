@@ -38,3 +38,11 @@ class Settings(Section):
                 " replicated"
             )
         return self
+
+    @model_validator(mode="after")
+    def _stem_sees_a_halo(self) -> Settings:
+        if self.tiles.halo and self.model.encoder == "pixels":
+            raise ValueError(
+                f"tiles.halo={self.tiles.halo} needs model.encoder=features, found pixels; expected 0"
+            )
+        return self

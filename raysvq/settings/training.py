@@ -59,6 +59,12 @@ class TrainingSettings(Section):
     cache_mib: int = Field(
         512, ge=0, description="A worker keeps its tiles in memory after the first epoch, up to this size."
     )
+    disk_cache_mib: int = Field(
+        8192,
+        ge=0,
+        description="Tiles that do not fit cache_mib, or their features, are kept on the worker's local disk,"
+        " in TMPDIR, up to this size; beyond it every epoch reads and computes them again.",
+    )
     max_failures: int = Field(
         2, ge=0, description="Worker failures survived by restarting from a checkpoint."
     )

@@ -14,7 +14,7 @@ from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
 from raysvq.training.augmentation import mirrored
 from raysvq.training.frozen_features import draw_positions
-from raysvq.training.shuffling import Columns, EndlessBatches, Position, Source
+from raysvq.training.shuffling import Columns, EndlessBatches, Position, Room, Source
 
 _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # each random stream has a seed of its own
 
@@ -47,7 +47,7 @@ class Tiles:
 
     `normal` gives `tile` (T, S, S, C) uint16 over the full scale and, where unlabelled ones take part,
     `unknown` (T,) bool; `outlier` gives `tile` and `weight` (T, h, w) float32, the marked share of each
-    grid position.
+    grid position. Both with the halo, where there is one.
     """
 
     normal: Source
@@ -82,7 +82,8 @@ class Batches:
     ) -> None:
         """Continue from `start`; nothing is read yet."""
         share = settings.batch_size // place.workers
-        cache = settings.cache_mib * 2**20
+        disk = 0 if tiles.frozen_features else settings.disk_cache_mib
+        room = Room(settings.cache_mib * 2**20, disk * 2**20)
         self._device = place.device
         self._flips = settings.flips
         self._positions = settings.positions_per_tile
@@ -90,13 +91,13 @@ class Batches:
         self._drawn = start.batches
         self._outliers = outliers_per_step(share, settings.outlier_fraction) if tiles.outlier else 0
         self._normal = EndlessBatches(
-            tiles.normal, share - self._outliers, cache, [*self._seeds, _NORMAL], "normal", start.normal
+            tiles.normal, share - self._outliers, room, [*self._seeds, _NORMAL], "normal", start.normal
         )
         self._outlier: EndlessBatches | None = None
         if tiles.outlier and self._outliers:
             seeds = [*self._seeds, _OUTLIER]
             self._outlier = EndlessBatches(
-                tiles.outlier, self._outliers, cache, seeds, "outlier", start.outlier
+                tiles.outlier, self._outliers, room, seeds, "outlier", start.outlier
             )
 
     @property

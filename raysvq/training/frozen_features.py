@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from raysvq.imaging.tiling import without_halo
 from raysvq.model.network import Network
 from raysvq.model.scorer import to_model_input
 from raysvq.training.shuffling import Columns, Source, pieces
@@ -17,13 +18,19 @@ _AT_ONCE = 16  # tiles
 
 
 def frozen_features(source: Source, model: Network) -> Source:
-    """Replace `tile` by `features` (h, w, S) float16 of the model's stem."""
+    """Replace `tile` by `features` (h, w, S) float16 of the model's stem.
+
+    The halo ends here: features and `weight` are of the tile proper.
+    """
 
     def read() -> Iterator[Columns]:
         for part in pieces(source, _AT_ONCE):
             with torch.inference_mode():
                 pixels = to_model_input(part.pop("tile"), model.mean.device)
                 features = model.extract_features(pixels).half().movedim(1, -1).cpu().contiguous().numpy()
+            if "weight" in part:
+                beyond = part["weight"].shape[1] - features.shape[1]
+                part["weight"] = without_halo(part["weight"], beyond // 2)
             yield part | {"features": features}  # not in inference mode, which would hold for the caller
 
     return read

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,9 +14,12 @@ from raysvq.evaluation.defects import measure_mask
 from raysvq.evaluation.metrics import auroc_of_counts
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.masks import decode_mask
-from raysvq.settings import EvaluationSettings
+from raysvq.model.card.resolution import advice
+from raysvq.model.network import cell_size
+from raysvq.settings import EvaluationSettings, Settings
 from raysvq.storage import read_bytes
 
+_HINTED = 32  # masks that are read for the hint at resolution
 MAX_OUTLIERS = 256  # whose scores are kept: those with the smallest ids
 
 
@@ -59,6 +62,17 @@ def _outliers(outcome: Mapping[str, Any], labels: np.ndarray[Any, Any]) -> list[
         HeldOutlier(outcome["image_scores"][place], outcome["groups"][place], *defect)
         for place, defect in zip(places, defects, strict=True)
     ]
+
+
+def hint_at_resolution(mask_uris: Sequence[str | None], settings: Settings) -> str | None:
+    """A hint where the defects of labelled outliers are too small for the resolution; else None."""
+    if settings.tiles.mode == "tiles":
+        return None
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(_defect, mask_uris[:_HINTED]))
+    known = [(pixels, size) for pixels, size in found if pixels is not None and size is not None]
+    hint = advice(known, settings.tiles, cell_size(settings.model))
+    return None if hint is None else f"hint: {hint}"
 
 
 def _defect(mask_uri: str | None) -> tuple[int, tuple[int, int]] | tuple[None, None]:

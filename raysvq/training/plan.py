@@ -23,6 +23,7 @@ from raysvq.runtime.cluster import Capacity
 from raysvq.schema import ANOMALOUS, NORMAL, TRAIN, UNKNOWN, VALIDATION
 from raysvq.settings import DecisionSettings, Settings, TrainingSettings
 from raysvq.settings.decision import NEEDS_OUTLIERS
+from raysvq.training.held_out import hint_at_resolution
 from raysvq.training.validation import COMPARED, ValidationImage, first_images
 
 _SAMPLED = 32
@@ -199,6 +200,8 @@ def _training_set(
     if hint := hint_at_depth(sample["uri"].to_pylist(), settings.tiles):
         log.info(hint, "hint")
     outliers = select(manifest, split=splits, label=ANOMALOUS)
+    if hint := hint_at_resolution(outliers["mask_uri"].to_pylist(), settings):
+        log.info(hint, "hint")
     unmasked = outliers.filter(pc.is_null(outliers["mask_uri"]))["uri"].to_pylist()
     if unmasked and settings.tiles.mode == "tiles":
         raise DataError(

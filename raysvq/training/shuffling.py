@@ -1,21 +1,24 @@
 """Endless shuffled batches from a source of rows that can be read repeatedly.
 
 Every batch has the same size on every rank: rows left at the end of an epoch open the next one. A source
-that fits the cache is read once and then drawn from memory. The order depends only on the seeds, the
-epoch's number and the source's order, so an interrupted run continues with the batches it would have had.
+that fits the cache is read once and then drawn from memory, or from local disk. The order depends only on the
+seeds, the epoch's number and the source's order, so an interrupted run continues with the batches it would
+have had.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from raysvq.errors import TrainingError
+from raysvq.errors import SettingsError, TrainingError
 
 Columns = dict[str, npt.NDArray[Any]]
 Source = Callable[[], Iterator[Columns]]  # a pass over all rows, in the same order each time
@@ -23,6 +26,14 @@ Source = Callable[[], Iterator[Columns]]  # a pass over all rows, in the same or
 BLOCK = 256  # rows requested of a source at once
 _SHUFFLE_BYTES = 64 * 2**20  # pool from which streamed tiles are drawn
 _DRAWN_BYTES = 2**20  # copied at once from rows in memory; fits a processor's caches
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that the rows of an epoch may take: in memory, else on local disk, else they are read again."""
+
+    memory: int
+    disk: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,7 +67,7 @@ class EndlessBatches:
         self,
         source: Source,
         batch_size: int,
-        cache_bytes: int,
+        room: Room,
         seeds: Sequence[int],
         name: str,
         start: Position = Position(),
@@ -65,14 +76,14 @@ class EndlessBatches:
 
         Args:
             source: this rank's rows; every rank has equally many.
-            cache_bytes: a source up to this size is kept in memory after its first pass.
+            room: a source that it has room for is kept after its first pass.
             seeds: decide the order, with the epoch's number.
             name: of the rows, for the error.
             start: goes on from here. The rows before it in its epoch are read and dropped.
         """
         self.position = start  # after the last batch returned
         self._source = source
-        self._cache_bytes = cache_bytes
+        self._room = room
         self._seeds = seeds
         self._name = name
         self._lengths: dict[int, int] = {}  # rows per epoch, of epochs read to their end
@@ -111,7 +122,7 @@ class EndlessBatches:
             self._lengths[epoch] = rows
 
     def _epochs(self, first: int) -> Iterator[tuple[int, Iterator[Columns]]]:
-        cache = _Cache(self._cache_bytes)
+        cache = _Cache(self._room)
         if first == 0:
             yield 0, cache.keep(self._streamed(0))
         else:
@@ -128,34 +139,83 @@ class EndlessBatches:
 
 
 class _Cache:
-    """The rows of the first epoch, as long as they fit."""
+    """The rows of the first epoch, as long as they fit into memory, or all of them onto disk."""
 
-    def __init__(self, max_bytes: int) -> None:
-        self._room = max_bytes
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._taken = 0  # bytes
         self._kept: list[Columns] = []
+        self._file: _RowFile | None = None
+
+    @property
+    def _fits(self) -> bool:
+        return self._taken <= max(self._room.memory, self._room.disk)
 
     def keep(self, pieces: Iterator[Columns]) -> Iterator[Columns]:
-        """Yield the pieces, and store them while they fit."""
+        """Yield the pieces, and store them while they fit. Raises SettingsError where the disk is full."""
         for piece in pieces:
-            self._room -= _bytes(piece)
-            if self._room >= 0:
+            self._taken += _bytes(piece)
+            if self._taken <= self._room.memory:
                 self._kept.append(piece)
+            elif self._fits:
+                self._file = self._file or _RowFile()
+                for waiting in (*self._kept, piece):
+                    self._file.append(waiting)
+                self._kept.clear()
             else:
                 self._kept.clear()
+                self._file = None
             yield piece
 
     def fill(self, pieces: Iterator[Columns]) -> None:
         """Read pieces until they no longer fit."""
         for _ in self.keep(pieces):
-            if self._room < 0:
+            if not self._fits:
                 return
 
     def rows(self) -> Columns | None:
         """All rows in the order they came, or None where they did not fit."""
+        if self._file is not None:
+            return self._file.rows()
         if not self._kept:
             return None
         self._kept = [join(self._kept)]
         return self._kept[0]
+
+
+class _RowFile:
+    """Rows on local disk, a file without a name for each column: none is left behind, however a run ends."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, IO[bytes]] = {}
+        self._shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {}
+        self._count = 0
+
+    def append(self, piece: Columns) -> None:
+        """Write rows behind those that are there. Raises SettingsError where the disk is full."""
+        try:
+            for name, column in piece.items():
+                if name not in self._files:
+                    self._files[name] = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the cache
+                    self._shapes[name] = column.dtype, column.shape[1:]
+                self._files[name].write(np.ascontiguousarray(column).data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise SettingsError(
+                f"setting `training.disk_cache_mib`: no space is left in {tempfile.gettempdir()} for what a"
+                " worker keeps of its tiles; set it lower, or TMPDIR to a folder on a larger disk"
+            ) from None
+        self._count += _rows(piece)
+
+    def rows(self) -> Columns:
+        """All rows, read from disk as they are used."""
+        for file in self._files.values():
+            file.flush()
+        return {
+            name: np.memmap(file, *self._shapes[name][:1], "r", shape=(self._count, *self._shapes[name][1]))
+            for name, file in self._files.items()
+        }
 
 
 def rebatch(pieces: Iterator[Columns], batch_size: int) -> Iterator[Columns]:

@@ -55,7 +55,7 @@ def normal_tiles(
     attempts: Attempts | None = None,
     splits: Sequence[str] = (TRAIN,),
 ) -> ray.data.Dataset:
-    """Tiles of the normal images of some splits: `tile` (size, size, C) uint16 over the full scale.
+    """Tiles of the normal images of some splits: `tile` (S, S, C) uint16 over the full scale, S = tiles.seen.
 
     With `training.unlabelled` also tiles of images without a label; the column `unknown` marks them. An image
     that cannot be read, or has changed since it was indexed, is left out and named through `progress`.
@@ -83,8 +83,8 @@ def outlier_tiles(
 ) -> ray.data.Dataset:
     """Anomalous tiles of the labelled outliers of some splits, by the label rule.
 
-    Rows have `tile` as in `normal_tiles`, and `weight` (size / cell, size / cell) float32, the marked share
-    of each grid position. In whole-image mode an image without a mask has weight 1 everywhere.
+    Rows have `tile` as in `normal_tiles`, and `weight` (S / cell, S / cell) float32, the marked share of each
+    grid position, the halo's too. In whole-image mode an image without a mask has weight 1 everywhere.
     """
     # The driver reads these few rows: Ray's Parquet readers are lost with the machine they run on.
     rows = select(manifest, split=splits, label=ANOMALOUS).select([*_VERSION, "mask_uri"])
@@ -166,7 +166,7 @@ def outlier_cutter(
 
     Where the rows have a `number`, tiles have it too.
     """
-    side = settings.tiles.size // cell
+    side = settings.tiles.seen // cell
 
     def cut_outliers(table: pa.Table) -> Iterator[Batch]:
         configure(settings.storage)
@@ -208,8 +208,8 @@ def _mask(row: Row, tiling: Tiling, progress: Progress) -> npt.NDArray[np.bool_]
 def _mark(
     mask: npt.NDArray[np.bool_] | None, tiling: Tiling, tiles: TileSettings, cell: int
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
-    """Which tiles are anomalous (T,), and the marked share of their grid positions (T, h, w)."""
-    side = tiling.size // cell
+    """Which tiles are anomalous (T,), and the marked share of their positions, the halo's too (T, h, w)."""
+    side = tiles.seen // cell
     if mask is None:
         return np.full(len(tiling), tiling.whole), np.ones((len(tiling), side, side), np.float32)
     fractions = mask_fractions(mask, tiling.rects())
@@ -235,4 +235,4 @@ def _load(
 
 
 def _no_tiles(tiles: TileSettings) -> npt.NDArray[np.uint16]:
-    return np.zeros((0, tiles.size, tiles.size, tiles.channels), np.uint16)
+    return np.zeros((0, tiles.seen, tiles.seen, tiles.channels), np.uint16)

@@ -89,6 +89,7 @@ def test_an_ordinary_image_comes_as_one_part() -> None:
         (300, 3000, {"size": 64, "stride": 8}),
         (600, 600, {"size": 64, "stride": 8}),
         (3000, 300, {"size": 64, "stride": 8}),
+        (3000, 300, {"size": 64, "halo": 32}),
     ],
     ids=str,
 )
@@ -115,10 +116,10 @@ def test_a_tile_that_does_not_fit_the_memory_is_refused() -> None:
         open_tiles(_png(RGB8), TileSettings(size=4096), ScoringSettings(image_memory_mib=64))
 
 
-@pytest.mark.parametrize("stride", [16, 64])
+@pytest.mark.parametrize(("stride", "halo"), [(16, 0), (64, 0), (64, 24)])
 @pytest.mark.parametrize("bound", [1, 4, 1024])
-def test_tiles_are_the_same_in_little_memory(bound: int, stride: int) -> None:
+def test_tiles_are_the_same_in_little_memory(bound: int, stride: int, halo: int) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (500, 400, 3), np.uint8)
-    tiles = TileSettings(size=64, stride=stride)
+    tiles = TileSettings(size=64, stride=stride, halo=halo)
     _, found = load_tiles(_png(pixels), tiles, ScoringSettings(image_memory_mib=bound))
     np.testing.assert_array_equal(found, at_full_scale(cut(pixels, plan_tiles(500, 400, tiles))))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from raysvq.imaging.tiling import (
     plan_tiles,
     resize,
     shrink_rows,
+    without_halo,
 )
 from raysvq.settings import TileSettings
 
@@ -226,16 +228,42 @@ def _pixels(height: int, width: int, channels: int = 3) -> np.ndarray:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 90), st.integers(1, 90), st.none() | st.integers(1, 32), st.integers(1, 40))
+@given(
+    st.integers(1, 90),
+    st.integers(1, 90),
+    st.none() | st.integers(1, 32),
+    st.sampled_from([0, 8, 64]),
+    st.integers(1, 40),
+)
 def test_tiles_in_parts_are_those_of_the_whole_pixels(
-    height: int, width: int, stride: int | None, at_once: int
+    height: int, width: int, stride: int | None, halo: int, at_once: int
 ) -> None:
     image = _pixels(height, width)
-    tiling = plan_tiles(height, width, TileSettings(size=32, stride=stride))
+    tiling = plan_tiles(height, width, TileSettings(size=32, stride=stride, halo=halo))
     for parts in (cut_rows(_reader(image), tiling, at_once), cut_parts(image, tiling, at_once)):
         tiles = list(parts)
         assert max(map(len, tiles)) <= at_once
         np.testing.assert_array_equal(np.concatenate(tiles), cut(image, tiling))
+
+
+@settings(deadline=None)
+@given(layouts(), st.sampled_from([8, 24, 64]))
+def test_a_halo_is_what_surrounds_a_tile_mirrored_beyond_the_edge(tiling: Tiling, halo: int) -> None:
+    image = _image(tiling, 0, 3)
+    tiles = cut(image, replace(tiling, halo=halo))
+    assert tiles.shape == (len(tiling), tiling.size + 2 * halo, tiling.size + 2 * halo, 3)
+    np.testing.assert_array_equal(without_halo(tiles, halo), cut(image, tiling))
+    beyond = [(halo, halo + tiling.size)] * 2  # an image smaller than a tile is mirrored as far
+    mirrored = np.pad(image, [*beyond, (0, 0)], mode="symmetric")
+    corners = [(y, x) for y in tiling.ys for x in tiling.xs]
+    for tile, (y, x) in zip(tiles, corners, strict=True):
+        np.testing.assert_array_equal(tile, mirrored[y : y + len(tile), x : x + len(tile)])
+
+
+def test_a_halo_moves_no_tile() -> None:
+    with_halo, without = _plan(100, 150, size=64, halo=32), _plan(100, 150, size=64)
+    np.testing.assert_array_equal(with_halo.rects(), without.rects())
+    assert map_span(with_halo, 8) == map_span(without, 8)
 
 
 def test_short_rows_of_tiles_come_together() -> None:

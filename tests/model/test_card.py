@@ -17,8 +17,8 @@ from raysvq.data.training_set import HeldOutlier, ImagesSeen, TrainingSet
 from raysvq.decisions import CalibrationScores, Decisions, false_alarm_interval, fit_decisions
 from raysvq.model.bundle import Bundle, load_bundle, save_bundle, weights
 from raysvq.model.card import LabelGain, ModelCard, make_card, markdown
-from raysvq.model.card.figures import cell_in_image
 from raysvq.model.card.model_card import UNKNOWN
+from raysvq.model.card.resolution import cell_in_image
 from raysvq.settings import DecisionSettings, Settings, TileSettings
 
 Small = Callable[..., Settings]

@@ -17,7 +17,9 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["features", "sample", "paper", "paper-literal", "tune-paper"])
+@pytest.mark.parametrize(
+    "name", ["features", "features-tiles", "sample", "paper", "paper-literal", "tune-paper"]
+)
 def test_a_folder_named_like_a_shipped_configuration_does_not_matter(name: str) -> None:
     shipped = find_config(name)
     Path(name).mkdir()

@@ -158,3 +158,13 @@ def test_labelled_by_tile_no_position_comes_first(features: Settings) -> None:
         shares[labels] = float(torch.isin(torch.cat(drawn), first).float().mean())
     assert shares["position"] == pytest.approx(16 / 20)
     assert shares["tile"] == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_halo_is_seen_but_neither_learnt_from_nor_marked(features: Settings, model: Network) -> None:
+    tiles = features.tiles.model_copy(update={"size": 32, "halo": 16})
+    with_halo = build_network(features.model_copy(update={"tiles": tiles}))
+    with_halo.load_pretrained()
+    columns = _scratched(3, 0)
+    (whole,), (inside,) = (list(frozen_features(in_memory(columns), one)()) for one in (model, with_halo))
+    np.testing.assert_array_equal(inside["features"], whole["features"][:, 2:6, 2:6])
+    np.testing.assert_array_equal(inside["weight"], columns["weight"][:, 2:6, 2:6])

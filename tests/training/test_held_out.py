@@ -17,9 +17,9 @@ from raysvq.evaluation.metrics import image_auroc
 from raysvq.model.bundle import Bundle, load_bundle, save_bundle
 from raysvq.model.card import make_card
 from raysvq.sample import write_sample
-from raysvq.settings import EvaluationSettings, Settings
+from raysvq.settings import EvaluationSettings, Settings, load_settings
 from raysvq.training.export import export_bundle
-from raysvq.training.held_out import MAX_OUTLIERS, held_out, images_seen
+from raysvq.training.held_out import MAX_OUTLIERS, held_out, hint_at_resolution, images_seen
 from raysvq.training.in_process import train_in_process
 from raysvq.training.plan import require_trainable
 from raysvq.training.validation import validate, validation_images
@@ -134,3 +134,19 @@ def test_the_card_of_a_trained_model_has_its_numbers(trained: Bundle, tmp_path: 
     shapes = {cv2.imread(one.uri).shape[:2] for one in images if not one.anomalous}
     seen = trained.training["images_seen"]
     assert {tuple(seen[name][::-1]) for name in ("smallest", "largest")} <= shapes
+
+
+def test_masks_of_small_defects_bring_a_hint_that_names_the_finer_configuration(tmp_path: Path) -> None:
+    uris: list[str | None] = [None, str(tmp_path / "missing.png")]
+    for side in (4, 40):
+        mask = np.zeros((512, 512), np.uint8)
+        mask[:side, :side] = 255
+        uris.append(str(tmp_path / f"{side}.png"))
+        assert cv2.imwrite(str(uris[-1]), mask)
+    whole = load_settings("features")
+    hint = hint_at_resolution(uris[:3], whole)
+    assert hint is not None
+    assert hint.startswith("hint: 1 of 1 defects")
+    assert "features-tiles" in hint
+    assert hint_at_resolution(uris[3:], whole) is None
+    assert hint_at_resolution(uris, load_settings("features-tiles")) is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
 import itertools
 import tracemalloc
 from collections.abc import Iterator
@@ -12,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysvq.errors import TrainingError
+from raysvq.errors import SettingsError, TrainingError
 from raysvq.training import shuffling
-from raysvq.training.shuffling import Columns, EndlessBatches, Position, in_memory, rebatch
+from raysvq.training.shuffling import Columns, EndlessBatches, Position, Room, in_memory, rebatch
 
 ROWS = 700  # more than are asked of Ray Data at once
+ROOMS = [Room(0), Room(2**20), Room(100, 2**20)]
 
 
 def _rows(count: int) -> Columns:
@@ -48,12 +51,13 @@ class _Counted:
 def _endless(
     columns: Columns | _Counted,
     batch_size: int,
-    cache_bytes: int,
+    room: int | Room,
     seed: int = 0,
     start: Position | None = None,
 ) -> EndlessBatches:
     source = columns if isinstance(columns, _Counted) else in_memory(columns)
-    return EndlessBatches(source, batch_size, cache_bytes, [seed], "normal", start or Position())
+    room = Room(room) if isinstance(room, int) else room
+    return EndlessBatches(source, batch_size, room, [seed], "normal", start or Position())
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,30 +72,30 @@ def test_rebatch_gives_full_batches_in_order_and_drops_only_the_tail(
     assert list(itertools.chain(*batches)) == list(range(ends[-1] // batch_size * batch_size))
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
-def test_every_row_comes_once_an_epoch(cache_bytes: int) -> None:
-    batches = _endless(_rows(ROWS), 50, cache_bytes)
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
+def test_every_row_comes_once_an_epoch(room: Room) -> None:
+    batches = _endless(_rows(ROWS), 50, room)
     for _ in range(4):
         epoch = _ids(batches, ROWS // 50)
         assert sorted(epoch) == list(range(ROWS))
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
-def test_what_is_left_of_an_epoch_opens_the_next(cache_bytes: int) -> None:
-    ids = _ids(_endless(_rows(10), 4, cache_bytes), 15)
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
+def test_what_is_left_of_an_epoch_opens_the_next(room: Room) -> None:
+    ids = _ids(_endless(_rows(10), 4, room), 15)
     for start in range(0, 60, 10):
         assert sorted(ids[start : start + 10]) == list(range(10))
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
-def test_a_batch_may_be_larger_than_the_shard(cache_bytes: int) -> None:
-    ids = _ids(_endless(_rows(3), 7, cache_bytes), 3)
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
+def test_a_batch_may_be_larger_than_the_shard(room: Room) -> None:
+    ids = _ids(_endless(_rows(3), 7, room), 3)
     assert [ids.count(row) for row in range(3)] == [7, 7, 7]
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
-def test_epochs_are_shuffled_anew(cache_bytes: int) -> None:
-    batches = _endless(_rows(ROWS), ROWS, cache_bytes)
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
+def test_epochs_are_shuffled_anew(room: Room) -> None:
+    batches = _endless(_rows(ROWS), ROWS, room)
     epochs = [_ids(batches, 1) for _ in range(3)]
     assert list(range(ROWS)) not in epochs
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
@@ -99,9 +103,9 @@ def test_epochs_are_shuffled_anew(cache_bytes: int) -> None:
     assert early < 0.6
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
-def test_the_seed_decides_the_order(cache_bytes: int) -> None:
-    one, same, other = (_ids(_endless(_rows(ROWS), 50, cache_bytes, seed), 40) for seed in (1, 1, 2))
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
+def test_the_seed_decides_the_order(room: Room) -> None:
+    one, same, other = (_ids(_endless(_rows(ROWS), 50, room, seed), 40) for seed in (1, 1, 2))
     assert one == same
     assert one != other
 
@@ -110,6 +114,24 @@ def test_a_shard_that_fits_the_cache_is_read_once() -> None:
     shard = _Counted(_rows(100))
     _ids(_endless(shard, 50, 2**20), 20)
     assert shard.reads == 1
+
+
+def test_what_does_not_fit_memory_is_read_once_and_kept_on_disk() -> None:
+    columns = _rows(1000)
+    size = sum(column.nbytes for column in columns.values())
+    shard = _Counted(columns)
+    _ids(_endless(shard, 50, Room(size // 3, size)), 90)
+    assert shard.reads == 1
+
+
+def test_a_full_disk_names_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shuffling.tempfile, "TemporaryFile", Full)
+    with pytest.raises(SettingsError, match=r"training\.disk_cache_mib.*no space is left"):
+        next(_endless(_rows(100), 50, Room(10, 2**20)))
 
 
 def test_a_shard_larger_than_the_cache_is_read_every_epoch() -> None:
@@ -146,22 +168,20 @@ def test_the_cache_holds_each_tile_once() -> None:
     assert held < 1.5 * size
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
-def test_an_empty_shard_is_an_error_that_names_the_rows(cache_bytes: int) -> None:
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
+def test_an_empty_shard_is_an_error_that_names_the_rows(room: Room) -> None:
     with pytest.raises(TrainingError, match="no normal tiles to train on"):
-        next(_endless(_rows(0), 4, cache_bytes))
+        next(_endless(_rows(0), 4, room))
 
 
-@pytest.mark.parametrize("cache_bytes", [0, 2**20], ids=["streamed", "cached"])
+@pytest.mark.parametrize("room", ROOMS, ids=["streamed", "in memory", "on disk"])
 @pytest.mark.parametrize("taken", [0, 1, 3, 14, 28, 29, 100])
-def test_batches_go_on_from_any_position(
-    monkeypatch: pytest.MonkeyPatch, taken: int, cache_bytes: int
-) -> None:
+def test_batches_go_on_from_any_position(monkeypatch: pytest.MonkeyPatch, taken: int, room: Room) -> None:
     monkeypatch.setattr(shuffling, "_SHUFFLE_BYTES", 3000)
     monkeypatch.setattr(shuffling, "BLOCK", 64)
-    whole = _endless(_rows(ROWS), 50, cache_bytes)
+    whole = _endless(_rows(ROWS), 50, room)
     _ids(whole, taken)
-    broken = _endless(_rows(ROWS), 50, cache_bytes, start=whole.position)
+    broken = _endless(_rows(ROWS), 50, room, start=whole.position)
     assert _ids(broken, 40) == _ids(whole, 40)
     assert broken.position == whole.position
 

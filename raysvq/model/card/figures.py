@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from raysvq.data.training_set import HeldOutlier, Size
+from raysvq.data.training_set import HeldOutlier
 from raysvq.decisions import false_alarm_interval
 from raysvq.decisions.promise import percent
 from raysvq.model.card.label_gain import LabelGain
 from raysvq.model.card.model_card import UNKNOWN, Line, Section, counted, listed, quoted, quoted_uri
+from raysvq.model.card.resolution import advice, cell_in_image, in_cells
 from raysvq.model.card.training_lines import by, images_seen, training_set, when
 from raysvq.schema import ANOMALOUS, NORMAL
-from raysvq.settings import TileSettings
 from raysvq.settings.decision import NEEDS_OUTLIERS
 
 if TYPE_CHECKING:
@@ -117,6 +117,9 @@ def limits(bundle: Bundle) -> Section:
 def _limits(bundle: Bundle) -> Iterator[Line]:
     yield Line("smallest defect", smallest_defect(bundle))
     yield Line("outliers found by size", _by_size(bundle))
+    known = [(one.pixels, one.size) for one in outliers_of(bundle) or () if one.pixels and one.size]
+    if hint := advice(known, bundle.settings.tiles, bundle.model.cell):
+        yield Line("resolution", hint)
 
 
 def smallest_defect(bundle: Bundle) -> str:
@@ -133,18 +136,6 @@ def smallest_defect(bundle: Bundle) -> str:
     return f"below {', '.join(each)}; {rule}"
 
 
-def cell_in_image(tiles: TileSettings, cell: int, size: Size) -> tuple[float, float]:
-    """Width and height of a map cell, in pixels of the original image.
-
-    Args:
-        cell: pixels along its side at the resolution of a tile.
-        size: width and height of the image, pixels.
-    """
-    if tiles.mode == "tiles":
-        return cell, cell
-    return size[0] * cell / tiles.size, size[1] * cell / tiles.size
-
-
 def _pixels(cell: tuple[float, float]) -> str:
     return f"about {cell[0] * cell[1]:,.0f} pixels ({cell[0]:.3g} x {cell[1]:.3g})"
 
@@ -156,8 +147,7 @@ def _by_size(bundle: Bundle) -> str:
     bands: dict[str, list[bool]] = {name: [] for name in _BANDS}
     for one in outliers:
         if one.pixels is not None and one.size is not None:
-            width, height = cell_in_image(bundle.settings.tiles, bundle.model.cell, one.size)
-            cells = one.pixels / (width * height)
+            cells = in_cells((one.pixels, one.size), bundle.settings.tiles, bundle.model.cell)
             bands[_BANDS[sum(cells >= limit for limit in _CELLS)]].append(is_found(bundle, one))
     measured = sum(map(len, bands.values()))
     if not measured:
