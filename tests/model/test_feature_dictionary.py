@@ -103,7 +103,7 @@ def test_distance_is_the_sum_over_depths_in_deviations_and_of_learned_dimensions
     torch.testing.assert_close(found.double(), by_hand, rtol=1e-4, atol=1e-4)
 
 
-def test_learned_dimensions_weigh_the_reciprocal_of_their_deviation_on_normals(
+def test_learned_dimensions_weigh_twice_the_reciprocal_of_their_deviation_on_normals(
     settings: Settings, make_model: Make, normals: torch.Tensor
 ) -> None:
     model = make_model(settings)
@@ -119,7 +119,7 @@ def test_learned_dimensions_weigh_the_reciprocal_of_their_deviation_on_normals(
             model.update_codebook(_positions(output.encoded), codes, labelled=True)
             # The first step has no average to follow.
             mean, square = means[0] if len(means) == 1 else decay * means[0] + (1 - decay) * means[1]
-            assert float(model.learned_weight) == pytest.approx(float(square - mean**2) ** -0.5, rel=1e-3)
+            assert float(model.learned_weight) == pytest.approx(2 * float(square - mean**2) ** -0.5, rel=1e-3)
     assert not torch.allclose(means[0], means[1])
 
 
