@@ -32,7 +32,7 @@ from benchmarks.methods import patches
 from benchmarks.methods.jobs import hardware
 from benchmarks.methods.paper_plot import plot
 from benchmarks.methods.patch_metrics import patch_metrics, tile_metrics
-from benchmarks.methods.protocol import Level, score_test
+from benchmarks.methods.protocol import score_test
 from benchmarks.methods.records import Records, Run, mean_and_deviation, run_digest
 from benchmarks.methods.registry import METHODS
 from raysvq.errors import TrainingError
@@ -80,7 +80,8 @@ class Job:
     @property
     def digest(self) -> str:
         """Of all that decides the figures."""
-        return run_digest(self.set_name, METHODS[self.method], Level("gamma", self.gamma), self.settings)
+        drawn = f"{self.set_name} gamma={self.gamma:g}"
+        return run_digest(drawn, METHODS[self.method], self.gamma > 0, self.settings)
 
     def __str__(self) -> str:
         return f"{self.set_name}  {self.method}  gamma={self.gamma:g}  seed={self.seed}"
@@ -111,7 +112,7 @@ def complete(jobs: Sequence[Job], records: Records, data: Path, scratch: Path) -
     """Run what is not on record yet."""
     cut: dict[tuple[str, int], list[patches.Patch]] = {}
     for number, job in enumerate(jobs, start=1):
-        if records.find(job.digest, job.method):
+        if records.find(job.digest):
             continue
         print(f"[{number} of {len(jobs)}] {job}", flush=True)
         place = scratch / f"{job.set_name}-{job.seed}"
@@ -154,7 +155,7 @@ def finished(jobs: Sequence[Job], records: Records) -> Found:
     """The runs of these jobs, seeds together."""
     found: dict[tuple[str, str, float], list[Run]] = {}
     for job in jobs:
-        if known := records.find(job.digest, job.method):
+        if known := records.find(job.digest):
             found.setdefault((job.set_name, job.method, job.gamma), []).append(known)
     return found
 

@@ -28,7 +28,8 @@ from PIL import Image
 
 from benchmarks import paper
 from benchmarks.methods import patches
-from benchmarks.methods.protocol import Level, Manifests, Results, Scorer, score_test
+from benchmarks.methods.draws import Level
+from benchmarks.methods.protocol import Manifests, Results, Scorer, score_test
 from benchmarks.methods.registry import METHODS
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from raysvq.evaluation.labelled_images import TestImage, read_manifest
@@ -60,9 +61,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if arguments.only != "latents":
             for name in arguments.sets:
-                manifest = Manifests(arguments.data, Path(scratch))(name, LABELLED, 0)
-                scorer = fit_ss_vq_vae(manifest, METHODS["features"].settings(name, 0, arguments.set))
-                draw_maps(scorer, manifest, arguments.out / f"maps-{name}.png")
+                paths = Manifests(arguments.data, Path(scratch))(name, LABELLED, 0)
+                scorer = fit_ss_vq_vae(paths.learn, METHODS["features"].settings(name, 0, arguments.set))
+                draw_maps(scorer, paths.test, arguments.out / f"maps-{name}.png")
         if arguments.only != "maps":
             draw_latents(arguments.data, Path(scratch), arguments.set, arguments.out / "latents.png")
 

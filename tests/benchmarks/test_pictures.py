@@ -28,7 +28,7 @@ def _scorer(settings: Settings) -> ImageScorer:
 def test_the_image_of_the_median_score_is_shown_of_each_kind(
     manifests: Manifests, small: Build, tmp_path: Path
 ) -> None:
-    scorer, manifest = _scorer(small()), manifests("sample", NO_LABELS, 0)
+    scorer, manifest = _scorer(small()), manifests("sample", NO_LABELS, 0).test
     results, _ = score_test(scorer, manifest)
     images = list(read_manifest(manifest).images.values())
     chosen = list(typical(images, results))

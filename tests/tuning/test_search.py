@@ -111,8 +111,8 @@ def test_a_grid_is_all_combinations() -> None:
 
 
 def test_a_space_with_few_points_gives_those() -> None:
-    points = _points(10, "random", {"model.codebook_size": {"choice": [64, 512]}})
-    assert points == [{}, {"model.codebook_size": 64}]  # 512 is the base's
+    points = _points(10, "random", {"model.codebook_size": {"choice": [64, 1024]}})
+    assert points == [{}, {"model.codebook_size": 64}]  # 1,024 is the base's
 
 
 @pytest.mark.parametrize("name", ["tune-paper", "tune-full"])
@@ -180,8 +180,8 @@ def test_a_base_outside_of_the_space_is_a_trial_all_the_same(tmp_path: Path) -> 
 
 
 def test_a_space_that_is_used_up_ends_the_search(tmp_path: Path) -> None:
-    driver = _Driver(tmp_path, {}, {"model.codebook_size": {"choice": [64, 512]}}, trials=10)
-    assert driver.run() == [{}, {"model.codebook_size": 64}]  # 512 is the base's
+    driver = _Driver(tmp_path, {}, {"model.codebook_size": {"choice": [64, 1024]}}, trials=10)
+    assert driver.run() == [{}, {"model.codebook_size": 64}]  # 1,024 is the base's
     assert driver.search.exhausted
 
 
