@@ -40,12 +40,13 @@ from benchmarks.roofline import Call, Ceilings, busy_s, flops_of, layer_bytes, m
 from benchmarks.scoring import make_images
 from raysvq.imaging.pixels import open_tiles
 from raysvq.model.device import Precision, relative_deviation
-from raysvq.model.network import Network, build_network, cell_size, gather_positions
+from raysvq.model.network import Network, build_network, cell_size
 from raysvq.model.scorer import ImageScorer, exact_convolutions, to_model_input
 from raysvq.scoring.worker import WHOLE_TOGETHER
 from raysvq.settings import Settings, load_settings
 from raysvq.training.checkpoint import TrainingState
 from raysvq.training.data_loading import Batch, outliers_per_step
+from raysvq.training.frozen_features import gather_positions
 from raysvq.training.trainer import Trainer, make_optimiser
 
 Row = dict[str, Any]

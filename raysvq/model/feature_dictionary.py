@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -107,10 +106,10 @@ class FeatureDictionary(Network):
     @torch.no_grad()
     def fit_deviations(self, features: Tensor) -> None:
         """Set s_l from the (N, C, h, w) features of normal tiles of rank 0 and the codes as they are."""
-        parts = [
-            self._by_depth(*self._quantize(self.standardise(some)))[:, :-1]
-            for some in torch.split(features, 16)
-        ]
+        parts = []
+        for some in torch.split(features, 16):
+            encoded, nearest, _ = self._find(self.standardise(some))
+            parts.append(self._by_depth(encoded, nearest)[:, :-1])
         self.deviations.copy_(deviations(torch.cat(parts)))
         take_from_first(self.deviations)
 
@@ -127,14 +126,14 @@ class FeatureDictionary(Network):
         return self.quantizer.update(encoded, indices)
 
     def quantize(self, features: Tensor) -> tuple[Tensor, Quantized]:
-        encoded, quantized = super().quantize(features)
-        parts = self._by_depth(encoded, quantized)
+        encoded, nearest, indices = self._find(self.standardise(features))
+        parts = self._by_depth(encoded, nearest)
         distances = (parts[:, :-1] / self.deviations).sum(1) + self.learned_weight * parts[:, -1]
-        return encoded, replace(quantized, distances=distances)
+        return encoded, Quantized(nearest.detach(), nearest, indices, parts.square().sum(1), distances)
 
-    def _by_depth(self, encoded: Tensor, quantized: Quantized) -> Tensor:
+    def _by_depth(self, encoded: Tensor, nearest: Tensor) -> Tensor:
         """Distances to the nearest code at each depth and in learned dimensions. (B, L + 1, h, w)"""
-        apart = (encoded - quantized.nearest).float()
+        apart = (encoded - nearest).float()
         parts = torch.split(apart, [*self.depths, apart.shape[1] - self.stem.channels], dim=1)
         return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1)
 
@@ -151,12 +150,16 @@ class FeatureDictionary(Network):
         own.stem.bfloat16()
         return own.nearest_map
 
-    def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
+    def _find(self, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, h, w) standardised features -> E(U), its nearest embeddings, and their indices."""
         indices = self.quantizer.nearest_indices(target)
         nearest = self.quantizer.lookup(indices)
         usual = nearest[:, : self.stem.channels].detach()
         learned = self.head(torch.cat([target, (target - usual).abs()], dim=1))
-        encoded = torch.cat([target, learned], dim=1)
+        return torch.cat([target, learned], dim=1), nearest, indices
+
+    def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
+        encoded, nearest, indices = self._find(target)
         with torch.autocast(encoded.device.type, enabled=False):
             squares = square_norms((encoded.detach().float() - nearest.detach()).movedim(1, -1))
             return encoded, Quantized(nearest.detach(), nearest, indices, squares, squares.sqrt())

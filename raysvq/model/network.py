@@ -192,21 +192,3 @@ def channel_statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of (N, S, h, w) normal features, one value per channel. (S, 1, 1) each"""
     deviation = features.std(dim=(0, 2, 3)).clamp(min=_LEAST)
     return features.mean(dim=(0, 2, 3))[:, None, None], deviation[:, None, None]
-
-
-def gather_positions(grid: Tensor, positions: Tensor) -> Tensor:
-    """Values of a grid at some of its positions.
-
-    Fast where the grid is channels last, as the result is.
-
-    Args:
-        grid: (B, S, h, w).
-        positions: (B, P), counted row by row.
-
-    Returns:
-        (B, S, P, 1).
-    """
-    rows = grid.movedim(1, -1).flatten(1, 2)
-    first = torch.arange(len(grid), device=grid.device)[:, None] * rows.shape[1]
-    found = rows.flatten(0, 1).contiguous().index_select(0, (first + positions).flatten())
-    return found.view(*positions.shape, -1).movedim(-1, 1)[..., None]

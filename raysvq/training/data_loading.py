@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysvq.model.network import gather_positions
 from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
 from raysvq.training.augmentation import mirrored
-from raysvq.training.frozen_features import draw_positions
+from raysvq.training.frozen_features import draw_positions, gather_positions
 from raysvq.training.shuffling import Columns, EndlessBatches, Position, Room, Source
 
 _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # each random stream has a seed of its own

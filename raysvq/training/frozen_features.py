@@ -50,6 +50,24 @@ def draw_positions(
     return list(torch.from_numpy(_largest(keys, count)).split([len(part) for part in parts]))
 
 
+def gather_positions(grid: Tensor, positions: Tensor) -> Tensor:
+    """Values of a grid at some of its positions.
+
+    Fast where the grid is channels last, as the result is.
+
+    Args:
+        grid: (B, S, h, w).
+        positions: (B, P), counted row by row.
+
+    Returns:
+        (B, S, P, 1).
+    """
+    rows = grid.movedim(1, -1).flatten(1, 2)
+    first = torch.arange(len(grid), device=grid.device)[:, None] * rows.shape[1]
+    found = rows.flatten(0, 1).contiguous().index_select(0, (first + positions).flatten())
+    return found.view(*positions.shape, -1).movedim(-1, 1)[..., None]
+
+
 def _largest(keys: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.int64]:
     """Indices of the `count` largest of each row, ascending. (R, N) -> (R, count)"""
     return np.sort(np.argpartition(keys, -count, axis=1)[:, -count:], axis=1)

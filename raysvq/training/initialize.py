@@ -112,6 +112,7 @@ def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Set
             if sum(map(len, taken)) >= wanted:
                 break
         features = torch.cat(taken)
+        taken = list(torch.split(features, [len(part) for part in taken]))  # views: one copy is held
         model.fit_statistics(features)
         take_from_first(model.mean)
         take_from_first(model.std)

@@ -10,9 +10,9 @@ import torch
 
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.feature_dictionary import FeatureDictionary, deviations
-from raysvq.model.network import gather_positions
 from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
+from raysvq.training.frozen_features import gather_positions
 
 Build = Callable[..., Settings]
 Make = Callable[[Settings], FeatureDictionary]

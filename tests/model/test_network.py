@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from raysvq.model.network import Network, build_network, cell_size, gather_positions
+from raysvq.model.network import Network, build_network, cell_size
 from raysvq.model.objective import objective
 from raysvq.settings import Settings
 
@@ -69,12 +69,3 @@ def test_distances_in_bfloat16_leave_the_network_as_it_is(network: Network) -> N
     assert close.dtype == torch.float32
     assert torch.isfinite(close).all()
     assert not torch.equal(close, exact)
-
-
-def test_positions_are_counted_row_by_row() -> None:
-    grid = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
-    positions = torch.tensor([[0, 7], [19, 5]])
-    found = gather_positions(grid, positions)
-    assert found.shape == (2, 3, 2, 1)
-    assert torch.equal(found[0, :, 1, 0], grid[0, :, 1, 2])
-    assert torch.equal(found[1, :, 0, 0], grid[1, :, 3, 4])

@@ -15,7 +15,7 @@ from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
 from raysvq.training.data_loading import Place, Tiles
-from raysvq.training.frozen_features import frozen_features
+from raysvq.training.frozen_features import frozen_features, gather_positions
 from raysvq.training.in_process import train_in_process
 from raysvq.training.initialize import initialize
 from raysvq.training.shuffling import Columns, in_memory
@@ -168,3 +168,12 @@ def test_a_halo_is_seen_but_neither_learnt_from_nor_marked(features: Settings, m
     (whole,), (inside,) = (list(frozen_features(in_memory(columns), one)()) for one in (model, with_halo))
     np.testing.assert_array_equal(inside["features"], whole["features"][:, 2:6, 2:6])
     np.testing.assert_array_equal(inside["weight"], columns["weight"][:, 2:6, 2:6])
+
+
+def test_positions_are_counted_row_by_row() -> None:
+    grid = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5)
+    positions = torch.tensor([[0, 7], [19, 5]])
+    found = gather_positions(grid, positions)
+    assert found.shape == (2, 3, 2, 1)
+    assert torch.equal(found[0, :, 1, 0], grid[0, :, 1, 2])
+    assert torch.equal(found[1, :, 0, 0], grid[1, :, 3, 4])

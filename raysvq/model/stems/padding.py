@@ -1,4 +1,4 @@
-"""What a stem sees beyond the border of an image: all of it is decided here."""
+"""Padding as the networks of EfficientNet-Lite were trained with."""
 
 from __future__ import annotations
 
