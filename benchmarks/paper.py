@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,11 +34,11 @@ from benchmarks.methods.patch_metrics import patch_metrics, tile_metrics
 from benchmarks.methods.protocol import score_test
 from benchmarks.methods.records import Records, Run, mean_and_deviation, run_digest
 from benchmarks.methods.registry import METHODS
+from benchmarks.methods.sets import DATA
 from raysvq.errors import TrainingError
 from raysvq.settings import Settings, load_settings
 from raysvq.training.in_process import local_device
 
-DATA = Path(os.environ.get("RAYSVQ_DATA", Path(__file__).parents[2] / "shared" / "data"))
 SHORT = ("training.steps=1000", "training.batch_size=32", "model.hidden=64")
 GAMMAS = (0.0, 0.01, 0.05, 0.1, 0.2)
 WITHOUT = "vqvae-pixels"  # what `pixels` and `pixels-negation` are without outliers

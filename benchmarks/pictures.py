@@ -31,6 +31,7 @@ from benchmarks.methods import patches
 from benchmarks.methods.draws import Level
 from benchmarks.methods.protocol import Manifests, Results, Scorer, score_test
 from benchmarks.methods.registry import METHODS
+from benchmarks.methods.sets import DATA
 from benchmarks.methods.ss_vq_vae import fit_ss_vq_vae
 from raysvq.evaluation.labelled_images import TestImage, read_manifest
 from raysvq.evaluation.masks import MaskReader
@@ -51,7 +52,7 @@ Panel = tuple[str, list[npt.NDArray[Any]]]  # title; image, mask, map
 def main() -> None:
     """Train, score and draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, default=paper.DATA, help="folder that holds the sets")
+    parser.add_argument("--data", type=Path, default=DATA, help="folder that holds the sets")
     parser.add_argument("--out", type=Path, default=Path("docs/images"), help="folder for the pictures")
     parser.add_argument("--only", choices=["maps", "latents"], help="not the others")
     parser.add_argument("--sets", nargs="+", default=list(SETS), help=f"of the maps: {' '.join(SETS)}")

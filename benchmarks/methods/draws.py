@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from raysvq.data.manifest import Row
 from raysvq.data.split import Draw as OutlierDraw
-from raysvq.data.split import assign, chance, survey, unit_of
+from raysvq.data.split import assign, chance, number_for_share, survey, unit_of
 from raysvq.errors import DataError
 from raysvq.schema import ANOMALOUS, NONE, NORMAL, TEST, TRAIN, VALIDATION
 from raysvq.settings import SplitSettings
@@ -49,11 +49,11 @@ class Level:
 
     def labelled(self, normals: int) -> int:
         """Number of labelled outliers beside so many normal images."""
-        return int(self.value) if self.kind == "outliers" else _beside(self.value, normals)
+        return int(self.value) if self.kind == "outliers" else number_for_share(self.value, normals)
 
     def unlabelled(self, normals: int) -> int:
         """Number of hidden defects beside so many normal images."""
-        return _beside(self.hidden, normals)
+        return number_for_share(self.hidden, normals)
 
     def without_labels(self) -> Level:
         """The same hidden defects, and no labelled ones."""
@@ -117,10 +117,6 @@ def draw(rows: Sequence[Row], root: str, level: Level, seed: int, largest: Level
     return Draw(learn, sorted(test, key=lambda row: row["image_id"]))
 
 
-def _beside(share: float, others: int) -> int:
-    return round(share * others / (1 - share))
-
-
 def _name(row: Row, root: str) -> str:
     return str(row["uri"].removeprefix(root))
 
@@ -144,7 +140,7 @@ def _with_splits(rows: Sequence[Row], root: str, seed: int) -> list[Row]:
 def _aside(rows: Sequence[Row], normals: int) -> int:
     """How many anomalous images are set aside."""
     anomalous = sum(row["label"] == ANOMALOUS for row in rows)
-    return min(max(LABELS, BESIDE_HIDDEN + _beside(HIDDEN, normals)), int(_MOST_ASIDE * anomalous))
+    return min(max(LABELS, BESIDE_HIDDEN + number_for_share(HIDDEN, normals)), int(_MOST_ASIDE * anomalous))
 
 
 def _units_aside(rows: Sequence[Row], root: str, seed: int, wanted: int) -> set[str]:

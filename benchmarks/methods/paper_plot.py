@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.methods.plot import GREY, in_grey
 from benchmarks.methods.records import Run, mean_and_deviation
 
-_GREY = "#808080"  # readable on white and on black
 _STYLES = {"pixels": ("ss-VQ-VAE", "#1c7ed6", "s"), "deep-sad": ("Deep SAD", "#9c5fd6", "^")}
 _APART = 0.003  # of gamma, between marks that would hide each other
 _WITHOUT = "vqvae-pixels"
@@ -45,16 +45,11 @@ def plot(
         axis.plot(-2 * _APART, reported[_WITHOUT], marker="o", label="VQ-VAE, the paper's", **hollow)
         axis.set_title(name)
         axis.set_xlabel("γ = M / (M + N)")
-        axis.grid(color=_GREY, alpha=0.3)
-        axis.tick_params(colors=_GREY)
-        for part in (axis.title, axis.xaxis.label, axis.yaxis.label):
-            part.set_color(_GREY)
-        for spine in axis.spines.values():
-            spine.set_color(_GREY)
+        in_grey(axis)
     axes[0].set_ylabel("AUROC of patches")
-    axes[0].yaxis.label.set_color(_GREY)
+    axes[0].yaxis.label.set_color(GREY)
     handles, titles = axes[0].get_legend_handles_labels()
-    figure.legend(handles, titles, loc="lower center", ncols=3, frameon=False, labelcolor=_GREY)
+    figure.legend(handles, titles, loc="lower center", ncols=3, frameon=False, labelcolor=GREY)
     figure.tight_layout(rect=(0, 0.14, 1, 1))
     figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from raysvq.data.index import build_index
+from raysvq.data.split import number_for_share
 from raysvq.schema import ANOMALOUS, NORMAL, TEST, TRAIN, VALIDATION
 from raysvq.settings import SplitSettings, TileSettings
 
@@ -44,11 +45,6 @@ class Patch:
     mask_uri: str
     group: str  # the image that it was cut from
     defect_type: str
-
-
-def labelled(gamma: float, normals: int) -> int:
-    """M, such that gamma = M / (M + N)."""
-    return round(gamma * normals / (1 - gamma))
 
 
 def divide(folder: Path, seed: int, tested: float = 1 / 2) -> Paths:
@@ -103,7 +99,7 @@ def numbers(patches: Sequence[Patch], gamma: float) -> dict[str, int]:
     pools = [
         sum((one.split, one.label) == (TRAIN, label) for one in patches) for label in (NORMAL, ANOMALOUS)
     ]
-    wanted = labelled(gamma, pools[0])
+    wanted = number_for_share(gamma, pools[0])
     if wanted > pools[1]:
         raise SystemExit(f"gamma={gamma:g} asks for {wanted} anomalous patches, there are {pools[1]}")
     return {"normals": pools[0], "labelled": wanted}

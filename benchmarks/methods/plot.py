@@ -13,7 +13,7 @@ from benchmarks.methods.jobs import Found
 from benchmarks.methods.records import Run, mean_and_deviation
 from benchmarks.methods.registry import METHODS
 
-_GREY = "#808080"  # readable on white and on black
+GREY = "#808080"  # readable on white and on black
 _STYLES = {  # colour and marker; the colours are told apart on white and on black
     "features": ("#d9480f", "o"),
     "vqvae-features": ("#d9480f", "o"),
@@ -47,7 +47,7 @@ def plot(found: Found, path: Path) -> None:
         title: handle for handles, titles in named for handle, title in zip(handles, titles, strict=True)
     }
     columns = min(len(sets), 3)
-    figure.legend(legend.values(), legend, loc="lower center", ncols=columns, frameon=False, labelcolor=_GREY)
+    figure.legend(legend.values(), legend, loc="lower center", ncols=columns, frameon=False, labelcolor=GREY)
     figure.tight_layout(rect=(0, 0.01 + 0.03 * -(-len(legend) // columns), 1, 1))
     figure.savefig(path.with_suffix(".svg"), transparent=True, metadata={"Date": None})
     figure.savefig(path.with_suffix(".png"), transparent=True, dpi=150)
@@ -79,9 +79,14 @@ def _panel(axis: Axes, found: Mapping[tuple[str, Level], list[Run]], key: str) -
             capsize=2,
         )
     axis.set_xticks(sorted({level.value for _, level in found}))
-    axis.grid(color=_GREY, alpha=0.3)
-    axis.tick_params(colors=_GREY)
+    in_grey(axis)
+
+
+def in_grey(axis: Axes) -> None:
+    """Draw grid, marks, titles and frame of a panel in GREY."""
+    axis.grid(color=GREY, alpha=0.3)
+    axis.tick_params(colors=GREY)
     for part in (axis.title, axis.xaxis.label, axis.yaxis.label):
-        part.set_color(_GREY)
+        part.set_color(GREY)
     for spine in axis.spines.values():
-        spine.set_color(_GREY)
+        spine.set_color(GREY)

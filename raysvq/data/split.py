@@ -171,8 +171,13 @@ def _tests(unit: str, settings: SplitSettings) -> bool:
 
 def _wanted(normals: int, settings: SplitSettings) -> int:
     if settings.gamma is not None:
-        return round(settings.gamma * normals / (1 - settings.gamma))
+        return number_for_share(settings.gamma, normals)
     return settings.outliers or 0
+
+
+def number_for_share(share: float, others: int) -> int:
+    """How many images make up a share of all, beside so many others: M, with γ = M / (M + N)."""
+    return round(share * others / (1 - share))
 
 
 def chance(seed: int, purpose: str, unit: str) -> float:

@@ -13,8 +13,9 @@ import pytest
 
 from benchmarks import paper
 from benchmarks.methods import patches
-from benchmarks.methods.patches import Patch, cut_patches, divide, labelled, numbers, write_manifest
+from benchmarks.methods.patches import Patch, cut_patches, divide, numbers, write_manifest
 from raysvq.data.manifest import select
+from raysvq.data.split import number_for_share
 from raysvq.schema import ANOMALOUS, NORMAL, TEST, TRAIN, VALIDATION
 
 COUNTS = {TRAIN: 12, VALIDATION: 4, TEST: 9}
@@ -88,8 +89,8 @@ def test_half_of_each_defect_is_tested_and_another_seed_draws_others(leather: Pa
 
 
 def test_gamma_says_how_many_patches_are_labelled(drawn: list[Patch], tmp_path: Path) -> None:
-    assert labelled(0.2, 2000) == 500
-    assert labelled(0.01, 2000) == 20
+    assert number_for_share(0.2, 2000) == 500
+    assert number_for_share(0.01, 2000) == 20
     taken: dict[float, set[str]] = {}
     for gamma in (0.0, 0.25, 0.4):
         manifest = write_manifest(drawn, gamma, tmp_path / f"{gamma}.parquet")
