@@ -113,6 +113,10 @@ class Network(nn.Module, ABC):
             SettingsError: the layers cannot compute in it (`has_bfloat16`).
         """
 
+    def without_labels(self) -> Network | None:
+        """A copy that scores without what labelled outliers taught it; None: that cannot be taken out."""
+        return None
+
     def distance_weights(self) -> Tensor:
         """(d,) weight of each dimension of E(U) − Q(U) in a squared distance."""
         return torch.ones_like(self.quantizer.codebook[0])

@@ -29,6 +29,8 @@ import torch
 from raysvq.data.manifest import chunks, select
 from raysvq.data.split import chance
 from raysvq.errors import DataError, WorkersError
+from raysvq.evaluation.metrics import image_auroc
+from raysvq.model.card import LabelGain
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import Capacity
@@ -62,7 +64,14 @@ from raysvq.training.validation import (
 
 LEARNT = (TRAIN, VALIDATION)  # splits that the final model learns from
 _ALWAYS = -1  # fold of images that every model learns from, and none scores
-_FOUND = pa.schema([("image_id", pa.string()), ("score", pa.float32()), ("cells", pa.list_(pa.float32()))])
+_FOUND = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("score", pa.float32()),
+        ("score_without_labels", pa.float32()),  # null of a model that has learnt from none
+        ("cells", pa.list_(pa.float32())),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ def cross_fit(
         attempts: see `raysvq.training.decoding.guarded`.
 
     Returns:
-        As `raysvq.training.validation.outcome_of`.
+        As `raysvq.training.validation.outcome_of`, and `label_gain`: a plain `LabelGain`, or None.
 
     Raises:
         DataError: all normal images are of one unit.
@@ -124,13 +133,40 @@ def cross_fit(
     if missing:
         _score_folds(missing, made, prepared(), settings, capacity, folder, progress)
     found: list[ScoredImage] = []
+    without: list[float | None] = []
     by_id = {image.image_id: replace(image, unit=made.units.get(image.image_id)) for image in images}
     for fold in range(made.number):
         for row in pq.read_table(io.BytesIO(read_bytes(_file(folder, fold)))).to_pylist():
             cells = np.array(row["cells"], np.float32)
             found.append(ScoredImage(by_id[row["image_id"]], row["score"], cells))
+            without.append(row["score_without_labels"])
+    gain = label_gain([(one.image.anomalous, one.score) for one in found], without, made.number)
     found.sort(key=lambda one: one.image.image_id)
-    return outcome_of(found, settings, [image.uri for image in images if image.image_id not in made.of])
+    outcome = outcome_of(found, settings, [image.uri for image in images if image.image_id not in made.of])
+    return outcome | {"label_gain": gain and gain.plain()}
+
+
+def label_gain(
+    scored: Sequence[tuple[bool, float]], without: Sequence[float | None], folds: int
+) -> LabelGain | None:
+    """How well images that models have not learnt from are told apart, with labels and without.
+
+    Args:
+        scored: whether an image is anomalous, and its score.
+        without: their scores without labels; None of a model that learnt from none.
+
+    Returns:
+        None where no model that learnt from labels has scored images of both kinds.
+    """
+    known = [(*one, plain) for one, plain in zip(scored, without, strict=True) if plain is not None]
+    if not known:
+        return None
+    anomalous, with_labels, label_free = (np.array(column) for column in zip(*known, strict=True))
+    plain_auroc, auroc = image_auroc(anomalous, label_free), image_auroc(anomalous, with_labels)
+    if plain_auroc is None or auroc is None:
+        return None
+    outliers = int(anomalous.sum())
+    return LabelGain(plain_auroc, auroc, outliers, len(anomalous) - outliers, folds)
 
 
 def fold_data(
@@ -260,18 +296,27 @@ def score_fold(fold: int, folds: Folds, data: FoldData, settings: Settings) -> p
     """Train on all other folds, and score this one.
 
     Returns:
-        `image_id`, `score` and the sampled `cells` of the map of each image.
+        `image_id`, `score`, `score_without_labels` and the sampled `cells` of the map of each image.
     """
     scorer_of = partial(ImageScorer, settings=settings, scoring=settings.scoring)
     model = train_without(fold, folds, data, settings)
     scorer = scorer_of(model, device=model.mean.device)
+    plain = model.without_labels() if _outliers(fold, folds, data) else None
+    label_free = plain and scorer_of(plain, device=model.mean.device)
     rows = []
     for item in _items(data.items):
         if folds.of.get(item.image.image_id) == fold:
             result = item.score(scorer)
             seed = settings.training.seed
             scored = scored_image(item.image, result.image_score, result.anomaly_map, seed)
-            rows.append({"image_id": item.image.image_id, "score": scored.score, "cells": scored.cells})
+            rows.append(
+                {
+                    "image_id": item.image.image_id,
+                    "score": scored.score,
+                    "score_without_labels": item.score(label_free).image_score if label_free else None,
+                    "cells": scored.cells,
+                }
+            )
     return pa.Table.from_pylist(rows, schema=_FOUND)
 
 

@@ -45,6 +45,7 @@ def export_bundle(
     """
     outcome, seen = state.validation, images_seen(state.validation)
     summary = summary | ({} if seen is None else {"images_seen": seen.plain()})
+    summary |= {"label_gain": outcome.get("label_gain")}
     summary |= {
         "steps": history[-1]["step"],
         "best_step": state.step,

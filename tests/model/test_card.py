@@ -150,12 +150,14 @@ def test_without_outliers_it_says_that_nothing_was_measured(trained: Bundle) -> 
 
 def test_what_labels_gained_is_printed_where_it_was_measured(trained: Bundle) -> None:
     assert fact(trained, "Held-out figures", "what labels brought") == "not measured"
-    measured = with_training(trained, label_gain=LabelGain(0.9, 0.954, 0.5, 4).plain())
+    measured = with_training(trained, label_gain=LabelGain(0.9, 0.954, 7, 1, 4).plain())
     text = fact(measured, "Held-out figures", "what labels brought")
-    assert text.startswith("0.900 without labels, 0.954 with them (+0.054), on held-out images of 4 folds")
-    assert text.endswith("has the weight 0.50")
-    half = with_training(trained, label_gain=LabelGain(0.9, None, None, 4).plain())
-    assert fact(half, "Held-out figures", "what labels brought") == "not measured"
+    assert text == (
+        "image AUROC 0.900 without labels, 0.954 with them (+0.054), on 7 labelled outliers and 1 normal"
+        " image, scored in 4 folds by models that had learnt from the others"
+    )
+    worse = with_training(trained, label_gain=LabelGain(0.9, 0.85, 7, 30, 4).plain())
+    assert "labels did not help there" in fact(worse, "Held-out figures", "what labels brought")
 
 
 def test_the_smallest_defect_is_a_cell_of_the_image(trained: Bundle) -> None:

@@ -13,12 +13,21 @@ import pytest
 
 from raysvq.data.index import build_index
 from raysvq.errors import DataError
+from raysvq.model.card import LabelGain
 from raysvq.model.scorer import ImageScorer
 from raysvq.runtime.cluster import connect
 from raysvq.schema import ANOMALOUS, NORMAL
 from raysvq.settings import RaySettings, Settings
 from raysvq.training import cross_fitting
-from raysvq.training.cross_fitting import LEARNT, FoldData, cross_fit, cut_folds, fold_data, score_fold
+from raysvq.training.cross_fitting import (
+    LEARNT,
+    FoldData,
+    cross_fit,
+    cut_folds,
+    fold_data,
+    label_gain,
+    score_fold,
+)
 from raysvq.training.data_loading import Tiles
 from raysvq.training.in_process import train_codebook, train_in_process
 from raysvq.training.shuffling import in_memory
@@ -162,3 +171,22 @@ def test_a_run_that_is_started_again_trains_no_fold_twice(
     monkeypatch.undo()
     assert cross_fit(manifest, settings, 3, capacity, folder, _quiet) == found
     assert pq.read_table(Path(folder, "fold-1.parquet")).num_rows > 0
+
+
+def test_the_gain_of_labels_is_between_two_scores_of_the_same_images(
+    manifest: str, settings: Settings, data: FoldData
+) -> None:
+    folds = cut_folds(_images(manifest), 3, 0)
+    rows = score_fold(0, folds, data, settings).to_pylist()
+    assert all(row["score_without_labels"] <= row["score"] for row in rows)
+    assert any(row["score_without_labels"] < row["score"] for row in rows)
+    unlabelled = replace(data, outlier=None)
+    rows = score_fold(0, folds, unlabelled, settings).to_pylist()
+    assert {row["score_without_labels"] for row in rows} == {None}
+
+
+def test_the_gain_counts_images_of_models_that_learnt_from_labels() -> None:
+    scored = [(False, 1.0), (False, 3.0), (True, 2.0), (True, 4.0), (False, 9.0)]
+    gain = label_gain(scored, [1.0, 2.0, 2.5, 2.5, None], 3)
+    assert gain == LabelGain(without=1.0, with_labels=0.75, anomalous=2, normal=2, folds=3)
+    assert label_gain(scored, [1.0, 2.0, None, None, None], 3) is None

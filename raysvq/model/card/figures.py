@@ -98,14 +98,15 @@ def _label_gain(bundle: Bundle) -> str:
     if training.get("outliers") == 0:
         return "no outlier was labelled"
     values = training.get("label_gain")
-    gain = None if values is None else LabelGain.of(values)
-    if gain is None or gain.without is None or gain.with_labels is None:
+    if values is None:
         return "not measured"
-    where = f"{counted(gain.folds, 'fold')}" if gain.folds else "the validation split"
-    weight = "" if gain.weight is None else f"; the labelled head has the weight {gain.weight:.2f}"
+    gain = LabelGain.of(values)
+    change = gain.with_labels - gain.without
     return (
-        f"{gain.without:.3f} without labels, {gain.with_labels:.3f} with them"
-        f" ({gain.with_labels - gain.without:+.3f}), on held-out images of {where}{weight}"
+        f"image AUROC {gain.without:.3f} without labels, {gain.with_labels:.3f} with them ({change:+.3f}),"
+        f" on {counted(gain.anomalous, 'labelled outlier')} and {counted(gain.normal, 'normal image')},"
+        f" scored in {counted(gain.folds, 'fold')} by models that had learnt from the others"
+        + ("; labels did not help there: look at more of them, or at their masks" if change < 0 else "")
     )
 
 
