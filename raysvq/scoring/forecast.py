@@ -107,7 +107,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         crew = find_crew([request], settings)
         plan = plan_run(request, "", pending, leftovers, crew)
         rest = plan.takeover.rest
-        each = unit_images(rest.images, settings.scoring.batch_images)
+        each = unit_images(rest.images, rest.image_bytes, settings.scoring.batch_images)
         sampled = NOTHING
         if uris := _spread(rest):
             task = _sample.options(**crew.workers.resources)

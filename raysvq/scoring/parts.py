@@ -196,8 +196,8 @@ class _Parts:
                 pending = look_up_done(pending, part.request.out, folder, leftovers.paths)
             plan = plan_run(part.request, self.run_id, pending, leftovers, crew)
             run = PartRun(part.request, pending, leftovers, plan, part.max_seconds)
-            asked = part.request.settings.scoring.batch_images
-            run.begin(unit_images(others + plan.takeover.rest.images, asked), self.alone)
+            rest, asked = plan.takeover.rest, part.request.settings.scoring.batch_images
+            run.begin(unit_images(others + rest.images, rest.image_bytes, asked), self.alone)
             return run
 
         return self._isolated(at, prepared)

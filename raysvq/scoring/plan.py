@@ -29,6 +29,7 @@ from raysvq.settings import Settings
 _Setting = Literal["auto", "float32", "bfloat16"]
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
+UNIT_BYTES = 64 * 2**20  # files of a work unit: minutes of a CPU at most, where images are large
 TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
 LARGE_UNITS = 8  # a run with more comes after those with fewer
 MAX_TASK_UNITS = 32  # what a node that joins has to wait for, or one that is lost may hold
@@ -87,12 +88,18 @@ def plan_workers(capacity: Capacity) -> Workers:
     )
 
 
-def unit_images(images: int, asked: int | None) -> int:
-    """Images of a work unit: few enough to share out a small run, files large enough for a large one."""
+def unit_images(images: int, image_bytes: float, asked: int | None) -> int:
+    """Images of a work unit: few enough to share out a small run, files large enough for a large one.
+
+    Args:
+        image_bytes: size of an image's file, in the mean.
+        asked: `scoring.batch_images`.
+    """
     if asked is not None:
         return asked
     even = min(max(images // 64, MIN_UNIT), USUAL_UNIT)
-    return min(max(even, -(-images // TARGET_UNITS)), MAX_UNIT)
+    light = max(1, int(UNIT_BYTES / max(image_bytes, 1.0)))
+    return min(max(min(even, light), -(-images // TARGET_UNITS)), MAX_UNIT)
 
 
 def share_out(units: int, workers: int) -> list[range]:

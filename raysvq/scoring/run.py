@@ -66,7 +66,7 @@ class PartRun:
         rest = self.plan.takeover.rest
         self.units_left = -(-rest.images // unit_images)
         if self.units_left:
-            self.plan.run.begin(self.request.out, rest.path, unit_images)
+            self.plan.run.begin(self.request.out, rest.path)
         self.job = Job(
             session=self.plan.session,
             out=self.request.out,

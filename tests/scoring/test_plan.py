@@ -49,15 +49,30 @@ def test_a_cluster_without_room_is_refused(nodes: tuple[Node, ...]) -> None:
 
 @given(images=st.integers(1, 10**9))
 def test_units_share_out_small_runs_and_keep_large_ones_in_few_files(images: int) -> None:
-    size = unit_images(images, None)
+    size = unit_images(images, 20e3, None)
     units = -(-images // size)
     assert 16 <= size <= 4096
     assert units <= max(4000, images / 4096 + 1)
     assert units >= min(64, images // 16)
 
 
+@pytest.mark.parametrize(
+    ("images", "image_bytes", "size"),
+    [
+        (1000, 20e3, 16),
+        (10_000, 20e3, 128),
+        (10_000, 4e6, 16),
+        (1000, 300e6, 1),
+        (400_000, 4e6, 100),  # a large run has as many units as one of small images
+        (10_000, 0.0, 128),
+    ],
+)
+def test_units_of_large_images_have_fewer(images: int, image_bytes: float, size: int) -> None:
+    assert unit_images(images, image_bytes, None) == size
+
+
 def test_the_setting_decides() -> None:
-    assert unit_images(10**6, 7) == 7
+    assert unit_images(10**6, 20e3, 7) == 7
 
 
 @given(units=st.integers(1, 5000), workers=st.integers(1, 300))
