@@ -34,8 +34,8 @@ def stream_units(
         order: number of a job, and how many units it has; those that come first are scored first.
 
     Yields:
-        For each unit, as it ends, the number of its job and a reference for `result_of`: to its UnitReport, or to
-        None where the unit was not wanted any more.
+        For each unit, as it ends, the number of its job and what `result_of` takes for its UnitReport, or
+        None where it was not wanted any more.
     """
     known = ray.put(list(jobs))  # once, rather than sent along with each task
     task = _score.options(name=TASK_NAME, **workers.resources)
