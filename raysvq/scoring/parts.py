@@ -21,11 +21,10 @@ from raysvq.scoring.pending import Pending, look_up_done
 from raysvq.scoring.plan import Crew, find_crew, line_up, plan_run, unit_images
 from raysvq.scoring.request import Request
 from raysvq.scoring.run import PartRun
-from raysvq.scoring.stream import stream_units
+from raysvq.scoring.stream import report_of, stream_units
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import Leftovers, find_leftovers
 from raysvq.scoring.work import UnitReport
-from raysvq.scoring.worker import report_of
 from raysvq.settings import Settings
 
 THREADS = 8  # runs that are prepared, or ended, at once on the driver
