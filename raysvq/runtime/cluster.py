@@ -79,7 +79,6 @@ def connect(settings: RaySettings) -> Capacity:
         else:
             _start(settings)
     log.adopt("ray")
-    ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray.data", "ray.train", "ray.tune"):  # what they log is in the error, see failures.py
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return find_capacity()
@@ -95,6 +94,13 @@ def can_grow() -> bool:
     """Whether machines may join later: not where this process has started the cluster for itself."""
     node = ray._private.worker._global_node
     return node is None or not node.is_head()
+
+
+def quiet_ray_data() -> None:
+    """Draw no progress bars of Ray Data. Apart from `connect`, since its import takes half a second."""
+    from ray.data import DataContext
+
+    DataContext.get_current().enable_progress_bars = False
 
 
 def _join(address: str) -> None:

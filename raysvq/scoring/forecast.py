@@ -23,7 +23,8 @@ from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows
 from raysvq.scoring.plan import find_crew, plan_run, unit_images
 from raysvq.scoring.request import open_request
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
+from raysvq.scoring.session import WorkerSession, memory_advice, open_session
+from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import find_leftovers
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes

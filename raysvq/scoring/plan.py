@@ -13,16 +13,14 @@ import ray
 
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError
-from raysvq.model.bundle import Bundle
 from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16, require_device
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.request import Request
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
-from raysvq.scoring.work import RejectBudget, Run, new_run
+from raysvq.scoring.work import RejectBudget, Run, new_run, provenance
 from raysvq.scoring.workers import Workers, find_workers
 from raysvq.settings import Settings
 
@@ -84,11 +82,8 @@ def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
         SettingsError: as `find_workers`.
     """
     workers = find_workers(settings.scoring, settings.ray)
-    bundles = {request.bundle.model_digest: request.bundle for request in requests}
-    setting = settings.scoring.precision
-    return Crew(
-        workers, {name: _resolve_precision(bundle, setting, workers) for name, bundle in bundles.items()}
-    )
+    models = {request.bundle.model_digest: request for request in requests}
+    return Crew(workers, _resolve_precisions(models, settings.scoring.precision, workers))
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers, crew: Crew) -> RunPlan:
@@ -119,17 +114,30 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     )
 
 
-def _resolve_precision(bundle: Bundle, setting: _Setting, workers: Workers) -> Precision:
-    """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
+def _resolve_precisions(
+    models: Mapping[str, Request], setting: _Setting, workers: Workers
+) -> dict[str, Precision]:
+    """The precision of each model, on all workers: `scoring.precision=auto` asks the first one that is free.
+
+    Raises:
+        SettingsError: a model has not the precision that is asked for.
+    """
     if setting == "bfloat16":
-        bundle.model.require_bfloat16()
-    measured = bundle.reference.bfloat16_deviation
-    safe = choose_precision(setting, measured, fast=True)
-    if setting != "auto" or safe == "float32":
-        return safe
+        from raysvq.model.bundle import load_bundle  # brings PyTorch
+
+        for request in models.values():
+            load_bundle(request.model).model.require_bfloat16()
+    measured = {name: request.bundle.reference.bfloat16_deviation for name, request in models.items()}
+    safe = any(choose_precision("auto", each, fast=True) == "bfloat16" for each in measured.values())
+    fast = setting == "auto" and safe and _ask_for_fast_bfloat16(workers)
+    return {name: choose_precision(setting, each, fast) for name, each in measured.items()}
+
+
+def _ask_for_fast_bfloat16(workers: Workers) -> bool:
     task = _has_fast_bfloat16.options(**workers.resources)
     with stall_reporter("work unit finished", needs=workers.needs):
-        return choose_precision("auto", measured, fast=result_of(task.remote(workers.device)))
+        found: bool = result_of(task.remote(workers.device))
+    return found
 
 
 @ray.remote

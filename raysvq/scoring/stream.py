@@ -17,8 +17,8 @@ from typing import Any
 import ray
 
 from raysvq.runtime.failures import Failure
+from raysvq.scoring.spec import MAX_TRIES, Job
 from raysvq.scoring.work import UnitReport
-from raysvq.scoring.worker import MAX_TRIES, Job, score_unit
 from raysvq.scoring.workers import Workers
 
 MAX_TASKS = 2048  # that run or wait at once: bounds the driver's memory, at some 10 kB each
@@ -64,6 +64,8 @@ def _ended(tasks: list[Any]) -> list[Any]:
 # A process is lost with its machine again and again where those are spot; a unit counts its tries, too.
 @ray.remote(max_retries=MAX_TRIES, max_calls=0)
 def _score(jobs: list[Any], part: int, unit: int) -> UnitReport | Failure | None:
+    from raysvq.scoring.worker import score_unit  # brings PyTorch, which the driver needs not
+
     _require_same_gpu()
     return score_unit(_fetched(jobs[0])[part], unit)
 

@@ -21,8 +21,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raysvq import __version__
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError, StorageError
+from raysvq.model.bundle_summary import BundleSummary
+from raysvq.model.device import Precision
 from raysvq.results.format import Files, files_from_json, no_files
 from raysvq.scoring.pending import OUTSIDE, PENDING
 from raysvq.settings import ScoringSettings
@@ -51,6 +54,18 @@ class Run:
         put_file(rows, join(folder, PENDING))
         write_bytes(join(folder, _RUN), json.dumps(asdict(self)).encode())
         return folder
+
+
+def provenance(bundle: BundleSummary, run_id: str, settings_digest: str, precision: Precision) -> Row:
+    """The columns that say where a row came from; every row adds its own `scored_at`."""
+    return {
+        "run_id": run_id,
+        "model_version": bundle.model_version,
+        "model_digest": bundle.model_digest,
+        "settings_digest": settings_digest,
+        "code_version": __version__,
+        "precision": precision,
+    }
 
 
 def new_run(origin: Row, decisions_digest: str, scoring: ScoringSettings, version: int) -> Run:

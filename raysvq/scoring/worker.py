@@ -22,9 +22,9 @@ from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import RowBuffer, map_row, reject_row, require_finite, score_row
-from raysvq.scoring.session import SessionConfig, memory_advice, open_session
+from raysvq.scoring.session import memory_advice, open_session
+from raysvq.scoring.spec import Job
 from raysvq.scoring.work import (
-    RejectBudget,
     UnitReport,
     begun_uri,
     joined,
@@ -35,27 +35,7 @@ from raysvq.scoring.work import (
 from raysvq.storage import configure, create_file, exists, join, read_bytes, write_bytes
 
 PART_S = 60.0  # after which what is scored of a unit is written: what a killed worker loses, about
-MAX_TRIES = 20  # of a work unit
-MAX_TRIES_BESIDE_OTHERS = 5  # where other folders wait for their turn
 WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every worker of a run, on one score directory, needs to know."""
-
-    session: SessionConfig
-    out: str
-    work: str  # URI of the folder with the pending rows and the receipts
-    origin: tuple[tuple[str, str], ...]  # provenance columns of the run's rows
-    unit_images: int
-    budget: RejectBudget
-    alone: bool = True  # no other run is in the same Ray job
-
-    @property
-    def max_tries(self) -> int:
-        """Of each unit."""
-        return MAX_TRIES if self.alone else MAX_TRIES_BESIDE_OTHERS
 
 
 def score_unit(job: Job, number: int) -> UnitReport | Failure | None:

@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import save_bundle
+from raysvq.model.bundle_summary import Reference
+from raysvq.model.network import Network
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import Workers, _resolve_precision, line_up, plan_workers, share_out, unit_images
+from raysvq.scoring import plan
+from raysvq.scoring.plan import Workers, _resolve_precisions, line_up, plan_workers, share_out, unit_images
 from raysvq.scoring.request import open_request
 from raysvq.settings import DecisionSettings
 from tests.plates import make_plates
@@ -27,7 +30,7 @@ def test_a_task_for_each_cpu(nodes: list[Node], tasks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "plan"),
+    ("nodes", "workers"),
     [
         ([Node(0), Node(4, 1), Node(8, 2)], Workers(3, 3, True)),
         ([Node(4), Node(8, 1)], Workers(1, 8, True)),
@@ -35,8 +38,8 @@ def test_a_task_for_each_cpu(nodes: list[Node], tasks: int) -> None:
         ([Node(2, 2)], Workers(2, 0.5, True)),
     ],
 )
-def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], plan: Workers) -> None:
-    assert plan_workers(Capacity(tuple(nodes))) == plan
+def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], workers: Workers) -> None:
+    assert plan_workers(Capacity(tuple(nodes))) == workers
 
 
 @pytest.mark.parametrize(
@@ -85,16 +88,36 @@ def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: in
     assert lengths[0] <= 32
 
 
-def test_bfloat16_is_refused_to_a_model_that_has_none(tmp_path: Path) -> None:
-    bundle = make_plates(str(tmp_path), 2).bundle
+def test_bfloat16_is_refused_to_a_model_that_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plates = make_plates(str(tmp_path), 2)
+    models = {"a": open_request(plates.manifest, plates.model, plates.out, plates.settings())}
     workers = Workers(1, 1.0, False)
-    assert _resolve_precision(bundle, "bfloat16", workers) == "bfloat16"
-    bundle.model.has_bfloat16 = False
-    assert _resolve_precision(bundle, "auto", workers) == "float32"
+    assert _resolve_precisions(models, "bfloat16", workers) == {"a": "bfloat16"}
+    assert _resolve_precisions(models, "float32", workers) == {"a": "float32"}
+    monkeypatch.setattr(Network, "has_bfloat16", False)
+    assert _resolve_precisions(models, "auto", workers) == {"a": "float32"}
     with pytest.raises(
         SettingsError, match=r"`scoring\.precision`: .*found bfloat16, expected float32 or auto"
     ):
-        _resolve_precision(bundle, "bfloat16", workers)
+        _resolve_precisions(models, "bfloat16", workers)
+
+
+@pytest.mark.parametrize(("fast", "precisions"), [(True, ["bfloat16", "float32"]), (False, ["float32"] * 2)])
+def test_workers_are_asked_once_for_all_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, precisions: list[str]
+) -> None:
+    plates = make_plates(str(tmp_path), 2)
+    request = open_request(plates.manifest, plates.model, plates.out, plates.settings())
+    models = {
+        name: replace(request, bundle=replace(request.bundle, reference=Reference({}, {}, deviation)))
+        for name, deviation in {"safe": 0.01, "moved": 0.1, "not measured": None}.items()
+    }
+    answers = iter([fast])
+    monkeypatch.setattr(plan, "_ask_for_fast_bfloat16", lambda workers: next(answers))
+    found = _resolve_precisions(models, "auto", Workers(1, 1.0, False))
+    assert list(found.values()) == [*precisions, "float32"]
 
 
 def test_small_runs_come_first_and_those_of_a_model_together() -> None:

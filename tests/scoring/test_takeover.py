@@ -20,8 +20,7 @@ from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.request import open_request
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.spec import Job, SessionConfig
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import (
     CHANGED,
@@ -33,8 +32,8 @@ from raysvq.scoring.takeover import (
     finished_folders,
     take_over,
 )
-from raysvq.scoring.work import RejectBudget, Run, UnitReport, new_run, remove_work, work_folders
-from raysvq.scoring.worker import Job, UnitScorer
+from raysvq.scoring.work import RejectBudget, Run, UnitReport, new_run, provenance, remove_work, work_folders
+from raysvq.scoring.worker import UnitScorer
 from raysvq.settings import StorageSettings
 from tests.commits import commit_run
 from tests.plates import Plates, make_plates, plate

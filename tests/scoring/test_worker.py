@@ -22,10 +22,10 @@ from raysvq.model.bundle import make_bundle, save_bundle, save_decisions
 from raysvq.model.network import build_network
 from raysvq.scoring import worker
 from raysvq.scoring.pending import PENDING, find_pending
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
-from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, stopped_uri
-from raysvq.scoring.worker import Job, UnitScorer, report_of, score_units
+from raysvq.scoring.spec import Job, SessionConfig
+from raysvq.scoring.stream import report_of
+from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, provenance, stopped_uri
+from raysvq.scoring.worker import UnitScorer, score_units
 from raysvq.settings import StorageSettings
 from raysvq.storage import create_file, put_file, write_bytes
 from tests.plates import Plates, make_plates
