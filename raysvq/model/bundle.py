@@ -28,6 +28,7 @@ from raysvq import __version__
 from raysvq.decisions import Decisions, fixed_decisions
 from raysvq.errors import BundleError, DataError, SettingsError
 from raysvq.model.card import CARD, make_card, markdown
+from raysvq.model.engines import EngineName
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
 from raysvq.model.stems.description import FILE
@@ -50,6 +51,7 @@ DECISIONS = "decisions.json"
 REFERENCE_FILE = "reference.parquet"
 STEM = "stem"
 MOST_REFERENCE = 2000  # images in it
+OPENVINO_DEVIATION = "openvino_bfloat16_deviation"  # in `Reference.validation`
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,12 @@ class Reference:
 
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
     validation: dict[str, Any]  # counts, AUROC with its interval, scores of outliers
-    bfloat16_deviation: float | None = None  # largest relative change of an image score; None: not measured
+    bfloat16_deviation: float | None = None  # of scores in PyTorch's bfloat16, see `deviations`
+
+    @property
+    def deviations(self) -> dict[EngineName, float | None]:
+        """Largest relative change of an image score in bfloat16, by engine; None: not measured."""
+        return {"torch": self.bfloat16_deviation, "openvino": self.validation.get(OPENVINO_DEVIATION)}
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import ray
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
 from raysvq.log import duration
-from raysvq.model.device import Precision
+from raysvq.model.engines import EXACT, Backend
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows
@@ -57,7 +57,7 @@ class Forecast:
     unit_images: int = 0
     workers: int = 0
     device: str = ""
-    precision: Precision = "float32"
+    backend: Backend = EXACT
     sampled: Sampled = NOTHING
 
     @property
@@ -79,7 +79,7 @@ class Forecast:
             f" {one.tiles:,.1f} an image of {one.pixels / 1e6:.2f} Mpx"
         )
         yield (
-            f"time       {duration(self.seconds)} on {self.workers} {self.device}(s) in {self.precision},"
+            f"time       {duration(self.seconds)} on {self.workers} {self.device}(s) in {self.backend},"
             f" {self.images / self.seconds:,.1f} images/s"
         )
         yield f"files      {self.units:,} of scores, {self.unit_images} images each"
@@ -122,7 +122,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         unit_images=each,
         workers=crew.workers.count,
         device=crew.workers.name,
-        precision=plan.session.precision,
+        backend=plan.session.backend,
         sampled=sampled,
     )
 

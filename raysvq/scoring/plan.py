@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache, partial
 
 import ray
 
 from raysvq.data.manifest import Row
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import Bundle
-from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
+from raysvq.model.engines import Backend, Machine, choose_backend, look_around
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
@@ -24,9 +24,7 @@ from raysvq.scoring.rows import provenance
 from raysvq.scoring.session import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
 from raysvq.scoring.work import RejectBudget, Run, new_run
-from raysvq.settings import Settings
-
-_Setting = Literal["auto", "float32", "bfloat16"]
+from raysvq.settings import ScoringSettings, Settings
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
 TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
@@ -133,28 +131,27 @@ class Crew:
     """Who scores, and how exactly."""
 
     workers: Workers
-    precisions: Mapping[str, Precision]  # by model digest
+    backends: Mapping[str, Backend]  # by model digest
 
 
 def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
-    """Join the cluster, and choose the precision of each model.
+    """Join the cluster, and choose the engine and precision of each model.
 
     Raises:
-        SettingsError: the cluster cannot be reached, or is too small.
+        SettingsError: the cluster cannot be reached, or is too small; or the workers cannot compute as asked.
     """
     workers = plan_workers(connect(settings.ray))
     bundles = {request.bundle.model_digest: request.bundle for request in requests}
-    setting = settings.scoring.precision
-    return Crew(
-        workers, {name: _resolve_precision(bundle, setting, workers) for name, bundle in bundles.items()}
-    )
+    machine = cache(partial(_look_at, workers))
+    backends = {name: _resolve(bundle, settings.scoring, machine) for name, bundle in bundles.items()}
+    return Crew(workers, backends)
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers, crew: Crew) -> RunPlan:
     """Plan a run. Writes nothing below the score directory."""
     scoring, workers = request.settings.scoring, crew.workers
-    precision = crew.precisions[request.bundle.model_digest]
-    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
+    backend = crew.backends[request.bundle.model_digest]
+    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], backend)
     run = new_run(origin, request.decisions.digest, scoring, pending.version)
     budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
     return RunPlan(
@@ -165,7 +162,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
             scoring=scoring,
             storage=request.settings.storage,
             device=workers.device,
-            precision=precision,
+            backend=backend,
             decoders=workers.decoders,
             decisions=request.fitted.as_json if request.fitted else None,
             region=request.region,
@@ -178,20 +175,22 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     )
 
 
-def _resolve_precision(bundle: Bundle, setting: _Setting, workers: Workers) -> Precision:
-    """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
-    if setting == "bfloat16":
+def _resolve(bundle: Bundle, scoring: ScoringSettings, machine: Callable[[], Machine]) -> Backend:
+    """Engine and precision of all workers; `auto` asks the first one that is free."""
+    if scoring.precision == "bfloat16":
         bundle.model.require_bfloat16()
-    measured = bundle.reference.bfloat16_deviation
-    safe = choose_precision(setting, measured, fast=True)
-    if setting != "auto" or safe == "float32":
-        return safe
-    task = _has_fast_bfloat16.options(**workers.resources)
+    if scoring.engine == "torch" and scoring.precision != "auto":
+        return Backend("torch", scoring.precision)
+    return choose_backend(scoring, bundle.settings.model, bundle.reference.deviations, machine())
+
+
+def _look_at(workers: Workers) -> Machine:
+    task = _look_around.options(**workers.resources)
     with stall_reporter("work unit finished"):
-        return choose_precision("auto", measured, fast=result_of(task.remote(workers.device)))
+        return result_of(task.remote(workers.device))
 
 
 @ray.remote
 @returns_failures
-def _has_fast_bfloat16(device: str) -> bool:
-    return has_fast_bfloat16(device)
+def _look_around(device: str) -> Machine:
+    return look_around(device)

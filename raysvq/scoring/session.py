@@ -20,7 +20,8 @@ from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.region import Region
 from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
-from raysvq.model.device import Precision, memory_errors_as
+from raysvq.model.device import memory_errors_as
+from raysvq.model.engines import EXACT, Backend
 from raysvq.model.scorer import ImageScorer
 from raysvq.settings import ScoringSettings, StorageSettings
 from raysvq.storage import configure
@@ -38,7 +39,7 @@ class SessionConfig:
     scoring: ScoringSettings
     storage: StorageSettings
     device: str = "cpu"
-    precision: Precision = "float32"
+    backend: Backend = EXACT
     decoders: int = 0  # threads that decode beside a GPU; 0 decodes in the thread that scores
     decisions: str | None = None  # in place of the bundle's own, as JSON
     region: Region | None = None  # outside it nothing is scored
@@ -76,9 +77,10 @@ class WorkerSession:
             self.bundle.settings,
             config.scoring,
             config.device,
-            config.precision,
+            config.backend.precision,
             config.decoders,
             self.deadline,
+            config.backend.engine,
         )
 
     def with_part(self, config: SessionConfig) -> WorkerSession:

@@ -51,6 +51,11 @@ class ScoringSettings(Section):
         description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found"
         " that it moves this model's image scores by 2 % at most, else float32.",
     )
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="Library that computes the network; auto: openvino on CPUs where it is installed and"
+        " model.stem is not brought by the user, else torch.",
+    )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Images whose anomaly maps are stored for `evaluate`."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,11 @@ from hypothesis import strategies as st
 from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import save_bundle
+from raysvq.model.engines import Machine
 from raysvq.runtime.cluster import Capacity, Node
-from raysvq.scoring.plan import Workers, _resolve_precision, line_up, plan_workers, share_out, unit_images
+from raysvq.scoring.plan import Workers, _resolve, line_up, plan_workers, share_out, unit_images
 from raysvq.scoring.request import open_request
-from raysvq.settings import DecisionSettings
+from raysvq.settings import DecisionSettings, ScoringSettings
 from tests.plates import make_plates
 
 
@@ -72,14 +74,14 @@ def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: in
 
 def test_bfloat16_is_refused_to_a_model_that_has_none(tmp_path: Path) -> None:
     bundle = make_plates(str(tmp_path), 2).bundle
-    workers = Workers(1, 1.0, False)
-    assert _resolve_precision(bundle, "bfloat16", workers) == "bfloat16"
+    machine = partial(Machine, "cpu", has_openvino=False, has_bfloat16=True)
+    assert _resolve(bundle, ScoringSettings(precision="bfloat16"), machine).precision == "bfloat16"
     bundle.model.has_bfloat16 = False
-    assert _resolve_precision(bundle, "auto", workers) == "float32"
+    assert _resolve(bundle, ScoringSettings(), machine).precision == "float32"
     with pytest.raises(
         SettingsError, match=r"`scoring\.precision`: .*found bfloat16, expected float32 or auto"
     ):
-        _resolve_precision(bundle, "bfloat16", workers)
+        _resolve(bundle, ScoringSettings(precision="bfloat16"), machine)
 
 
 def test_small_runs_come_first_and_those_of_a_model_together() -> None:

@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
-from raysvq.model.engines.backend import Backend, Engine, EngineName, Nearest
+from raysvq.model.engines.backend import (
+    EXACT,
+    Backend,
+    Engine,
+    EngineName,
+    Machine,
+    Nearest,
+    choose_backend,
+    look_around,
+)
 
-__all__ = ["Backend", "Engine", "EngineName", "Nearest"]
+__all__ = [
+    "EXACT",
+    "Backend",
+    "Engine",
+    "EngineName",
+    "Machine",
+    "Nearest",
+    "choose_backend",
+    "look_around",
+]
