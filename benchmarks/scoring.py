@@ -49,7 +49,8 @@ from raysvq.results.writer import write_unit
 from raysvq.runtime.cluster import connect
 from raysvq.scoring.fetch import fetch, in_groups
 from raysvq.scoring.job import score
-from raysvq.scoring.rows import Row, provenance, score_row
+from raysvq.scoring.rows import Row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import Settings, load_settings
 
 CASES = {

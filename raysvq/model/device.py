@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from raysvq.errors import RaysvqError, first_line
+
+if TYPE_CHECKING:
+    import torch
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -23,6 +24,8 @@ _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 def has_fast_bfloat16(device: torch.device | str) -> bool:
     """Whether the device multiplies in bfloat16 itself, rather than by way of float32."""
+    import torch  # what a driver imports of this module needs it not
+
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     found = torch.cpu.get_capabilities()
@@ -53,6 +56,8 @@ def relative_deviation(score: float, exact: float) -> float:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory of a GPU or of the machine is used up."""
+    import torch
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # On a CPU, PyTorch raises nothing more telling.

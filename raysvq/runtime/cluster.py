@@ -79,11 +79,17 @@ def connect(settings: RaySettings) -> Capacity:
         else:
             _start(settings)
     log.adopt("ray")
-    ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray.data", "ray.train", "ray.tune"):  # what they log is in the error, see failures.py
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
+
+
+def quiet_ray_data() -> None:
+    """Draw no progress bars of Ray Data. Apart from `connect`, since its import takes half a second."""
+    from ray.data import DataContext
+
+    DataContext.get_current().enable_progress_bars = False
 
 
 def _join(address: str) -> None:

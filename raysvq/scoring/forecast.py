@@ -21,7 +21,8 @@ from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows
 from raysvq.scoring.plan import find_crew, plan_run, unit_images
 from raysvq.scoring.request import open_request
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
+from raysvq.scoring.session import WorkerSession, memory_advice, open_session
+from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import find_leftovers
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
@@ -107,7 +108,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         crew = find_crew([request], settings)
         plan = plan_run(request, "", pending, leftovers, crew)
         rest = plan.takeover.rest
-        each = unit_images(rest.images, settings.scoring.batch_images)
+        each = unit_images(rest.images, rest.image_bytes, settings.scoring.batch_images)
         sampled = NOTHING
         if uris := _spread(rest):
             task = _sample.options(**crew.workers.resources)

@@ -21,7 +21,8 @@ from raysvq.results.format import File
 from raysvq.results.writer import read_file
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import read_row
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
+from raysvq.scoring.session import WorkerSession, memory_advice, open_session
+from raysvq.scoring.spec import SessionConfig
 from raysvq.settings import ScoringSettings, TileSettings
 from raysvq.storage import join, write_bytes
 

@@ -21,11 +21,10 @@ from raysvq.scoring.pending import Pending, look_up_done
 from raysvq.scoring.plan import Crew, find_crew, line_up, plan_run, unit_images
 from raysvq.scoring.request import Request
 from raysvq.scoring.run import PartRun
-from raysvq.scoring.stream import stream_units
+from raysvq.scoring.stream import report_of, stream_units
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import Leftovers, find_leftovers
 from raysvq.scoring.work import UnitReport
-from raysvq.scoring.worker import report_of
 from raysvq.settings import Settings
 
 THREADS = 8  # runs that are prepared, or ended, at once on the driver
@@ -196,8 +195,8 @@ class _Parts:
                 pending = look_up_done(pending, part.request.out, folder, leftovers.paths)
             plan = plan_run(part.request, self.run_id, pending, leftovers, crew)
             run = PartRun(part.request, pending, leftovers, plan, part.max_seconds)
-            asked = part.request.settings.scoring.batch_images
-            run.begin(unit_images(others + plan.takeover.rest.images, asked), self.alone)
+            rest, asked = plan.takeover.rest, part.request.settings.scoring.batch_images
+            run.begin(unit_images(others + rest.images, rest.image_bytes, asked), self.alone)
             return run
 
         return self._isolated(at, prepared)

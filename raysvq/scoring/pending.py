@@ -79,6 +79,11 @@ class Pending:
     replaces: tuple[str, ...] = ()  # names of the files with the committed rows that this run replaces
     version: int = 0  # of what is committed
 
+    @property
+    def image_bytes(self) -> float:
+        """Mean size of an image's file."""
+        return self.size_bytes / max(self.images, 1)
+
     def rescored_ids(self) -> pa.Array:
         """Image ids whose committed rows this run replaces."""
         if not self.rescored:

@@ -5,28 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 
 import ray
 
 from raysvq.data.manifest import Row
 from raysvq.errors import SettingsError
-from raysvq.model.bundle import Bundle
+from raysvq.model.device import choose_precision
 from raysvq.model.engines import Backend, Machine, choose_backend, look_around
 from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.request import Request
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
-from raysvq.scoring.work import RejectBudget, Run, new_run
+from raysvq.scoring.work import RejectBudget, Run, new_run, provenance
 from raysvq.settings import ScoringSettings, Settings
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
+UNIT_BYTES = 64 * 2**20  # files of a work unit: minutes of a CPU at most, where images are large
 TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
 LARGE_UNITS = 8  # a run with more comes after those with fewer
 MAX_TASK_UNITS = 32  # what a node that joins has to wait for, or one that is lost may hold
@@ -85,12 +84,18 @@ def plan_workers(capacity: Capacity) -> Workers:
     )
 
 
-def unit_images(images: int, asked: int | None) -> int:
-    """Images of a work unit: few enough to share out a small run, files large enough for a large one."""
+def unit_images(images: int, image_bytes: float, asked: int | None) -> int:
+    """Images of a work unit: few enough to share out a small run, files large enough for a large one.
+
+    Args:
+        image_bytes: size of an image's file, in the mean.
+        asked: `scoring.batch_images`.
+    """
     if asked is not None:
         return asked
     even = min(max(images // 64, MIN_UNIT), USUAL_UNIT)
-    return min(max(even, -(-images // TARGET_UNITS)), MAX_UNIT)
+    light = max(1, int(UNIT_BYTES / max(image_bytes, 1.0)))
+    return min(max(min(even, light), -(-images // TARGET_UNITS)), MAX_UNIT)
 
 
 def share_out(units: int, workers: int) -> list[range]:
@@ -141,10 +146,8 @@ def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
         SettingsError: the cluster cannot be reached, or is too small; or the workers cannot compute as asked.
     """
     workers = plan_workers(connect(settings.ray))
-    bundles = {request.bundle.model_digest: request.bundle for request in requests}
-    machine = cache(partial(_look_at, workers))
-    backends = {name: _resolve(bundle, settings.scoring, machine) for name, bundle in bundles.items()}
-    return Crew(workers, backends)
+    models = {request.bundle.model_digest: request for request in requests}
+    return Crew(workers, _resolve_backends(models, settings.scoring, workers))
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers, crew: Crew) -> RunPlan:
@@ -175,19 +178,36 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     )
 
 
-def _resolve(bundle: Bundle, scoring: ScoringSettings, machine: Callable[[], Machine]) -> Backend:
-    """Engine and precision of all workers; `auto` asks the first one that is free."""
+def _resolve_backends(
+    models: Mapping[str, Request], scoring: ScoringSettings, workers: Workers
+) -> dict[str, Backend]:
+    """Engine and precision of each model, on all workers: `auto` asks the first one that is free.
+
+    Raises:
+        SettingsError: a model, or the workers, have not what is asked for.
+    """
     if scoring.precision == "bfloat16":
-        bundle.model.require_bfloat16()
-    if scoring.engine == "torch" and scoring.precision != "auto":
-        return Backend("torch", scoring.precision)
-    return choose_backend(scoring, bundle.settings.model, bundle.reference.deviations, machine())
+        from raysvq.model.bundle import load_bundle  # brings PyTorch
+
+        for request in models.values():
+            load_bundle(request.model).model.require_bfloat16()
+    measured = {name: request.bundle.reference.deviations for name, request in models.items()}
+    safe = any(choose_precision("auto", each["torch"], fast=True) == "bfloat16" for each in measured.values())
+    matters = (scoring.engine != "torch" and workers.device == "cpu") or (
+        scoring.precision == "auto" and safe
+    )
+    machine = _ask_for_machine(workers) if matters else Machine(workers.device, False, False)
+    return {
+        name: choose_backend(scoring, models[name].bundle.settings.model, each, machine)
+        for name, each in measured.items()
+    }
 
 
-def _look_at(workers: Workers) -> Machine:
+def _ask_for_machine(workers: Workers) -> Machine:
     task = _look_around.options(**workers.resources)
     with stall_reporter("work unit finished"):
-        return result_of(task.remote(workers.device))
+        found: Machine = result_of(task.remote(workers.device))
+    return found
 
 
 @ray.remote

@@ -11,8 +11,11 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from raysvq.runtime.cluster import quiet_ray_data
+from raysvq.runtime.failures import Failure
 from raysvq.scoring.plan import Workers, share_out
-from raysvq.scoring.worker import Job, score_units
+from raysvq.scoring.spec import Job
+from raysvq.scoring.work import UnitReport
 
 
 def stream_units(jobs: Sequence[Job], order: Sequence[tuple[int, int]], workers: Workers) -> ray.data.Dataset:
@@ -23,6 +26,7 @@ def stream_units(jobs: Sequence[Job], order: Sequence[tuple[int, int]], workers:
     """
     parts = np.repeat([part for part, _ in order], [units for _, units in order])
     units = np.concatenate([np.arange(units) for _, units in order])
+    quiet_ray_data()
     # Blocks put by the driver live beside it: a node that is lost takes none of them along.
     numbers = ray.data.from_arrow(
         [
@@ -47,7 +51,20 @@ def stream_units(jobs: Sequence[Job], order: Sequence[tuple[int, int]], workers:
     )
 
 
+def report_of(row: dict[str, Any]) -> UnitReport | None:
+    """The report in a row that `score_units` made; None of a unit that was not wanted any more.
+
+    Raises:
+        RaysvqError: it ended the unit.
+    """
+    if row["error"]:
+        raise Failure(row["error"], row["text"]).exception()
+    return UnitReport.from_json(row["text"]) if row["text"] else None
+
+
 def _score(batch: dict[str, Any], jobs: Any) -> dict[str, list[Any]]:
+    from raysvq.scoring.worker import score_units  # brings PyTorch, which the driver needs not
+
     return score_units(batch, _fetched(jobs))
 
 
@@ -65,4 +82,6 @@ class _Actor:
         self.jobs: list[Job] = ray.get(jobs)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        from raysvq.scoring.worker import score_units
+
         return score_units(batch, self.jobs)

@@ -15,7 +15,8 @@ class ScoringSettings(Section):
     batch_images: int | None = Field(
         None,
         ge=1,
-        description="Images per work unit, and rows per Parquet file; none: 16 to 4096, by their number.",
+        description="Most images of a work unit, and rows of a Parquet file; none: up to 4096, by number and"
+        " size of the images.",
     )
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from raysvq.data.manifest import open_manifest, spool
 from raysvq.decisions import fit_decisions
 from raysvq.errors import TrainingError
-from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.bundle import Bundle, make_bundle
+from raysvq.model.bundle_summary import Reference
 from raysvq.model.network import Network
 from raysvq.schema import UNKNOWN
 from raysvq.settings import Settings

@@ -34,7 +34,8 @@ from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.results.writer import write_unit
 from raysvq.schema import ANOMALOUS
-from raysvq.scoring.rows import map_row, provenance, score_row
+from raysvq.scoring.rows import map_row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import EvaluationSettings, Settings
 from raysvq.storage import read_bytes
 from raysvq.training.initialize import INITIAL_PIXELS

@@ -17,7 +17,8 @@ from raysvq.model.scorer import ImageResult
 from raysvq.results.format import Files
 from raysvq.results.reconcile import require_complete
 from raysvq.results.writer import write_unit
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.work import provenance
 
 Source = Callable[..., Row]
 Write = Callable[[str, list[int], list[int]], Files]

@@ -21,7 +21,8 @@ from raysvq.results.done import find_done
 from raysvq.results.format import no_files
 from raysvq.results.rewrite import rewrite_without
 from raysvq.results.writer import write_unit
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.storage import join, list_objects, read_bytes
 from tests.commits import prepare
 

@@ -18,7 +18,8 @@ from raysvq.model.bundle import Bundle
 from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results.writer import unit_name, write_unit
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.work import provenance
 
 Source = Callable[..., Row]
 ORIGIN = {"run_id": "run", "model_digest": "model", "settings_digest": "settings"}

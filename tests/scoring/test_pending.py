@@ -24,7 +24,8 @@ from raysvq.model.scorer import ImageResult
 from raysvq.results.writer import write_unit
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import PendingRows, find_pending
-from raysvq.scoring.rows import Row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, reject_row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import ScoringSettings
 from tests.commits import commit_run
 

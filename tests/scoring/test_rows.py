@@ -20,7 +20,8 @@ from raysvq.model.bundle import Bundle
 from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.scoring import rows
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_finite, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import DecisionSettings
 
 Source = Callable[..., Row]

@@ -16,9 +16,10 @@ import torch
 from raysvq.decisions import fixed_decisions
 from raysvq.imaging.region import Region
 from raysvq.scoring import session, worker
-from raysvq.scoring.session import SessionConfig, open_session
+from raysvq.scoring.session import open_session
+from raysvq.scoring.spec import Job, SessionConfig
 from raysvq.scoring.work import RejectBudget
-from raysvq.scoring.worker import Job, score_units
+from raysvq.scoring.worker import score_units
 from raysvq.settings import ScoringSettings, StorageSettings
 from tests.plates import Plates, make_plates
 

@@ -23,10 +23,10 @@ from raysvq.model.engines import EXACT
 from raysvq.model.network import build_network
 from raysvq.scoring import worker
 from raysvq.scoring.pending import PENDING, find_pending
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
-from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, stopped_uri
-from raysvq.scoring.worker import Job, UnitScorer, report_of, score_units
+from raysvq.scoring.spec import Job, SessionConfig
+from raysvq.scoring.stream import report_of
+from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, provenance, stopped_uri
+from raysvq.scoring.worker import UnitScorer, score_units
 from raysvq.settings import StorageSettings
 from raysvq.storage import create_file, put_file, write_bytes
 from tests.plates import Plates, make_plates
@@ -79,6 +79,11 @@ def _rows(job: Job, reports: list[UnitReport]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "scored_at"} for row in rows]
 
 
+def _images(job: Job, report: UnitReport) -> list[str]:
+    """URIs of score and reject rows."""
+    return [row["uri"] for row in _rows(job, [report]) if "uri" in row]
+
+
 def test_units_are_scored_and_counted(plates: Plates) -> None:
     job = _job(plates, "out")
     reports = _reports(job, 0, 1)
@@ -100,7 +105,7 @@ def test_a_unit_that_is_finished_is_not_touched_again(plates: Plates) -> None:
 
 def test_a_unit_begun_before_is_decoded_in_a_sandbox_and_has_the_same_rows(plates: Plates) -> None:
     plain, sandboxed = _job(plates, "plain"), _job(plates, "sandboxed")
-    begun = Path(sandboxed.work, "begun", "000000000")
+    begun = Path(sandboxed.work, "begun", "000000000000")
     begun.parent.mkdir()
     begun.write_text("1")
     assert _rows(sandboxed, _reports(sandboxed, 0)) == _rows(plain, _reports(plain, 0))
@@ -138,12 +143,58 @@ def test_of_two_workers_on_one_unit_the_first_to_end_counts(plates: Plates) -> N
     job = _job(plates, "out")
     thought_lost, its_successor = UnitScorer(job), UnitScorer(job)
     sources = thought_lost.rows.read(0, UNIT)
-    late = thought_lost.score_images(sources, sandboxed=False)
+    late = thought_lost.score_images(0, sources, sandboxed=False)
     first = its_successor.score(0)
     written = Path(job.out, first.files["scores"][0].name).read_bytes()
-    assert not create_file(f"{job.work}/receipts/{0:09d}.json", late.to_json().encode())
+    assert not create_file(f"{job.work}/receipts/{0:012d}.json", late.to_json().encode())
     assert thought_lost.score(0) == first != late
     assert Path(job.out, first.files["scores"][0].name).read_bytes() == written
+
+
+def test_a_unit_that_takes_long_is_written_in_parts_and_has_the_same_rows(
+    plates: Plates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, parts = _job(plates, "whole"), _job(plates, "parts")
+    at_once = UnitScorer(whole).score(0)
+    monkeypatch.setattr(worker, "PART_S", 0.0)
+    report = UnitScorer(parts).score(0)
+    assert len(list(Path(parts.work).glob("receipts/*"))) == UNIT
+    assert (report.scored, report.anomalous, report.reasons) == (3, at_once.anomalous, {"not_an_image": 1})
+    assert _rows(parts, [report]) == _rows(whole, [at_once])
+
+
+def test_a_worker_that_dies_loses_what_it_had_not_written(
+    plates: Plates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _job(plates, "out")
+    monkeypatch.setattr(worker, "PART_S", 0.0)
+    dying = UnitScorer(job)
+    for row in (0, 1):
+        dying._score_part(row, dying.rows.read(row, UNIT - row))
+    monkeypatch.setattr(worker, "PART_S", 60.0)
+    written = set(Path(job.out).rglob("part-*.parquet"))
+    report = UnitScorer(job).score(0)
+    assert {path.name for path in Path(job.work).glob("receipts/*")} == {
+        f"{row:012d}.json" for row in (0, 1, 2)
+    }
+    assert {Path(job.out, file.name) for some in report.files.values() for file in some} > written
+    assert report.done == UNIT
+    assert len(_images(job, report)) == len(set(_images(job, report))) == UNIT
+
+
+def test_two_workers_that_part_a_unit_differently_agree_on_every_image(
+    plates: Plates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = _job(plates, "out")
+    thought_lost, its_successor = UnitScorer(job), UnitScorer(job)
+    sources = thought_lost.rows.read(0, UNIT)
+    monkeypatch.setattr(worker, "PART_S", 0.0)
+    assert thought_lost._score_part(0, sources).done == 1
+    monkeypatch.setattr(worker, "PART_S", 60.0)
+    assert its_successor._score_part(1, sources[1:]).done == UNIT - 1
+    monkeypatch.setattr(worker, "PART_S", 0.0)
+    assert thought_lost.score(0) == its_successor.score(0)
+    assert sorted(_images(job, its_successor.score(0))) == sorted(source["uri"] for source in sources)
 
 
 def test_an_image_without_a_finite_score_is_rejected_and_its_neighbours_are_not(
@@ -162,7 +213,7 @@ def test_an_image_without_a_finite_score_is_rejected_and_its_neighbours_are_not(
 
 def test_a_unit_that_ends_no_worker_alive_ends_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
-    begun = Path(job.work, "begun", "000000001")
+    begun = Path(job.work, "begun", f"{UNIT:012d}")
     begun.parent.mkdir()
     begun.write_text("20")
     with pytest.raises(ScoringError, match=r"plate-04\.png and the 3 images after it died 20 times"):
@@ -184,7 +235,7 @@ def test_a_unit_is_not_gone_through_to_its_end_where_the_store_refuses_all_of_it
 
 def test_a_unit_whose_receipt_was_cut_off_is_scored_and_has_a_new_one(plates: Plates) -> None:
     job = _job(plates, "out")
-    receipt = Path(job.work, "receipts/000000000.json")
+    receipt = Path(job.work, "receipts/000000000000.json")
     receipt.parent.mkdir()
     receipt.write_bytes(b'{"token": "')
     (report,) = _reports(job, 0)
@@ -217,7 +268,7 @@ def test_beside_others_an_unexpected_error_ends_its_run_alone(
 
 def test_beside_others_a_unit_is_begun_less_often(plates: Plates) -> None:
     job = replace(_job(plates, "out"), alone=False)
-    write_bytes(begun_uri(job.work, 1), b"5")
+    write_bytes(begun_uri(job.work, UNIT), b"5")
     with pytest.raises(ScoringError, match=r"the 3 images after it died 5 times"):
         _reports(job, 1)
 
