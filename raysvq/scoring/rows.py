@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,9 +64,9 @@ def score_row(source: Row, result: ImageResult, decisions: Decisions, origin: Ro
         "decision_group": decision.group,
         "decisions_digest": decisions.digest,
         "tiles": tiles,
-        "regions": [asdict(region) for region in regions],
+        "regions": [vars(region) for region in regions],
         "heatmap_uri": None,
-        **asdict(result.signals),
+        **vars(result.signals),
         "codes": sample_codes(result.codes, source["image_id"]).tolist(),
     }
 
