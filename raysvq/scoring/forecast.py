@@ -15,7 +15,7 @@ import ray
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
 from raysvq.log import duration
-from raysvq.model.device import Precision
+from raysvq.model.engines import EXACT, Backend
 from raysvq.runtime.cluster import find_capacity
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
@@ -60,7 +60,7 @@ class Forecast:
     unit_images: int = 0
     workers: int = 0  # processes there is room for now
     machines: str = ""  # what they are on
-    precision: Precision = "float32"
+    backend: Backend = EXACT
     sampled: Sampled = NOTHING
 
     @property
@@ -82,7 +82,7 @@ class Forecast:
             f" {one.tiles:,.1f} an image of {one.pixels / 1e6:.2f} Mpx"
         )
         yield (
-            f"time       {duration(self.seconds)} on {self.machines} in {self.precision},"
+            f"time       {duration(self.seconds)} on {self.machines} in {self.backend},"
             f" {self.images / self.seconds:,.1f} images/s"
         )
         yield f"files      {self.units:,} of scores, {self.unit_images} images each"
@@ -127,7 +127,7 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         unit_images=each,
         workers=max(1, crew.workers.places(capacity)),
         machines=crew.workers.on(capacity),
-        precision=plan.session.precision,
+        backend=plan.session.backend,
         sampled=sampled,
     )
 

@@ -259,7 +259,7 @@ def _announce(runs: Sequence[PartRun], crew: Crew, alone: bool) -> str:
         f"scoring {_images(runs)} images{f', {again} of them again' if again else ''}"
         f"{'' if alone else f' into {len(runs)} folder(s)'} with model {', '.join(models)}"
         f" on {crew.workers.on(find_capacity())}"
-        f" in {' and '.join(sorted(set(crew.precisions.values())))}"
+        f" in {' and '.join(sorted(set(map(str, crew.backends.values()))))}"
         f"{f'; {done} are scored already' if done else ''}"
     )
     taken = [

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import ray
 
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError
-from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16, require_device
+from raysvq.model.device import choose_precision, require_device
+from raysvq.model.engines import Backend, Machine, choose_backend, look_around
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending
@@ -22,9 +22,7 @@ from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
 from raysvq.scoring.work import RejectBudget, Run, new_run, provenance
 from raysvq.scoring.workers import Workers, find_workers
-from raysvq.settings import Settings
-
-_Setting = Literal["auto", "float32", "bfloat16"]
+from raysvq.settings import ScoringSettings, Settings
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
 UNIT_BYTES = 64 * 2**20  # files of a work unit: minutes of a CPU at most, where images are large
@@ -72,25 +70,25 @@ class Crew:
     """Who scores, and how exactly."""
 
     workers: Workers
-    precisions: Mapping[str, Precision]  # by model digest
+    backends: Mapping[str, Backend]  # by model digest
 
 
 def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
-    """Join the cluster, and choose the precision of each model.
+    """Join the cluster, and choose the engine and precision of each model.
 
     Raises:
-        SettingsError: as `find_workers`.
+        SettingsError: as `find_workers`; or the workers cannot compute as asked.
     """
     workers = find_workers(settings.scoring, settings.ray)
     models = {request.bundle.model_digest: request for request in requests}
-    return Crew(workers, _resolve_precisions(models, settings.scoring.precision, workers))
+    return Crew(workers, _resolve_backends(models, settings.scoring, workers))
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers, crew: Crew) -> RunPlan:
     """Plan a run. Writes nothing below the score directory."""
     scoring, workers = request.settings.scoring, crew.workers
-    precision = crew.precisions[request.bundle.model_digest]
-    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
+    backend = crew.backends[request.bundle.model_digest]
+    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], backend)
     run = new_run(origin, request.decisions.digest, scoring, pending.version)
     budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
     return RunPlan(
@@ -101,7 +99,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
             scoring=scoring,
             storage=request.settings.storage,
             device=workers.device,
-            precision=precision,
+            backend=backend,
             decoders=workers.decoders,
             decisions=request.fitted.as_json if request.fitted else None,
             region=request.region,
@@ -114,34 +112,40 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     )
 
 
-def _resolve_precisions(
-    models: Mapping[str, Request], setting: _Setting, workers: Workers
-) -> dict[str, Precision]:
-    """The precision of each model, on all workers: `scoring.precision=auto` asks the first one that is free.
+def _resolve_backends(
+    models: Mapping[str, Request], scoring: ScoringSettings, workers: Workers
+) -> dict[str, Backend]:
+    """Engine and precision of each model, on all workers: `auto` asks the first one that is free.
 
     Raises:
-        SettingsError: a model has not the precision that is asked for.
+        SettingsError: a model, or the workers, have not what is asked for.
     """
-    if setting == "bfloat16":
+    if scoring.precision == "bfloat16":
         from raysvq.model.bundle import load_bundle  # brings PyTorch
 
         for request in models.values():
             load_bundle(request.model).model.require_bfloat16()
-    measured = {name: request.bundle.reference.bfloat16_deviation for name, request in models.items()}
-    safe = any(choose_precision("auto", each, fast=True) == "bfloat16" for each in measured.values())
-    fast = setting == "auto" and safe and _ask_for_fast_bfloat16(workers)
-    return {name: choose_precision(setting, each, fast) for name, each in measured.items()}
+    measured = {name: request.bundle.reference.deviations for name, request in models.items()}
+    safe = any(choose_precision("auto", each["torch"], fast=True) == "bfloat16" for each in measured.values())
+    matters = (scoring.engine != "torch" and workers.device == "cpu") or (
+        scoring.precision == "auto" and safe
+    )
+    machine = _ask_for_machine(workers) if matters else Machine(workers.device, False, False)
+    return {
+        name: choose_backend(scoring, models[name].bundle.settings.model, each, machine)
+        for name, each in measured.items()
+    }
 
 
-def _ask_for_fast_bfloat16(workers: Workers) -> bool:
-    task = _has_fast_bfloat16.options(**workers.resources)
+def _ask_for_machine(workers: Workers) -> Machine:
+    task = _look_around.options(**workers.resources)
     with stall_reporter("work unit finished", needs=workers.needs):
-        found: bool = result_of(task.remote(workers.device))
+        found: Machine = result_of(task.remote(workers.device))
     return found
 
 
 @ray.remote
 @returns_failures
-def _has_fast_bfloat16(device: str) -> bool:
+def _look_around(device: str) -> Machine:
     require_device(device, ScoringError)
-    return has_fast_bfloat16(device)
+    return look_around(device)

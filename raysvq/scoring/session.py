@@ -56,9 +56,10 @@ class WorkerSession:
             self.bundle.settings,
             config.scoring,
             config.device,
-            config.precision,
+            config.backend.precision,
             config.decoders,
             self.deadline,
+            config.backend.engine,
         )
 
     def with_part(self, config: SessionConfig) -> WorkerSession:

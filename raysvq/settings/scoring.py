@@ -61,6 +61,11 @@ class ScoringSettings(Section):
         None, ge=1, description="Most processes that score at once; none: as many as there is room for."
     )
     per_gpu: int = Field(2, ge=1, le=64, description="Processes that share a GPU.")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="Library that computes the network; auto: openvino on CPUs where it is installed and"
+        " model.stem is not brought by the user, else torch.",
+    )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Images whose anomaly maps are stored for `evaluate`."
     )
