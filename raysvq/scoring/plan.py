@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import ray
 
 from raysvq.data.manifest import Row
-from raysvq.errors import SettingsError
-from raysvq.model.device import choose_precision
+from raysvq.errors import ScoringError
+from raysvq.model.device import choose_precision, require_device
 from raysvq.model.engines import Backend, Machine, choose_backend, look_around
-from raysvq.runtime.cluster import Capacity, connect
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending
@@ -22,66 +21,13 @@ from raysvq.scoring.request import Request
 from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
 from raysvq.scoring.work import RejectBudget, Run, new_run, provenance
+from raysvq.scoring.workers import Workers, find_workers
 from raysvq.settings import ScoringSettings, Settings
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
 UNIT_BYTES = 64 * 2**20  # files of a work unit: minutes of a CPU at most, where images are large
 TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
 LARGE_UNITS = 8  # a run with more comes after those with fewer
-MAX_TASK_UNITS = 32  # what a node that joins has to wait for, or one that is lost may hold
-_CPU_PARTS = (0.75, 0.5, 0.25, 0.125)  # CPUs of a worker, where a machine has fewer CPUs than GPUs
-
-
-@dataclass(frozen=True)
-class Workers:
-    """Who scores: an actor for each GPU, or a task for each CPU."""
-
-    count: int
-    cpus: float  # of each
-    use_gpu: bool
-
-    @property
-    def resources(self) -> dict[str, float]:
-        """Of one worker, as Ray asks for them."""
-        return {"num_cpus": self.cpus} | ({"num_gpus": 1} if self.use_gpu else {})
-
-    @property
-    def device(self) -> str:
-        """PyTorch's name of it."""
-        return "cuda" if self.use_gpu else "cpu"
-
-    @property
-    def decoders(self) -> int:
-        """Threads that decode in each worker; on CPUs a worker decodes in the thread that scores."""
-        return max(1, int(self.cpus)) if self.use_gpu else 0
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return "GPU" if self.use_gpu else "CPU"
-
-
-def plan_workers(capacity: Capacity) -> Workers:
-    """GPUs where there are some, each with its share of its machine's CPUs to decode with; else CPUs.
-
-    Actors on GPUs leave a CPU free for the tasks that feed them. On CPUs nothing need be kept free:
-    tasks take whatever room there is at any time, and what a lost node held is done again by the others.
-
-    Raises:
-        SettingsError: the cluster is too small.
-    """
-    gpus = int(capacity.gpus)
-    if not gpus and capacity.cpus >= 1:
-        return Workers(int(capacity.cpus), 1.0, False)
-    shares = [int(node.cpus / node.gpus) for node in capacity.nodes if node.gpus >= 1]
-    for cpus in (*range(min(shares, default=0), 0, -1), *_CPU_PARTS):
-        if gpus and capacity.places(cpus, True) >= gpus and capacity.keeps_a_cpu(gpus, cpus):
-            return Workers(gpus, cpus, True)
-    raise SettingsError(
-        f"the cluster has {capacity.cpus:g} CPUs and {gpus} GPUs on {len(capacity.nodes)} node(s); scoring"
-        " needs one CPU, and beside GPUs some CPU for each and a whole one to feed them: wait until its"
-        " workers are up, or raise ray.cpus"
-    )
 
 
 def unit_images(images: int, image_bytes: float, asked: int | None) -> int:
@@ -96,18 +42,6 @@ def unit_images(images: int, image_bytes: float, asked: int | None) -> int:
     even = min(max(images // 64, MIN_UNIT), USUAL_UNIT)
     light = max(1, int(UNIT_BYTES / max(image_bytes, 1.0)))
     return min(max(min(even, light), -(-images // TARGET_UNITS)), MAX_UNIT)
-
-
-def share_out(units: int, workers: int) -> list[range]:
-    """Work units in parts, one a task: long ones first, for a task costs as much as scoring some dozens
-    of images; shorter ones towards the end, so that all workers end at about the same time.
-    """
-    parts, start = [], 0
-    while start < units:
-        length = min(-(-5 * (units - start) // (6 * workers)), MAX_TASK_UNITS)
-        parts.append(range(start, start + length))
-        start += length
-    return parts
 
 
 def line_up(units: Sequence[int], models: Sequence[str]) -> list[int]:
@@ -143,9 +77,9 @@ def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
     """Join the cluster, and choose the engine and precision of each model.
 
     Raises:
-        SettingsError: the cluster cannot be reached, or is too small; or the workers cannot compute as asked.
+        SettingsError: as `find_workers`; or the workers cannot compute as asked.
     """
-    workers = plan_workers(connect(settings.ray))
+    workers = find_workers(settings.scoring, settings.ray)
     models = {request.bundle.model_digest: request for request in requests}
     return Crew(workers, _resolve_backends(models, settings.scoring, workers))
 
@@ -205,7 +139,7 @@ def _resolve_backends(
 
 def _ask_for_machine(workers: Workers) -> Machine:
     task = _look_around.options(**workers.resources)
-    with stall_reporter("work unit finished"):
+    with stall_reporter("work unit finished", needs=workers.needs):
         found: Machine = result_of(task.remote(workers.device))
     return found
 
@@ -213,4 +147,5 @@ def _ask_for_machine(workers: Workers) -> Machine:
 @ray.remote
 @returns_failures
 def _look_around(device: str) -> Machine:
+    require_device(device, ScoringError)
     return look_around(device)
