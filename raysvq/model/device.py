@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from raysvq.errors import RaysvqError, first_line
 
@@ -27,6 +28,17 @@ def has_fast_bfloat16(device: torch.device | str) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in _CPU_INSTRUCTIONS)
+
+
+def send(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device.
+
+    To a GPU it goes by way of page-locked memory: a copy from any other would wait for all that the GPU has
+    to do.
+    """
+    if device.type == "cuda" and value.device.type == "cpu":
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
 
 
 def choose_precision(
