@@ -13,6 +13,7 @@ from typing import Any
 from raysvq import __version__
 from raysvq.decisions import Decisions, fixed_decisions
 from raysvq.errors import BundleError, DataError, SettingsError
+from raysvq.model.engines import EngineName
 from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.storage import join, read_bytes
 
@@ -20,6 +21,7 @@ FORMAT = 6
 EARLIER = (3, 4, 5)  # are still read, but for dictionaries of features
 DECISIONS = "decisions.json"
 WEIGHTS = "weights.safetensors"
+OPENVINO_DEVIATION = "openvino_bfloat16_deviation"  # in `Reference.validation`
 _WITH_DECISIONS = (5, 6)  # in a file of their own
 _THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
 
@@ -30,7 +32,12 @@ class Reference:
 
     normal_scores: dict[str, float]  # quantile -> image score of normal validation images
     validation: dict[str, Any]  # counts, AUROC with its interval, scores of outliers
-    bfloat16_deviation: float | None = None  # largest relative change of an image score; None: not measured
+    bfloat16_deviation: float | None = None  # with PyTorch, see `deviations`
+
+    @property
+    def deviations(self) -> dict[EngineName, float | None]:
+        """Largest relative change of an image score in bfloat16, by engine; None: not measured."""
+        return {"torch": self.bfloat16_deviation, "openvino": self.validation.get(OPENVINO_DEVIATION)}
 
 
 @dataclass(frozen=True)

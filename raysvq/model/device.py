@@ -7,6 +7,7 @@ value, and `scoring.precision=auto` decides by it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
@@ -30,6 +31,17 @@ def has_fast_bfloat16(device: torch.device | str) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in _CPU_INSTRUCTIONS)
+
+
+def require_device(device: str, kind: type[RaysvqError]) -> None:
+    """Raise an error of this kind where PyTorch finds no GPU on this machine, and is to compute on one."""
+    import torch
+
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise kind(
+            f"PyTorch {torch.__version__} finds no GPU on {socket.gethostname()}, where Ray has one: expected"
+            " a driver and a PyTorch with CUDA there, or a machine that is started with --num-gpus 0"
+        )
 
 
 def choose_precision(

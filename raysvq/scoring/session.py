@@ -19,7 +19,7 @@ from raysvq.decisions import Decisions
 from raysvq.errors import BundleError, ScoringError
 from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
-from raysvq.model.device import memory_errors_as
+from raysvq.model.device import memory_errors_as, require_device
 from raysvq.model.scorer import ImageScorer
 from raysvq.scoring.spec import SessionConfig
 from raysvq.storage import configure
@@ -29,8 +29,14 @@ class WorkerSession:
     """The model, ready to score images in this process."""
 
     def __init__(self, config: SessionConfig) -> None:
-        """Raises BundleError where model or thresholds were replaced since the run started."""
+        """Open the model.
+
+        Raises:
+            BundleError: model or thresholds were replaced since the run started.
+            ScoringError: there is no GPU where one is asked for.
+        """
         configure(config.storage, reached=True)
+        require_device(config.device, ScoringError)
         if config.device == "cpu":
             torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -50,9 +56,10 @@ class WorkerSession:
             self.bundle.settings,
             config.scoring,
             config.device,
-            config.precision,
+            config.backend.precision,
             config.decoders,
             self.deadline,
+            config.backend.engine,
         )
 
     def with_part(self, config: SessionConfig) -> WorkerSession:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from raysvq.imaging.region import Region
-from raysvq.model.device import Precision
+from raysvq.model.engines import EXACT, Backend
 from raysvq.scoring.work import RejectBudget
 from raysvq.settings import ScoringSettings, StorageSettings
 
@@ -24,7 +24,7 @@ class SessionConfig:
     scoring: ScoringSettings
     storage: StorageSettings
     device: str = "cpu"
-    precision: Precision = "float32"
+    backend: Backend = EXACT
     decoders: int = 0  # threads that decode beside a GPU; 0 decodes in the thread that scores
     decisions: str | None = None  # in place of the bundle's own, as JSON
     region: Region | None = None  # outside it nothing is scored

@@ -25,7 +25,7 @@ from raysvq import __version__
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError, StorageError
 from raysvq.model.bundle_summary import BundleSummary
-from raysvq.model.device import Precision
+from raysvq.model.engines import Backend
 from raysvq.results.format import Files, files_from_json, no_files
 from raysvq.scoring.pending import OUTSIDE, PENDING
 from raysvq.settings import ScoringSettings
@@ -56,7 +56,7 @@ class Run:
         return folder
 
 
-def provenance(bundle: BundleSummary, run_id: str, settings_digest: str, precision: Precision) -> Row:
+def provenance(bundle: BundleSummary, run_id: str, settings_digest: str, backend: Backend) -> Row:
     """The columns that say where a row came from; every row adds its own `scored_at`."""
     return {
         "run_id": run_id,
@@ -64,7 +64,8 @@ def provenance(bundle: BundleSummary, run_id: str, settings_digest: str, precisi
         "model_digest": bundle.model_digest,
         "settings_digest": settings_digest,
         "code_version": __version__,
-        "precision": precision,
+        "precision": backend.precision,
+        "engine": backend.engine,
     }
 
 

@@ -1,8 +1,4 @@
-"""The function, or on GPUs the actor, that turns manifest rows into result files.
-
-On CPUs, Ray tasks do the work: one that is lost with its node runs again on whichever node has room,
-and nodes that join take part. The session stays with the process from one task to the next.
-"""
+"""From a work unit's rows of the manifest to result files, in a process that keeps its session for more."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError, first_line
@@ -43,29 +38,14 @@ PART_S = 60.0  # after which what is scored of a unit is written: what a killed 
 WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
 
 
-def score_units(batch: dict[str, Any], jobs: Sequence[Job]) -> dict[str, list[Any]]:
-    """Score the work units of a Ray Data batch: columns `part`, number of a job, and `unit` within it.
+def score_unit(job: Job, number: int) -> UnitReport | Failure | None:
+    """Score a work unit, in this process.
+
+    Beside other runs an error of any kind ends this one alone.
 
     Returns:
-        A batch with one row per unit, for `report_of`.
+        Its report; what ended it; or None of a unit that was not wanted any more.
     """
-    parts = [int(part) for part in batch["part"]]
-    outcomes = [_outcome(int(unit), jobs[part]) for part, unit in zip(parts, batch["unit"], strict=True)]
-    return {
-        "part": parts,
-        "error": [each.error if isinstance(each, Failure) else "" for each in outcomes],
-        "text": [_text(each) for each in outcomes],
-    }
-
-
-def _text(outcome: UnitReport | Failure | None) -> str:
-    if outcome is None:
-        return ""
-    return outcome.message if isinstance(outcome, Failure) else outcome.to_json()
-
-
-def _outcome(number: int, job: Job) -> UnitReport | Failure | None:
-    """A unit's report, or what ended it. Beside other runs an error of any kind ends this one alone."""
     try:
         return _score_unit(number, job)
     except Exception as error:

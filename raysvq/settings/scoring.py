@@ -52,6 +52,20 @@ class ScoringSettings(Section):
         description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found"
         " that it moves this model's image scores by 2 % at most, else float32.",
     )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="What scores; auto: GPUs where one is up when the job starts, else CPUs. gpu waits for"
+        " GPUs, and makes a cluster that grows by itself bring them.",
+    )
+    workers: int | None = Field(
+        None, ge=1, description="Most processes that score at once; none: as many as there is room for."
+    )
+    per_gpu: int = Field(2, ge=1, le=64, description="Processes that share a GPU.")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="Library that computes the network; auto: openvino on CPUs where it is installed and"
+        " model.stem is not brought by the user, else torch.",
+    )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Images whose anomaly maps are stored for `evaluate`."
     )

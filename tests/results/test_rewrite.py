@@ -14,6 +14,7 @@ import pytest
 
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results import SCHEMAS, Files, committed_files, open_results, read_snapshot
 from raysvq.results.done import find_done
@@ -38,7 +39,7 @@ class Results:
 
     def unit(self, run: str, unit: str, scored: list[int], rejected: list[int]) -> Files:
         """Write images given by number; with maps; partitioned, odd ones go south."""
-        origin = provenance(self.bundle, run, "5e77", "float32")
+        origin = provenance(self.bundle, run, "5e77", EXACT)
         sources = [self.source(number) for number in scored]
         tables = {
             "scores": [score_row(row, self.result, self.bundle.decisions, origin) for row in sources],
@@ -54,7 +55,7 @@ class Results:
         """Take the images that were done again out of earlier files; returns what commits the run."""
         files: Files = {kind: [file for unit in units for file in unit[kind]] for kind in SCHEMAS}
         kept, replaced = self.without(redone)
-        origin = provenance(self.bundle, run, "5e77", "float32")
+        origin = provenance(self.bundle, run, "5e77", EXACT)
         return prepare(self.out, origin, files, kept, replaced, self.partition_by)
 
     def without(self, numbers: tuple[int, ...]) -> tuple[Files, dict[str, str | None]]:

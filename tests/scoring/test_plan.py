@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,12 +14,13 @@ from raysvq.decisions import fixed_decisions
 from raysvq.errors import SettingsError
 from raysvq.model.bundle import save_bundle
 from raysvq.model.bundle_summary import Reference
+from raysvq.model.engines import EXACT, Backend, Machine
 from raysvq.model.network import Network
 from raysvq.runtime.cluster import Capacity, Node
 from raysvq.scoring import plan
-from raysvq.scoring.plan import Workers, _resolve_precisions, line_up, plan_workers, share_out, unit_images
-from raysvq.scoring.request import open_request
-from raysvq.settings import DecisionSettings
+from raysvq.scoring.plan import Workers, _resolve_backends, line_up, plan_workers, share_out, unit_images
+from raysvq.scoring.request import Request, open_request
+from raysvq.settings import DecisionSettings, ScoringSettings
 from tests.plates import make_plates
 
 
@@ -88,20 +90,25 @@ def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: in
     assert lengths[0] <= 32
 
 
+def _precisions(models: dict[str, Request], **scoring: Any) -> dict[str, str]:
+    settings = ScoringSettings(engine="torch", **scoring)
+    found = _resolve_backends(models, settings, Workers(1, 1.0, False))
+    return {name: backend.precision for name, backend in found.items()}
+
+
 def test_bfloat16_is_refused_to_a_model_that_has_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plates = make_plates(str(tmp_path), 2)
     models = {"a": open_request(plates.manifest, plates.model, plates.out, plates.settings())}
-    workers = Workers(1, 1.0, False)
-    assert _resolve_precisions(models, "bfloat16", workers) == {"a": "bfloat16"}
-    assert _resolve_precisions(models, "float32", workers) == {"a": "float32"}
+    assert _precisions(models, precision="bfloat16") == {"a": "bfloat16"}
+    assert _precisions(models, precision="float32") == {"a": "float32"}
     monkeypatch.setattr(Network, "has_bfloat16", False)
-    assert _resolve_precisions(models, "auto", workers) == {"a": "float32"}
+    assert _precisions(models) == {"a": "float32"}
     with pytest.raises(
         SettingsError, match=r"`scoring\.precision`: .*found bfloat16, expected float32 or auto"
     ):
-        _resolve_precisions(models, "bfloat16", workers)
+        _precisions(models, precision="bfloat16")
 
 
 @pytest.mark.parametrize(("fast", "precisions"), [(True, ["bfloat16", "float32"]), (False, ["float32"] * 2)])
@@ -114,10 +121,21 @@ def test_workers_are_asked_once_for_all_models(
         name: replace(request, bundle=replace(request.bundle, reference=Reference({}, {}, deviation)))
         for name, deviation in {"safe": 0.01, "moved": 0.1, "not measured": None}.items()
     }
-    answers = iter([fast])
-    monkeypatch.setattr(plan, "_ask_for_fast_bfloat16", lambda workers: next(answers))
-    found = _resolve_precisions(models, "auto", Workers(1, 1.0, False))
-    assert list(found.values()) == [*precisions, "float32"]
+    answers = iter([Machine("cpu", has_openvino=False, has_bfloat16=fast)])
+    monkeypatch.setattr(plan, "_ask_for_machine", lambda workers: next(answers))
+    assert list(_precisions(models).values()) == [*precisions, "float32"]
+
+
+def test_workers_are_asked_for_openvino_and_gpus_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plates = make_plates(str(tmp_path), 2)
+    models = {"a": open_request(plates.manifest, plates.model, plates.out, plates.settings())}
+    answers = iter([Machine("cpu", has_openvino=True, has_bfloat16=False)])
+    monkeypatch.setattr(plan, "_ask_for_machine", lambda workers: next(answers))
+    scoring = ScoringSettings(precision="float32")
+    assert _resolve_backends(models, scoring, Workers(1, 1.0, True)) == {"a": EXACT}
+    assert _resolve_backends(models, scoring, Workers(1, 1.0, False)) == {"a": Backend("openvino")}
 
 
 def test_small_runs_come_first_and_those_of_a_model_together() -> None:

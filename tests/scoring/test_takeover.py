@@ -16,6 +16,7 @@ import pytest
 from raysvq.data.manifest import Row
 from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import save_decisions
+from raysvq.model.engines import EXACT
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import Pending
@@ -95,7 +96,7 @@ def begin(tmp_path: Path) -> Begin:
         request = open_request(manifest or plates.manifest, plates.model, plates.out, settings)
         settings_digest = request.digests()["settings_digest"]
         run_id = f"run-{len(work_folders(plates.out))}-{uuid.uuid4().hex[:4]}"
-        columns = provenance(plates.bundle, run_id, settings_digest, "float32") | (origin or {})
+        columns = provenance(plates.bundle, run_id, settings_digest, EXACT) | (origin or {})
         leftovers = find_leftovers(plates.out, folder)
         pending = request.find_pending(folder, leftovers.paths)
         budget = RejectBudget(pending.images, settings.scoring.max_rejected)
@@ -146,6 +147,7 @@ def test_progress_outlives_a_change_that_decides_no_row(begin: Begin, change: di
     ("origin", "scoring"),
     [
         ({"precision": "bfloat16"}, {}),
+        ({"engine": "openvino"}, {}),
         ({"model_digest": "other", "model_version": "other"}, {}),
         ({"code_version": "9"}, {}),
         ({}, {"max_pixels": 10**6}),

@@ -19,6 +19,7 @@ from raysvq.errors import BundleError, ScoringError, StorageError
 from raysvq.imaging.region import Region
 from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle, save_decisions
+from raysvq.model.engines import EXACT
 from raysvq.model.network import build_network
 from raysvq.scoring import worker
 from raysvq.scoring.pending import PENDING, find_pending
@@ -44,7 +45,7 @@ def plates(tmp_path: Path) -> Plates:
 def _job(plates: Plates, out: str, **settings: Any) -> Job:
     """A run into a folder of its own, up to where Ray comes in."""
     scoring = plates.settings(**settings).scoring
-    origin = provenance(plates.bundle, "run-1", "5e77", "float32")
+    origin = provenance(plates.bundle, "run-1", "5e77", EXACT)
     folder = Path(plates.folder, f"spool-{out}")
     folder.mkdir()
     pending = find_pending(open_manifest(plates.manifest), plates.out, origin, scoring, folder)

@@ -1,0 +1,25 @@
+"""Libraries that compute a network's distances, chosen by `scoring.engine`."""
+
+from __future__ import annotations
+
+from raysvq.model.engines.backend import (
+    EXACT,
+    Backend,
+    Engine,
+    EngineName,
+    Machine,
+    Nearest,
+    choose_backend,
+    look_around,
+)
+
+__all__ = [
+    "EXACT",
+    "Backend",
+    "Engine",
+    "EngineName",
+    "Machine",
+    "Nearest",
+    "choose_backend",
+    "look_around",
+]
