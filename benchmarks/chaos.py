@@ -12,8 +12,8 @@ again, each time into a fresh folder there, and each time something is lost:
 A run counts when the attack fell before its end. Afterwards ids, scores and reasons of rejection must be
 those of a run that nothing disturbed.
 
-Half of the runs ask for GPUs. Each node counts one that is none: tasks wait for it and take it as on a real one,
-and compute on the CPU.
+Half of the runs ask for GPUs. Each node counts one that is none: tasks wait for it and take it as on a real
+one, and compute on the CPU.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from raysvq.sample import write_sample
 from raysvq.scoring.job import score
 from raysvq.scoring.stream import TASK_NAME
 from raysvq.scoring.workers import TORCH_NAMES
-from raysvq.settings import Settings, load_settings
+from raysvq.settings import load_settings
 
 OVERRIDES = ["model.hidden=32", "scoring.batch_images=4", "scoring.precision=float32"]
 NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 128 * 2**20}
@@ -269,8 +269,8 @@ def _compare(world: World, out: str, tally: Tally) -> None:
 
 def table(tallies: list[Tally]) -> str:
     """Print one line per attack."""
-    heads = f"{'attack':<8}{'device':<8}{'runs':>6}{'restarts':>10}{'lost':>6}{'twice':>7}{'other':>7}{'failed':>8}"
-    lines = [f"{heads}{'s a run':>9}"]
+    heads = f"{'attack':<8}{'device':<8}{'runs':>6}{'restarts':>10}{'lost':>6}{'twice':>7}"
+    lines = [f"{heads}{'other':>7}{'failed':>8}{'s a run':>9}"]
     lines += [
         f"{each.attack:<8}{each.device:<8}{each.runs:>6}{each.restarts:>10}{each.lost:>6}{each.twice:>7}{each.other:>7}"
         f"{len(each.failed):>8}{each.seconds / max(each.runs, 1):>9.1f}"

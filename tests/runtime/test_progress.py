@@ -55,7 +55,9 @@ def test_a_run_whose_tasks_fit_on_no_machine_says_so_at_once(capsys: pytest.Capt
         time.sleep(0.5)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("no work unit finished for 0 s; a task needs 2 CPU; the cluster has 1 node")
+    assert captured.err.startswith(
+        "no work unit finished for 0 s; a task needs 2 CPU; the cluster has 1 node"
+    )
 
 
 def test_a_run_that_ends_within_the_quiet_time_is_not_held_up(capsys: pytest.CaptureFixture[str]) -> None:
