@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice, product
 from typing import Any, TypeVar, cast
 
@@ -213,6 +214,7 @@ def resize(image: Pixels, height: int, width: int) -> Pixels:
     return cast(Pixels, resized.reshape(height, width, *image.shape[2:]))  # OpenCV drops a single channel
 
 
+@lru_cache(maxsize=16)  # images of a set have few sizes
 def _placements(starts: tuple[int, ...], side: int, cells: int, cell: int) -> list[list[_Placement]]:
     """Where each tile's map lies along one axis: on cells, or shared between neighbouring ones."""
     placed = []
