@@ -16,6 +16,7 @@ from raysvq.errors import RaysvqError, first_line
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -42,6 +43,17 @@ def require_device(device: str, kind: type[RaysvqError]) -> None:
             f"PyTorch {torch.__version__} finds no GPU on {socket.gethostname()}, where Ray has one: expected"
             " a driver and a PyTorch with CUDA there, or a machine that is started with --num-gpus 0"
         )
+
+
+def send(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device.
+
+    To a GPU it goes by way of page-locked memory: a copy from any other would wait for all that the GPU has
+    to do.
+    """
+    if device.type == "cuda" and value.device.type == "cpu":
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
 
 
 def choose_precision(

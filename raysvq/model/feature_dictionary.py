@@ -119,8 +119,8 @@ class FeatureDictionary(Network):
         if labelled:
             learned = (encoded - self.quantizer.codebook[indices])[:, self.stem.channels :].norm(dim=1)
             means = mean_over_ranks(torch.stack([learned.mean(), learned.square().mean()]))
-            decay = self.quantizer.current_decay if bool(self.learned_moments.any()) else 0.0
-            self.learned_moments.lerp_(means, 1 - decay)
+            decay = torch.where(self.learned_moments.any(), self.quantizer.current_decay, 0.0)
+            self.learned_moments.lerp_(means, (1 - decay).float())
             mean, square = self.learned_moments
             self.learned_weight.copy_(_LEARNED / (square - mean.square()).clamp(min=_LEAST**2).sqrt())
         return self.quantizer.update(encoded, indices)

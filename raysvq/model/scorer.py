@@ -21,7 +21,7 @@ from raysvq.imaging.region import Marks, ReadRegion
 from raysvq.imaging.signals import Signals, SignalSums
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map, without_halo
 from raysvq.model.anomaly import image_score, tile_scores
-from raysvq.model.device import Precision
+from raysvq.model.device import Precision, send
 from raysvq.model.engines import Engine, EngineName, Nearest
 from raysvq.model.network import Network, cell_size
 from raysvq.settings import ScoringSettings, Settings
@@ -252,8 +252,8 @@ def _codes_inside(indices: npt.NDArray[np.uint16], marks: Marks) -> npt.NDArray[
 def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:
     """(B, H, W, C) uint8 or uint16 -> (B, C, H, W) float32 in [0, 1], channels last."""
     if tiles.dtype == np.uint8:
-        shallow = torch.from_numpy(np.require(tiles, requirements="W")).to(device, non_blocking=True)
+        shallow = send(torch.from_numpy(np.require(tiles, requirements="W")), device)
         pixels = shallow.float().mul_(257)  # exactly what `at_full_scale` makes of it
     else:
-        pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
+        pixels = send(torch.from_numpy(tiles.astype(np.float32)), device)
     return pixels.mul_(1 / FULL_SCALE).permute(0, 3, 1, 2)

@@ -16,40 +16,12 @@ from raysvq.model.bundle import save_bundle
 from raysvq.model.bundle_summary import Reference
 from raysvq.model.engines import EXACT, Backend, Machine
 from raysvq.model.network import Network
-from raysvq.runtime.cluster import Capacity, Node
 from raysvq.scoring import plan
-from raysvq.scoring.plan import Workers, _resolve_backends, line_up, plan_workers, share_out, unit_images
+from raysvq.scoring.plan import _resolve_backends, line_up, unit_images
 from raysvq.scoring.request import Request, open_request
+from raysvq.scoring.workers import Workers
 from raysvq.settings import DecisionSettings, ScoringSettings
 from tests.plates import make_plates
-
-
-@pytest.mark.parametrize(
-    ("nodes", "tasks"), [([Node(2)], 2), ([Node(1)], 1), ([Node(2), Node(2)], 4), ([Node(0), Node(4)], 4)]
-)
-def test_a_task_for_each_cpu(nodes: list[Node], tasks: int) -> None:
-    assert plan_workers(Capacity(tuple(nodes))) == Workers(tasks, 1.0, False)
-
-
-@pytest.mark.parametrize(
-    ("nodes", "workers"),
-    [
-        ([Node(0), Node(4, 1), Node(8, 2)], Workers(3, 3, True)),
-        ([Node(4), Node(8, 1)], Workers(1, 8, True)),
-        ([Node(8, 1)], Workers(1, 7, True)),
-        ([Node(2, 2)], Workers(2, 0.5, True)),
-    ],
-)
-def test_an_actor_for_each_gpu_with_its_share_of_cpus(nodes: list[Node], workers: Workers) -> None:
-    assert plan_workers(Capacity(tuple(nodes))) == workers
-
-
-@pytest.mark.parametrize(
-    "nodes", [(), (Node(0),), (Node(0.5), Node(0.4)), (Node(1, 1),), (Node(0, 1), Node(0.5))]
-)
-def test_a_cluster_without_room_is_refused(nodes: tuple[Node, ...]) -> None:
-    with pytest.raises(SettingsError, match=r"the cluster has [\d.]+ CPUs and \d GPUs on \d node"):
-        plan_workers(Capacity(nodes))
 
 
 @given(images=st.integers(1, 10**9))
@@ -80,19 +52,9 @@ def test_the_setting_decides() -> None:
     assert unit_images(10**6, 20e3, 7) == 7
 
 
-@given(units=st.integers(1, 5000), workers=st.integers(1, 300))
-def test_every_unit_is_in_one_part_and_parts_get_shorter(units: int, workers: int) -> None:
-    parts = share_out(units, workers)
-    assert [unit for part in parts for unit in part] == list(range(units))
-    lengths = [len(part) for part in parts]
-    assert lengths == sorted(lengths, reverse=True)
-    assert len(parts) >= min(units, workers)
-    assert lengths[0] <= 32
-
-
 def _precisions(models: dict[str, Request], **scoring: Any) -> dict[str, str]:
     settings = ScoringSettings(engine="torch", **scoring)
-    found = _resolve_backends(models, settings, Workers(1, 1.0, False))
+    found = _resolve_backends(models, settings, Workers())
     return {name: backend.precision for name, backend in found.items()}
 
 
@@ -134,8 +96,8 @@ def test_workers_are_asked_for_openvino_and_gpus_are_not(
     answers = iter([Machine("cpu", has_openvino=True, has_bfloat16=False)])
     monkeypatch.setattr(plan, "_ask_for_machine", lambda workers: next(answers))
     scoring = ScoringSettings(precision="float32")
-    assert _resolve_backends(models, scoring, Workers(1, 1.0, True)) == {"a": EXACT}
-    assert _resolve_backends(models, scoring, Workers(1, 1.0, False)) == {"a": Backend("openvino")}
+    assert _resolve_backends(models, scoring, Workers("GPU")) == {"a": EXACT}
+    assert _resolve_backends(models, scoring, Workers()) == {"a": Backend("openvino")}
 
 
 def test_small_runs_come_first_and_those_of_a_model_together() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,12 +20,12 @@ from raysvq.model import scorer
 from raysvq.model.bundle import make_bundle, save_bundle, save_decisions
 from raysvq.model.engines import EXACT
 from raysvq.model.network import build_network
+from raysvq.runtime.failures import require_success
 from raysvq.scoring import worker
 from raysvq.scoring.pending import PENDING, find_pending
 from raysvq.scoring.spec import Job, SessionConfig
-from raysvq.scoring.stream import report_of
 from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, provenance, stopped_uri
-from raysvq.scoring.worker import UnitScorer, score_units
+from raysvq.scoring.worker import UnitScorer, score_unit
 from raysvq.settings import StorageSettings
 from raysvq.storage import create_file, put_file, write_bytes
 from tests.plates import Plates, make_plates
@@ -64,13 +63,8 @@ def _job(plates: Plates, out: str, **settings: Any) -> Job:
 
 def _reports(job: Job, *units: int) -> list[UnitReport]:
     """What the driver is told. Raises the error that ended the first unit."""
-    reports = [report_of(row) for row in _outcomes(job, *units)]
+    reports = [require_success(score_unit(job, unit)) for unit in units]
     return [report for report in reports if report]
-
-
-def _outcomes(job: Job, *units: int) -> list[dict[str, Any]]:
-    batch = {"part": np.zeros(len(units), int), "unit": np.array(units)}
-    return pa.table(score_units(batch, [job])).to_pylist()
 
 
 def _rows(job: Job, reports: list[UnitReport]) -> list[dict[str, Any]]:
@@ -119,17 +113,15 @@ def test_a_model_that_was_replaced_meanwhile_ends_the_run_by_name(plates: Plates
         build_network(settings), settings, plates.bundle.reference, plates.bundle.decisions, {}, {}
     )
     save_bundle(other, plates.model)
-    (row,) = _outcomes(job, 0)
     with pytest.raises(BundleError, match="another model than when this run started"):
-        report_of(row)
+        _reports(job, 0)
 
 
 def test_thresholds_that_were_replaced_meanwhile_end_the_run_by_name(plates: Plates) -> None:
     job = _job(plates, "out")
     save_decisions(fixed_decisions(9.0, 0.5, "fitted anew", "manual"), plates.model)
-    (row,) = _outcomes(job, 0)
     with pytest.raises(BundleError, match="other thresholds than when this run started"):
-        report_of(row)
+        _reports(job, 0)
 
 
 def test_a_place_that_cannot_be_written_ends_the_run_by_name(plates: Plates) -> None:
@@ -260,10 +252,9 @@ def test_beside_others_an_unexpected_error_ends_its_run_alone(
     monkeypatch.setattr(worker, "score_row", mistaken)
     job = _job(plates, "out")
     with pytest.raises(ValueError, match="shapes"):
-        _outcomes(job, 0)
-    (row,) = _outcomes(replace(job, alone=False), 0)
+        score_unit(job, 0)
     with pytest.raises(ScoringError, match=r"^ValueError: shapes \(test_worker\.py:\d+\)$"):
-        report_of(row)
+        _reports(replace(job, alone=False), 0)
 
 
 def test_beside_others_a_unit_is_begun_less_often(plates: Plates) -> None:

@@ -10,6 +10,7 @@ from raysvq.model.engines.backend import (
     Machine,
     Nearest,
     choose_backend,
+    engines_with_bfloat16,
     look_around,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "Machine",
     "Nearest",
     "choose_backend",
+    "engines_with_bfloat16",
     "look_around",
 ]

@@ -75,6 +75,15 @@ def choose_backend(
     return Backend(engine, choose_precision(scoring.precision, measured, machine.has_bfloat16))
 
 
+def engines_with_bfloat16(model: ModelSettings, has_bfloat16: bool) -> list[EngineName]:
+    """Engines whose bfloat16 this process can try on a model; `has_bfloat16` says whether it has any."""
+    if not has_bfloat16:
+        return []
+    here = look_around("cpu")
+    asked = ScoringSettings(precision="bfloat16")
+    return ["torch"] if _problem_of_openvino(asked, model, here) else ["torch", "openvino"]
+
+
 def _choose_engine(scoring: ScoringSettings, model: ModelSettings, machine: Machine) -> EngineName:
     if scoring.engine == "torch":
         return "torch"

@@ -8,7 +8,7 @@ import pytest
 
 from raysvq.errors import SettingsError
 from raysvq.model.device import TOLERANCE
-from raysvq.model.engines import Backend, Machine, choose_backend
+from raysvq.model.engines import Backend, Machine, backend, choose_backend, engines_with_bfloat16
 from raysvq.settings import ModelSettings, ScoringSettings
 
 CPU = Machine("cpu", has_openvino=True, has_bfloat16=True)
@@ -83,6 +83,27 @@ def test_openvino_is_not_replaced_where_it_is_asked_for(
 def test_bfloat16_without_instructions_is_left_to_torch() -> None:
     assert _chosen(OLD_CPU, precision="bfloat16") == Backend("torch", "bfloat16")
     assert _chosen(CPU, engine="torch", precision="bfloat16") == Backend("torch", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("machine", "model", "has_bfloat16", "expected"),
+    [
+        (CPU, FEATURES, True, ["torch", "openvino"]),
+        (WITHOUT, FEATURES, True, ["torch"]),
+        (OLD_CPU, FEATURES, True, ["torch"]),
+        (CPU, BROUGHT, True, ["torch"]),
+        (CPU, FEATURES, False, []),
+    ],
+)
+def test_bfloat16_is_tried_with_every_engine_that_may_compute_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+    machine: Machine,
+    model: ModelSettings,
+    has_bfloat16: bool,
+    expected: list[str],
+) -> None:
+    monkeypatch.setattr(backend, "look_around", lambda device: machine)
+    assert engines_with_bfloat16(model, has_bfloat16) == expected
 
 
 def test_a_run_names_both() -> None:
