@@ -133,7 +133,7 @@ def test_a_plan_counts_tiles_and_work_units_as_the_run_makes_them(plates: Plates
     tiles = sum(len(row["tiles"]) for row in plates.rows().values())
     assert plan.sampled.tiles * plan.images == pytest.approx(tiles)
     assert plan.units == len(committed_files(plates.out, "scores")) == 3
-    assert (plan.workers, plan.device) == (2, "CPU")
+    assert (plan.workers, plan.machines) == (2, "2 CPU(s)")
 
 
 def test_a_plan_counts_what_is_done_and_what_is_to_be_done_again(plates: Plates) -> None:

@@ -67,7 +67,8 @@ class Workers:
             return f"{self.kind}s, of which none is up yet"
         if self.kind == "CPU":
             return f"{processes} CPU(s)"
-        return f"{-(-processes // self.per_gpu)} GPU(s), in {processes} process(es)"
+        gpus = sum(math.floor(node.gpus) for node in capacity.nodes if node.cpus >= 1)
+        return f"{gpus} GPU(s), in {processes} process(es)"
 
 
 def find_workers(settings: ScoringSettings, cluster: RaySettings) -> Workers:

@@ -78,6 +78,7 @@ def test_a_machine_of_its_own_without_a_gpu_cannot_wait_for_one(cluster: Any) ->
         (Workers(), [Node(0)], 0, "CPUs, of which none is up yet"),
         (Workers("GPU", 2), [Node(0), Node(4, 1), Node(8), Node(8, 2)], 6, "3 GPU(s), in 6 process(es)"),
         (Workers("GPU", 4), [Node(2, 1)], 2, "1 GPU(s), in 2 process(es)"),
+        (Workers("GPU", 2), [Node(1, 1), Node(1, 1), Node(0, 1)], 2, "2 GPU(s), in 2 process(es)"),
         (Workers("GPU", 2), [Node(8)], 0, "GPUs, of which none is up yet"),
     ],
 )
