@@ -62,7 +62,7 @@ def find_regions(
         return []
     count, parts, boxes, _ = cv2.connectedComponentsWithStats(over.view(np.uint8), connectivity=8)
     cells = np.flatnonzero(over)
-    owners = parts.ravel()[cells]
+    owners = np.asarray(parts.ravel()[cells], np.intp)
     peaks = np.full(count, -np.inf, np.float32)  # of part 0, which is what is not over: -inf
     np.maximum.at(peaks, owners, anomaly_map.ravel()[cells])
     firsts = np.full(count, parts.size)
