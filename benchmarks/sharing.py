@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.sharing [--per-gpu 1 2 4 8] [--cases NAME ...] [--images 8000] [--json FILE].
 JPEG files of 256 x 256 pixels on local disk, networks with random weights, one job after the other on a Ray
-started on this machine. Each job runs twice; the second one finds its processes warm, and counts. Rates are from
-the first scored image to the last.
+started on this machine. Each job runs twice; the second one finds its processes warm, and counts. Rates are
+from the first scored image to the last.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ def test_cluster_installs_the_checkout_it_syncs(cluster: dict[str, Any]) -> None
     assert {"**/.git", "**/.venv", "**/runs"} <= set(cluster["rsync_exclude"])
     install = next(command for command in cluster["setup_commands"] if "pip install" in command)
     assert install.startswith("cd ~/raysvq && ")
-    assert "-e '.[jobs]' -c constraints.txt" in install
+    assert "-e '.[jobs,openvino]' -c constraints.txt" in install
     assert (ROOT / "constraints.txt").exists()
 
 

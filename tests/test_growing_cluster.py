@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray._raylet import GcsClient
+from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.cluster_utils import Cluster
 
 from devtools.hanging_images import jpeg, python_path, until
@@ -51,6 +53,12 @@ def _title(process: psutil.Process) -> str:
         return ""
 
 
+def _asked_for(cluster: Cluster) -> list[tuple[dict[str, float], int]]:
+    """What an autoscaler would be asked for: resources of a task, and of how many."""
+    state = get_cluster_resource_state(GcsClient(cluster.gcs_address))
+    return [(dict(each.request.resources_bundle), each.count) for each in state.pending_resource_requests]
+
+
 @pytest.mark.parametrize("kind", ["CPU", "GPU"])
 def test_scoring_waits_for_a_node_takes_those_that_join_and_outlives_the_first(
     cluster: Cluster,
@@ -78,6 +86,8 @@ def test_scoring_waits_for_a_node_takes_those_that_join_and_outlives_the_first(
         wait_for("a word of what is missing", lambda: has_said(f"waiting for a machine with {needs}: the"))
         first = cluster.add_node(**node)
         wait_for("both places of the first node", lambda: _at_work(first) == 2)
+        task = {"CPU": 1.0} | ({"GPU": 0.5} if kind == "GPU" else {})
+        wait_for("a request for the others", lambda: _asked_for(cluster) == [(task, IMAGES - 2)])
         second = cluster.add_node(**node)
         wait_for("both places of the second node", lambda: _at_work(second) == 2)
         cluster.remove_node(first, allow_graceful=False)

@@ -13,6 +13,7 @@ import pytest
 from raysvq.errors import SettingsError
 from raysvq.imaging.decode import Pixels
 from raysvq.model.device import has_fast_bfloat16, relative_deviation
+from raysvq.model.engines import openvino
 from raysvq.model.engines.openvino import OpenVinoEngine
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageScorer
@@ -87,18 +88,26 @@ def test_of_equal_codes_the_first_is_the_nearest(features: Features) -> None:
     assert codes.max() < 150
 
 
-def test_bfloat16_is_computed_where_the_cpu_multiplies_in_it(features: Features) -> None:
+@pytest.mark.skipif(not has_fast_bfloat16("cpu"), reason="the CPU does not multiply in bfloat16")
+def test_bfloat16_is_computed_where_it_is_asked_for(features: Features) -> None:
     scorer = features()
     tiles = photographs(2, 64)
-    engine = OpenVinoEngine(scorer.model, "bfloat16", 64)
-    if not has_fast_bfloat16("cpu"):
-        with pytest.raises(SettingsError, match=r"`scoring\.precision`: found bfloat16, which OpenVINO"):
-            engine(tiles)
-        return
-    exact, found = scorer.nearest(tiles)[0], engine(tiles)[0]
+    exact, found = scorer.nearest(tiles)[0], scorer.in_bfloat16("openvino").nearest(tiles)[0]
     apart = np.abs(found / exact - 1)
     assert apart.max() > 1e-4
     assert apart.mean() < 0.03
+
+
+def test_another_precision_than_asked_for_is_refused(
+    features: Features, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = features()
+    engine = OpenVinoEngine(scorer.model, "bfloat16", 64)
+    if "FP16" in engine._library.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("the CPU computes in all of them")
+    monkeypatch.setitem(openvino._PRECISIONS, "bfloat16", "f16")  # it takes another one then
+    with pytest.raises(SettingsError, match=r"`scoring\.precision`: found bfloat16, which OpenVINO"):
+        engine(photographs(1, 64))
 
 
 def test_threads_are_bound_to_no_core(features: Features) -> None:
