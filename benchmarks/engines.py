@@ -13,18 +13,22 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import psutil
 import torch
 
 from devtools.untrained import untrained_bundle
+from raysvq.errors import SettingsError
 from raysvq.imaging.decode import Pixels
-from raysvq.model.engines import Backend, engines_with_bfloat16, look_around
+from raysvq.model.device import Precision
+from raysvq.model.engines import Backend, EngineName, choose_backend, look_around
 from raysvq.model.scorer import ImageScorer, to_model_input
-from raysvq.settings import load_settings
+from raysvq.settings import ModelSettings, ScoringSettings, load_settings
 
 CONFIGS = ("features", "textures", "objects", "paper")
 PIXELS = 2**16  # of the tiles of a call, about
@@ -44,7 +48,7 @@ def measure(config: str, rounds: int) -> list[dict[str, Any]]:
         model.quantizer.codebook[:, : codes.shape[1]] = codes + 0.3 * torch.randn_like(codes)
     rows, scorers = [], []
     exact: Any = None
-    for backend in _backends(settings.model):
+    for backend in backends_here(settings.model, True):
         scorer = ImageScorer(
             model, settings, settings.scoring, precision=backend.precision, engine=backend.engine
         )
@@ -78,12 +82,13 @@ def measure(config: str, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def _backends(model: Any) -> list[Backend]:
-    halves = engines_with_bfloat16(model, True)
-    backends = [Backend("torch", "float32"), Backend("torch", "bfloat16")]
-    if look_around("cpu").has_openvino:
-        backends.append(Backend("openvino", "float32"))
-    return backends + [Backend("openvino", "bfloat16")] * ("openvino" in halves)
+def backends_here(model: ModelSettings, has_bfloat16: bool) -> list[Backend]:
+    """What this process can compute a model with; `has_bfloat16` says whether the model has any."""
+    here, found = look_around("cpu"), []
+    for engine, precision in product(get_args(EngineName), get_args(Precision)):
+        with suppress(SettingsError):
+            found.append(choose_backend(ScoringSettings(engine=engine, precision=precision), model, {}, here))
+    return [backend for backend in found if has_bfloat16 or backend.precision == "float32"]
 
 
 def _tiles(count: int, side: int, channels: int) -> Pixels:

@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from raysvq.decisions import Decisions
 from raysvq.errors import BundleError, DataError, SettingsError
 from raysvq.model.bundle_summary import DECISIONS, WEIGHTS, BundleSummary, Reference, read_files
-from raysvq.model.card import CARD, make_card, markdown
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
 from raysvq.model.stems.description import FILE
@@ -118,6 +117,8 @@ def save_card(bundle: Bundle, folder: str) -> None:
     Raises:
         StorageError: the folder may not be written.
     """
+    from raysvq.model.card import CARD, make_card, markdown  # who loads a bundle needs it not
+
     write_bytes(join(folder, CARD), markdown(make_card(bundle)).encode())
 
 

@@ -13,7 +13,7 @@ import ray
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError
 from raysvq.model.device import choose_precision, require_device
-from raysvq.model.engines import Backend, Machine, choose_backend, look_around
+from raysvq.model.engines import Backend, Machine, choose_backend, look_around, may_take_openvino
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending
@@ -127,9 +127,9 @@ def _resolve_backends(
             load_bundle(request.model).model.require_bfloat16()
     measured = {name: request.bundle.reference.deviations for name, request in models.items()}
     safe = any(choose_precision("auto", each["torch"], fast=True) == "bfloat16" for each in measured.values())
-    matters = (scoring.engine != "torch" and workers.device == "cpu") or (
-        scoring.precision == "auto" and safe
-    )
+    settings = [request.bundle.settings.model for request in models.values()]
+    on_cpu = workers.device == "cpu" and any(may_take_openvino(scoring, each) for each in settings)
+    matters = on_cpu or (scoring.precision == "auto" and safe)
     machine = _ask_for_machine(workers) if matters else Machine(workers.device, False, False)
     return {
         name: choose_backend(scoring, models[name].bundle.settings.model, each, machine)

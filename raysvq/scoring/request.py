@@ -7,8 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow.dataset as ds
+from typing import TYPE_CHECKING
 
 from raysvq.data.manifest import open_manifest
 from raysvq.decisions import Decisions, refit
@@ -18,6 +17,9 @@ from raysvq.model.bundle_summary import BundleSummary, read_summary
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.settings import DecisionSettings, ScoringSettings, Settings, digest
 from raysvq.storage import canonical, configure
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)

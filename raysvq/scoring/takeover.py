@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from raysvq.scoring.pending import PENDING, SCHEMA, Pending, differs, done_path
@@ -32,6 +31,9 @@ from raysvq.scoring.work import (
 )
 from raysvq.storage import filesystem, join, patiently
 from raysvq.tables import ROW_GROUP, database, stream, with_columns
+
+if TYPE_CHECKING:
+    import duckdb
 
 _READERS = 16  # receipts read at once
 
@@ -182,6 +184,8 @@ def finished_folders(leftovers: Leftovers, pending: Path) -> list[str]:
 
 def _spool(left: InterruptedRun, path: Path) -> None:
     """Write the images of a run's finished units to a local file."""
+    import pyarrow.dataset as ds  # brings pandas where that is installed, and workers need it not
+
     fs, name = filesystem(join(left.folder, PENDING))
     rows = ds.dataset(name, filesystem=fs, format="parquet")
     numbers = np.array(list(left.units))

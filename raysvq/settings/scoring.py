@@ -63,8 +63,8 @@ class ScoringSettings(Section):
     per_gpu: int = Field(2, ge=1, le=64, description="Processes that share a GPU.")
     engine: Literal["auto", "torch", "openvino"] = Field(
         "auto",
-        description="Library that computes the network; auto: openvino on CPUs where it is installed and"
-        " model.stem is not brought by the user, else torch.",
+        description="Library that computes the network; auto: openvino on CPUs where it is installed, for"
+        " model.encoder=features with one of the stems that raysvq names, else torch.",
     )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Images whose anomaly maps are stored for `evaluate`."

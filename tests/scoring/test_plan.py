@@ -20,7 +20,7 @@ from raysvq.scoring import plan
 from raysvq.scoring.plan import _resolve_backends, line_up, unit_images
 from raysvq.scoring.request import Request, open_request
 from raysvq.scoring.workers import Workers
-from raysvq.settings import DecisionSettings, ScoringSettings
+from raysvq.settings import DecisionSettings, ModelSettings, ScoringSettings
 from tests.plates import make_plates
 
 
@@ -88,7 +88,12 @@ def test_workers_are_asked_once_for_all_models(
     assert list(_precisions(models).values()) == [*precisions, "float32"]
 
 
-def test_workers_are_asked_for_openvino_and_gpus_are_not(
+def _with_features(request: Request) -> Request:
+    settings = request.bundle.settings.model_copy(update={"model": ModelSettings(encoder="features")})
+    return replace(request, bundle=replace(request.bundle, settings=settings))
+
+
+def test_workers_are_asked_for_openvino_where_it_may_be_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plates = make_plates(str(tmp_path), 2)
@@ -96,8 +101,10 @@ def test_workers_are_asked_for_openvino_and_gpus_are_not(
     answers = iter([Machine("cpu", has_openvino=True, has_bfloat16=False)])
     monkeypatch.setattr(plan, "_ask_for_machine", lambda workers: next(answers))
     scoring = ScoringSettings(precision="float32")
-    assert _resolve_backends(models, scoring, Workers("GPU")) == {"a": EXACT}
-    assert _resolve_backends(models, scoring, Workers()) == {"a": Backend("openvino")}
+    assert _resolve_backends(models, scoring, Workers()) == {"a": EXACT}  # a network of pixels
+    features = {"a": _with_features(models["a"])}
+    assert _resolve_backends(features, scoring, Workers("GPU")) == {"a": EXACT}
+    assert _resolve_backends(features, scoring, Workers()) == {"a": Backend("openvino")}
 
 
 def test_small_runs_come_first_and_those_of_a_model_together() -> None:

@@ -12,6 +12,7 @@ from raysvq.model.engines.backend import (
     choose_backend,
     engines_with_bfloat16,
     look_around,
+    may_take_openvino,
 )
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "choose_backend",
     "engines_with_bfloat16",
     "look_around",
+    "may_take_openvino",
 ]

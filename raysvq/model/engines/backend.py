@@ -75,17 +75,28 @@ def choose_backend(
     return Backend(engine, choose_precision(scoring.precision, measured, machine.has_bfloat16))
 
 
+def may_take_openvino(scoring: ScoringSettings, model: ModelSettings) -> bool:
+    """Whether a model is computed with it on CPUs that have it, as far as settings say.
+
+    `auto` leaves networks of pixels to PyTorch. It keeps their outer layers in float32, so that bfloat16
+    moves scores little, and that is faster than OpenVINO in float32.
+    """
+    shipped = model.encoder == "features" and model.stem in LITE_NAMES
+    return scoring.engine == "openvino" or (scoring.engine == "auto" and shipped)
+
+
 def engines_with_bfloat16(model: ModelSettings, has_bfloat16: bool) -> list[EngineName]:
-    """Engines whose bfloat16 this process can try on a model; `has_bfloat16` says whether it has any."""
+    """Engines that `auto` may take, and whose bfloat16 this process can try; has the model none, none."""
     if not has_bfloat16:
         return []
-    here = look_around("cpu")
     asked = ScoringSettings(precision="bfloat16")
-    return ["torch"] if _problem_of_openvino(asked, model, here) else ["torch", "openvino"]
+    wanted = may_take_openvino(asked, model)
+    can = wanted and not _problem_of_openvino(asked, model, look_around("cpu"))
+    return ["torch", "openvino"] if can else ["torch"]
 
 
 def _choose_engine(scoring: ScoringSettings, model: ModelSettings, machine: Machine) -> EngineName:
-    if scoring.engine == "torch":
+    if not may_take_openvino(scoring, model):
         return "torch"
     problem = _problem_of_openvino(scoring, model, machine)
     if scoring.engine == "openvino" and problem:

@@ -16,6 +16,7 @@ OLD_CPU = Machine("cpu", has_openvino=True, has_bfloat16=False)
 WITHOUT = Machine("cpu", has_openvino=False, has_bfloat16=True)
 GPU = Machine("cuda", has_openvino=True, has_bfloat16=True)
 FEATURES = ModelSettings(encoder="features")
+PIXELS = ModelSettings()
 BROUGHT = ModelSettings(encoder="features", stem="backbone.yaml")
 CLOSE, FAR = TOLERANCE, TOLERANCE + 1e-6
 
@@ -31,13 +32,15 @@ def _chosen(
     return choose_backend(ScoringSettings(**scoring), model, deviations, machine)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("model", [FEATURES, ModelSettings()], ids=["features", "pixels"])
-def test_auto_takes_openvino_on_cpus_that_have_it(model: ModelSettings) -> None:
-    assert _chosen(CPU, model=model) == Backend("openvino", "float32")
+def test_auto_takes_openvino_for_features_on_cpus_that_have_it() -> None:
+    assert _chosen(CPU) == Backend("openvino", "float32")
+    assert _chosen(CPU, model=PIXELS, engine="openvino") == Backend("openvino", "float32")
 
 
 @pytest.mark.parametrize(
-    ("machine", "model"), [(WITHOUT, FEATURES), (GPU, FEATURES), (CPU, BROUGHT)], ids=["none", "gpu", "stem"]
+    ("machine", "model"),
+    [(WITHOUT, FEATURES), (GPU, FEATURES), (CPU, BROUGHT), (CPU, PIXELS)],
+    ids=["none", "gpu", "stem", "pixels"],
 )
 def test_auto_takes_torch_elsewhere(machine: Machine, model: ModelSettings) -> None:
     assert _chosen(machine, model=model) == Backend("torch", "float32")
@@ -92,6 +95,7 @@ def test_bfloat16_without_instructions_is_left_to_torch() -> None:
         (WITHOUT, FEATURES, True, ["torch"]),
         (OLD_CPU, FEATURES, True, ["torch"]),
         (CPU, BROUGHT, True, ["torch"]),
+        (CPU, PIXELS, True, ["torch"]),
         (CPU, FEATURES, False, []),
     ],
 )
