@@ -18,7 +18,7 @@ test: install
 
 chaos: install
 	$(BIN)/python -m benchmarks.night --json benchmarks/results/night.json
-	$(BIN)/python -m benchmarks.chaos --runs 20 --json benchmarks/results/chaos.json
+	$(BIN)/python -m benchmarks.chaos --runs 10 --json benchmarks/results/chaos.json
 	$(BIN)/python -m benchmarks.fleet_chaos --runs 15 --json benchmarks/results/fleet_chaos.json
 
 rehearsal: install

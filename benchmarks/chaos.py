@@ -1,8 +1,8 @@
 """Scoring under attack: what is killed at a random moment loses and doubles nothing.
 
-Run: python -m benchmarks.chaos [--runs 20] [--attacks driver worker node store] [--json FILE]. On a Ray
-cluster of two simulated nodes, the same images of an S3 server are scored again and again, each time into a
-fresh folder there, and each time something is lost:
+Run: python -m benchmarks.chaos [--runs 10] [--attacks driver worker node store] [--devices cpu gpu]
+[--json FILE]. On a Ray cluster of two simulated nodes, the same images of an S3 server are scored again and
+again, each time into a fresh folder there, and each time something is lost:
 
     driver   SIGKILL of the process that runs `raysvq score`; then the same command again
     worker   SIGKILL of a process at work
@@ -11,6 +11,9 @@ fresh folder there, and each time something is lost:
 
 A run counts when the attack fell before its end. Afterwards ids, scores and reasons of rejection must be
 those of a run that nothing disturbed.
+
+Half of the runs ask for GPUs. Each node counts one that is none: tasks wait for it and take it as on a real
+one, and compute on the CPU.
 """
 
 from __future__ import annotations
@@ -45,11 +48,21 @@ from raysvq.results import open_results
 from raysvq.runtime.cluster import connect
 from raysvq.sample import write_sample
 from raysvq.scoring.job import score
-from raysvq.settings import Settings, load_settings
+from raysvq.scoring.stream import TASK_NAME
+from raysvq.scoring.workers import TORCH_NAMES
+from raysvq.settings import load_settings
 
 OVERRIDES = ["model.hidden=32", "scoring.batch_images=4", "scoring.precision=float32"]
-NODE = {"num_cpus": 1, "object_store_memory": 128 * 2**20}
+NODE = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 128 * 2**20}
 RESTARTS = 5  # of one run, after which it counts as failed
+DEVICES = ("cpu", "gpu")
+# A driver that computes on the CPU where Ray counts a GPU.
+_DRIVER = """
+from raysvq.scoring.workers import TORCH_NAMES
+TORCH_NAMES["GPU"] = "cpu"
+from raysvq.cli import main
+main()
+"""
 
 Rows = dict[str, float | str]  # image id -> score, or the reason of its rejection
 
@@ -59,6 +72,7 @@ class Tally:
     """What became of the runs under one attack."""
 
     attack: str
+    device: str = DEVICES[0]
     runs: int = 0
     restarts: int = 0  # times the command had to be given again
     lost: int = 0
@@ -70,28 +84,32 @@ class Tally:
 
 @dataclass
 class World:
-    """Images, a model, a cluster, and the rows of a run that nothing disturbed."""
+    """Images, a model, a cluster, and the rows of runs that nothing disturbed."""
 
     cluster: Cluster
-    settings: Settings
     manifest: str
     model: str
     out: str  # parent of the score directories
     server: S3Server
     outage_s: float  # of an attack on the store
-    undisturbed: Rows = field(default_factory=dict)
+    undisturbed: dict[str, Rows] = field(default_factory=dict)  # by device
     seconds: float = 0.0
     spare: object = None  # the node that may be lost
+    device: str = DEVICES[0]  # that scores
+
+    @property
+    def overrides(self) -> list[str]:
+        """Settings of a run."""
+        return [*OVERRIDES, f"ray.address={self.cluster.address}", f"scoring.device={self.device}"]
 
     def score(self, out: str) -> None:
         """Score in this process."""
-        score(self.manifest, self.model, out, self.settings)
+        score(self.manifest, self.model, out, load_settings(None, self.overrides))
 
     def command(self, out: str) -> list[str]:
         """Score in a process of its own."""
-        command = [sys.executable, "-c", "from raysvq.cli import main; main()", "score", self.manifest]
-        command += ["--model", self.model, "--out", out, "--set", f"ray.address={self.cluster.address}"]
-        return command + [part for setting in OVERRIDES for part in ("--set", setting)]
+        command = [sys.executable, "-c", _DRIVER, "score", self.manifest, "--model", self.model, "--out", out]
+        return command + [part for setting in self.overrides for part in ("--set", setting)]
 
 
 @contextmanager
@@ -109,17 +127,17 @@ def world(folder: Path, images: int, outage_s: float) -> Iterator[World]:
         build_index(source, f"{place}/manifest.parquet", settings.split)
         cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         stack.callback(cluster.shutdown)
-        settings = load_settings(None, [*OVERRIDES, f"ray.address={cluster.address}"])
         manifest, model = f"{place}/manifest.parquet", f"{place}/model"
-        result = World(cluster, settings, manifest, model, place, server, outage_s)
+        result = World(cluster, manifest, model, place, server, outage_s)
         result.spare = cluster.add_node(**NODE)
-        connect(settings.ray)
+        connect(load_settings(None, result.overrides).ray)
         stack.callback(ray.shutdown)
-        result.score(f"{place}/warm-up")
-        started = time.monotonic()
-        result.score(f"{place}/undisturbed")
-        result.seconds = time.monotonic() - started
-        result.undisturbed = _rows(f"{place}/undisturbed", Tally(""))
+        for result.device in DEVICES:
+            result.score(f"{place}/warm-up-{result.device}")
+            started = time.monotonic()
+            result.score(f"{place}/undisturbed-{result.device}")
+            result.seconds = time.monotonic() - started
+            result.undisturbed[result.device] = _rows(f"{place}/undisturbed-{result.device}", Tally(""))
         yield result
 
 
@@ -172,13 +190,14 @@ ATTACKS: dict[str, Callable[[World, str, float], tuple[bool, int]]] = {
 _START_S = 6.0  # of a driver's own process, about
 
 
-def run_attack(world: World, attack: str, runs: int) -> Tally:
+def run_attack(world: World, attack: str, device: str, runs: int) -> Tally:
     """Attack until so many runs were hit before their end."""
-    tally = Tally(attack)
+    tally = Tally(attack, device)
+    world.device = device
     for number in range(10 * runs):
         if tally.runs == runs:
             break
-        out = f"{world.out}/{attack}-{number}"
+        out = f"{world.out}/{attack}-{device}-{number}"
         started = time.monotonic()
         landed, restarts = ATTACKS[attack](world, out, random.uniform(0, world.seconds))
         if not landed:
@@ -223,7 +242,7 @@ def kill_worker(patience_s: float) -> bool:
 
 def _scores(process: psutil.Process) -> bool:
     try:
-        return "MapBatches" in " ".join(process.cmdline())
+        return TASK_NAME in " ".join(process.cmdline())
     except psutil.Error:
         return False
 
@@ -243,16 +262,17 @@ def _compare(world: World, out: str, tally: Tally) -> None:
     except RaysvqError as error:
         tally.failed.append(str(error))
         return
-    tally.lost += len(world.undisturbed.keys() - found.keys())
-    tally.other += sum(world.undisturbed.get(name) != value for name, value in found.items())
+    wanted = world.undisturbed[tally.device]
+    tally.lost += len(wanted.keys() - found.keys())
+    tally.other += sum(wanted.get(name) != value for name, value in found.items())
 
 
 def table(tallies: list[Tally]) -> str:
     """Print one line per attack."""
-    heads = f"{'attack':<8}{'runs':>6}{'restarts':>10}{'lost':>6}{'twice':>7}{'other':>7}{'failed':>8}"
-    lines = [f"{heads}{'s a run':>9}"]
+    heads = f"{'attack':<8}{'device':<8}{'runs':>6}{'restarts':>10}{'lost':>6}{'twice':>7}"
+    lines = [f"{heads}{'other':>7}{'failed':>8}{'s a run':>9}"]
     lines += [
-        f"{each.attack:<8}{each.runs:>6}{each.restarts:>10}{each.lost:>6}{each.twice:>7}{each.other:>7}"
+        f"{each.attack:<8}{each.device:<8}{each.runs:>6}{each.restarts:>10}{each.lost:>6}{each.twice:>7}{each.other:>7}"
         f"{len(each.failed):>8}{each.seconds / max(each.runs, 1):>9.1f}"
         for each in tallies
     ]
@@ -262,20 +282,26 @@ def table(tallies: list[Tally]) -> str:
 def main() -> None:
     """Attack, print the table, exit with 1 where anything was lost, doubled or changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=int, default=20, help="of each attack (default 20)")
+    parser.add_argument("--runs", type=int, default=10, help="of each attack and device (default 10)")
     parser.add_argument("--images", type=int, default=160, help="scored in each run (default 160)")
     parser.add_argument(
         "--outage", type=float, default=10.0, help="seconds that the store is away (default 10)"
     )
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS))
+    parser.add_argument("--devices", nargs="+", choices=DEVICES, default=DEVICES)
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
     start_over_with_token("benchmarks.chaos")
+    TORCH_NAMES["GPU"] = "cpu"
     with (
         tempfile.TemporaryDirectory() as folder,
         world(Path(folder), arguments.images, arguments.outage) as place,
     ):
-        tallies = [run_attack(place, attack, arguments.runs) for attack in arguments.attacks]
+        tallies = [
+            run_attack(place, attack, device, arguments.runs)
+            for attack in arguments.attacks
+            for device in arguments.devices
+        ]
     print(table(tallies))
     if arguments.json:
         arguments.json.write_text(json.dumps([asdict(each) for each in tallies], indent=1) + "\n")

@@ -1,6 +1,6 @@
-"""What bfloat16 changes: scores, image AUROC and time on the test images of a finished run.
+"""What engines and bfloat16 change: scores, image AUROC and time on the test images of a finished run.
 
-Run: python benchmarks/precision.py RUN [--json FILE], where RUN is what `raysvq demo --out RUN` made.
+Run: python -m benchmarks.precision RUN [--json FILE], where RUN is what `raysvq demo --out RUN` made.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from benchmarks.engines import backends_here
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import load_bundle
-from raysvq.model.device import has_fast_bfloat16
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageScorer
 from raysvq.storage import read_bytes
 
@@ -30,8 +31,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     bundle = load_bundle(str(arguments.run / "model"))
-    exact = ImageScorer(bundle.model, bundle.settings, bundle.settings.scoring)
-    scorers = {"float32": exact, "bfloat16": exact.in_bfloat16()}
+    settings = bundle.settings
+    scorers = {
+        str(backend): ImageScorer(
+            bundle.model, settings, settings.scoring, precision=backend.precision, engine=backend.engine
+        )
+        for backend in backends_here(settings.model, bundle.model.has_bfloat16)
+    }
     scores: dict[str, list[float]] = {name: [] for name in scorers}
     seconds = dict.fromkeys(scorers, 0.0)
     anomalous: list[bool] = []
@@ -47,25 +53,26 @@ def main() -> None:
         except DecodeError:
             continue
         anomalous.append(row["label"] == "anomalous")
-    plain, close = np.array(scores["float32"]), np.array(scores["bfloat16"])
     threshold = bundle.decisions.threshold
-    record = {
-        "images": len(anomalous),
-        "fast": has_fast_bfloat16("cpu"),
-        "largest_deviation": float(np.max(np.abs(close - plain) / plain)),
-        "changed_decisions": int(((plain >= threshold) != (close >= threshold)).sum()),
-        "image_auroc": {name: float(roc_auc_score(anomalous, found)) for name, found in scores.items()},
-        "ms": {name: 1000 * spent / len(anomalous) for name, spent in seconds.items()},
-    }
-    print(f"{record['images']} test images of {arguments.run}; bfloat16 instructions: {record['fast']}")
-    changed = record["changed_decisions"]
-    print(f"largest deviation {record['largest_deviation']:.2%}, {changed} decisions changed")
-    for name in scorers:
+    exact = np.array(scores[str(EXACT)])
+    rows = []
+    print(f"{len(anomalous)} test images of {arguments.run}")
+    for name, values in scores.items():
+        found = np.array(values)
+        row = {
+            "backend": name,
+            "image_auroc": float(roc_auc_score(anomalous, found)),
+            "largest_deviation": float(np.max(np.abs(found - exact) / exact)),
+            "changed_decisions": int(((exact >= threshold) != (found >= threshold)).sum()),
+            "ms": 1000 * seconds[name] / len(anomalous),
+        }
         print(
-            f"{name:<10} image AUROC {record['image_auroc'][name]:.4f}  {record['ms'][name]:.1f} ms per image"
+            f"{name:<23} image AUROC {row['image_auroc']:.4f}  {row['ms']:6.1f} ms per image"
+            f"  moves {row['largest_deviation']:.1e} at most, {row['changed_decisions']} decisions changed"
         )
+        rows.append(row)
     if arguments.json:
-        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({"images": len(anomalous), "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

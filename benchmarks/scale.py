@@ -34,12 +34,13 @@ from raysvq.scoring.plan import unit_images
 from raysvq.settings import ScoringSettings
 
 PREFIXES = 10_000  # cameras, each with the same share of the images
+IMAGE_BYTES = 1_000_000  # of the smallest file
 DIGESTS = {"model_digest": "0" * 64, "settings_digest": "1" * 64}
 STEPS = ("plan", "reconcile")
 
 _MANIFEST = """
 copy (
-    select md5(uri) as image_id, uri, 1000000 + i % 9973 as size_bytes, md5(uri || 'v') as etag,
+    select md5(uri) as image_id, uri, {image_bytes} + i % 9973 as size_bytes, md5(uri || 'v') as etag,
     timestamptz '2026-05-04 22:00:00+00' as mtime, 'unknown' as label, null::varchar as mask_uri,
     'none' as split, null::varchar as "group", null::varchar as defect_type,
     timestamptz '2026-05-04 21:00:00+00' as captured_at
@@ -54,7 +55,7 @@ def make_manifest(folder: Path, rows: int) -> Path:
     raw, path = folder / "raw.parquet", folder / "listed.parquet"
     with duckdb.connect() as connection:
         connection.execute("set preserve_insertion_order = false; set memory_limit = '2GiB'")
-        connection.execute(_MANIFEST.format(prefixes=PREFIXES, rows=rows, path=raw))
+        connection.execute(_MANIFEST.format(prefixes=PREFIXES, image_bytes=IMAGE_BYTES, rows=rows, path=raw))
     with pq.ParquetWriter(path, MANIFEST, compression="zstd") as writer:
         for batch in pq.ParquetFile(raw).iter_batches(batch_size=ROW_GROUP):
             meta = pa.nulls(batch.num_rows, MANIFEST.field("meta").type)
@@ -68,7 +69,7 @@ def make_results(folder: Path) -> Path:
     scores = folder / "scores" / "scores"
     scores.mkdir(parents=True)
     pending = pq.ParquetFile(folder / PENDING)
-    size = unit_images(pending.metadata.num_rows, None)
+    size = unit_images(pending.metadata.num_rows, IMAGE_BYTES, None)
     names: list[tuple[str, int]] = []
     for batch in pending.iter_batches(batch_size=size, columns=["image_id"]):
         name = f"scores/part-{len(names):09d}.parquet"
@@ -83,7 +84,7 @@ def plan(folder: Path) -> dict[str, float]:
     """What is new, against an empty score directory."""
     manifest = open_manifest(str(folder / "listed.parquet"))
     pending = find_pending(manifest, str(folder / "scores"), DIGESTS, ScoringSettings(), folder)
-    size = unit_images(pending.images, None)
+    size = unit_images(pending.images, pending.image_bytes, None)
     return {"images": pending.images, "units": -(-pending.images // size), "unit_images": size}
 
 

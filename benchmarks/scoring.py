@@ -3,7 +3,7 @@
 Run: python -m benchmarks.scoring [--images 5000] [--rounds 3] [--json FILE]. Three ways, in turn:
 
     raysvq   the batch job, on a cluster started on this machine
-    bare     one process per core, each with its share of the images: same decoder, model, precision and rows
+    bare     one process per core, each with its share of the images: same decoder, model, engine and rows
     naive    one process, one thing after the other: Pillow, then one tile at a time in float32
 
 raysvq and bare read the images from local disk, and then from an S3 server on this machine, where raysvq
@@ -42,14 +42,17 @@ from raysvq.data.index import build_index
 from raysvq.data.manifest import open_manifest
 from raysvq.imaging.tiling import cut, plan_tiles
 from raysvq.model.bundle import load_bundle, save_bundle
-from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16, relative_deviation
+from raysvq.model.bundle_summary import OPENVINO_DEVIATION, Reference
+from raysvq.model.device import relative_deviation
+from raysvq.model.engines import Backend, choose_backend, engines_with_bfloat16, look_around
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
 from raysvq.results.writer import write_unit
 from raysvq.runtime.cluster import connect
 from raysvq.scoring.fetch import fetch, in_groups
 from raysvq.scoring.job import score
-from raysvq.scoring.rows import Row, provenance, score_row
+from raysvq.scoring.rows import Row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import Settings, load_settings
 
 CASES = {
@@ -74,17 +77,21 @@ def make_images(folder: Path, count: int) -> None:
         (folder / f"{number:06d}.jpg").write_bytes(encoded[number % PICTURES])
 
 
-def make_model(uri: str, settings: Settings, examples: list[Path]) -> Precision:
-    """A bundle with random weights: the arithmetic is the same. Returns the precision it is scored in."""
+def make_model(uri: str, settings: Settings, examples: list[Path]) -> Backend:
+    """A bundle with random weights: the arithmetic is the same. Returns what it is scored with."""
     bundle = untrained_bundle(settings, threshold=1e9)
     scorer = ImageScorer(bundle.model, settings, settings.scoring)
-    pairs = [(scorer.in_bfloat16()(file.read_bytes()), scorer(file.read_bytes())) for file in examples]
-    deviation = max(relative_deviation(low.image_score, exact.image_score) for low, exact in pairs)
-    reference = replace(bundle.reference, bfloat16_deviation=deviation)
+    contents = [file.read_bytes() for file in examples]
+    exact = [scorer(content).image_score for content in contents]
+    largest: dict[str, float] = {}
+    for engine in engines_with_bfloat16(settings.model, bundle.model.has_bfloat16):
+        low = scorer.in_bfloat16(engine)
+        near = [low(content).image_score for content in contents]
+        largest[engine] = max(map(relative_deviation, near, exact))
+    validation = bundle.reference.validation | {OPENVINO_DEVIATION: largest.get("openvino")}
+    reference = Reference({}, validation, largest.get("torch"))
     save_bundle(replace(bundle, reference=reference), uri)
-    return choose_precision(
-        settings.scoring.precision, reference.bfloat16_deviation, has_fast_bfloat16("cpu")
-    )
+    return choose_backend(settings.scoring, settings.model, reference.deviations, look_around("cpu"))
 
 
 def run_raysvq(manifest: str, model: str, out: str, settings: Settings) -> float:
@@ -101,13 +108,13 @@ def start_up(manifest: str, model: str, out: str) -> float:
     return time.monotonic() - started
 
 
-def run_bare(manifest: str, model: str, out: Path, settings: Settings, precision: Precision) -> float:
+def run_bare(manifest: str, model: str, out: Path, settings: Settings, backend: Backend) -> float:
     """Images per second of one process per core."""
     rows = open_manifest(manifest).to_table().to_pylist()
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(cores)
-    shares = [(rows[core::cores], model, str(out), settings, precision, ready) for core in range(cores)]
+    shares = [(rows[core::cores], model, str(out), settings, backend, ready) for core in range(cores)]
     processes = [context.Process(target=_bare_process, args=share) for share in shares]
     for process in processes:
         process.start()
@@ -120,12 +127,14 @@ def run_bare(manifest: str, model: str, out: Path, settings: Settings, precision
 
 
 def _bare_process(
-    rows: list[Row], model: str, out: str, settings: Settings, precision: Precision, ready: Any
+    rows: list[Row], model: str, out: str, settings: Settings, backend: Backend, ready: Any
 ) -> None:
     torch.set_num_threads(1)
     bundle = load_bundle(model)
-    scorer = ImageScorer(bundle.model, bundle.settings, settings.scoring, precision=precision)
-    origin = provenance(bundle, "bare", "bare", precision)
+    scorer = ImageScorer(
+        bundle.model, bundle.settings, settings.scoring, precision=backend.precision, engine=backend.engine
+    )
+    origin = provenance(bundle, "bare", "bare", backend)
     together = 16 if bundle.settings.tiles.mode == "whole" else 1
     ready.wait()
     for start in range(0, len(rows), 128):
@@ -157,7 +166,7 @@ def run_case(number: int, overrides: list[str], place: dict[str, str], folder: P
     settings = load_settings(None, [*overrides, *NETWORK])
     files = sorted((folder / "images").iterdir())
     models = {name: f"{base}/model-{number}" for name, base in place.items()}
-    precision = make_model(models["disk"], settings, files[:16])
+    backend = make_model(models["disk"], settings, files[:16])
     make_model(models["s3"], settings, files[:16])
     connect(settings.ray)
     found: dict[str, list[float]] = defaultdict(list)
@@ -166,12 +175,12 @@ def run_case(number: int, overrides: list[str], place: dict[str, str], folder: P
         for name, base in place.items():
             manifest, what = f"{base}/manifest.parquet", f"{number}-{turn}"
             bare_out = folder / f"bare-{name}-{what}"
-            found[f"bare {name}"].append(run_bare(manifest, models[name], bare_out, settings, precision))
+            found[f"bare {name}"].append(run_bare(manifest, models[name], bare_out, settings, backend))
             out = f"{base}/raysvq-{what}"
             found[f"raysvq {name}"].append(run_raysvq(manifest, models[name], out, settings))
     ray.shutdown()
     start = start_up(f"{place['disk']}/ten.parquet", models["disk"], str(folder / f"ten-{number}"))
-    row: Row = {"precision": precision, "start_up_s": start}
+    row: Row = {"precision": backend.precision, "engine": backend.engine, "start_up_s": start}
     row |= {way: statistics.median(rates) for way, rates in found.items()}
     for name in place:
         row[f"of bare {name}"] = _ratio(found[f"raysvq {name}"], found[f"bare {name}"])
@@ -203,10 +212,10 @@ def main() -> None:
     print(f"\n{arguments.images} JPEG images of {SIDE} x {SIDE} pixels, {os.cpu_count()} cores; images/s")
     ways = ["raysvq disk", "bare disk", "raysvq s3", "bare s3", "naive"]
     ratios = ["of bare disk", "of bare s3", "of naive"]
-    print(f"{'':<17}{'':<10}" + "".join(f"{name:>13}" for name in [*ways, *ratios]) + f"{'start-up, s':>13}")
+    print(f"{'':<17}{'':<19}" + "".join(f"{name:>13}" for name in [*ways, *ratios]) + f"{'start-up, s':>13}")
     for row in rows:
         print(
-            f"{row['case']:<17}{row['precision']:<10}"
+            f"{row['case']:<17}{row['engine'] + ' ' + row['precision']:<19}"
             + "".join(f"{row[way]:>13.1f}" for way in ways)
             + "".join(f"{row[ratio]:>13.2f}" for ratio in ratios)
             + f"{row['start_up_s']:>13.1f}"

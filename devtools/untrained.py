@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from raysvq.decisions import fixed_decisions
-from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.bundle import Bundle, make_bundle
+from raysvq.model.bundle_summary import Reference
 from raysvq.model.network import build_network
 from raysvq.settings import Settings
 

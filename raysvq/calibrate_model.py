@@ -18,7 +18,6 @@ from raysvq.errors import DataError
 from raysvq.evaluation.score_rows import committed_rows
 from raysvq.model.alias import resolve
 from raysvq.model.bundle import (
-    DECISIONS,
     MOST_REFERENCE,
     Bundle,
     load_bundle,
@@ -28,6 +27,7 @@ from raysvq.model.bundle import (
     save_decisions,
     save_reference,
 )
+from raysvq.model.bundle_summary import DECISIONS
 from raysvq.schema import ANOMALOUS, MANIFEST, NONE, NORMAL, REFERENCE, SIGNAL_FIELDS, TEST, TRAIN, VALIDATION
 from raysvq.scoring.job import score
 from raysvq.settings import DecisionSettings, Settings, merge_decision

@@ -42,6 +42,7 @@ PROVENANCE_FIELDS = [
     pa.field("settings_digest", pa.string(), nullable=False),
     pa.field("code_version", pa.string(), nullable=False),
     pa.field("precision", pa.string(), nullable=False),  # of the encoder: float32 or bfloat16
+    pa.field("engine", pa.string()),  # torch or openvino; null in rows of earlier versions
     pa.field("scored_at", TIMESTAMP, nullable=False),
 ]
 

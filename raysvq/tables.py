@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow.dataset as ds
 
 ROW_GROUP = 16_384  # rows
 MEMORY = 192 * 2**20  # bytes that DuckDB may take; it spills the rest to disk
@@ -80,6 +83,8 @@ def count_in(views: Mapping[str, Sequence[Path]]) -> int:
 
 def _own(folder: Path, rows: int) -> duckdb.DuckDBPyConnection:
     """An instance for one connection: what it may take depends on the rows."""
+    import duckdb  # takes a tenth of a second and some 20 MiB, and workers need it not
+
     connection = duckdb.connect()
     connection.execute("set temp_directory = $folder", {"folder": f"{folder}/spill"})
     _set(connection, max(MEMORY, MEMORY_PER_ROW * rows))
@@ -89,6 +94,8 @@ def _own(folder: Path, rows: int) -> duckdb.DuckDBPyConnection:
 @lru_cache(maxsize=1)
 def _few_rows() -> duckdb.DuckDBPyConnection:
     """An instance that all connections to few rows share: to start one takes longer than to ask it."""
+    import duckdb
+
     connection = duckdb.connect()
     atexit.register(connection.close)
     _set(connection, MEMORY)

@@ -12,7 +12,8 @@ import torch
 
 from raysvq.data.index import build_index
 from raysvq.decisions import fixed_decisions
-from raysvq.model.bundle import Bundle, Reference, make_bundle, save_bundle
+from raysvq.model.bundle import Bundle, make_bundle, save_bundle
+from raysvq.model.bundle_summary import Reference
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results

@@ -31,6 +31,7 @@ from raysvq.model.bundle import save_bundle
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_scores
 from raysvq.scoring.job import score
+from raysvq.scoring.stream import TASK_NAME
 from raysvq.settings import parse_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -110,7 +111,7 @@ def _watched_workers() -> Iterator[list[set[int]]]:
     def watch() -> None:
         while not done.wait(0.1):
             alive = psutil.Process(os.getpid()).children(recursive=True)
-            seen.append({process.pid for process in alive if "MapBatches" in _title(process)})
+            seen.append({process.pid for process in alive if TASK_NAME in _title(process)})
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 def test_what_is_killed_loses_and_doubles_nothing(tmp_path: Path) -> None:
     figures = tmp_path / "chaos.json"
     command = [sys.executable, "-m", "benchmarks.chaos", "--runs", "1", "--images", "40", "--outage", "3"]
-    command += ["--json", str(figures)]
+    command += ["--devices", "cpu", "--json", str(figures)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
     tallies = json.loads(figures.read_text())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
@@ -18,16 +17,8 @@ from raysvq.sample import write_sample
 from raysvq.settings import RaySettings, load_settings, load_sweep
 from raysvq.training.ray_trainer import train
 from raysvq.tuning.sweep import sweep
+from tests.nodes import NODE, WATCHFUL
 from tests.sweeps import CONFIG, TRIALS, records, wait_for
-
-NODE: dict[str, Any] = {"num_cpus": 2, "object_store_memory": 2**27}
-# A node that is lost counts as dead after two seconds, not a quarter of a minute.
-WATCHFUL = {
-    "health_check_initial_delay_ms": 1000,
-    "health_check_period_ms": 500,
-    "health_check_timeout_ms": 5000,
-    "health_check_failure_threshold": 3,
-}
 
 
 @pytest.fixture(scope="module")

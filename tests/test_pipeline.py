@@ -15,6 +15,7 @@ from raysvq.errors import DataError
 from raysvq.evaluate_model import evaluate_model
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.device import TOLERANCE
+from raysvq.model.engines import engines_with_bfloat16
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import open_results, read_commits, read_scores
@@ -115,9 +116,11 @@ def test_training_scores_validation_images_as_the_job_does(run: Run) -> None:
 
 
 def test_training_measures_how_far_bfloat16_moves_scores(run: Run) -> None:
-    deviation = load_bundle(run.model).reference.bfloat16_deviation
-    assert deviation is not None
-    assert 0 < deviation < TOLERANCE
+    model = load_bundle(run.model)
+    found = model.reference.deviations
+    measured = engines_with_bfloat16(model.settings.model, True)
+    assert [engine for engine, deviation in found.items() if deviation is not None] == measured
+    assert all(0 < deviation < TOLERANCE for deviation in found.values() if deviation is not None)
 
 
 def test_the_bundle_holds_no_pickle_and_what_a_report_needs(run: Run) -> None:

@@ -83,6 +83,20 @@ def test_the_commit_record_describes_every_file_that_is_there(
     assert (commit.runs[0].images, commit.runs[0].scored, commit.runs[0].rejected) == (12, 11, 1)
 
 
+def test_engines_go_on_with_one_folder_and_are_named_in_rows_and_record(plates: Plates) -> None:
+    plates.score(engine="torch")
+    assert {row["engine"] for row in plates.rows().values()} == {"torch"}
+    plates.put("plate-03.png", plate(50))
+    plates.index()
+    plates.score(engine="openvino")
+    rows = plates.rows()
+    assert {name for name, row in rows.items() if row["engine"] == "openvino"} == {"plate-03.png"}
+    assert [commit.runs[-1].engine for commit in read_commits(plates.out)] == ["torch", "openvino"]
+    assert {name: row["image_score"] for name, row in rows.items()} == pytest.approx(
+        plates.direct(), rel=1e-5
+    )
+
+
 def test_anomalous_images_and_only_they_have_a_heat_map(plates: Plates) -> None:
     plates.score(heatmaps="anomalous")
     rows = plates.rows()
@@ -119,7 +133,7 @@ def test_a_plan_counts_tiles_and_work_units_as_the_run_makes_them(plates: Plates
     tiles = sum(len(row["tiles"]) for row in plates.rows().values())
     assert plan.sampled.tiles * plan.images == pytest.approx(tiles)
     assert plan.units == len(committed_files(plates.out, "scores")) == 3
-    assert (plan.workers, plan.device) == (2, "CPU")
+    assert (plan.workers, plan.machines) == (2, "2 CPU(s)")
 
 
 def test_a_plan_counts_what_is_done_and_what_is_to_be_done_again(plates: Plates) -> None:

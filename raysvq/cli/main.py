@@ -21,6 +21,7 @@ INTERRUPTED = 130  # exit code, as of a process that signal 2 ended
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error a user can mend is one sentence on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    had_ray = _has_ray()
     log.use(_format(given), next((one for one in given[:1] if not one.startswith("-")), ""))
     try:
         code = app(args=given, prog_name="raysvq", standalone_mode=False) or 0
@@ -42,7 +43,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
     finally:
         log.use(log.Format.PLAIN)
+    if _has_ray() and not had_ray:
+        _leave_ray()
     sys.exit(code)
+
+
+def _has_ray() -> bool:
+    """Whether this process is part of a Ray cluster."""
+    if "ray" not in sys.modules:
+        return False
+    import ray
+
+    return bool(ray.is_initialized())
+
+
+def _leave_ray() -> None:
+    """Leave Ray here: it would wait half a second for lines of workers where the interpreter left it."""
+    import ray
+
+    ray.shutdown()
 
 
 def _format(arguments: Sequence[str]) -> str:

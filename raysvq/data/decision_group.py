@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from raysvq.errors import DataError
 from raysvq.tables import stream
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 GROUP = "group"
 

@@ -6,18 +6,20 @@ import itertools
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from raysvq.errors import DataError, first_line
 from raysvq.schema import MANIFEST, UNKNOWN
 from raysvq.storage import ObjectInfo, filesystem, image_id, put_file
 from raysvq.tables import ROW_GROUP, database, spool_columns
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow.dataset as ds
 
 # The schema of rows whose split is not drawn yet.
 UNSPLIT = MANIFEST.set(MANIFEST.get_field_index("split"), pa.field("split", pa.string()))
@@ -72,6 +74,8 @@ def open_manifest(uri: str) -> ds.Dataset:
     Raises:
         DataError: the manifest is missing, is not Parquet, or lacks a column.
     """
+    import pyarrow.dataset as ds  # brings pandas where that is installed, and workers need it not
+
     fs, path = filesystem(uri)
     try:
         dataset = ds.dataset(path, filesystem=fs, format="parquet", partitioning=None)

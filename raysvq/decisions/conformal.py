@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.special import betainc, betaincinv
 
 from raysvq.decisions.calibration import Floats
 
@@ -42,6 +41,8 @@ def required_rank(units: int, rate: float, confidence: float | None) -> float:
     """How many units may not exceed the score. More than there are: so few cannot promise the rate."""
     if confidence is None:
         return (units + 1) * (1 - rate)
+    from scipy.special import betainc  # what scores needs no SciPy, and starts faster without
+
     low, high = 1, units + 1
     while low < high:  # the probability grows with the rank
         middle = (low + high) // 2
@@ -73,6 +74,8 @@ def rate_interval(units: int, below: float, above: float) -> tuple[float, float]
         above: of the nearest one that is not; `units + 1` where there is none. Equal to `below` where the
             score was chosen to lie just above that one.
     """
+    from scipy.special import betaincinv
+
     low = 0.0 if above > units else float(betaincinv(units + 1 - above, above, _TAIL))
     high = 1.0 if below <= 0 else float(betaincinv(units + 1 - below, below, 1 - _TAIL))
     return low, high
@@ -83,7 +86,7 @@ def count_interval(units: int, below: float, above: float, images: int) -> tuple
 
     For `units`, `below` and `above` see `rate_interval`.
     """
-    from scipy.stats import betabinom  # workers that score need it not, and start faster without
+    from scipy.stats import betabinom
 
     low = 0 if above > units else int(betabinom.ppf(_TAIL, images, units + 1 - above, above))
     high = images if below <= 0 else int(betabinom.ppf(1 - _TAIL, images, units + 1 - below, below))

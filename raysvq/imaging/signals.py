@@ -80,7 +80,7 @@ class SignalSums:
 
 def sample_codes(codes: npt.NDArray[np.uint16], image_id: str) -> npt.NDArray[np.uint16]:
     """CODES of an image's codes, at positions drawn by its id: always the same of an image."""
-    rng = np.random.default_rng(list(image_id.encode()))
+    rng = np.random.default_rng(np.frombuffer(image_id.encode(), np.uint8).astype(np.uint32))
     return rng.choice(codes, min(CODES, len(codes)), replace=False)
 
 

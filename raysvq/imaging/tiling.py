@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice, product
 from typing import Any, TypeVar, cast
 
@@ -25,7 +26,8 @@ Tiles = TypeVar("Tiles", bound=npt.NDArray[Any])
 Read = Callable[[int], Pixels]  # the next n rows of an image from the top, (n, W, C)
 
 _SHRUNK_ROWS = 64  # rows shrunk at once
-_Placement = tuple[slice, slice, npt.NDArray[np.float32]]  # cells of the map, of the tile, weight of each
+# Cells of the map, of the tile, weight of each; None where all weights are 1, as without overlaps.
+_Placement = tuple[slice, slice, npt.NDArray[np.float32] | None]
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,12 @@ class Mosaic:
             row, column = divmod(self._placed, len(self._across))
             for rows, tile_rows, down in self._down[row]:
                 for columns, tile_columns, across in self._across[column]:
-                    self.values[rows, columns] += down[:, None] * tile[tile_rows, tile_columns] * across
+                    part = tile[tile_rows, tile_columns]
+                    if down is not None:
+                        part = down[:, None] * part
+                    if across is not None:
+                        part = part * across
+                    self.values[rows, columns] += part
             self._placed += 1
 
 
@@ -213,6 +220,7 @@ def resize(image: Pixels, height: int, width: int) -> Pixels:
     return cast(Pixels, resized.reshape(height, width, *image.shape[2:]))  # OpenCV drops a single channel
 
 
+@lru_cache(maxsize=16)  # images of a set have few sizes
 def _placements(starts: tuple[int, ...], side: int, cells: int, cell: int) -> list[list[_Placement]]:
     """Where each tile's map lies along one axis: on cells, or shared between neighbouring ones."""
     placed = []
@@ -225,8 +233,12 @@ def _placements(starts: tuple[int, ...], side: int, cells: int, cell: int) -> li
             total[first : first + length] += share
     return [
         [
-            (slice(first, first + n), slice(n), (share / total[first : first + n]).astype(np.float32))
+            (slice(first, first + n), slice(n), _weights(share / total[first : first + n]))
             for first, n, share in parts
         ]
         for parts in placed
     ]
+
+
+def _weights(shares: npt.NDArray[np.float64]) -> npt.NDArray[np.float32] | None:
+    return None if (shares == 1).all() else shares.astype(np.float32)

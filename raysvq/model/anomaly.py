@@ -1,12 +1,12 @@
-"""From distances on a grid to anomaly maps, tile scores, image scores and regions. NumPy only."""
+"""From distances on a grid to anomaly maps, tile scores, image scores and regions. No PyTorch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from raysvq.settings import AnomalySettings
 
@@ -51,29 +51,35 @@ def share_over(map_values: Floats, threshold: float) -> float:
 def find_regions(
     anomaly_map: Floats, threshold: float, span: tuple[int, int], size: tuple[int, int]
 ) -> list[Region]:
-    """8-connected regions of the map above a threshold, largest peak first.
+    """8-connected regions of the map above a threshold, largest peak first; of equals the first from the top.
 
     Args:
         span: (height, width) in image pixels that the map spans.
         size: (height, width) of the image; regions end at its edge.
     """
-    parts, count = ndimage.label(anomaly_map > threshold, structure=np.ones((3, 3)))
-    if not count:
+    over = anomaly_map > threshold
+    if not over.any():
         return []
+    count, parts, boxes, _ = cv2.connectedComponentsWithStats(over.view(np.uint8), connectivity=8)
+    cells = np.flatnonzero(over)
+    owners = np.asarray(parts.ravel()[cells], np.intp)
+    peaks = np.full(count, -np.inf, np.float32)  # of part 0, which is what is not over: -inf
+    np.maximum.at(peaks, owners, anomaly_map.ravel()[cells])
+    firsts = np.full(count, parts.size)
+    np.minimum.at(firsts, owners, cells)
     down, across = span[0] / anomaly_map.shape[0], span[1] / anomaly_map.shape[1]
-    cells = ndimage.sum_labels(np.ones_like(anomaly_map), parts, range(1, count + 1))
-    peaks = ndimage.maximum(anomaly_map, parts, range(1, count + 1))
     regions = []
-    for (rows, columns), n_cells, peak in zip(ndimage.find_objects(parts), cells, peaks, strict=True):
-        top, bottom = _extent(rows, down, size[0])
-        left, right = _extent(columns, across, size[1])
+    for part in np.lexsort((firsts, -peaks))[:-1]:
+        column, row, columns, rows, n_cells = boxes[part].tolist()
+        top, bottom = _extent(row, rows, down, size[0])
+        left, right = _extent(column, columns, across, size[1])
         box = (bottom - top) * (right - left)
         area = min(max(round(n_cells * down * across), 1), box)
-        regions.append(Region(left, top, right - left, bottom - top, area, float(peak)))
-    return sorted(regions, key=lambda region: -region.peak)
+        regions.append(Region(left, top, right - left, bottom - top, area, float(peaks[part])))
+    return regions
 
 
-def _extent(cells: slice, scale: float, length: int) -> tuple[int, int]:
+def _extent(start: int, cells: int, scale: float, length: int) -> tuple[int, int]:
     """From, to in pixels: inside the image, and at least one pixel where cells are smaller than that."""
-    start = min(round(cells.start * scale), length - 1)
-    return start, max(start + 1, min(round(cells.stop * scale), length))
+    first = min(round(start * scale), length - 1)
+    return first, max(first + 1, min(round((start + cells) * scale), length))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,61 +24,33 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from raysvq import __version__
-from raysvq.decisions import Decisions, fixed_decisions
+from raysvq.decisions import Decisions
 from raysvq.errors import BundleError, DataError, SettingsError
-from raysvq.model.card import CARD, make_card, markdown
+from raysvq.model.bundle_summary import DECISIONS, WEIGHTS, BundleSummary, Reference, read_files
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import Network, build_network
 from raysvq.model.stems.description import FILE
 from raysvq.schema import REFERENCE
-from raysvq.settings import Settings, digest, parse_settings, with_new_names
+from raysvq.settings import Settings
 from raysvq.settings.model import LITE_NAMES
 from raysvq.storage import join, read_bytes, write_bytes
 
-FORMAT = 6
-EARLIER = (3, 4, 5)  # are still read, but for dictionaries of features
-_WITH_DECISIONS = (5, 6)  # in a file of their own
 # Names of weights in format 3 -> present names.
 _NAMES_OF_FORMAT_3 = {
     "quantizer.counts": "quantizer.cluster_size",
     "quantizer.sums": "quantizer.embed_avg",
 }
 _UNUSED_OF_FORMAT_3 = ("quantizer.squares", "quantizer.balance")
-_THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
-DECISIONS = "decisions.json"
 REFERENCE_FILE = "reference.parquet"
 STEM = "stem"
 MOST_REFERENCE = 2000  # images in it
 
 
 @dataclass(frozen=True)
-class Reference:
-    """What validation found."""
-
-    normal_scores: dict[str, float]  # quantile -> image score of normal validation images
-    validation: dict[str, Any]  # counts, AUROC with its interval, scores of outliers
-    bfloat16_deviation: float | None = None  # largest relative change of an image score; None: not measured
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """A trained model with its settings and reference statistics."""
+class Bundle(BundleSummary):
+    """A trained model with its settings, decisions and reference statistics."""
 
     model: Network
-    settings: Settings
-    reference: Reference
-    decisions: Decisions
-    training: dict[str, Any]  # summary: steps, workers, device, seconds, data
-    history: dict[str, Any]
-    model_digest: str  # of the weights
-    model_version: str
-    created_at: str
-
-    @property
-    def settings_digest(self) -> str:
-        """Digest of the resolved settings the model was trained with."""
-        return digest(self.settings)
 
     @property
     def stem_digest(self) -> str | None:
@@ -86,20 +58,6 @@ class Bundle:
         if not isinstance(self.model, FeatureDictionary):
             return None
         return hashlib.sha256(weights(self.model.stem)).hexdigest()
-
-    def summary(self) -> dict[str, Any]:
-        """Plain values that identify the bundle, as stored in bundle.json."""
-        return {
-            "format": FORMAT,
-            "model_version": self.model_version,
-            "model_digest": self.model_digest,
-            "settings_digest": self.settings_digest,
-            "code_version": __version__,
-            "created_at": self.created_at,
-            "settings": self.settings.model_dump(mode="json"),
-            "reference": asdict(self.reference),
-            "training": self.training,
-        }
 
 
 def make_bundle(
@@ -114,7 +72,6 @@ def make_bundle(
     digest_of_weights = hashlib.sha256(weights(model)).hexdigest()
     now = datetime.now(UTC)
     return Bundle(
-        model,
         settings,
         reference,
         decisions,
@@ -123,6 +80,7 @@ def make_bundle(
         digest_of_weights,
         f"{now:%Y%m%d-%H%M%S}-{digest_of_weights[:8]}",
         now.isoformat(timespec="seconds"),
+        model,
     )
 
 
@@ -134,7 +92,7 @@ def save_bundle(bundle: Bundle, folder: str) -> None:
     """
     content = weights(bundle.model)
     bundle = replace(bundle, model_digest=hashlib.sha256(content).hexdigest())  # one of format 3 gets another
-    write_bytes(join(folder, "weights.safetensors"), content)
+    write_bytes(join(folder, WEIGHTS), content)
     for name, file in bundle.model.files().items():
         write_bytes(join(folder, STEM, name), file)
     write_bytes(join(folder, "history.json"), json.dumps(bundle.history).encode())
@@ -159,6 +117,8 @@ def save_card(bundle: Bundle, folder: str) -> None:
     Raises:
         StorageError: the folder may not be written.
     """
+    from raysvq.model.card import CARD, make_card, markdown  # who loads a bundle needs it not
+
     write_bytes(join(folder, CARD), markdown(make_card(bundle)).encode())
 
 
@@ -197,60 +157,17 @@ def load_bundle(folder: str) -> Bundle:
         BundleError: a file is missing or damaged, a threshold or weight is not finite, or the format is
             neither FORMAT nor one of EARLIER, or one of EARLIER for a dictionary of features.
     """
+    summary, stored, found = read_files(folder)
     try:
-        summary = dict(json.loads(read_bytes(join(folder, "bundle.json"))))
-        stored = read_bytes(join(folder, "weights.safetensors"))
-        history = json.loads(read_bytes(join(folder, "history.json")))
-        decided = _read_decisions(folder) if summary.get("format") in _WITH_DECISIONS else None
-    except FileNotFoundError as error:
-        missing = str(error).rstrip("'").rpartition("/")[2]
-        raise BundleError(f"{folder} is not a complete model bundle: it has no {missing}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise BundleError(f"model bundle {folder} cannot be read: {error}") from None
-    found = summary.get("format")
-    if found not in (*EARLIER, FORMAT):
-        newer = isinstance(found, int) and found > FORMAT
-        raise BundleError(
-            f"model bundle {folder}: found format {found!r}, expected"
-            f" {', '.join(map(str, EARLIER))} or {FORMAT};"
-            f" {'a newer version of raysvq wrote it: install that' if newer else 'train again'}"
-        )
-    try:
-        if hashlib.sha256(stored).hexdigest() != summary["model_digest"]:
-            raise BundleError(f"model bundle {folder}: weights.safetensors does not match its digest")
-        values = summary["settings"]
-        settings = parse_settings(with_new_names(values) if summary["format"] in EARLIER else values)
-        _require_same_distance(folder, found, settings)
-        model = _build(folder, settings)
+        model = _build(folder, summary.settings)
         state = safetensors.torch.load(stored)
-        model.load_state_dict(_from_format_3(state) if summary["format"] == 3 else state)
-        reference, decisions = dict(summary["reference"]), decided or _from_earlier(summary["reference"])
-        for name in () if decided else _THRESHOLDS:
-            del reference[name]
+        model.load_state_dict(_from_format_3(state) if found == 3 else state)
         _require_finite(folder, model)
-        return Bundle(
-            model.eval(),
-            settings,
-            Reference(**reference),
-            decisions,
-            summary["training"],
-            history,
-            summary["model_digest"],
-            summary["model_version"],
-            summary["created_at"],
-        )
     except DataError as error:
         raise BundleError(f"model bundle {folder}: {error}") from None
     except (SettingsError, SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise BundleError(f"model bundle {folder} does not fit this version: {error}") from None
-
-
-def _require_same_distance(folder: str, found: int, settings: Settings) -> None:
-    if found in EARLIER and settings.model.encoder == "features":
-        raise BundleError(
-            f"model bundle {folder}: found a dictionary of features of format {found}, expected {FORMAT}: the"
-            " features and their distances were defined otherwise, and scores would change; train again"
-        )
+    return Bundle(**vars(summary), model=model.eval())
 
 
 def _build(folder: str, settings: Settings) -> Network:
@@ -262,27 +179,6 @@ def _build(folder: str, settings: Settings) -> Network:
         return build_network(settings.model_copy(update={"model": model}))
     except SettingsError as error:
         raise BundleError(f"model bundle {folder}: {error}") from None
-
-
-def _read_decisions(folder: str) -> Decisions:
-    values = dict(json.loads(read_bytes(join(folder, DECISIONS))))
-    stored = values.pop("digest", None)
-    try:
-        decisions = Decisions.from_json(values)
-    except (TypeError, KeyError, AttributeError) as error:
-        raise BundleError(f"model bundle {folder}: {DECISIONS} does not fit this version: {error}") from None
-    except DataError as error:
-        raise BundleError(f"model bundle {folder}: {DECISIONS} cannot be read: {error}") from None
-    if decisions.digest != stored:
-        raise BundleError(f"model bundle {folder}: {DECISIONS} does not match its digest")
-    return decisions
-
-
-def _from_earlier(reference: dict[str, Any]) -> Decisions:
-    """The thresholds of formats 3 and 4, which kept no scores."""
-    rule = reference["threshold_rule"]
-    policy = "paper" if rule.startswith("|specificity") else "quantile"
-    return fixed_decisions(reference["image_threshold"], reference["pixel_threshold"], rule, policy)
 
 
 def _from_format_3(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -7,13 +7,16 @@ value, and `scoring.precision=auto` decides by it.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from raysvq.errors import RaysvqError, first_line
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -23,10 +26,34 @@ _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 def has_fast_bfloat16(device: torch.device | str) -> bool:
     """Whether the device multiplies in bfloat16 itself, rather than by way of float32."""
+    import torch  # what a driver imports of this module needs it not
+
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in _CPU_INSTRUCTIONS)
+
+
+def require_device(device: str, kind: type[RaysvqError]) -> None:
+    """Raise an error of this kind where PyTorch finds no GPU on this machine, and is to compute on one."""
+    import torch
+
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise kind(
+            f"PyTorch {torch.__version__} finds no GPU on {socket.gethostname()}, where Ray has one: expected"
+            " a driver and a PyTorch with CUDA there, or a machine that is started with --num-gpus 0"
+        )
+
+
+def send(value: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device.
+
+    To a GPU it goes by way of page-locked memory: a copy from any other would wait for all that the GPU has
+    to do.
+    """
+    if device.type == "cuda" and value.device.type == "cpu":
+        value = value.pin_memory()
+    return value.to(device, non_blocking=True)
 
 
 def choose_precision(
@@ -53,6 +80,8 @@ def relative_deviation(score: float, exact: float) -> float:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that memory of a GPU or of the machine is used up."""
+    import torch
+
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # On a CPU, PyTorch raises nothing more telling.

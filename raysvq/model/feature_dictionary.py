@@ -109,7 +109,7 @@ class FeatureDictionary(Network):
         parts = []
         for some in torch.split(features, 16):
             encoded, nearest, _ = self._find(self.standardise(some))
-            parts.append(self._by_depth(encoded, nearest)[:, :-1])
+            parts.append(_as_map(self._by_depth(encoded, nearest)[:, :-1], some))
         self.deviations.copy_(deviations(torch.cat(parts)))
         take_from_first(self.deviations)
 
@@ -119,8 +119,8 @@ class FeatureDictionary(Network):
         if labelled:
             learned = (encoded - self.quantizer.codebook[indices])[:, self.stem.channels :].norm(dim=1)
             means = mean_over_ranks(torch.stack([learned.mean(), learned.square().mean()]))
-            decay = self.quantizer.current_decay if bool(self.learned_moments.any()) else 0.0
-            self.learned_moments.lerp_(means, 1 - decay)
+            decay = torch.where(self.learned_moments.any(), self.quantizer.current_decay, 0.0)
+            self.learned_moments.lerp_(means, (1 - decay).float())
             mean, square = self.learned_moments
             self.learned_weight.copy_(_LEARNED / (square - mean.square()).clamp(min=_LEAST**2).sqrt())
         return self.quantizer.update(encoded, indices)
@@ -128,11 +128,14 @@ class FeatureDictionary(Network):
     def quantize(self, features: Tensor) -> tuple[Tensor, Quantized]:
         encoded, nearest, indices = self._find(self.standardise(features))
         parts = self._by_depth(encoded, nearest)
-        distances = (parts[:, :-1] / self.deviations).sum(1) + self.learned_weight * parts[:, -1]
-        return encoded, Quantized(nearest.detach(), nearest, indices, parts.square().sum(1), distances)
+        scales = self.deviations.flatten(1).T.repeat(len(features), 1)  # (P, L)
+        distances = (parts[:, :-1] / scales).sum(1) + self.learned_weight * parts[:, -1]
+        squares, distances = (found.view_as(indices) for found in (parts.square().sum(1), distances))
+        near = _as_map(nearest, features)
+        return _as_map(encoded, features), Quantized(near.detach(), near, indices, squares, distances)
 
     def _by_depth(self, encoded: Tensor, nearest: Tensor) -> Tensor:
-        """Distances to the nearest code at each depth and in learned dimensions. (B, L + 1, h, w)"""
+        """Distances to the nearest code at each depth and in learned dimensions. (P, L + 1)"""
         apart = (encoded - nearest).float()
         parts = torch.split(apart, [*self.depths, apart.shape[1] - self.stem.channels], dim=1)
         return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1)
@@ -156,22 +159,34 @@ class FeatureDictionary(Network):
         return own.nearest_map
 
     def _find(self, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, h, w) standardised features -> E(U), its nearest embeddings, and their indices."""
+        """(B, C, h, w) standardised features -> (P, C + d) E(U) and nearest embeddings, (B, h, w) indices.
+
+        Embeddings stay in rows, as they are looked up: some engines would copy a map of them.
+        """
         indices = self.quantizer.nearest_indices(target)
-        nearest = self.quantizer.lookup(indices)
+        nearest = nn.functional.embedding(indices.flatten(), self.quantizer.codebook)
+        features = target.movedim(1, -1).flatten(0, 2)
         usual = nearest[:, : self.stem.channels].detach()
-        learned = self.head(torch.cat([target, (target - usual).abs()], dim=1))
-        return torch.cat([target, learned], dim=1), nearest, indices
+        seen = torch.cat([features, (features - usual).abs()], dim=1)
+        learned = self.head(_as_map(seen, target)).movedim(1, -1).flatten(0, 2)
+        return torch.cat([features, learned], dim=1), nearest, indices
 
     def _quantize(self, target: Tensor) -> tuple[Tensor, Quantized]:
         encoded, nearest, indices = self._find(target)
         with torch.autocast(encoded.device.type, enabled=False):
-            squares = square_norms((encoded.detach().float() - nearest.detach()).movedim(1, -1))
-            return encoded, Quantized(nearest.detach(), nearest, indices, squares, squares.sqrt())
+            squares = square_norms(encoded.detach().float() - nearest.detach()).view_as(indices)
+            near = _as_map(nearest, target)
+            return _as_map(encoded, target), Quantized(near.detach(), near, indices, squares, squares.sqrt())
 
     def _reconstruct(self, quantize: Tensor) -> Tensor:
         """The code's own features: D(Q(U)) = q_f. Nothing to learn."""
         return quantize[:, : self.stem.channels]
+
+
+def _as_map(positions: Tensor, like: Tensor) -> Tensor:
+    """(P, C) -> (B, C, h, w), on the grid of another map."""
+    batch, _, height, width = like.shape
+    return positions.view(batch, height, width, -1).movedim(-1, 1)
 
 
 def deviations(distances: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class TileLosses:
     commitment: Tensor  # ‖E_i − e_k(i)‖² / d, over the dimensions that learn
 
     def __getitem__(self, which: slice | Tensor) -> TileLosses:
-        """Those of some of the tiles."""
+        """Those of some of the tiles, given by a slice or by int64 indices."""
         return TileLosses(self.total[which], self.reconstruction[which], self.commitment[which])
 
 
@@ -43,31 +43,29 @@ class Loss:
     outlier: Tensor | None
     reconstruction: Tensor  # of the normal tiles
     commitment: Tensor  # of the normal tiles
-    kept: Tensor  # (N,) bool, which normal tiles `trim` left in
+    kept: Tensor | None  # int64 indices of the normal tiles that `trim` left in; None: all
 
 
-def untrimmed(losses: Tensor, unknown: Tensor, trim: float) -> Tensor:
-    """Which tiles stay when the `trim` share of the unknown ones with the largest loss is left out.
+def untrimmed(losses: Tensor, unlabelled: Tensor, trim: float) -> Tensor:
+    """The tiles that stay when the `trim` share of the unlabelled ones with the largest loss is left out.
 
     Iterative trimmed loss minimisation (Shen and Sanghavi, ICML 2019): an anomaly among tiles that
     nobody has labelled is badly explained by what the others have in common.
 
     Args:
         losses: (N,) L(U).
-        unknown: (N,) bool, the tiles without a label; those labelled normal always stay.
+        unlabelled: int64 indices of the tiles without a label; those labelled normal always stay.
 
     Returns:
-        (N,) bool.
+        Their int64 indices, ascending. Their number does not depend on the losses, so no host waits for it.
     """
-    kept = torch.ones_like(unknown)
-    candidates = unknown.nonzero().flatten()
-    worst = losses.detach()[candidates].topk(int(trim * len(candidates))).indices
-    kept[candidates[worst]] = False
-    return kept
+    worst = losses.detach()[unlabelled].topk(int(trim * len(unlabelled))).indices
+    left_out = torch.zeros_like(losses).index_fill_(0, unlabelled[worst], 1)
+    return left_out.argsort(stable=True)[: len(losses) - len(worst)]
 
 
 def objective(
-    losses: TileLosses, weight: Tensor | None, settings: ObjectiveSettings, unknown: Tensor | None = None
+    losses: TileLosses, weight: Tensor | None, settings: ObjectiveSettings, unlabelled: Tensor | None = None
 ) -> Loss:
     """Eq. 4 over one batch: normal tiles first, labelled outliers last.
 
@@ -75,20 +73,20 @@ def objective(
         losses: of the whole batch.
         weight: (M, h, w) how much of each grid position of the M outliers is marked, 0 to 1; None
             without outliers, which leaves L_normal alone, the plain VQ-VAE.
-        unknown: (N,) bool, which of the normal tiles come from images without a label: taken as
-            normal, less what `trim` leaves out, chosen among this rank's. None: all are labelled,
-            and then so on every rank.
+        unlabelled: int64 indices of the normal tiles that come from images without a label: taken as
+            normal, less what `trim` leaves out, chosen among this rank's. None: all are labelled, and then
+            so on every rank.
 
     Every rank is expected to hold as many normal and as many outlier tiles as any other.
     """
     count = len(losses.total) - (0 if weight is None else len(weight))
     normal, outlier = losses[:count], losses[count:]
-    kept = torch.ones(count, dtype=torch.bool, device=losses.total.device)
+    kept: Tensor | None = None
     size: int | Tensor = count
-    if unknown is not None:
-        kept = untrimmed(normal.total.flatten(1).mean(1), unknown, settings.trim)
+    if unlabelled is not None:
+        kept = untrimmed(normal.total.flatten(1).mean(1), unlabelled, settings.trim)
         normal = normal[kept]
-        size = mean_over_ranks(kept.sum())
+        size = mean_over_ranks(torch.full((), len(kept), device=kept.device))
     # Eq. 2: L_normal = mean L(X)
     loss, reconstruction, commitment = (
         part.flatten(1).mean(1).sum() / size

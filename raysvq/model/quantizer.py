@@ -94,13 +94,13 @@ class Quantizer(nn.Module):
         return nn.functional.embedding(indices, self.codebook).movedim(-1, 1)
 
     @property
-    def current_decay(self) -> float:
-        """Decay of the coming update: 2/11, 3/12, … up to the decay set.
+    def current_decay(self) -> Tensor:
+        """Decay of the coming update: 2/11, 3/12, … up to the decay set. (), float64.
 
         Young averages follow a young encoder closely.
         """
-        coming = int(self.updates) + 1
-        return min(self.decay, (1 + coming) / (10 + coming))
+        coming = self.updates.double() + 1
+        return ((1 + coming) / (10 + coming)).clamp(max=self.decay)
 
     @torch.no_grad()
     def initialize(self, encoded: Tensor, seed: int) -> None:
@@ -130,30 +130,37 @@ class Quantizer(nn.Module):
     def update(self, encoded: Tensor, indices: Tensor) -> Tensor:
         """Update with one step's normal encodings (P, d) and their codes (P,); replace dead codes.
 
+        Nothing here reads a value back from the device, so a GPU's host need not wait for it.
+
         Returns:
             (K,) how often each code was used in this step, over all ranks.
         """
-        used = sum_over_ranks(torch.bincount(indices, minlength=self.codebook.shape[0]).float())
-        decay = self.current_decay
+        encoded = encoded.detach().float()
+        ones = torch.ones_like(indices, dtype=torch.float32)
+        # Not `bincount`, which reads the largest index back.
+        used = sum_over_ranks(torch.zeros_like(self.cluster_size).index_add_(0, indices, ones))
+        new = (1 - self.current_decay).float()
         self.updates += 1
-        self.cluster_size.lerp_(used, 1 - decay)
+        self.cluster_size.lerp_(used, new)
         if not self.learnable_codebook:
-            sums = torch.zeros_like(self.embed_avg).index_add_(0, indices, encoded.detach().float())
-            self.embed_avg.lerp_(sum_over_ranks(sums), 1 - decay)
+            sums = torch.zeros_like(self.embed_avg).index_add_(0, indices, encoded)
+            self.embed_avg.lerp_(sum_over_ranks(sums), new)
             total = self.cluster_size.sum()
             smoothed = (self.cluster_size + _EPSILON) / (total + len(used) * _EPSILON) * total
             self.codebook.copy_(self.embed_avg / smoothed[:, None])
-        dead = self.cluster_size < self.threshold_dead_code * self.cluster_size.mean()
-        if bool(dead.any()):
-            drawn = torch.randint(len(encoded), (int(dead.sum()),), device=encoded.device)
-            self._place(dead, take_from_first(encoded.detach().float()[drawn]))
+        if self.threshold_dead_code:
+            # A candidate for every code: how many are dead only the device knows.
+            drawn = torch.randint(len(encoded), (len(used),), device=encoded.device)
+            dead = self.cluster_size < self.threshold_dead_code * self.cluster_size.mean()
+            self._place(dead, take_from_first(encoded[drawn]))
         return used
 
     def _place(self, which: Tensor, codes: Tensor) -> None:
-        """Move the codes marked in `which` (K,), with the mean count, so that they are not dead at once."""
-        self.codebook.data[which] = codes
-        self.cluster_size[which] = self.cluster_size.mean()
-        self.embed_avg[which] = codes * self.cluster_size[which][:, None]
+        """Move the codes marked in `which` (K,) to those of (K, d), with the mean count: not dead at once."""
+        count = self.cluster_size.mean()
+        self.codebook.copy_(torch.where(which[:, None], codes, self.codebook))
+        self.embed_avg.copy_(torch.where(which[:, None], codes * count, self.embed_avg))
+        self.cluster_size.copy_(torch.where(which, count, self.cluster_size))
 
 
 def square_norms(vectors: Tensor) -> Tensor:

@@ -21,14 +21,13 @@ from raysvq.imaging.region import Marks, ReadRegion
 from raysvq.imaging.signals import Signals, SignalSums
 from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map, without_halo
 from raysvq.model.anomaly import image_score, tile_scores
-from raysvq.model.device import Precision
+from raysvq.model.device import Precision, send
+from raysvq.model.engines import Engine, EngineName, Nearest
 from raysvq.model.network import Network, cell_size
 from raysvq.settings import ScoringSettings, Settings
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-Nearest = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]  # distances, codes
 
 _CPU_PIXELS = 2**18  # pixels encoded at once; activations of more outgrow the caches
 
@@ -64,26 +63,29 @@ class ImageScorer:
         precision: Precision = "float32",
         decoders: int = 0,
         deadline: AbstractContextManager[Any] | None = None,
+        engine: EngineName = "torch",
     ) -> None:
         """Make a scorer.
 
-        In float32 it follows the model as it learns; in bfloat16 it keeps the weights of now.
+        In float32 with PyTorch it follows the model as it learns; else it keeps the weights of now.
 
         Args:
             settings: the model's own.
             scoring: of the run that uses it.
             decoders: threads that decode for `score_many` while the device computes; 0 decodes in turn.
             deadline: entered for every piece of decoding, by each of them.
+            engine: computes the network; openvino needs a CPU.
+
+        Raises:
+            SettingsError: the engine is not installed.
         """
         self.model = model.to(device).eval()
-        self._nearest_map = (
-            self.model.bfloat16_nearest_map() if precision == "bfloat16" else self.model.nearest_map
-        )
         self.settings = settings
         self.scoring = scoring
         self.device = torch.device(device)
         self._decoders = ThreadPoolExecutor(decoders) if decoders else None
         self._deadline = deadline or nullcontext()
+        self._engine = self._in_openvino(precision) if engine == "openvino" else self._in_torch(precision)
         self._cells_inside: Callable[..., Marks] | None = None
 
     def within(self, region: ReadRegion) -> ImageScorer:
@@ -185,9 +187,12 @@ class ImageScorer:
             raise DecodeError("unsupported", "none of it is inside the region of interest")
         return inside
 
-    def in_bfloat16(self) -> ImageScorer:
+    def in_bfloat16(self, engine: EngineName = "torch") -> ImageScorer:
         """A scorer of the same model, as it is now, in bfloat16."""
-        return ImageScorer(self.model, self.settings, self.scoring, self.device, "bfloat16")
+        model, device = self.model, self.device
+        if engine == "openvino" and device.type != "cpu":
+            model, device = copy.deepcopy(model), torch.device("cpu")
+        return ImageScorer(model, self.settings, self.scoring, device, "bfloat16", engine=engine)
 
     def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
         """(T, S, S, C) tiles, with their halo -> (T, h, w) distances to the codebook."""
@@ -198,17 +203,31 @@ class ImageScorer:
 
         The codes are (T, h, w), or (T, p) of some positions of each tile.
         """
+        return self._engine(tiles)
+
+    def _in_torch(self, precision: Precision) -> Engine:
+        nearest_map = self.model.bfloat16_nearest_map() if precision == "bfloat16" else self.model.nearest_map
         batch = self.scoring.tile_batch
         if self.device.type == "cpu":
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.seen**2))
-        distances, codes = [], []
-        with torch.inference_mode(), exact_convolutions():
-            for start in range(0, len(tiles), batch):
-                pixels = to_model_input(tiles[start : start + batch], self.device)
-                near, indices = self._nearest_map(pixels)
-                distances.append(near.float().cpu().numpy())
-                codes.append(indices.cpu().numpy().astype(np.uint16))
-        return np.concatenate(distances), np.concatenate(codes)
+
+        def nearest(tiles: Pixels) -> Nearest:
+            distances, codes = [], []
+            with torch.inference_mode(), exact_convolutions():
+                for start in range(0, len(tiles), batch):
+                    pixels = to_model_input(tiles[start : start + batch], self.device)
+                    near, indices = nearest_map(pixels)
+                    distances.append(near.float().cpu().numpy())
+                    codes.append(indices.cpu().numpy().astype(np.uint16))
+            return np.concatenate(distances), np.concatenate(codes)
+
+        return nearest
+
+    def _in_openvino(self, precision: Precision) -> Engine:
+        # Imported here, as the package may not be installed.
+        from raysvq.model.engines.openvino import OpenVinoEngine
+
+        return OpenVinoEngine(self.model, precision, self.scoring.tile_batch)
 
 
 def exact_convolutions() -> AbstractContextManager[None]:
@@ -233,8 +252,8 @@ def _codes_inside(indices: npt.NDArray[np.uint16], marks: Marks) -> npt.NDArray[
 def to_model_input(tiles: Pixels, device: torch.device) -> torch.Tensor:
     """(B, H, W, C) uint8 or uint16 -> (B, C, H, W) float32 in [0, 1], channels last."""
     if tiles.dtype == np.uint8:
-        shallow = torch.from_numpy(np.require(tiles, requirements="W")).to(device, non_blocking=True)
+        shallow = send(torch.from_numpy(np.require(tiles, requirements="W")), device)
         pixels = shallow.float().mul_(257)  # exactly what `at_full_scale` makes of it
     else:
-        pixels = torch.from_numpy(tiles.astype(np.float32)).to(device, non_blocking=True)
+        pixels = send(torch.from_numpy(tiles.astype(np.float32)), device)
     return pixels.mul_(1 / FULL_SCALE).permute(0, 3, 1, 2)

@@ -87,16 +87,18 @@ class RunRecord:
     rejected: int
     run_ids: tuple[str, ...]  # of the runs that scored its rows: this one, and interrupted ones
     heatmaps: tuple[str, ...] = ()  # names of the overlays of its highest scores, highest first
+    engine: str | None = None  # None in records of earlier versions
 
     @classmethod
     def from_json(cls, values: Json) -> RunRecord:
         """From plain values; records of format 1 have the same names beside those of the commit."""
         given = {name: values[name] for name in _GIVEN}
         run_ids = tuple(values.get("run_ids") or [values["run_id"]])
-        return cls(**given, run_ids=run_ids, heatmaps=tuple(values.get("heatmaps", ())))
+        heatmaps = tuple(values.get("heatmaps", ()))
+        return cls(**given, run_ids=run_ids, heatmaps=heatmaps, engine=values.get("engine"))
 
 
-_GIVEN = [each.name for each in fields(RunRecord) if each.name not in ("run_ids", "heatmaps")]
+_GIVEN = [each.name for each in fields(RunRecord) if each.name not in ("run_ids", "heatmaps", "engine")]
 
 
 @dataclass(frozen=True, slots=True)

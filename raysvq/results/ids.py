@@ -13,9 +13,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,6 +26,9 @@ from raysvq.results.writer import file_batches, spooled
 from raysvq.schema import TIMESTAMP
 from raysvq.storage import fetch_file, filesystem, join, patiently
 from raysvq.tables import ROW_GROUP
+
+if TYPE_CHECKING:
+    import duckdb
 
 MAX_ROWS = 2_000_000  # of an ids file
 MAX_FOLDERS = 100_000  # hashes in a file's metadata, 8 bytes each

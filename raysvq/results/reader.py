@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from raysvq.errors import DataError
 from raysvq.results.commit_log import Snapshot, read_snapshot
 from raysvq.results.format import COMMITS, SCHEMAS, Commit
 from raysvq.storage import filesystem, join
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 def read_results(scores: str) -> Snapshot:
@@ -54,6 +58,8 @@ def open_results(scores: str, kind: str) -> ds.Dataset:
 
 def open_snapshot(snapshot: Snapshot, kind: str) -> ds.Dataset:
     """`open_results` as of a version."""
+    import pyarrow.dataset as ds  # brings pandas where that is installed, and workers need it not
+
     fs, folder = filesystem(snapshot.scores)
     paths = [filesystem(join(snapshot.scores, file.name))[1] for file in snapshot.files(kind)]
     parts = pa.schema([pa.field(name, pa.string()) for name in snapshot.partition_by])

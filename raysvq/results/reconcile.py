@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -19,6 +19,9 @@ from raysvq.results.writer import Row, read_file
 from raysvq.schema import SOURCE_FIELDS
 from raysvq.storage import join
 from raysvq.tables import ROW_GROUP, count_in, database
+
+if TYPE_CHECKING:
+    import duckdb
 
 READERS = 16  # result files read at once
 NAMED = 5  # images that an error names

@@ -79,11 +79,28 @@ def connect(settings: RaySettings) -> Capacity:
         else:
             _start(settings)
     log.adopt("ray")
-    ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray.data", "ray.train", "ray.tune"):  # what they log is in the error, see failures.py
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    return find_capacity()
+
+
+def find_capacity() -> Capacity:
+    """What the cluster that this process has joined has to offer now."""
     resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
+
+
+def can_grow() -> bool:
+    """Whether machines may join later: not where this process has started the cluster for itself."""
+    node = ray._private.worker._global_node
+    return node is None or not node.is_head()
+
+
+def quiet_ray_data() -> None:
+    """Draw no progress bars of Ray Data. Apart from `connect`, since its import takes half a second."""
+    from ray.data import DataContext
+
+    DataContext.get_current().enable_progress_bars = False
 
 
 def _join(address: str) -> None:

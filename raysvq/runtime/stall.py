@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import ray
@@ -11,16 +11,23 @@ import ray
 from raysvq import log
 
 QUIET_S = 60.0
+Needs = Mapping[str, float]  # what a task asks Ray for, such as {"CPU": 1.0}
 
 
 @contextmanager
-def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Event]:
+def stall_reporter(
+    sign: str, quiet_s: float = QUIET_S, needs: Needs | None = None
+) -> Iterator[threading.Event]:
     """Print what is free in the cluster whenever the yielded event was not set for `quiet_s` seconds.
 
     Args:
         sign: name of what sets the event, such as "work unit finished".
+        needs: of one task. Where no machine has that much, this is said at once.
     """
     alive, done = threading.Event(), threading.Event()
+    wanted = f"a task needs {listed(needs)}; " if needs else ""
+    if needs and not _is_there(needs):
+        log.info(f"waiting for a machine with {listed(needs)}: {_cluster()}", "hint")
 
     def watch() -> None:
         quiet = 0.0
@@ -31,7 +38,7 @@ def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Ev
                 done.wait(1.0)
             elif not done.is_set():
                 quiet += quiet_s
-                log.warning(f"no {sign} for {quiet:.0f} s; {_cluster()}", "stall", quiet_s=quiet)
+                log.warning(f"no {sign} for {quiet:.0f} s; {wanted}{_cluster()}", "stall", quiet_s=quiet)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -41,6 +48,17 @@ def stall_reporter(sign: str, quiet_s: float = QUIET_S) -> Iterator[threading.Ev
         done.set()
         alive.set()
         thread.join()
+
+
+def listed(needs: Needs) -> str:
+    """For people: `1 CPU and 0.5 GPU`."""
+    return " and ".join(f"{amount:.2g} {kind}" for kind, amount in needs.items())
+
+
+def _is_there(needs: Needs) -> bool:
+    """Whether a machine that is up has so much, free or not."""
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return any(all(each.get(kind, 0) >= needs[kind] for kind in needs) for each in machines)
 
 
 def _cluster() -> str:

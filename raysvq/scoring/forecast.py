@@ -15,13 +15,16 @@ import ray
 from raysvq.errors import DataError
 from raysvq.imaging.decode import DecodeError
 from raysvq.log import duration
-from raysvq.model.device import Precision
+from raysvq.model.engines import EXACT, Backend
+from raysvq.runtime.cluster import find_capacity
 from raysvq.runtime.failures import result_of, returns_failures
+from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.fetch import FILES_AHEAD
 from raysvq.scoring.pending import Pending, PendingRows
 from raysvq.scoring.plan import find_crew, plan_run, unit_images
 from raysvq.scoring.request import open_request
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
+from raysvq.scoring.session import WorkerSession, memory_advice, open_session
+from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import find_leftovers
 from raysvq.settings import Settings
 from raysvq.storage import read_bytes
@@ -55,9 +58,9 @@ class Forecast:
     size_bytes: int = 0
     units: int = 0
     unit_images: int = 0
-    workers: int = 0
-    device: str = ""
-    precision: Precision = "float32"
+    workers: int = 0  # processes there is room for now
+    machines: str = ""  # what they are on
+    backend: Backend = EXACT
     sampled: Sampled = NOTHING
 
     @property
@@ -79,7 +82,7 @@ class Forecast:
             f" {one.tiles:,.1f} an image of {one.pixels / 1e6:.2f} Mpx"
         )
         yield (
-            f"time       {duration(self.seconds)} on {self.workers} {self.device}(s) in {self.precision},"
+            f"time       {duration(self.seconds)} on {self.machines} in {self.backend},"
             f" {self.images / self.seconds:,.1f} images/s"
         )
         yield f"files      {self.units:,} of scores, {self.unit_images} images each"
@@ -107,11 +110,13 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         crew = find_crew([request], settings)
         plan = plan_run(request, "", pending, leftovers, crew)
         rest = plan.takeover.rest
-        each = unit_images(rest.images, settings.scoring.batch_images)
+        each = unit_images(rest.images, rest.image_bytes, settings.scoring.batch_images)
         sampled = NOTHING
         if uris := _spread(rest):
             task = _sample.options(**crew.workers.resources)
-            sampled = result_of(task.remote(uris, replace(plan.session, decoders=0)))
+            with stall_reporter("image measured", needs=crew.workers.needs):
+                sampled = result_of(task.remote(uris, replace(plan.session, decoders=0)))
+    capacity = find_capacity()
     return Forecast(
         images=rest.images,
         done_before=pending.done,
@@ -120,9 +125,9 @@ def forecast(manifest: str, model: str, out: str, settings: Settings) -> Forecas
         size_bytes=rest.size_bytes,
         units=-(-rest.images // each),
         unit_images=each,
-        workers=crew.workers.count,
-        device=crew.workers.name,
-        precision=plan.session.precision,
+        workers=max(1, crew.workers.places(capacity)),
+        machines=crew.workers.on(capacity),
+        backend=plan.session.backend,
         sampled=sampled,
     )
 

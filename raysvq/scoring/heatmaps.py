@@ -15,12 +15,14 @@ from raysvq.imaging.decode import DecodeError, decode_image
 from raysvq.imaging.overlay import Rgb, encode_jpeg, overlay, to_rgb8, upsample
 from raysvq.imaging.pixels import at_full_scale, open_tiles
 from raysvq.imaging.tiling import Tiling, resize
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results.format import File
 from raysvq.results.writer import read_file
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.scoring.fetch import read_row
-from raysvq.scoring.session import SessionConfig, WorkerSession, memory_advice, open_session
+from raysvq.scoring.session import WorkerSession, memory_advice, open_session
+from raysvq.scoring.spec import SessionConfig
 from raysvq.settings import ScoringSettings, TileSettings
 from raysvq.storage import join, write_bytes
 
@@ -83,7 +85,7 @@ def write_worst(worst: list[Row], run_id: str, out: str, session: SessionConfig)
     """
     if not worst:
         return []
-    on_cpu = replace(session, device="cpu", precision="float32", decoders=0)
+    on_cpu = replace(session, device="cpu", backend=EXACT, decoders=0)
     names: list[str] = result_of(_draw.remote(worst, run_id, out, on_cpu))
     return names
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 from raysvq import log
 from raysvq.errors import RaysvqError, ScoringError, first_line
 from raysvq.results.format import new_run_id
+from raysvq.runtime.cluster import find_capacity
+from raysvq.runtime.failures import result_of
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending, look_up_done
 from raysvq.scoring.plan import Crew, find_crew, line_up, plan_run, unit_images
@@ -25,7 +28,6 @@ from raysvq.scoring.stream import stream_units
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import Leftovers, find_leftovers
 from raysvq.scoring.work import UnitReport
-from raysvq.scoring.worker import report_of
 from raysvq.settings import Settings
 
 THREADS = 8  # runs that are prepared, or ended, at once on the driver
@@ -75,7 +77,7 @@ def score_parts(
         One outcome for each part, in the order in which they end.
 
     Raises:
-        SettingsError: the cluster cannot be reached, or is too small.
+        SettingsError: the cluster cannot be reached, or cannot score as `scoring.device` says.
         DataError: as `require_held` raises.
     """
     with _Parts(parts, run_id or new_run_id(), require_held, alone=False) as all_parts:
@@ -152,13 +154,13 @@ class _Parts:
         done = sum(run.summary.done for run in some)
         rejected = sum(run.summary.rejects.total() for run in some)
         meter = log.ProgressMeter(_images(some), before=done)
-        with stall_reporter("work unit finished") as alive:
-            for row in stream.iter_rows():
+        stalls = stall_reporter("work unit finished", needs=crew.workers.needs)
+        with stalls as alive, closing(stream):
+            for at, unit in stream:
                 alive.set()
-                at = row["part"]
                 if some[at].ended:
                     continue
-                report = self._report(places[at], some[at], row)
+                report = self._report(places[at], some[at], unit)
                 if isinstance(report, PartOutcome):
                     yield report
                     continue
@@ -169,12 +171,11 @@ class _Parts:
                     self._end(places[at], some[at])
                 yield from self._ended()
 
-    def _report(self, at: int, run: PartRun, row: dict[str, Any]) -> UnitReport | PartOutcome:
-        """The report of a work unit, counted, or how it ends its part."""
+    def _report(self, at: int, run: PartRun, unit: Any) -> UnitReport | PartOutcome:
+        """The report of a work unit that has ended, counted, or how it ends its part."""
 
         def counted() -> UnitReport:
-            report = report_of(row)
-            assert report is not None  # only units of a run that has ended are not wanted
+            report: UnitReport = result_of(unit)  # None only of a run that has ended
             run.add(report)
             return report
 
@@ -196,8 +197,8 @@ class _Parts:
                 pending = look_up_done(pending, part.request.out, folder, leftovers.paths)
             plan = plan_run(part.request, self.run_id, pending, leftovers, crew)
             run = PartRun(part.request, pending, leftovers, plan, part.max_seconds)
-            asked = part.request.settings.scoring.batch_images
-            run.begin(unit_images(others + plan.takeover.rest.images, asked), self.alone)
+            rest, asked = plan.takeover.rest, part.request.settings.scoring.batch_images
+            run.begin(unit_images(others + rest.images, rest.image_bytes, asked), self.alone)
             return run
 
         return self._isolated(at, prepared)
@@ -257,8 +258,8 @@ def _announce(runs: Sequence[PartRun], crew: Crew, alone: bool) -> str:
     line = (
         f"scoring {_images(runs)} images{f', {again} of them again' if again else ''}"
         f"{'' if alone else f' into {len(runs)} folder(s)'} with model {', '.join(models)}"
-        f" on {crew.workers.count} {crew.workers.name}(s)"
-        f" in {' and '.join(sorted(set(crew.precisions.values())))}"
+        f" on {crew.workers.on(find_capacity())}"
+        f" in {' and '.join(sorted(set(map(str, crew.backends.values()))))}"
         f"{f'; {done} are scored already' if done else ''}"
     )
     taken = [

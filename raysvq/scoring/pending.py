@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from raysvq.data.decision_group import group_columns, group_sql, no_group
@@ -28,6 +27,10 @@ from raysvq.schema import MANIFEST, SOURCE_FIELDS, TEST, UNKNOWN
 from raysvq.settings import ScoringSettings
 from raysvq.storage import filesystem, patiently
 from raysvq.tables import ROW_GROUP, database, spool_columns
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow.dataset as ds
 
 PENDING = "pending.parquet"  # below a run's work folder
 RETRIED = ("not_found", "access_denied", "unreadable", "changed", "crashed")
@@ -79,10 +82,17 @@ class Pending:
     replaces: tuple[str, ...] = ()  # names of the files with the committed rows that this run replaces
     version: int = 0  # of what is committed
 
+    @property
+    def image_bytes(self) -> float:
+        """Mean size of an image's file."""
+        return self.size_bytes / max(self.images, 1)
+
     def rescored_ids(self) -> pa.Array:
         """Image ids whose committed rows this run replaces."""
         if not self.rescored:
             return pa.array([], pa.string())
+        import pyarrow.dataset as ds  # brings pandas where that is installed, and workers need it not
+
         table = ds.dataset(self.path).to_table(columns=["image_id"], filter=ds.field("rescored"))
         return table["image_id"].combine_chunks()
 

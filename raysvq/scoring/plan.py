@@ -7,104 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import ray
 
 from raysvq.data.manifest import Row
-from raysvq.errors import SettingsError
-from raysvq.model.bundle import Bundle
-from raysvq.model.device import Precision, choose_precision, has_fast_bfloat16
-from raysvq.runtime.cluster import Capacity, connect
+from raysvq.errors import ScoringError
+from raysvq.model.device import choose_precision, require_device
+from raysvq.model.engines import Backend, Machine, choose_backend, look_around, may_take_openvino
 from raysvq.runtime.failures import result_of, returns_failures
 from raysvq.runtime.stall import stall_reporter
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.request import Request
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.spec import SessionConfig
 from raysvq.scoring.takeover import Leftovers, Takeover, take_over
-from raysvq.scoring.work import RejectBudget, Run, new_run
-from raysvq.settings import Settings
-
-_Setting = Literal["auto", "float32", "bfloat16"]
+from raysvq.scoring.work import RejectBudget, Run, new_run, provenance
+from raysvq.scoring.workers import Workers, find_workers
+from raysvq.settings import ScoringSettings, Settings
 
 MIN_UNIT, USUAL_UNIT, MAX_UNIT = 16, 128, 4096  # images of a work unit
+UNIT_BYTES = 64 * 2**20  # files of a work unit: minutes of a CPU at most, where images are large
 TARGET_UNITS = 4000  # of a large run: so many receipts, and files of each kind
 LARGE_UNITS = 8  # a run with more comes after those with fewer
-MAX_TASK_UNITS = 32  # what a node that joins has to wait for, or one that is lost may hold
-_CPU_PARTS = (0.75, 0.5, 0.25, 0.125)  # CPUs of a worker, where a machine has fewer CPUs than GPUs
 
 
-@dataclass(frozen=True)
-class Workers:
-    """Who scores: an actor for each GPU, or a task for each CPU."""
+def unit_images(images: int, image_bytes: float, asked: int | None) -> int:
+    """Images of a work unit: few enough to share out a small run, files large enough for a large one.
 
-    count: int
-    cpus: float  # of each
-    use_gpu: bool
-
-    @property
-    def resources(self) -> dict[str, float]:
-        """Of one worker, as Ray asks for them."""
-        return {"num_cpus": self.cpus} | ({"num_gpus": 1} if self.use_gpu else {})
-
-    @property
-    def device(self) -> str:
-        """PyTorch's name of it."""
-        return "cuda" if self.use_gpu else "cpu"
-
-    @property
-    def decoders(self) -> int:
-        """Threads that decode in each worker; on CPUs a worker decodes in the thread that scores."""
-        return max(1, int(self.cpus)) if self.use_gpu else 0
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return "GPU" if self.use_gpu else "CPU"
-
-
-def plan_workers(capacity: Capacity) -> Workers:
-    """GPUs where there are some, each with its share of its machine's CPUs to decode with; else CPUs.
-
-    Actors on GPUs leave a CPU free for the tasks that feed them. On CPUs nothing need be kept free:
-    tasks take whatever room there is at any time, and what a lost node held is done again by the others.
-
-    Raises:
-        SettingsError: the cluster is too small.
+    Args:
+        image_bytes: size of an image's file, in the mean.
+        asked: `scoring.batch_images`.
     """
-    gpus = int(capacity.gpus)
-    if not gpus and capacity.cpus >= 1:
-        return Workers(int(capacity.cpus), 1.0, False)
-    shares = [int(node.cpus / node.gpus) for node in capacity.nodes if node.gpus >= 1]
-    for cpus in (*range(min(shares, default=0), 0, -1), *_CPU_PARTS):
-        if gpus and capacity.places(cpus, True) >= gpus and capacity.keeps_a_cpu(gpus, cpus):
-            return Workers(gpus, cpus, True)
-    raise SettingsError(
-        f"the cluster has {capacity.cpus:g} CPUs and {gpus} GPUs on {len(capacity.nodes)} node(s); scoring"
-        " needs one CPU, and beside GPUs some CPU for each and a whole one to feed them: wait until its"
-        " workers are up, or raise ray.cpus"
-    )
-
-
-def unit_images(images: int, asked: int | None) -> int:
-    """Images of a work unit: few enough to share out a small run, files large enough for a large one."""
     if asked is not None:
         return asked
     even = min(max(images // 64, MIN_UNIT), USUAL_UNIT)
-    return min(max(even, -(-images // TARGET_UNITS)), MAX_UNIT)
-
-
-def share_out(units: int, workers: int) -> list[range]:
-    """Work units in parts, one a task: long ones first, for a task costs as much as scoring some dozens
-    of images; shorter ones towards the end, so that all workers end at about the same time.
-    """
-    parts, start = [], 0
-    while start < units:
-        length = min(-(-5 * (units - start) // (6 * workers)), MAX_TASK_UNITS)
-        parts.append(range(start, start + length))
-        start += length
-    return parts
+    light = max(1, int(UNIT_BYTES / max(image_bytes, 1.0)))
+    return min(max(min(even, light), -(-images // TARGET_UNITS)), MAX_UNIT)
 
 
 def line_up(units: Sequence[int], models: Sequence[str]) -> list[int]:
@@ -133,28 +70,25 @@ class Crew:
     """Who scores, and how exactly."""
 
     workers: Workers
-    precisions: Mapping[str, Precision]  # by model digest
+    backends: Mapping[str, Backend]  # by model digest
 
 
 def find_crew(requests: Sequence[Request], settings: Settings) -> Crew:
-    """Join the cluster, and choose the precision of each model.
+    """Join the cluster, and choose the engine and precision of each model.
 
     Raises:
-        SettingsError: the cluster cannot be reached, or is too small.
+        SettingsError: as `find_workers`; or the workers cannot compute as asked.
     """
-    workers = plan_workers(connect(settings.ray))
-    bundles = {request.bundle.model_digest: request.bundle for request in requests}
-    setting = settings.scoring.precision
-    return Crew(
-        workers, {name: _resolve_precision(bundle, setting, workers) for name, bundle in bundles.items()}
-    )
+    workers = find_workers(settings.scoring, settings.ray)
+    models = {request.bundle.model_digest: request for request in requests}
+    return Crew(workers, _resolve_backends(models, settings.scoring, workers))
 
 
 def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftovers, crew: Crew) -> RunPlan:
     """Plan a run. Writes nothing below the score directory."""
     scoring, workers = request.settings.scoring, crew.workers
-    precision = crew.precisions[request.bundle.model_digest]
-    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], precision)
+    backend = crew.backends[request.bundle.model_digest]
+    origin = provenance(request.bundle, run_id, request.digests()["settings_digest"], backend)
     run = new_run(origin, request.decisions.digest, scoring, pending.version)
     budget = RejectBudget(pending.images, scoring.max_rejected, pending.retried)
     return RunPlan(
@@ -165,7 +99,7 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
             scoring=scoring,
             storage=request.settings.storage,
             device=workers.device,
-            precision=precision,
+            backend=backend,
             decoders=workers.decoders,
             decisions=request.fitted.as_json if request.fitted else None,
             region=request.region,
@@ -178,20 +112,40 @@ def plan_run(request: Request, run_id: str, pending: Pending, leftovers: Leftove
     )
 
 
-def _resolve_precision(bundle: Bundle, setting: _Setting, workers: Workers) -> Precision:
-    """The precision of all workers: `scoring.precision=auto` asks the first one that is free."""
-    if setting == "bfloat16":
-        bundle.model.require_bfloat16()
-    measured = bundle.reference.bfloat16_deviation
-    safe = choose_precision(setting, measured, fast=True)
-    if setting != "auto" or safe == "float32":
-        return safe
-    task = _has_fast_bfloat16.options(**workers.resources)
-    with stall_reporter("work unit finished"):
-        return choose_precision("auto", measured, fast=result_of(task.remote(workers.device)))
+def _resolve_backends(
+    models: Mapping[str, Request], scoring: ScoringSettings, workers: Workers
+) -> dict[str, Backend]:
+    """Engine and precision of each model, on all workers: `auto` asks the first one that is free.
+
+    Raises:
+        SettingsError: a model, or the workers, have not what is asked for.
+    """
+    if scoring.precision == "bfloat16":
+        from raysvq.model.bundle import load_bundle  # brings PyTorch
+
+        for request in models.values():
+            load_bundle(request.model).model.require_bfloat16()
+    measured = {name: request.bundle.reference.deviations for name, request in models.items()}
+    safe = any(choose_precision("auto", each["torch"], fast=True) == "bfloat16" for each in measured.values())
+    settings = [request.bundle.settings.model for request in models.values()]
+    on_cpu = workers.device == "cpu" and any(may_take_openvino(scoring, each) for each in settings)
+    matters = on_cpu or (scoring.precision == "auto" and safe)
+    machine = _ask_for_machine(workers) if matters else Machine(workers.device, False, False)
+    return {
+        name: choose_backend(scoring, models[name].bundle.settings.model, each, machine)
+        for name, each in measured.items()
+    }
+
+
+def _ask_for_machine(workers: Workers) -> Machine:
+    task = _look_around.options(**workers.resources)
+    with stall_reporter("work unit finished", needs=workers.needs):
+        found: Machine = result_of(task.remote(workers.device))
+    return found
 
 
 @ray.remote
 @returns_failures
-def _has_fast_bfloat16(device: str) -> bool:
-    return has_fast_bfloat16(device)
+def _look_around(device: str) -> Machine:
+    require_device(device, ScoringError)
+    return look_around(device)

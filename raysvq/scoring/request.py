@@ -7,17 +7,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pyarrow.dataset as ds
+from typing import TYPE_CHECKING
 
 from raysvq.data.manifest import open_manifest
 from raysvq.decisions import Decisions, refit
 from raysvq.imaging.region import Region
 from raysvq.model.alias import resolve
-from raysvq.model.bundle import Bundle, load_bundle
+from raysvq.model.bundle_summary import BundleSummary, read_summary
 from raysvq.scoring.pending import Pending, find_pending
 from raysvq.settings import DecisionSettings, ScoringSettings, Settings, digest
 from raysvq.storage import canonical, configure
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Request:
     manifest: ds.Dataset | None  # None where the rows to score are given
     model: str
     out: str
-    bundle: Bundle
+    bundle: BundleSummary
     settings: Settings
     region: Region | None = None  # outside it nothing is scored
     region_digest: str = ""
@@ -78,7 +80,7 @@ def open_request(manifest: str, model: str, out: str, settings: Settings) -> Req
     """Open what a run reads. Raises DataError, BundleError, StorageError or SettingsError."""
     configure(settings.storage)
     manifest, model, out = canonical(manifest), resolve(model), canonical(out)
-    return Request(open_manifest(manifest), model, out, load_bundle(model), settings)
+    return Request(open_manifest(manifest), model, out, read_summary(model), settings)
 
 
 class Models:
@@ -89,7 +91,7 @@ class Models:
         configure(settings.storage)
         self._settings = settings
         self._folders: dict[str, str] = {}  # an alias stands for one model, though it changes meanwhile
-        self._bundles: dict[str, Bundle] = {}
+        self._bundles: dict[str, BundleSummary] = {}
         self._regions: dict[Region, str] = {}
         self._fitted: dict[tuple[str, DecisionSettings], Fitted] = {}
 
@@ -111,7 +113,7 @@ class Models:
             self._folders[model] = resolve(model)
         model = self._folders[model]
         if model not in self._bundles:
-            self._bundles[model] = load_bundle(model)
+            self._bundles[model] = read_summary(model)
         bundle = self._bundles[model]
         if region and region not in self._regions:
             self._regions[region] = region.read().digest

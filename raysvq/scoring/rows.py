@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
-from raysvq import __version__
 from raysvq.data.manifest import Row
 from raysvq.decisions import Decisions
 from raysvq.errors import first_line
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.signals import sample_codes
 from raysvq.model.anomaly import find_regions, share_over
-from raysvq.model.bundle import Bundle
-from raysvq.model.device import Precision
 from raysvq.model.scorer import ImageResult
 from raysvq.results.format import SCHEMAS, Files, no_files
 from raysvq.results.writer import write_unit
@@ -26,18 +23,6 @@ from raysvq.scoring.pending import OUTSIDE
 
 BUFFER_BYTES = 64 * 2**20  # of rows in memory, about, after which they are written
 _TILE_BYTES, _ROW_BYTES = 400, 2000  # of a tile, and of the rest of a row, as Python objects
-
-
-def provenance(bundle: Bundle, run_id: str, settings_digest: str, precision: Precision) -> Row:
-    """The columns that say where a row came from; every row adds its own `scored_at`."""
-    return {
-        "run_id": run_id,
-        "model_version": bundle.model_version,
-        "model_digest": bundle.model_digest,
-        "settings_digest": settings_digest,
-        "code_version": __version__,
-        "precision": precision,
-    }
 
 
 def require_finite(result: ImageResult | DecodeError) -> ImageResult | DecodeError:
@@ -79,9 +64,9 @@ def score_row(source: Row, result: ImageResult, decisions: Decisions, origin: Ro
         "decision_group": decision.group,
         "decisions_digest": decisions.digest,
         "tiles": tiles,
-        "regions": [asdict(region) for region in regions],
+        "regions": [vars(region) for region in regions],
         "heatmap_uri": None,
-        **asdict(result.signals),
+        **vars(result.signals),
         "codes": sample_codes(result.codes, source["image_id"]).tolist(),
     }
 

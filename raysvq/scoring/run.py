@@ -13,14 +13,13 @@ from raysvq.errors import AccountingError, ScoringError, StorageError
 from raysvq.results import Commit, RunRecord, publish
 from raysvq.results.reconcile import require_complete, write_run_ids
 from raysvq.results.rewrite import rewrite_without
-from raysvq.scoring.heatmaps import find_worst, write_worst
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.plan import RunPlan
 from raysvq.scoring.request import Request
+from raysvq.scoring.spec import Job
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import Leftovers, finished_folders
 from raysvq.scoring.work import UnitReport, remove_work, stopped_uri
-from raysvq.scoring.worker import Job
 from raysvq.storage import join, write_bytes
 
 
@@ -66,7 +65,7 @@ class PartRun:
         rest = self.plan.takeover.rest
         self.units_left = -(-rest.images // unit_images)
         if self.units_left:
-            self.plan.run.begin(self.request.out, rest.path, unit_images)
+            self.plan.run.begin(self.request.out, rest.path)
         self.job = Job(
             session=self.plan.session,
             out=self.request.out,
@@ -131,8 +130,7 @@ class PartRun:
         except AccountingError:
             remove_work([*(left.folder for left in self.leftovers.runs), self.work])
             raise
-        worst = find_worst(out, summary.files["scores"], scoring.worst)
-        drawn = write_worst(worst, summary.run_id, out, plan.session)
+        drawn = self._draw_worst() if scoring.worst else []
         summary.heatmaps = [join(out, name) for name in drawn]
         version = pending.version + 1
         kept, replaced = rewrite_without(out, pending.rescored_ids(), pending.replaces, version)
@@ -155,6 +153,14 @@ class PartRun:
             ids=write_run_ids(out, version, pending.path, folder, self.request.digests()),
             settings=_resolved(self.request),
         )
+
+    def _draw_worst(self) -> list[str]:
+        """Write overlays of the highest scores; returns their names, worst first."""
+        from raysvq.scoring.heatmaps import find_worst, write_worst  # bring PyTorch
+
+        out, summary = self.request.out, self.summary
+        worst = find_worst(out, summary.files["scores"], self.request.settings.scoring.worst)
+        return write_worst(worst, summary.run_id, out, self.plan.session)
 
 
 def _resolved(request: Request) -> Row:

@@ -9,7 +9,7 @@ import copy
 import json
 from collections import OrderedDict
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import cv2
@@ -17,46 +17,26 @@ import torch
 
 from raysvq.decisions import Decisions
 from raysvq.errors import BundleError, ScoringError
-from raysvq.imaging.region import Region
 from raysvq.imaging.sandbox import Deadline, Sandbox, decode
 from raysvq.model.bundle import load_bundle
-from raysvq.model.device import Precision, memory_errors_as
+from raysvq.model.device import memory_errors_as, require_device
 from raysvq.model.scorer import ImageScorer
-from raysvq.settings import ScoringSettings, StorageSettings
+from raysvq.scoring.spec import SessionConfig
 from raysvq.storage import configure
-
-_OF_SCORER = {"max_pixels", "image_memory_mib", "decode_timeout_s", "tile_batch"}  # what it is made with
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """What a worker session is made of; can be sent to any machine."""
-
-    model: str  # the bundle's folder
-    model_version: str  # that the folder held when the run started
-    decisions_digest: str  # likewise
-    scoring: ScoringSettings
-    storage: StorageSettings
-    device: str = "cpu"
-    precision: Precision = "float32"
-    decoders: int = 0  # threads that decode beside a GPU; 0 decodes in the thread that scores
-    decisions: str | None = None  # in place of the bundle's own, as JSON
-    region: Region | None = None  # outside it nothing is scored
-    region_digest: str = ""  # when the run started
-
-    @property
-    def of_model(self) -> SessionConfig:
-        """The part that sessions share which differ in what follows the network alone, such as decisions."""
-        scoring = ScoringSettings.model_validate(self.scoring.model_dump(include=_OF_SCORER))
-        return replace(self, scoring=scoring, decisions=None, region=None, region_digest="")
 
 
 class WorkerSession:
     """The model, ready to score images in this process."""
 
     def __init__(self, config: SessionConfig) -> None:
-        """Raises BundleError where model or thresholds were replaced since the run started."""
+        """Open the model.
+
+        Raises:
+            BundleError: model or thresholds were replaced since the run started.
+            ScoringError: there is no GPU where one is asked for.
+        """
         configure(config.storage, reached=True)
+        require_device(config.device, ScoringError)
         if config.device == "cpu":
             torch.set_num_threads(1)
         cv2.setNumThreads(1)
@@ -76,9 +56,10 @@ class WorkerSession:
             self.bundle.settings,
             config.scoring,
             config.device,
-            config.precision,
+            config.backend.precision,
             config.decoders,
             self.deadline,
+            config.backend.engine,
         )
 
     def with_part(self, config: SessionConfig) -> WorkerSession:

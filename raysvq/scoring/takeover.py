@@ -13,11 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from raysvq.scoring.pending import PENDING, SCHEMA, Pending, differs, done_path
@@ -33,12 +32,14 @@ from raysvq.scoring.work import (
 from raysvq.storage import filesystem, join, patiently
 from raysvq.tables import ROW_GROUP, database, stream, with_columns
 
+if TYPE_CHECKING:
+    import duckdb
+
 _READERS = 16  # receipts read at once
 
 # Why finished images are scored again, for people.
 OTHERWISE = "of another model, precision or version, or with other settings"
 CHANGED = "changed since, or in units with such"
-CUT_OFF = "in units whose receipts were cut off"
 REFUSED = "rejected for reasons outside them"
 
 _COLUMNS = ["image_id", "uri", "size_bytes", "etag", "mtime", "keeps_map", "decision_group", "folder"]
@@ -71,8 +72,9 @@ class InterruptedRun:
     """What one run left; its units are numbered over all runs."""
 
     folder: str
-    run: Run | None
-    units: dict[int, int]  # number over all runs -> number in its own
+    run: Run | None  # None where no other run can take over its units
+    units: dict[int, UnitReport]  # by number over all runs; those whose receipts are whole
+    cut_off: int = 0  # receipts that are not
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ class Takeover:
     reports: list[UnitReport] = field(default_factory=list)
     run_ids: frozenset[str] = frozenset()  # of the runs that scored them
     rescored: Counter[str] = field(default_factory=Counter)  # finished, but scored again: images by reason
+    cut_off: int = 0  # receipts that stand for nothing
 
     def lines(self) -> Iterator[str]:
         """For people; none where nothing was left."""
@@ -104,18 +107,23 @@ class Takeover:
             yield f"took over {self.images} images of interrupted runs"
         for why, images in self.rescored.items():
             yield f"not taken over from interrupted runs: {images} images {why}"
+        if self.cut_off:
+            yield f"not taken over from interrupted runs: what {self.cut_off} receipts said that were cut off"
 
 
 def find_leftovers(out: str, folder: Path) -> Leftovers:
     """Look up what interrupted runs finished, and spool which images those were."""
     runs, first = [], 0
-    for place, numbers in work_folders(out).items():
+    for place, rows in work_folders(out).items():
         run = read_run(place)
-        runs.append(InterruptedRun(place, run, dict(enumerate(numbers, start=first))))
-        first += len(numbers)
-        if run and numbers:
+        reports = _read_reports(place, rows) if run else []
+        runs.append(
+            InterruptedRun(place, run, dict(enumerate(reports, start=first)), len(rows) - len(reports))
+        )
+        first += len(reports)
+        if reports:
             path = folder / f"before-{place.rpartition('/')[2]}.parquet"
-            patiently(out, partial(_spool, runs[-1], run, path))
+            patiently(out, partial(_spool, runs[-1], path))
     return Leftovers(runs, folder)
 
 
@@ -125,8 +133,9 @@ def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectB
     Units with rejections for reasons outside their images are scored again where the run may not have that
     many: the store may answer by now.
     """
+    cut_off = sum(left.cut_off for left in leftovers.runs if left.run)
     if not leftovers.paths:
-        return Takeover(pending)
+        return Takeover(pending, cut_off=cut_off)
     owners = {unit: left for left in leftovers.runs for unit in left.units}
     rescored: Counter[str] = Counter()
     views = {"pending": [pending.path], "before": leftovers.paths, "done": [done_path(leftovers.folder)]}
@@ -139,15 +148,14 @@ def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectB
         chosen = [unit for unit, _, unchanged, _ in found if unchanged and unit in same - older]
         rescored[OTHERWISE] = sum(images[unit] for unit in images.keys() - same)
         rescored[CHANGED] = sum(images[unit] for unit in same.difference(chosen, older))
-        reports = _read_reports(owners, chosen)
-        rescored[CUT_OFF] = sum(images[unit] for unit in set(chosen) - reports.keys())
+        reports = {unit: owners[unit].units[unit] for unit in chosen}
         refused = _refused(reports, owners, this, budget)
         rescored[REFUSED] = sum(images[unit] for unit in refused)
         taken = reports.keys() - refused
         taken -= {unit for (unit,) in _about(connection, _TWICE, taken).fetchall()}
         rescored += Counter()  # drops reasons without images
         if not taken:
-            return Takeover(pending, rescored=rescored)
+            return Takeover(pending, rescored=rescored, cut_off=cut_off)
         rest = _rest(_about(connection, _REST, taken), pending, leftovers.folder / "rest.parquet")
     return Takeover(
         rest,
@@ -155,6 +163,7 @@ def take_over(leftovers: Leftovers, this: Run, pending: Pending, budget: RejectB
         [reports[unit] for unit in sorted(taken)],
         frozenset(run.run_id for unit in taken if (run := owners[unit].run)),
         rescored,
+        cut_off,
     )
 
 
@@ -173,36 +182,32 @@ def finished_folders(leftovers: Leftovers, pending: Path) -> list[str]:
     return [left.folder for left in leftovers.runs if useful.isdisjoint(left.units)]
 
 
-def _spool(left: InterruptedRun, run: Run, path: Path) -> None:
+def _spool(left: InterruptedRun, path: Path) -> None:
     """Write the images of a run's finished units to a local file."""
+    import pyarrow.dataset as ds  # brings pandas where that is installed, and workers need it not
+
     fs, name = filesystem(join(left.folder, PENDING))
     rows = ds.dataset(name, filesystem=fs, format="parquet")
-    numbers = np.array(list(left.units.values()))
-    overall = np.array(list(left.units))
+    numbers = np.array(list(left.units))
+    starts = np.array([report.first for report in left.units.values()])
+    ends = starts + [report.done for report in left.units.values()]
     sources = pa.schema([SCHEMA.field(column) for column in _COLUMNS])
     schema = sources.insert(0, pa.field("unit", pa.int64()))
     start = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in stream(rows, _COLUMNS):
-            units = np.arange(start, start + batch.num_rows) // run.unit_images
+            at = np.arange(start, start + batch.num_rows)
             start += batch.num_rows
-            places = np.searchsorted(numbers, units).clip(max=len(numbers) - 1)
-            has_receipt = numbers[places] == units
+            places = np.searchsorted(starts, at, side="right") - 1  # -1: before the first
             table = pa.Table.from_batches([with_columns(batch, sources)])
-            table = table.add_column(0, "unit", pa.array(overall[places]))
-            writer.write_table(table.filter(pa.array(has_receipt)).cast(schema))
+            table = table.add_column(0, "unit", pa.array(numbers[places]))
+            writer.write_table(table.filter(pa.array((places >= 0) & (at < ends[places]))).cast(schema))
 
 
-def _read_reports(owners: dict[int, InterruptedRun], units: list[int]) -> dict[int, UnitReport]:
-    """Receipts by unit, but those that were cut off."""
-
-    def read(unit: int) -> UnitReport | None:
-        left = owners[unit]
-        return read_receipt(left.folder, left.units[unit])
-
+def _read_reports(folder: str, rows: list[int]) -> list[UnitReport]:
+    """Receipts of a run, but those that were cut off."""
     with ThreadPoolExecutor(_READERS) as pool:
-        reports = zip(units, pool.map(read, units), strict=True)
-        return {unit: report for unit, report in reports if report}
+        return [report for report in pool.map(partial(read_receipt, folder), rows) if report]
 
 
 def _refused(

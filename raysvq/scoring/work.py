@@ -1,26 +1,32 @@
 """What a run leaves below a score directory until it is committed, and how many rejections it may have.
 
-_work/<run id>/pending.parquet   the rows it scores; unit n is the n-th range of `unit_images` of them
+_work/<run id>/pending.parquet   the rows it scores; a work unit is a range of them
 _work/<run id>/run.json          what else its rows depend on; written when the rows are in place
-_work/<run id>/begun/<n>         how often a unit was begun
-_work/<run id>/receipts/<n>.json the report of a finished unit
+_work/<run id>/begun/<n>         how often scoring was begun at row n
+_work/<run id>/receipts/<n>.json the report of what was scored from row n on: of a unit, or of a part of it
 _work/<run id>/stopped           no more units are wanted, in a job that goes on with other folders
+
+A unit that takes long is written in parts, each with a receipt: what a killed worker had not written is lost.
+The next part begins where the one before ends. Whoever writes the receipt at a row first says where that is.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from raysvq import __version__
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError, StorageError
-from raysvq.results.format import Files, files_from_json
+from raysvq.model.bundle_summary import BundleSummary
+from raysvq.model.engines import Backend
+from raysvq.results.format import Files, files_from_json, no_files
 from raysvq.scoring.pending import OUTSIDE, PENDING
 from raysvq.settings import ScoringSettings
 from raysvq.storage import exists, join, list_objects, put_file, read_bytes, remove_folder, write_bytes
@@ -37,19 +43,30 @@ class Run:
     retry_rejected: bool
     depends_on: Row  # all that its rows depend on, beside the images
     version: int  # number of the newest commit when it began
-    unit_images: int = 0  # once it has begun
 
     def folder(self, out: str) -> str:
         """URI of the folder with its work."""
         return join(out, WORK, self.run_id)
 
-    def begin(self, out: str, rows: Path, unit_images: int) -> str:
-        """Put the rows to score in place, to be cut into units of so many; returns the folder."""
+    def begin(self, out: str, rows: Path) -> str:
+        """Put the rows to score in place; returns the folder."""
         folder = self.folder(out)
         put_file(rows, join(folder, PENDING))
-        content = asdict(self) | {"unit_images": unit_images}
-        write_bytes(join(folder, _RUN), json.dumps(content).encode())
+        write_bytes(join(folder, _RUN), json.dumps(asdict(self)).encode())
         return folder
+
+
+def provenance(bundle: BundleSummary, run_id: str, settings_digest: str, backend: Backend) -> Row:
+    """The columns that say where a row came from; every row adds its own `scored_at`."""
+    return {
+        "run_id": run_id,
+        "model_version": bundle.model_version,
+        "model_digest": bundle.model_digest,
+        "settings_digest": settings_digest,
+        "code_version": __version__,
+        "precision": backend.precision,
+        "engine": backend.engine,
+    }
 
 
 def new_run(origin: Row, decisions_digest: str, scoring: ScoringSettings, version: int) -> Run:
@@ -61,9 +78,10 @@ def new_run(origin: Row, decisions_digest: str, scoring: ScoringSettings, versio
 
 @dataclass(frozen=True)
 class UnitReport:
-    """What was done of a work unit: also what its receipt holds."""
+    """What was done of a work unit, or of a part of it: also what its receipt holds."""
 
     token: str  # unique, so that a receipt belongs to one report
+    first: int  # row of its first image; those of the others follow
     scored: int
     anomalous: int
     reasons: dict[str, int]  # rejected images by reason
@@ -85,30 +103,55 @@ class UnitReport:
         """Read what `to_json` wrote. Raises ValueError where it is damaged, or of another version."""
         try:
             values: dict[str, Any] = json.loads(text)
-            return cls(**values | {"files": files_from_json(values["files"])})
+            report = cls(**values | {"files": files_from_json(values["files"])})
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"no report of a work unit: {error}") from None
+        if not report.done:
+            raise ValueError("no report of a work unit: it has no image")
+        return report
 
 
-def receipt_uri(folder: str, number: int) -> str:
-    """Of a finished unit."""
-    return join(folder, _RECEIPTS, f"{number:09d}.json")
+def joined(reports: Sequence[UnitReport]) -> UnitReport:
+    """One report of a unit's parts, in their order."""
+    if len(reports) == 1:
+        return reports[0]
+    reasons, seconds = Counter[str](), Counter[str]()
+    files = no_files()
+    for report in reports:
+        reasons.update(report.reasons)
+        seconds.update(report.seconds)
+        for kind, some in report.files.items():
+            files[kind] += some
+    return replace(
+        reports[0],
+        scored=sum(report.scored for report in reports),
+        anomalous=sum(report.anomalous for report in reports),
+        reasons=dict(reasons),
+        example=next(filter(None, (report.example for report in reports)), ""),
+        files=files,
+        seconds=dict(seconds),
+    )
 
 
-def read_receipt(folder: str, number: int) -> UnitReport | None:
-    """The report of a unit; None where it is not finished, or its receipt was cut off as it was written.
+def receipt_uri(folder: str, row: int) -> str:
+    """Of what was scored from a row on."""
+    return join(folder, _RECEIPTS, f"{row:012d}.json")
+
+
+def read_receipt(folder: str, row: int) -> UnitReport | None:
+    """The report of what was scored from a row on; None where there is none, or it was cut off.
 
     File systems without hard links leave such ones behind a process that was killed.
     """
     try:
-        return UnitReport.from_json(read_bytes(receipt_uri(folder, number)))
+        return UnitReport.from_json(read_bytes(receipt_uri(folder, row)))
     except (FileNotFoundError, ValueError):
         return None
 
 
-def begun_uri(folder: str, number: int) -> str:
-    """Of a unit that some worker has begun."""
-    return join(folder, "begun", f"{number:09d}")
+def begun_uri(folder: str, row: int) -> str:
+    """Of a row that some worker has begun at."""
+    return join(folder, "begun", f"{row:012d}")
 
 
 def stopped_uri(folder: str) -> str:
@@ -117,15 +160,15 @@ def stopped_uri(folder: str) -> str:
 
 
 def work_folders(out: str) -> dict[str, list[int]]:
-    """URIs of the folders that runs have left, with the numbers of their finished units; oldest first."""
+    """URIs of the folders that runs have left, with the rows that their receipts begin at; oldest first."""
     above = join(out, WORK)
     found: defaultdict[str, list[int]] = defaultdict(list)
     for info in list_objects(above, must_exist=False):
         run_id, _, name = info.uri.removeprefix(f"{above}/").partition("/")
-        units = found[join(above, run_id)]
+        rows = found[join(above, run_id)]
         kind, _, number = name.removesuffix(".json").partition("/")
         if kind == _RECEIPTS and name.endswith(".json") and number.isdecimal():
-            units.append(int(number))
+            rows.append(int(number))
     return {folder: sorted(found[folder]) for folder in sorted(found)}
 
 

@@ -1,8 +1,4 @@
-"""The function, or on GPUs the actor, that turns manifest rows into result files.
-
-On CPUs, Ray tasks do the work: one that is lost with its node runs again on whichever node has room,
-and nodes that join take part. The session stays with the process from one task to the next.
-"""
+"""From a work unit's rows of the manifest to result files, in a process that keeps its session for more."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from raysvq.data.manifest import Row
 from raysvq.errors import ScoringError, first_line
@@ -27,67 +22,30 @@ from raysvq.scoring.fetch import Content, fetch, in_groups
 from raysvq.scoring.heatmaps import draw_heatmap
 from raysvq.scoring.pending import PENDING, PendingRows
 from raysvq.scoring.rows import RowBuffer, map_row, reject_row, require_finite, score_row
-from raysvq.scoring.session import SessionConfig, memory_advice, open_session
-from raysvq.scoring.work import RejectBudget, UnitReport, begun_uri, read_receipt, receipt_uri, stopped_uri
+from raysvq.scoring.session import memory_advice, open_session
+from raysvq.scoring.spec import Job
+from raysvq.scoring.work import (
+    UnitReport,
+    begun_uri,
+    joined,
+    read_receipt,
+    receipt_uri,
+    stopped_uri,
+)
 from raysvq.storage import configure, create_file, exists, join, read_bytes, write_bytes
 
-MAX_TRIES = 20  # of a work unit
-MAX_TRIES_BESIDE_OTHERS = 5  # where other folders wait for their turn
+PART_S = 60.0  # after which what is scored of a unit is written: what a killed worker loses, about
 WHOLE_TOGETHER = 16  # images encoded at once, where one is one tile
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every worker of a run, on one score directory, needs to know."""
+def score_unit(job: Job, number: int) -> UnitReport | Failure | None:
+    """Score a work unit, in this process.
 
-    session: SessionConfig
-    out: str
-    work: str  # URI of the folder with the pending rows and the receipts
-    origin: tuple[tuple[str, str], ...]  # provenance columns of the run's rows
-    unit_images: int
-    budget: RejectBudget
-    alone: bool = True  # no other run is in the same Ray job
-
-    @property
-    def max_tries(self) -> int:
-        """Of each unit."""
-        return MAX_TRIES if self.alone else MAX_TRIES_BESIDE_OTHERS
-
-
-def score_units(batch: dict[str, Any], jobs: Sequence[Job]) -> dict[str, list[Any]]:
-    """Score the work units of a Ray Data batch: columns `part`, number of a job, and `unit` within it.
+    Beside other runs an error of any kind ends this one alone.
 
     Returns:
-        A batch with one row per unit, for `report_of`.
+        Its report; what ended it; or None of a unit that was not wanted any more.
     """
-    parts = [int(part) for part in batch["part"]]
-    outcomes = [_outcome(int(unit), jobs[part]) for part, unit in zip(parts, batch["unit"], strict=True)]
-    return {
-        "part": parts,
-        "error": [each.error if isinstance(each, Failure) else "" for each in outcomes],
-        "text": [_text(each) for each in outcomes],
-    }
-
-
-def report_of(row: dict[str, Any]) -> UnitReport | None:
-    """The report in a row that `score_units` made; None of a unit that was not wanted any more.
-
-    Raises:
-        RaysvqError: it ended the unit.
-    """
-    if row["error"]:
-        raise Failure(row["error"], row["text"]).exception()
-    return UnitReport.from_json(row["text"]) if row["text"] else None
-
-
-def _text(outcome: UnitReport | Failure | None) -> str:
-    if outcome is None:
-        return ""
-    return outcome.message if isinstance(outcome, Failure) else outcome.to_json()
-
-
-def _outcome(number: int, job: Job) -> UnitReport | Failure | None:
-    """A unit's report, or what ended it. Beside other runs an error of any kind ends this one alone."""
     try:
         return _score_unit(number, job)
     except Exception as error:
@@ -120,28 +78,37 @@ class UnitScorer:
         self.group_images = WHOLE_TOGETHER if whole else max(1, 2 * job.session.decoders)
 
     def score(self, number: int) -> UnitReport:
-        """Score a work unit and leave a receipt. A unit that has one was finished before, and is left alone.
+        """Score a work unit and leave receipts. What has one was finished before, and is left alone.
 
         Raises:
-            ScoringError: a unit was begun too often, and none of its workers lived to end it; or more
-                of its images alone are rejected than the run may reject.
+            ScoringError: the same images were begun too often, and none of their workers lived to end them;
+                or more of the unit's images alone are rejected than the run may reject.
         """
-        if done := read_receipt(self.job.work, number):
+        first = number * self.job.unit_images
+        sources = self.rows.read(first, self.job.unit_images)
+        reports: list[UnitReport] = []
+        done = 0
+        while done < len(sources):
+            reports.append(self._score_part(first + done, sources[done:]))
+            done += reports[-1].done
+        return joined(reports)
+
+    def _score_part(self, first: int, sources: list[Row]) -> UnitReport:
+        """The report of some rows, from the first on: of all, or of as many as PART_S allows."""
+        if done := read_receipt(self.job.work, first):
             return done
-        size = self.job.unit_images
-        sources = self.rows.read(number * size, size)
-        tries = self._begin(number, sources)
-        report = self.score_images(sources, sandboxed=tries > 1)
-        receipt, content = receipt_uri(self.job.work, number), report.to_json().encode()
+        tries = self._begin(first, sources)
+        report = self.score_images(first, sources, sandboxed=tries > 1)
+        receipt, content = receipt_uri(self.job.work, first), report.to_json().encode()
         if not create_file(receipt, content):
-            if done := read_receipt(self.job.work, number):  # a worker thought lost has ended the unit
+            if done := read_receipt(self.job.work, first):  # a worker thought lost has ended the part
                 return done
             write_bytes(receipt, content)
         return report
 
-    def _begin(self, number: int, sources: list[Row]) -> int:
-        """Write down that the unit is begun; returns how often it was, this time included."""
-        begun = begun_uri(self.job.work, number)
+    def _begin(self, first: int, sources: list[Row]) -> int:
+        """Write down that scoring is begun at a row; returns how often it was, this time included."""
+        begun = begun_uri(self.job.work, first)
         tries = 1 + (int(read_bytes(begun)) if exists(begun) else 0)
         if tries > self.job.max_tries:
             raise ScoringError(
@@ -151,12 +118,13 @@ class UnitScorer:
         write_bytes(begun, str(tries).encode())
         return tries
 
-    def score_images(self, sources: list[Row], sandboxed: bool) -> UnitReport:
-        """Score a unit's images and write its files.
+    def score_images(self, first: int, sources: list[Row], sandboxed: bool) -> UnitReport:
+        """Score images for PART_S, or until all are scored, and write their files.
 
         Args:
+            first: row of the first of them.
             sources: their rows of the manifest.
-            sandboxed: decode each image in a child process first. Set where the unit was begun before and
+            sandboxed: decode each image in a child process first. Set where scoring was begun here before and
                 did not end, perhaps because an image crashed its worker, or took it beyond the deadline.
         """
         folders = {source["image_id"]: source["folder"] for source in sources}
@@ -174,10 +142,13 @@ class UnitScorer:
                         rows.add_reject(reject_row(source, result, self.origin))
                 self.job.budget.require(rows.reasons, rows.example)
                 clock.lap("rows")
+                if clock.total > PART_S:
+                    break
         rows.write()
         clock.lap("write")
         return UnitReport(
             token=uuid.uuid4().hex,
+            first=first,
             scored=rows.scored,
             anomalous=rows.anomalous,
             reasons=dict(rows.reasons),
@@ -236,6 +207,11 @@ class _Stopwatch:
 
     seconds: dict[str, float] = field(default_factory=dict)
     since: float = field(default_factory=time.perf_counter)
+
+    @property
+    def total(self) -> float:
+        """Of all steps."""
+        return sum(self.seconds.values())
 
     def lap(self, step: str) -> None:
         """Count the time since the last lap for this step."""

@@ -15,7 +15,8 @@ class ScoringSettings(Section):
     batch_images: int | None = Field(
         None,
         ge=1,
-        description="Images per work unit, and rows per Parquet file; none: 16 to 4096, by their number.",
+        description="Most images of a work unit, and rows of a Parquet file; none: up to 4096, by number and"
+        " size of the images.",
     )
     max_pixels: int = Field(
         400_000_000, ge=1, description="Images with more pixels are rejected before decoding."
@@ -50,6 +51,20 @@ class ScoringSettings(Section):
         "auto",
         description="Precision of the encoder; auto: bfloat16 where the hardware has it and validation found"
         " that it moves this model's image scores by 2 % at most, else float32.",
+    )
+    device: Literal["auto", "cpu", "gpu"] = Field(
+        "auto",
+        description="What scores; auto: GPUs where one is up when the job starts, else CPUs. gpu waits for"
+        " GPUs, and makes a cluster that grows by itself bring them.",
+    )
+    workers: int | None = Field(
+        None, ge=1, description="Most processes that score at once; none: as many as there is room for."
+    )
+    per_gpu: int = Field(2, ge=1, le=64, description="Processes that share a GPU.")
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto",
+        description="Library that computes the network; auto: openvino on CPUs where it is installed, for"
+        " model.encoder=features with one of the stems that raysvq names, else torch.",
     )
     maps: Literal["labelled", "all", "none"] = Field(
         "labelled", description="Images whose anomaly maps are stored for `evaluate`."

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raysvq.model.device import send
 from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
 from raysvq.training.augmentation import mirrored
@@ -28,7 +29,7 @@ class Batch:
     pixels: Tensor  # (B, C, H, W) in [0, 1], or features of a stem, (B, S, h, w) or (B, S, P, 1)
     outliers: int
     weight: Tensor | None  # (outliers, h, w) marked share of each grid position
-    unknown: Tensor | None = None  # (B - outliers,) bool, whether unlabelled; None: all labelled
+    unlabelled: Tensor | None = None  # int64 indices of normal tiles without a label; None: all labelled
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,13 @@ class Batches:
             drawn = draw_positions(parts, count, weight, self._rng(_POSITIONS))
             parts = [gather_positions(part, chosen) for part, chosen in zip(parts, drawn, strict=True)]
             weight = None if weight is None else weight.flatten(1).gather(1, drawn[-1])[..., None]
+        unknown = normal.get("unknown")
         self._drawn += 1
         return Batch(
-            torch.cat(parts).to(self._device).float(),
+            send(torch.cat(parts), self._device).float(),
             self._outliers,
-            None if weight is None else weight.to(self._device),
-            torch.from_numpy(normal["unknown"]).to(self._device) if "unknown" in normal else None,
+            None if weight is None else send(weight, self._device),
+            send(torch.from_numpy(unknown.nonzero()[0]), self._device) if unknown is not None else None,
         )
 
     def _rng(self, use: int) -> np.random.Generator:

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from raysvq.data.manifest import open_manifest, spool
 from raysvq.decisions import fit_decisions
 from raysvq.errors import TrainingError
-from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.bundle import Bundle, make_bundle
+from raysvq.model.bundle_summary import OPENVINO_DEVIATION, Reference
 from raysvq.model.network import Network
 from raysvq.schema import UNKNOWN
 from raysvq.settings import Settings
@@ -113,6 +114,7 @@ def _reference(outcome: dict[str, Any], settings: Settings) -> Reference:
             "anomalous": int(anomalous.sum()),
             "auroc": outcome["auroc"],
             "unreadable": outcome["unreadable"],
+            OPENVINO_DEVIATION: outcome.get(OPENVINO_DEVIATION),  # none in earlier checkpoints
             **held_out(outcome, settings.evaluation),
         },
         bfloat16_deviation=outcome["bfloat16_deviation"],

@@ -25,7 +25,7 @@ from raysvq.errors import DataError, TrainingError, TrainingMemoryError, Workers
 from raysvq.model.bundle import Bundle, save_bundle, save_reference
 from raysvq.model.network import Network, build_network, cell_size
 from raysvq.model.scorer import ImageScorer
-from raysvq.runtime.cluster import Capacity, connect
+from raysvq.runtime.cluster import Capacity, connect, quiet_ray_data
 from raysvq.runtime.failures import in_a_sentence
 from raysvq.runtime.lease import lease
 from raysvq.runtime.progress import forwarded_progress
@@ -73,6 +73,7 @@ def train(manifest: str, out: str, settings: Settings) -> Bundle:
     with lease(out, uuid.uuid4().hex) as require_held:
         _require_no_model(out)  # another run may have ended since
         capacity = connect(settings.ray)
+        quiet_ray_data()
         plan = plan_workers(settings.training, capacity)
         started = time.monotonic()
         folder = join(out, "_training")

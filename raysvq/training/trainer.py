@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +25,7 @@ from raysvq.training.export import require_normals
 from raysvq.training.metrics import Pace, pace_line, validation_line
 
 IMPLAUSIBLE = 1e4  # a loss this many times the first one counts as diverged
+READ_EVERY = 16  # steps whose losses are read at once; between two readings no host waits for its GPU
 REPORT_EVERY_S = 1.0
 
 Validate = Callable[[ImageScorer], dict[str, Any]]  # such as `validation.validate`
@@ -76,9 +76,9 @@ def training_precision(settings: TrainingSettings, device: torch.device) -> Prec
 
 
 def make_optimiser(model: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """Adam over all parameters that require gradients."""
+    """Adam over all parameters that require gradients; a fused one counts its steps on the device."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return torch.optim.Adam(learning, settings.training.learning_rate)
+    return torch.optim.Adam(learning, settings.training.learning_rate, fused=True)
 
 
 class Trainer:
@@ -114,16 +114,24 @@ class Trainer:
         state.precision = training_precision(settings.training, self.device)
 
     def run(self, batches: Iterator[Batch], stop: int) -> None:
-        """Take steps until `stop`."""
+        """Take steps until `stop`.
+
+        Raises:
+            TrainingError: the loss has diverged in one of the last `READ_EVERY` steps.
+        """
         self.model.train()
         self.used.zero_()
         self.pace = Pace(self.state.step)
         reported = self.pace.started
+        unread: list[Tensor] = []
         while self.state.step < stop:
-            loss, used = self._step(self.pace.wait_for(batches))
+            loss, used = self.step(self.pace.wait_for(batches))
             self.used += used
             self.state.step += 1
-            self._require_plausible(loss)
+            unread.append(loss.total.detach())
+            if len(unread) == READ_EVERY or self.state.step == stop:
+                self._require_plausible(unread)
+                unread.clear()
             self.pace.measure()
             if self.progress and self.pace.started + self.pace.seconds - reported > REPORT_EVERY_S:
                 reported = self.pace.started + self.pace.seconds
@@ -153,7 +161,12 @@ class Trainer:
                 Line(text, "validation", validation_auroc=outcome["auroc"], loss=row["loss"], **pace.fields)
             )
 
-    def _step(self, batch: Batch) -> tuple[Loss, Tensor]:
+    def step(self, batch: Batch) -> tuple[Loss, Tensor]:
+        """Take a step on one batch. It reads no value back from the device.
+
+        Returns:
+            The loss, and (K,) how often each code was used, over all ranks.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.state.step, self.settings.training)
         # Codebook and losses stay in float32.
@@ -161,28 +174,30 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
             output = self.network(batch.pixels)
         losses = self.model.losses(output, self.settings.objective.beta)
-        loss = objective(losses, batch.weight, self.settings.objective, batch.unknown)
+        loss = objective(losses, batch.weight, self.settings.objective, batch.unlabelled)
         self.optimiser.zero_grad()
         loss.total.backward()
         self.optimiser.step()
         normals = len(batch.pixels) - batch.outliers
-        encoded = output.encoded[:normals][loss.kept].detach().movedim(1, -1).flatten(0, 2)
-        indices = output.quantized.indices[:normals][loss.kept]
-        used = self.model.update_codebook(encoded, indices.flatten(), labelled=batch.outliers > 0)
-        return loss, used
+        encoded, indices = output.encoded[:normals].detach(), output.quantized.indices[:normals]
+        if loss.kept is not None:
+            encoded, indices = encoded[loss.kept], indices[loss.kept]
+        positions = encoded.movedim(1, -1).flatten(0, 2)
+        return loss, self.model.update_codebook(positions, indices.flatten(), labelled=batch.outliers > 0)
 
-    def _require_plausible(self, loss: Loss) -> None:
-        """Raise, on every rank alike, where the loss has diverged."""
-        value = float(mean_over_ranks(loss.total.detach()))
-        self.limit = self.limit or IMPLAUSIBLE * max(1.0, abs(value))
-        if not np.isfinite(value) or abs(value) > self.limit:
-            raise TrainingError(
-                f"the loss is {value:.3g} at step {self.state.step}: training has run away with"
-                f" objective.form={self.settings.objective.form},"
-                f" training.learning_rate={self.settings.training.learning_rate:g},"
-                f" objective.eta={self.settings.objective.eta:g};"
-                " try objective.form=hinge, a smaller learning rate or a larger eta"
-            )
+    def _require_plausible(self, losses: list[Tensor]) -> None:
+        """Raise, on every rank alike, where one of the last losses has diverged."""
+        values = mean_over_ranks(torch.stack(losses)).tolist()
+        self.limit = self.limit or IMPLAUSIBLE * max(1.0, abs(values[0]))
+        for step, value in enumerate(values, self.state.step - len(values) + 1):
+            if not math.isfinite(value) or abs(value) > self.limit:
+                raise TrainingError(
+                    f"the loss is {value:.3g} at step {step}: training has run away with"
+                    f" objective.form={self.settings.objective.form},"
+                    f" training.learning_rate={self.settings.training.learning_rate:g},"
+                    f" objective.eta={self.settings.objective.eta:g};"
+                    " try objective.form=hinge, a smaller learning rate or a larger eta"
+                )
 
 
 def _limit(state: TrainingState) -> float:
@@ -199,9 +214,9 @@ def _values(loss: Loss) -> dict[str, float | None]:
         "reconstruction": loss.reconstruction,
         "commitment": loss.commitment,
     }
-    return {
-        name: None if term is None else float(mean_over_ranks(term.detach())) for name, term in terms.items()
-    }
+    present = {name: term.detach() for name, term in terms.items() if term is not None}
+    values = mean_over_ranks(torch.stack(list(present.values()))).tolist()
+    return dict.fromkeys(terms) | dict(zip(present, values, strict=True))
 
 
 def learning_rate(step: int, settings: TrainingSettings) -> float:

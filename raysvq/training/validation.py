@@ -22,8 +22,10 @@ from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.signals import sample_codes
 from raysvq.model.bundle import MOST_REFERENCE
+from raysvq.model.bundle_summary import OPENVINO_DEVIATION
 from raysvq.model.collective import world_size
 from raysvq.model.device import relative_deviation
+from raysvq.model.engines import EngineName, engines_with_bfloat16
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, REFERENCE, VALIDATION
 from raysvq.settings import Settings
@@ -148,13 +150,14 @@ def validate(
 
     Returns:
         What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images,
-        and `reference`: what normal images look like.
+        OPENVINO_DEVIATION: the same with OpenVINO; and `reference`: what normal images look like.
     """
-    in_bfloat16 = scorer.in_bfloat16() if scorer.model.has_bfloat16 else None
+    engines = engines_with_bfloat16(scorer.settings.model, scorer.model.has_bfloat16)
+    in_bfloat16 = {engine: scorer.in_bfloat16(engine) for engine in engines}
     compared = range(0, len(images), -(-len(images) // COMPARED))
     mine: list[tuple[int, ScoredImage]] = []
     looks: list[dict[str, Any]] = []
-    deviations: list[float] = []
+    deviations: list[tuple[EngineName, float]] = []
     unreadable: list[str] = []
     for number in range(rank, len(images), world_size()):
         image = images[number]
@@ -169,13 +172,14 @@ def validate(
         mine.append((number, scored))
         if not image.anomalous:
             looks.append(_look(image, result))
-        if in_bfloat16 and number in compared:
-            deviations.append(relative_deviation(in_bfloat16(content).image_score, result.image_score))
+        for engine, close in in_bfloat16.items() if number in compared else ():
+            deviations.append((engine, relative_deviation(close(content).image_score, result.image_score)))
     gathered, deviating, failed, looked = (_gather(part) for part in (mine, deviations, unreadable, looks))
     in_order = [scored for _, scored in sorted(gathered, key=lambda item: item[0])]
     found = outcome_of(in_order, scorer.settings, sorted(failed))
     found["reference"] = sorted(looked, key=lambda look: look["image_id"])[:MOST_REFERENCE]
-    return found | {"bfloat16_deviation": max(deviating, default=None)}
+    largest = {engine: max(value for of, value in deviating if of == engine) for engine, _ in deviating}
+    return found | {"bfloat16_deviation": largest.get("torch"), OPENVINO_DEVIATION: largest.get("openvino")}
 
 
 def _look(image: ValidationImage, result: ImageResult) -> dict[str, Any]:

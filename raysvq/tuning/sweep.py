@@ -26,7 +26,7 @@ from raysvq.evaluation.leaderboard import (
 from raysvq.model.alias import is_alias
 from raysvq.model.bundle import Bundle
 from raysvq.report.sweep import write_report
-from raysvq.runtime.cluster import Capacity, connect
+from raysvq.runtime.cluster import Capacity, connect, quiet_ray_data
 from raysvq.runtime.lease import lease
 from raysvq.runtime.progress import Progress, forwarded_progress
 from raysvq.settings import Settings
@@ -83,6 +83,7 @@ def sweep(manifest: str, out: str, settings: Settings, search: Any) -> SweepResu
     require_readable(out)
     require_writable(out)
     capacity = connect(settings.ray)
+    quiet_ray_data()
     known = [*space.ends(), *map(space.settings, points)]
     plan = plan_trials(known, capacity, metric)
     with lease(out, name) as require_held:

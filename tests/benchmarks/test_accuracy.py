@@ -30,10 +30,12 @@ from raysvq.evaluation.evaluate import evaluate
 from raysvq.evaluation.labelled_images import read_manifest
 from raysvq.evaluation.masks import MaskReader
 from raysvq.evaluation.metrics import image_auroc
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.results.writer import write_unit
 from raysvq.schema import ANOMALOUS
-from raysvq.scoring.rows import map_row, provenance, score_row
+from raysvq.scoring.rows import map_row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import EvaluationSettings, Settings
 from raysvq.storage import read_bytes
 from raysvq.training.initialize import INITIAL_PIXELS
@@ -143,7 +145,7 @@ def test_figures_are_those_of_evaluate(manifests: Manifests, small: Build, tmp_p
     scorer = ImageScorer(bundle.model, settings, settings.scoring)
     manifest = manifests("sample", SIX, 0).test
     results, _ = score_test(scorer, manifest)
-    origin = provenance(bundle, "run", "settings", "float32")
+    origin = provenance(bundle, "run", "settings", EXACT)
     rows = [row for row in select(manifest, split="test").to_pylist() if row["image_id"] in results]
     tables = {
         "scores": [score_row(row, results[row["image_id"]], bundle.decisions, origin) for row in rows],

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from raysvq.decisions import CalibrationScores, fit_decisions
-from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.bundle import Bundle, make_bundle
+from raysvq.model.bundle_summary import Reference
 from raysvq.model.network import Network, build_network
 from raysvq.settings import Settings
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from raysvq.model.anomaly import Region, find_regions, image_score, share_over, tile_scores
 from raysvq.settings import AnomalySettings
@@ -67,6 +68,27 @@ def test_cells_that_touch_at_a_corner_are_one_region() -> None:
 def test_separate_regions_come_largest_peak_first() -> None:
     found = _regions(["2...", "....", "..59", "...."])
     assert found == [Region(8, 8, 8, 4, 32, 9.0), Region(0, 0, 4, 4, 16, 2.0)]
+
+
+def test_of_regions_with_equal_peaks_the_first_from_the_top_comes_first() -> None:
+    found = _regions(["...2", "....", "2..1", "1..2"])
+    assert [(region.x, region.y) for region in found] == [(12, 0), (0, 8), (12, 8)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_regions_are_those_of_scipy(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.integers(0, 4, rng.integers(1, 24, 2)).astype(np.float32)
+    parts, count = ndimage.label(values > 1, structure=np.ones((3, 3)))
+    numbers = range(1, count + 1)
+    cells = ndimage.sum_labels(np.ones_like(values), parts, numbers)
+    peaks = ndimage.maximum(values, parts, numbers)
+    expected = [
+        Region(columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start, area, peak)
+        for (rows, columns), area, peak in zip(ndimage.find_objects(parts), cells, peaks, strict=True)
+    ]
+    size = values.shape[0], values.shape[1]
+    assert find_regions(values, 1.0, size, size) == sorted(expected, key=lambda region: -region.peak)
 
 
 def test_a_map_below_the_threshold_has_no_regions() -> None:

@@ -34,11 +34,11 @@ class Case:
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         return self.encoded, self.target, self.reconstruction
 
-    def loss(self, weight: Tensor | None, unknown: Tensor | None = None, **settings: object) -> Loss:
+    def loss(self, weight: Tensor | None, unlabelled: Tensor | None = None, **settings: object) -> Loss:
         quantized = self.quantizer(self.encoded)
         output = Output(self.target, self.encoded, quantized, self.reconstruction)
         chosen = ObjectiveSettings.model_validate(settings)
-        return objective(NETWORK.losses(output, chosen.beta), weight, chosen, unknown)
+        return objective(NETWORK.losses(output, chosen.beta), weight, chosen, unlabelled)
 
     def per_tile(self, beta: float, *window: slice) -> np.ndarray:
         """L(U) of every tile, from the equation; of a window of its pixels and grid positions."""
@@ -243,17 +243,17 @@ def test_a_bounded_form_stays_bounded_in_training(form: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("trim", "left_out"), [(0.0, []), (0.3, []), (0.4, [0]), (0.49, [0])])
-def test_trimming_leaves_out_the_unknown_tiles_with_the_largest_loss(
+def test_trimming_leaves_out_the_unlabelled_tiles_with_the_largest_loss(
     trim: float, left_out: list[int]
 ) -> None:
     case = _case()
     with torch.no_grad():
         case.target[0] += 5
         case.target[4] += 9  # labelled normal
-    unknown = torch.tensor([True, True, True, False, False])
-    loss = case.loss(_everywhere(), unknown=unknown, trim=trim)
+    loss = case.loss(_everywhere(), unlabelled=torch.tensor([0, 1, 2]), trim=trim)
     stay = [tile for tile in range(NORMAL) if tile not in left_out]
-    assert loss.kept.nonzero().flatten().tolist() == stay
+    assert loss.kept is not None
+    assert loss.kept.tolist() == stay
     assert _value(loss.normal) == pytest.approx(case.per_tile(1.0)[stay].mean(), rel=1e-5)
     assert _value(loss.normal) == pytest.approx(_value(loss.reconstruction + 2 * loss.commitment), rel=1e-5)
     loss.total.backward()
@@ -264,22 +264,23 @@ def test_trimming_leaves_out_the_unknown_tiles_with_the_largest_loss(
 
 def test_the_distance_of_outliers_is_relative_to_the_tiles_that_are_kept() -> None:
     case = _case()
-    unknown = torch.tensor([True, True, True, True, False])
     with torch.no_grad():
         case.encoded[1] *= 30
-    trimmed = case.loss(_everywhere(), unknown=unknown, trim=0.25)
+    trimmed = case.loss(_everywhere(), unlabelled=torch.arange(4), trim=0.25)
     without = Case(case.quantizer, *(part.detach()[[0, 2, 3, 4, 5, 6, 7]] for part in case.tensors()))
-    assert not bool(trimmed.kept[1])
+    assert trimmed.kept is not None
+    assert trimmed.kept.tolist() == [0, 2, 3, 4]
     assert _value(trimmed.outlier) == pytest.approx(_value(without.loss(_everywhere()).outlier), rel=1e-5)
 
 
-def test_without_trimming_unknown_tiles_are_normal() -> None:
+def test_without_trimming_unlabelled_tiles_are_normal() -> None:
     case = _case()
     known = case.loss(_everywhere())
-    unknown = case.loss(_everywhere(), unknown=torch.ones(NORMAL, dtype=torch.bool))
-    torch.testing.assert_close(unknown.total, known.total)
-    assert bool(known.kept.all())
-    assert bool(unknown.kept.all())
+    unlabelled = case.loss(_everywhere(), unlabelled=torch.arange(NORMAL), trim=0.0)
+    torch.testing.assert_close(unlabelled.total, known.total)
+    assert known.kept is None
+    assert unlabelled.kept is not None
+    assert unlabelled.kept.tolist() == list(range(NORMAL))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -12,11 +12,13 @@ import pytest
 from raysvq.errors import AccountingError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results.format import Files
 from raysvq.results.reconcile import require_complete
 from raysvq.results.writer import write_unit
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.work import provenance
 
 Source = Callable[..., Row]
 Write = Callable[[str, list[int], list[int]], Files]
@@ -27,7 +29,7 @@ def write(tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle) -
     """Writes a unit of scored and rejected images, given by number."""
 
     def build(unit: str, scored: list[int], rejected: list[int]) -> Files:
-        origin = provenance(bundle, "run-1", "5e77", "float32")
+        origin = provenance(bundle, "run-1", "5e77", EXACT)
         scores = [score_row(source(number), result, bundle.decisions, origin) for number in scored]
         rejects = [reject_row(source(number), DecodeError("empty", "0 bytes"), origin) for number in rejected]
         return write_unit(str(tmp_path), unit, {"scores": scores, "rejects": rejects, "maps": []}, {})

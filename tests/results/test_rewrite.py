@@ -14,13 +14,15 @@ import pytest
 
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results import SCHEMAS, Files, committed_files, open_results, read_snapshot
 from raysvq.results.done import find_done
 from raysvq.results.format import no_files
 from raysvq.results.rewrite import rewrite_without
 from raysvq.results.writer import write_unit
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.storage import join, list_objects, read_bytes
 from tests.commits import prepare
 
@@ -37,7 +39,7 @@ class Results:
 
     def unit(self, run: str, unit: str, scored: list[int], rejected: list[int]) -> Files:
         """Write images given by number; with maps; partitioned, odd ones go south."""
-        origin = provenance(self.bundle, run, "5e77", "float32")
+        origin = provenance(self.bundle, run, "5e77", EXACT)
         sources = [self.source(number) for number in scored]
         tables = {
             "scores": [score_row(row, self.result, self.bundle.decisions, origin) for row in sources],
@@ -53,7 +55,7 @@ class Results:
         """Take the images that were done again out of earlier files; returns what commits the run."""
         files: Files = {kind: [file for unit in units for file in unit[kind]] for kind in SCHEMAS}
         kept, replaced = self.without(redone)
-        origin = provenance(self.bundle, run, "5e77", "float32")
+        origin = provenance(self.bundle, run, "5e77", EXACT)
         return prepare(self.out, origin, files, kept, replaced, self.partition_by)
 
     def without(self, numbers: tuple[int, ...]) -> tuple[Files, dict[str, str | None]]:

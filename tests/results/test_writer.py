@@ -15,9 +15,11 @@ from raysvq import schema
 from raysvq.errors import StorageError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results.writer import unit_name, write_unit
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, score_row
+from raysvq.scoring.work import provenance
 
 Source = Callable[..., Row]
 ORIGIN = {"run_id": "run", "model_digest": "model", "settings_digest": "settings"}
@@ -26,7 +28,7 @@ ORIGIN = {"run_id": "run", "model_digest": "model", "settings_digest": "settings
 @pytest.fixture
 def tables(source: Source, result: ImageResult, bundle: Bundle) -> dict[str, list[Row]]:
     """Two scored images, one rejected, one map."""
-    origin = provenance(bundle, "run-1", "5e77", "float32")
+    origin = provenance(bundle, "run-1", "5e77", EXACT)
     return {
         "scores": [score_row(source(number), result, bundle.decisions, origin) for number in (1, 2)],
         "rejects": [reject_row(source(3), DecodeError("empty", "0 bytes"), origin)],

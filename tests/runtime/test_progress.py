@@ -45,6 +45,21 @@ def test_a_run_that_waits_says_for_how_long_and_what_the_cluster_has(
     assert second == f"no work unit finished for 2 s; {seen}"
 
 
+@pytest.mark.usefixtures("small_cluster")
+def test_a_run_whose_tasks_fit_on_no_machine_says_so_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    needs = {"CPU": 1.0, "GPU": 1 / 3}
+    with stall_reporter("work unit finished", quiet_s=3600.0, needs=needs):
+        said = capsys.readouterr().out
+    assert said.startswith("waiting for a machine with 1 CPU and 0.33 GPU: the cluster has 1 node(s)")
+    with stall_reporter("work unit finished", quiet_s=0.2, needs={"CPU": 2.0}):
+        time.sleep(0.5)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(
+        "no work unit finished for 0 s; a task needs 2 CPU; the cluster has 1 node"
+    )
+
+
 def test_a_run_that_ends_within_the_quiet_time_is_not_held_up(capsys: pytest.CaptureFixture[str]) -> None:
     with stall_reporter("work unit finished", quiet_s=3600.0) as alive:
         alive.set()

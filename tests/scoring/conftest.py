@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from raysvq.decisions import fixed_decisions
-from raysvq.model.bundle import Bundle, Reference, make_bundle
+from raysvq.model.bundle import Bundle, make_bundle
+from raysvq.model.bundle_summary import Reference
 from raysvq.model.network import build_network
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.scoring.rows import Row

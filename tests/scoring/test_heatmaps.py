@@ -7,7 +7,7 @@ from typing import Any
 
 from raysvq.data.manifest import Row, open_manifest
 from raysvq.scoring import heatmaps
-from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.spec import SessionConfig
 from raysvq.settings import StorageSettings
 from tests.plates import make_plates, plate
 

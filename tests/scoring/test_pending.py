@@ -19,11 +19,13 @@ from raysvq.data.manifest import open_manifest
 from raysvq.errors import DataError, SettingsError
 from raysvq.imaging.decode import DecodeError
 from raysvq.model.bundle import Bundle
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.results.writer import write_unit
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import PendingRows, find_pending
-from raysvq.scoring.rows import Row, provenance, reject_row, score_row
+from raysvq.scoring.rows import Row, reject_row, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import ScoringSettings
 from tests.commits import commit_run
 
@@ -36,7 +38,7 @@ def commit(tmp_path: Path, result: ImageResult, bundle: Bundle) -> CommitRun:
     """Commits a run with scored and rejected images; returns its provenance."""
 
     def build(scored: list[Row], rejected: list[Row]) -> Row:
-        origin = provenance(bundle, f"run-{len(list(tmp_path.rglob('*.json')))}", "5e77", "float32")
+        origin = provenance(bundle, f"run-{len(list(tmp_path.rglob('*.json')))}", "5e77", EXACT)
         scores = [score_row(row, result, bundle.decisions, origin) for row in scored]
         rejects = [reject_row(row, DecodeError("empty", "0 bytes"), origin) for row in rejected]
         tables = {"scores": scores, "rejects": rejects, "maps": []}
@@ -66,7 +68,7 @@ def _left(manifest: ds.Dataset, origin: Row, folder: Path, **scoring: Any) -> li
 
 def test_all_is_left_where_nothing_is_committed(tmp_path: Path, source: Source, bundle: Bundle) -> None:
     manifest = _manifest(tmp_path, [source(number) for number in (2, 0, 1)])
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     assert _left(manifest, origin, tmp_path) == [source(number)["image_id"] for number in (0, 1, 2)]
 
 
@@ -118,13 +120,13 @@ def test_time_decides_where_there_is_no_etag(
 def test_a_repeated_row_is_refused(
     tmp_path: Path, source: Source, bundle: Bundle, rows: list[int], says: str
 ) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     with pytest.raises(DataError, match=says):
         _left(_manifest(tmp_path, [source(number) for number in rows]), origin, tmp_path)
 
 
 def test_manifests_in_one_folder_may_not_overlap(tmp_path: Path, source: Source, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     for rows in ([0, 1], [2, 3]):
         _manifest(tmp_path, [source(number) for number in rows])
     assert len(_left(open_manifest(str(tmp_path / "manifests")), origin, tmp_path)) == 4
@@ -142,13 +144,13 @@ def test_a_row_that_names_no_file_is_refused(
     values = pa.array([None, table[field][1].as_py()], nullable.field(field).type)
     path = tmp_path / "nulls.parquet"
     pq.write_table(table.set_column(table.column_names.index(field), nullable.field(field), values), path)
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     with pytest.raises(DataError, match="1 rows of the manifest have no image_id, uri or size_bytes"):
         _left(ds.dataset(path), origin, tmp_path)
 
 
 def test_an_empty_manifest_leaves_nothing(tmp_path: Path, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     for partition_by in ((), ("site",)):
         assert _left(_manifest(tmp_path, []), origin, tmp_path, partition_by=partition_by) == []
 
@@ -156,7 +158,7 @@ def test_an_empty_manifest_leaves_nothing(tmp_path: Path, bundle: Bundle) -> Non
 def test_partitions_are_judged_on_the_whole_manifest(
     tmp_path: Path, source: Source, result: ImageResult, bundle: Bundle
 ) -> None:
-    origin = provenance(bundle, "run-1", "5e77", "float32")
+    origin = provenance(bundle, "run-1", "5e77", EXACT)
     rows = [source(0, meta=[("site", "north")]), source(1)]
     scores = {"scores": [score_row(rows[0], result, bundle.decisions, origin)], "rejects": [], "maps": []}
     files = write_unit(str(tmp_path / "out"), "u", scores, {rows[0]["image_id"]: "site=north"})
@@ -207,7 +209,7 @@ def test_any_range_of_rows_is_read_across_row_groups(
 def test_the_same_rows_are_left_whatever_the_manifests_order(
     tmp_path: Path, source: Source, bundle: Bundle
 ) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     rows = [source(number) for number in range(50)]
     first = _left(_manifest(tmp_path, rows), origin, tmp_path)
     assert first == _left(_manifest(tmp_path, rows[::-1]), origin, tmp_path)
@@ -217,7 +219,7 @@ def test_the_same_rows_are_left_whatever_the_manifests_order(
 def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
     tmp_path: Path, source: Source, bundle: Bundle
 ) -> None:
-    origin = provenance(bundle, "run-1", "5e77", "float32")
+    origin = provenance(bundle, "run-1", "5e77", EXACT)
     errors = {1: FileNotFoundError("gone"), 2: DecodeError("corrupt", "cut off"), 3: OSError("reset by peer")}
     rejects = [reject_row(source(number), error, origin) for number, error in errors.items()]
     tables: dict[str, list[Row]] = {"scores": [], "rejects": rejects, "maps": []}
@@ -234,7 +236,7 @@ def test_what_the_store_did_not_hand_out_is_tried_again_when_asked(
 
 
 def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     days = [datetime(2026, 5, 5, 1, tzinfo=UTC), datetime(2026, 5, 4, 23, tzinfo=UTC), None]
     sites = ["north/1", "süd", None]
     rows = [
@@ -254,7 +256,7 @@ def test_rows_are_sorted_into_partitions(tmp_path: Path, source: Source, bundle:
 
 
 def test_a_partition_key_that_no_image_has_is_named(tmp_path: Path, source: Source, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     with pytest.raises(SettingsError, match=r"scoring\.partition_by.*no image .* has sight"):
         _left(_manifest(tmp_path, [source(0)]), origin, tmp_path, partition_by=("label", "sight"))
 
@@ -273,7 +275,7 @@ def test_the_group_that_decides_comes_with_the_row(tmp_path: Path, source: Sourc
         source(1, meta=[("line's", "8")], group="lot 2"),
         source(2, meta=None),
     ]
-    manifest, origin = _manifest(tmp_path, rows), provenance(bundle, "run", "5e77", "float32")
+    manifest, origin = _manifest(tmp_path, rows), provenance(bundle, "run", "5e77", EXACT)
 
     def groups(group_by: str | None) -> list[str | None]:
         pending = find_pending(
@@ -291,7 +293,7 @@ def test_the_group_that_decides_comes_with_the_row(tmp_path: Path, source: Sourc
 
 
 def test_a_manifest_without_images_needs_no_group(tmp_path: Path, bundle: Bundle) -> None:
-    origin = provenance(bundle, "run", "5e77", "float32")
+    origin = provenance(bundle, "run", "5e77", EXACT)
     manifest = _manifest(tmp_path, [])
     found = find_pending(
         manifest, str(tmp_path / "out"), origin, ScoringSettings(), tmp_path, group_by="site"

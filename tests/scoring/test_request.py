@@ -26,8 +26,8 @@ def plates(tmp_path: Path) -> Plates:
 
 def test_models_and_decisions_are_opened_once(plates: Plates, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
-    load_bundle = request.load_bundle
-    monkeypatch.setattr(request, "load_bundle", lambda folder: loads.append(folder) or load_bundle(folder))
+    read_summary = request.read_summary
+    monkeypatch.setattr(request, "read_summary", lambda folder: loads.append(folder) or read_summary(folder))
     models = Models(plates.settings())
     found = [models.request(plates.model, f"{plates.out}-{n}", LEFT, BY_HAND) for n in range(3)]
     assert loads == [plates.model]

@@ -17,9 +17,11 @@ from raysvq.errors import StorageError
 from raysvq.imaging.decode import REASONS, DecodeError
 from raysvq.model.anomaly import share_over
 from raysvq.model.bundle import Bundle
+from raysvq.model.engines import EXACT
 from raysvq.model.scorer import ImageResult
 from raysvq.scoring import rows
-from raysvq.scoring.rows import Row, map_row, provenance, reject_row, require_finite, score_row
+from raysvq.scoring.rows import Row, map_row, reject_row, require_finite, score_row
+from raysvq.scoring.work import provenance
 from raysvq.settings import DecisionSettings
 
 Source = Callable[..., Row]
@@ -40,7 +42,7 @@ def _read_back(row: Row, table_schema: pa.Schema) -> Row:
 
 
 def _origin(bundle: Bundle) -> Row:
-    return provenance(bundle, "run-1", "5e771465", "float32")
+    return provenance(bundle, "run-1", "5e771465", EXACT)
 
 
 def test_a_score_row_fits_its_table(source: Source, result: ImageResult, bundle: Bundle) -> None:

@@ -15,10 +15,12 @@ import torch
 
 from raysvq.decisions import fixed_decisions
 from raysvq.imaging.region import Region
+from raysvq.runtime.failures import Failure
 from raysvq.scoring import session, worker
-from raysvq.scoring.session import SessionConfig, open_session
+from raysvq.scoring.session import open_session
+from raysvq.scoring.spec import Job, SessionConfig
 from raysvq.scoring.work import RejectBudget
-from raysvq.scoring.worker import Job, score_units
+from raysvq.scoring.worker import score_unit
 from raysvq.settings import ScoringSettings, StorageSettings
 from tests.plates import Plates, make_plates
 
@@ -45,9 +47,10 @@ def test_memory_that_is_used_up_names_the_setting(
         raise error
 
     monkeypatch.setattr(worker, "_scorer", scorer)
-    batch = score_units({"part": [0], "unit": [0]}, [_job(tmp_path, device)])
-    assert batch["error"] == ["ScoringError"]
-    (message,) = batch["text"]
+    failure = score_unit(_job(tmp_path, device), 0)
+    assert isinstance(failure, Failure)
+    assert failure.error == "ScoringError"
+    message = failure.message
     assert message.startswith(f"a worker ran out of memory on {device}: lower scoring.tile_batch")
     assert remedy in message
     assert "\n" not in message
@@ -59,7 +62,7 @@ def test_other_errors_keep_their_own_words(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(worker, "_scorer", scorer)
     with pytest.raises(RuntimeError, match="shapes"):
-        score_units({"part": [0], "unit": [0]}, [_job(tmp_path, "cpu")])
+        score_unit(_job(tmp_path, "cpu"), 0)
 
 
 def test_a_worker_starts_without_what_only_training_and_reports_need() -> None:

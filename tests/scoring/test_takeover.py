@@ -16,16 +16,15 @@ import pytest
 from raysvq.data.manifest import Row
 from raysvq.decisions import fixed_decisions
 from raysvq.model.bundle import save_decisions
+from raysvq.model.engines import EXACT
 from raysvq.results.reconcile import require_complete
 from raysvq.schema import MANIFEST
 from raysvq.scoring.pending import Pending
 from raysvq.scoring.request import open_request
-from raysvq.scoring.rows import provenance
-from raysvq.scoring.session import SessionConfig
+from raysvq.scoring.spec import Job, SessionConfig
 from raysvq.scoring.summary import ScoreSummary
 from raysvq.scoring.takeover import (
     CHANGED,
-    CUT_OFF,
     OTHERWISE,
     REFUSED,
     Leftovers,
@@ -34,8 +33,8 @@ from raysvq.scoring.takeover import (
     finished_folders,
     take_over,
 )
-from raysvq.scoring.work import RejectBudget, Run, UnitReport, new_run, remove_work, work_folders
-from raysvq.scoring.worker import Job, UnitScorer
+from raysvq.scoring.work import RejectBudget, Run, UnitReport, new_run, provenance, remove_work, work_folders
+from raysvq.scoring.worker import UnitScorer
 from raysvq.settings import StorageSettings
 from tests.commits import commit_run
 from tests.plates import Plates, make_plates, plate
@@ -66,7 +65,7 @@ class Start:
         bundle = self.plates.bundle
         versions = bundle.model_version, bundle.decisions.digest
         session = SessionConfig(self.plates.model, *versions, settings.scoring, StorageSettings())
-        work = self.run.begin(self.plates.out, self.found.rest.path, self.size)
+        work = self.run.begin(self.plates.out, self.found.rest.path)
         origin = tuple(self.origin.items())
         scorer = UnitScorer(Job(session, self.plates.out, work, origin, self.size, RejectBudget(100, 1.0)))
         return [scorer.score(unit) for unit in units]
@@ -97,7 +96,7 @@ def begin(tmp_path: Path) -> Begin:
         request = open_request(manifest or plates.manifest, plates.model, plates.out, settings)
         settings_digest = request.digests()["settings_digest"]
         run_id = f"run-{len(work_folders(plates.out))}-{uuid.uuid4().hex[:4]}"
-        columns = provenance(plates.bundle, run_id, settings_digest, "float32") | (origin or {})
+        columns = provenance(plates.bundle, run_id, settings_digest, EXACT) | (origin or {})
         leftovers = find_leftovers(plates.out, folder)
         pending = request.find_pending(folder, leftovers.paths)
         budget = RejectBudget(pending.images, settings.scoring.max_rejected)
@@ -148,6 +147,7 @@ def test_progress_outlives_a_change_that_decides_no_row(begin: Begin, change: di
     ("origin", "scoring"),
     [
         ({"precision": "bfloat16"}, {}),
+        ({"engine": "openvino"}, {}),
         ({"model_digest": "other", "model_version": "other"}, {}),
         ({"code_version": "9"}, {}),
         ({}, {"max_pixels": 10**6}),
@@ -229,6 +229,21 @@ def test_runs_are_taken_over_one_after_the_other(begin: Begin) -> None:
     assert third.plates.rows().keys() == third.plates.contents.keys()
 
 
+def test_a_part_of_a_unit_is_taken_over(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = begin()
+    with monkeypatch.context() as patch:
+        patch.setattr("raysvq.scoring.worker.PART_S", 0.0)
+        first.work(1)
+    receipts = sorted(Path(first.run.folder(first.plates.out), "receipts").iterdir())
+    assert len(receipts) == UNIT
+    receipts[0].unlink()
+    receipts[-1].unlink()
+    second = begin()
+    assert _counts(second) == (2, 6, {})
+    second.finish()
+    assert second.plates.rows().keys() == second.plates.contents.keys()
+
+
 def test_an_image_that_two_interrupted_runs_have_finished_counts_once(begin: Begin) -> None:
     first = begin()
     first.work(0, 1)
@@ -248,7 +263,7 @@ def test_what_is_committed_is_not_taken_over(begin: Begin) -> None:
     first.work(0, 1)
     second = begin()
     second.finish()
-    begin().run.begin(second.plates.out, second.pending.path, UNIT)
+    begin().run.begin(second.plates.out, second.pending.path)
     Path(second.plates.out, "_work").rename(Path(second.plates.folder, "left"))
     third = begin(retry_rejected=True)
     assert third.pending.images == 1
@@ -281,15 +296,18 @@ def test_rejections_are_tried_again_once_when_asked(begin: Begin) -> None:
 def test_a_receipt_that_was_cut_off_is_none(begin: Begin, left: bytes) -> None:
     first = begin()
     first.work(0, 1)
-    receipt = Path(first.run.folder(first.plates.out), "receipts/000000000.json")
+    receipt = Path(first.run.folder(first.plates.out), "receipts/000000000000.json")
     receipt.write_bytes(left)
     second = begin()
-    assert _counts(second) == (4, 4, {CUT_OFF: 4})
+    assert _counts(second) == (4, 4, {})
+    assert list(second.found.lines())[1:] == [
+        "not taken over from interrupted runs: what 1 receipts said that were cut off"
+    ]
     second.finish()
     assert second.plates.rows().keys() == second.plates.contents.keys()
 
 
-@pytest.mark.parametrize("gone", ["pending.parquet", "run.json", "receipts/000000000.json"])
+@pytest.mark.parametrize("gone", ["pending.parquet", "run.json", "receipts/000000000000.json"])
 def test_a_removal_that_was_cut_off_does_no_harm(begin: Begin, gone: str) -> None:
     first = begin()
     first.work(0, 1)
@@ -320,7 +338,7 @@ def test_a_folder_keeps_what_was_done_of_another_manifest(begin: Begin, tmp_path
 def test_what_another_version_left_is_left_alone_and_removed(begin: Begin) -> None:
     old = Path(begin().plates.out, "_work", "0123456789abcdef")
     (old / "receipts").mkdir(parents=True)
-    (old / "receipts/000000000.json").write_text("{}")
+    (old / "receipts/000000000000.json").write_text("{}")
     (old / "run.json").write_text('{"run_id": "r", "precision": "float32"}')
     pq.write_table(pa.table({"image_id": ["a"]}), old / "pending.parquet")
     start = begin()

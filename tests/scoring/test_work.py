@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raysvq.errors import ScoringError
 from raysvq.results.format import File
-from raysvq.scoring.work import RejectBudget, UnitReport, read_receipt
+from raysvq.scoring.work import RejectBudget, UnitReport, joined, read_receipt
 
 EXAMPLE = "s3://plates/a.png: permission denied"
 
@@ -60,7 +61,7 @@ def test_the_error_names_counts_an_example_and_the_setting() -> None:
 
 def _report() -> UnitReport:
     files = {"scores": [File("scores/part-1.parquet", 3, "ab")], "rejects": [], "maps": []}
-    return UnitReport("token", 3, 1, {"empty": 1}, "", files, {"read": 0.5, "score": 1.25})
+    return UnitReport("token", 8, 3, 1, {"empty": 1}, "", files, {"read": 0.5, "score": 1.25})
 
 
 def test_a_report_is_read_as_it_was_written() -> None:
@@ -68,15 +69,28 @@ def test_a_report_is_read_as_it_was_written() -> None:
     assert UnitReport.from_json(report.to_json()) == report
 
 
+def test_parts_of_a_unit_are_counted_together() -> None:
+    report = _report()
+    after = replace(report, first=12, example="a.png: gone", reasons={"empty": 2, "not_found": 1})
+    both = joined([report, after])
+    assert (both.first, both.done, both.anomalous) == (8, 10, 2)
+    assert (both.reasons, both.example) == ({"empty": 3, "not_found": 1}, "a.png: gone")
+    assert both.files["scores"] == report.files["scores"] * 2
+    assert both.seconds == {"read": 1.0, "score": 2.5}
+    assert joined([report]) is report
+
+
 @pytest.mark.parametrize(
-    "change", [{"more": 1}, {"files": {"scores": [{"name": "a"}]}}, {"files": None}], ids=str
+    "change",
+    [{"more": 1}, {"scored": 0, "reasons": {}}, {"files": {"scores": [{"name": "a"}]}}, {"files": None}],
+    ids=str,
 )
 def test_a_report_of_another_version_counts_as_none(tmp_path: Path, change: dict[str, object]) -> None:
-    receipt = tmp_path / "receipts" / "000000000.json"
+    receipt = tmp_path / "receipts" / "000000000008.json"
     receipt.parent.mkdir()
     receipt.write_text(json.dumps(json.loads(_report().to_json()) | change))
-    assert read_receipt(str(tmp_path), 0) is None
+    assert read_receipt(str(tmp_path), 8) is None
     receipt.write_text("[]")
-    assert read_receipt(str(tmp_path), 0) is None
+    assert read_receipt(str(tmp_path), 8) is None
     receipt.write_text(_report().to_json())
-    assert read_receipt(str(tmp_path), 0) == _report()
+    assert read_receipt(str(tmp_path), 8) == _report()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from raysvq.settings import Settings, TrainingSettings
 from raysvq.training.checkpoint import TrainingState
 from raysvq.training.data_loading import Batch
 from raysvq.training.trainer import (
+    READ_EVERY,
     Trainer,
     best_step,
     learning_rate,
@@ -70,14 +72,14 @@ def test_an_unlabelled_tile_that_is_trimmed_leaves_no_trace(small: Build, batche
     settings = small(model={"threshold_dead_code": 0}, objective={"trim": 0.4})
     batch = next(batches(outliers=0))
     batch.pixels[2] *= 30
-    unknown = torch.tensor([False, True, True, True, False, False])
+    unlabelled = torch.tensor([1, 2, 3])
     states = []
     for worse in (1.0, 2.0):
         pixels = batch.pixels.clone()
         pixels[2] *= worse
         torch.manual_seed(5)
         trainer = _trainer(settings)
-        trainer.run(iter([Batch(pixels, 0, None, unknown)]), 1)
+        trainer.run(iter([Batch(pixels, 0, None, unlabelled)]), 1)
         assert int(trainer.used.sum()) == 5 * 16
         states.append(torch.cat([value.flatten() for value in trainer.model.state_dict().values()]))
     torch.testing.assert_close(*states)
@@ -118,7 +120,8 @@ def test_negation_that_runs_away_is_stopped_with_the_settings_named(small: Build
         trainer.run(batches(), 5000)
     message = str(failure.value)
     assert trainer.state.step < 1000
-    assert f"at step {trainer.state.step}" in message
+    (step,) = map(int, re.findall(r"at step (\d+)", message))
+    assert 0 <= trainer.state.step - step < READ_EVERY
     for name in ("objective.form=negation", "training.learning_rate=0.05", "objective.eta=0.1"):
         assert name in message
     assert "try objective.form=hinge" in message
@@ -173,7 +176,8 @@ def test_training_in_bfloat16_brings_the_loss_down_as_far(small: Build, batches:
     losses = []
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(3)
-        trainer = _trainer(small(training={"steps": 60, "learning_rate": 3e-3, "precision": precision}))
+        training = {"steps": 60, "learning_rate": 3e-3, "precision": precision}
+        trainer = _trainer(small(training=training, model={"threshold_dead_code": 0}))  # no draws
         trainer.run(batches(), 60)
         losses.append(trainer.losses["reconstruction"])
     assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -19,11 +19,13 @@ import torch
 import torch.distributed as dist
 
 from raysvq.data.manifest import row_of, write_manifest
+from raysvq.model.bundle_summary import OPENVINO_DEVIATION
+from raysvq.model.engines import engines_with_bfloat16
 from raysvq.model.network import build_network
 from raysvq.model.pixel_network import PixelNetwork
 from raysvq.model.scorer import ImageScorer
 from raysvq.schema import ANOMALOUS, NORMAL, REFERENCE, VALIDATION
-from raysvq.settings import parse_settings
+from raysvq.settings import ModelSettings, parse_settings
 from raysvq.storage import file_infos
 from raysvq.training.validation import (
     calibration_scores,
@@ -122,9 +124,13 @@ def test_of_each_image_there_is_id_label_group_and_unit(folder: Path) -> None:
 def test_a_model_that_computes_in_float32_alone_is_not_measured_in_bfloat16(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert _validated(folder, 0)["bfloat16_deviation"] is not None
+    measured = ["bfloat16_deviation", OPENVINO_DEVIATION]
+    outcome = _validated(folder, 0)
+    has_openvino = "openvino" in engines_with_bfloat16(ModelSettings(), True)
+    assert [outcome[name] is not None for name in measured] == [True, has_openvino]
     monkeypatch.setattr(PixelNetwork, "has_bfloat16", False)
-    assert _validated(folder, 0)["bfloat16_deviation"] is None
+    outcome = _validated(folder, 0)
+    assert [outcome[name] for name in measured] == [None, None]
 
 
 def test_the_digest_is_of_the_scores_in_any_order(folder: Path) -> None:

@@ -15,7 +15,8 @@ from raysvq.decisions import fixed_decisions
 from raysvq.errors import DataError
 from raysvq.evaluation.leaderboard import FAILED, FINISHED, OVER_LIMIT, STOPPED, Trial, ranked, trial_of
 from raysvq.model.alias import resolve
-from raysvq.model.bundle import Bundle, Reference, load_bundle, make_bundle, save_bundle
+from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
+from raysvq.model.bundle_summary import Reference
 from raysvq.model.network import build_network
 from raysvq.settings import Settings, TuningSettings, parse_settings
 from raysvq.tuning.publish import choose, publish

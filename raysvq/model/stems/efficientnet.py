@@ -67,9 +67,9 @@ class _Block(nn.Module):
         self.project = SameConv(inner, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        inner = x if self.expand is None else functional.relu6(self.expand(x))
-        projected: Tensor = self.project(functional.relu6(self.depthwise(inner)))
-        return x + projected if self.skips else projected
+        inner = x if self.expand is None else functional.relu6(self.expand(x), inplace=True)
+        projected: Tensor = self.project(functional.relu6(self.depthwise(inner), inplace=True))
+        return projected.add_(x) if self.skips else projected
 
 
 class EfficientNetLite(Stem):
@@ -113,10 +113,9 @@ class EfficientNetLite(Stem):
             ) from None
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
-        x = (pixels * 255 - 127) / 128  # as it was trained
-        x = functional.relu6(
-            self.first(x.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last))
-        )
+        x = (pixels * 255).sub_(127).div_(128)  # as it was trained
+        x = x.to(self.first.weight.dtype).contiguous(memory_format=torch.channels_last)
+        x = functional.relu6(self.first(x), inplace=True)
         found = []
         for number, block in enumerate(self.blocks):
             x = block(x)

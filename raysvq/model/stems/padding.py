@@ -14,5 +14,8 @@ class SameConv(nn.Conv2d):
             max((-(-length // stride) - 1) * stride + kernel - length, 0)
             for length, stride, kernel in zip(x.shape[-2:], self.stride, self.kernel_size, strict=True)
         )
-        padded = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-        return super().forward(padded)
+        sides = down // 2, right // 2
+        if down % 2 or right % 2:
+            x = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
+            sides = 0, 0
+        return functional.conv2d(x, self.weight, self.bias, self.stride, sides, groups=self.groups)
