@@ -43,7 +43,7 @@ from raysvq.training.metrics import write_events
 from raysvq.training.plan import WorkerPlan, learnt_splits, plan_workers, require_trainable, run_name
 from raysvq.training.shuffling import BLOCK, Columns, Source
 from raysvq.training.tile_stream import normal_tiles, outlier_tiles, require_marked
-from raysvq.training.trainer import Trainer, fit, naming_memory, selection
+from raysvq.training.trainer import Trainer, fit, may_be_selected, naming_memory, selection
 from raysvq.training.validation import ValidationImage, reference_of, validate
 
 
@@ -288,11 +288,15 @@ def _train_rank(config: dict[str, Any]) -> TrainingState:
         checkpoint = Path(folder) if folder else None
         trainer, batches = initialize(settings, tiles, place, checkpoint, progress, _data_parallel)
 
+    def selectable(auroc: float | None) -> bool:
+        # With folds the model has learnt from these images, which say nothing about it: the last step counts.
+        return may_be_selected(trainer.state, None if config["folds"] else auroc, settings.training.steps)
+
     def score(scorer: ImageScorer) -> dict[str, Any]:
         # Attempts are unlimited here: `training.max_failures` bounds them.
         with guarded(f"validation {place.rank}", settings, config["attempts"], math.inf) as guard:
-            outcome = validate(scorer, config["validation"], place.rank, guard.require_decodable)
-        # With folds the model has learnt from these images, which say nothing about it: the last step counts.
+            images = config["validation"]
+            outcome = validate(scorer, images, place.rank, guard.require_decodable, selectable)
         return outcome | {"auroc": None} if config["folds"] else outcome
 
     deadline = process_deadline(settings.scoring.decode_timeout_s)

@@ -244,6 +244,18 @@ def best_step(history: list[dict[str, Any]]) -> int:
     return step
 
 
+def may_be_selected(state: TrainingState, auroc: float | None, steps: int) -> bool:
+    """Whether `best_step` may select the model that stands at this step.
+
+    Args:
+        auroc: of its validation; without one the last of the `steps` is selected, if any.
+    """
+    if auroc is None:
+        return state.step == steps
+    row = {"step": state.step, "validation_auroc": auroc}
+    return best_step([*state.history, row]) == state.step
+
+
 def out_of_patience(history: list[dict[str, Any]], patience: int | None) -> bool:
     """Whether the last `patience` validations with an AUROC brought no better one than those before."""
     aurocs = [row["validation_auroc"] for row in history if row["validation_auroc"] is not None]

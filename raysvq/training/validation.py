@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 import torch.distributed as dist
 
 from raysvq.data.decision_group import group_columns, groups_of
-from raysvq.data.manifest import open_manifest
+from raysvq.data.manifest import chunks, open_manifest
 from raysvq.decisions import CalibrationScores
 from raysvq.evaluation.metrics import image_auroc
 from raysvq.imaging.decode import DecodeError
@@ -32,6 +33,7 @@ from raysvq.settings import Settings
 from raysvq.storage import ObjectInfo, read_bytes, read_version
 
 COMPARED = 64  # images that are also scored in bfloat16
+_AT_ONCE = 16  # whole images encoded together
 _VALUES_PER_IMAGE = 4096  # map values sampled from each normal image for the pixel threshold
 _COLUMNS = ["image_id", "uri", "mask_uri", "size_bytes", "etag", "mtime", "group"]
 
@@ -142,44 +144,80 @@ def validate(
     images: Sequence[ValidationImage],
     rank: int = 0,
     require_decodable: Callable[[str, bytes], None] = lambda uri, content: None,
+    may_be_selected: Callable[[float | None], bool] = lambda auroc: True,
 ) -> dict[str, Any]:
     """Score every image, each on one rank; all ranks return the same, whatever their number.
 
     Args:
         require_decodable: raises DecodeError for an image that is not to be decoded in this process.
+        may_be_selected: whether a model of this AUROC may be the one that training selects; only then its
+            deviation in bfloat16 is measured. The same on all ranks.
 
     Returns:
         What `outcome_of` gives, with `bfloat16_deviation`: the largest relative one over some of the images,
-        OPENVINO_DEVIATION: the same with OpenVINO; and `reference`: what normal images look like.
+        None where it is not measured; OPENVINO_DEVIATION: the same with OpenVINO; and `reference`: what
+        normal images look like.
     """
-    engines = engines_with_bfloat16(scorer.settings.model, scorer.model.has_bfloat16)
-    in_bfloat16 = {engine: scorer.in_bfloat16(engine) for engine in engines}
-    compared = range(0, len(images), -(-len(images) // COMPARED))
     mine: list[tuple[int, ScoredImage]] = []
     looks: list[dict[str, Any]] = []
-    deviations: list[tuple[EngineName, float]] = []
     unreadable: list[str] = []
-    for number in range(rank, len(images), world_size()):
-        image = images[number]
-        try:
-            content = image.read()
-            require_decodable(image.uri, content)
-            result = scorer(content)
-        except (DecodeError, OSError):
-            unreadable.append(image.uri)
-            continue
-        scored = scored_image(image, result.image_score, result.anomaly_map, scorer.settings.training.seed)
-        mine.append((number, scored))
-        if not image.anomalous:
-            looks.append(_look(image, result))
-        for engine, close in in_bfloat16.items() if number in compared else ():
-            deviations.append((engine, relative_deviation(close(content).image_score, result.image_score)))
-    gathered, deviating, failed, looked = (_gather(part) for part in (mine, deviations, unreadable, looks))
+    at_once = _AT_ONCE if scorer.settings.tiles.mode == "whole" else 1  # else images of any size are held
+    for numbers in chunks(range(rank, len(images), world_size()), at_once):
+        results = _results(scorer, [images[number] for number in numbers], require_decodable)
+        for number, result in zip(numbers, results, strict=True):
+            image = images[number]
+            if not isinstance(result, ImageResult):
+                unreadable.append(image.uri)
+                continue
+            seed = scorer.settings.training.seed
+            mine.append((number, scored_image(image, result.image_score, result.anomaly_map, seed)))
+            if not image.anomalous:
+                looks.append(_look(image, result))
+    gathered, failed, looked = (_gather(part) for part in (mine, unreadable, looks))
     in_order = [scored for _, scored in sorted(gathered, key=lambda item: item[0])]
     found = outcome_of(in_order, scorer.settings, sorted(failed))
     found["reference"] = sorted(looked, key=lambda look: look["image_id"])[:MOST_REFERENCE]
-    largest = {engine: max(value for of, value in deviating if of == engine) for engine, _ in deviating}
+    largest: dict[EngineName, float] = {}
+    if may_be_selected(found["auroc"]):
+        compared = range(0, len(images), -(-len(images) // COMPARED))
+        largest = _bfloat16_deviations(scorer, [scored for number, scored in mine if number in compared])
     return found | {"bfloat16_deviation": largest.get("torch"), OPENVINO_DEVIATION: largest.get("openvino")}
+
+
+def _results(
+    scorer: ImageScorer,
+    images: Sequence[ValidationImage],
+    require_decodable: Callable[[str, bytes], None],
+) -> list[ImageResult | DecodeError | OSError]:
+    """The result of each image, or why it cannot be read."""
+    contents: dict[int, bytes] = {}
+    found: dict[int, ImageResult | DecodeError | OSError] = {}
+    for place, image in enumerate(images):
+        try:
+            content = image.read()
+            require_decodable(image.uri, content)
+            contents[place] = content
+        except (DecodeError, OSError) as error:
+            found[place] = error
+    found |= zip(contents, scorer.score_many(list(contents.values())), strict=True)
+    return [found[place] for place in range(len(images))]
+
+
+def _bfloat16_deviations(scorer: ImageScorer, exact: Sequence[ScoredImage]) -> dict[EngineName, float]:
+    """The largest relative deviation of image scores over the images of all ranks, by engine.
+
+    Args:
+        exact: images of this rank, with their scores in float32.
+    """
+    deviations: list[tuple[EngineName, float]] = []
+    for engine in engines_with_bfloat16(scorer.settings.model, scorer.model.has_bfloat16):
+        in_bfloat16 = scorer.in_bfloat16(engine)
+        for one in exact:
+            with suppress(OSError):  # it could be read a moment ago; one fewer is compared
+                deviation = relative_deviation(in_bfloat16(one.image.read()).image_score, one.score)
+                deviations.append((engine, deviation))
+    gathered = _gather(deviations)
+    return {engine: max(value for of, value in gathered if of == engine) for engine, _ in gathered}
 
 
 def _look(image: ValidationImage, result: ImageResult) -> dict[str, Any]:

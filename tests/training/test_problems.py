@@ -86,7 +86,7 @@ def test_a_step_that_does_not_fit_names_the_batch_size(
     def step(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(TrainingMemoryError) as failure:
         fit(_trainer(small()), iter([None]), lambda _: {}, lambda: None)  # type: ignore[list-item]
     said = str(failure.value)
@@ -109,7 +109,7 @@ def test_other_errors_of_a_step_are_not_taken_for_it(small: Build, monkeypatch: 
     def step(*_: object) -> None:
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(Trainer, "step", step)
     with pytest.raises(RuntimeError, match="shapes"):
         fit(_trainer(small()), iter([None]), lambda _: {}, lambda: None)  # type: ignore[list-item]
 

@@ -20,6 +20,7 @@ from raysvq.training.trainer import (
     best_step,
     learning_rate,
     make_optimiser,
+    may_be_selected,
     next_stop,
     out_of_patience,
     training_precision,
@@ -220,6 +221,23 @@ def test_the_best_of_equals_is_the_later_one_and_without_outliers_the_last() -> 
     ]
     assert best_step(rows) == 3
     assert best_step([row | {"validation_auroc": None} for row in rows]) == 4
+
+
+@pytest.mark.parametrize(
+    "aurocs", [[None, None, None], [0.5, None, 0.4], [0.5, 0.7, 0.7], [0.0, None, 0.0], [None, 0.0, None]]
+)
+def test_the_model_that_is_selected_was_one_that_might_be(aurocs: list[float | None]) -> None:
+    state = TrainingState()
+    candidates = []
+    for auroc in aurocs:
+        state.step += 10
+        if may_be_selected(state, auroc, 30):
+            candidates.append(state.step)
+        state.history.append({"step": state.step, "validation_auroc": auroc})
+    assert best_step(state.history) in candidates
+    assert 10 not in candidates or aurocs[0] is not None
+    if aurocs[1:] == [None, 0.4]:
+        assert candidates == [10]
 
 
 @pytest.mark.parametrize(

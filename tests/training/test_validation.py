@@ -60,12 +60,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def _validated(folder: Path, rank: int) -> dict[str, Any]:
+def _scorer(**tiles: Any) -> ImageScorer:
     torch.manual_seed(0)
     sizes = {"hidden": 8, "residual_hidden": 4, "residual_layers": 1, "codebook_size": 16, "embedding_dim": 4}
-    settings = parse_settings({"model": sizes, "decision": {"pixel_false_alarm_rate": 0.01}})
-    scorer = ImageScorer(build_network(settings), settings, settings.scoring)
-    return validate(scorer, validation_images(str(folder / "manifest.parquet"), 100, "camera"), rank)
+    decision = {"pixel_false_alarm_rate": 0.01}
+    settings = parse_settings({"model": sizes, "decision": decision, "tiles": tiles})
+    return ImageScorer(build_network(settings), settings, settings.scoring)
+
+
+def _validated(folder: Path, rank: int) -> dict[str, Any]:
+    return validate(_scorer(), validation_images(str(folder / "manifest.parquet"), 100, "camera"), rank)
 
 
 def _run(folder: Path, rank: int, world: int) -> None:
@@ -131,6 +135,34 @@ def test_a_model_that_computes_in_float32_alone_is_not_measured_in_bfloat16(
     monkeypatch.setattr(PixelNetwork, "has_bfloat16", False)
     outcome = _validated(folder, 0)
     assert [outcome[name] for name in measured] == [None, None]
+
+
+def test_only_a_model_that_may_be_selected_is_measured_in_bfloat16(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = validation_images(str(folder / "manifest.parquet"), 100)
+    measured = validate(_scorer(), images)
+    asked: list[float | None] = []
+
+    def never(auroc: float | None) -> bool:
+        asked.append(auroc)
+        return False
+
+    monkeypatch.delattr(ImageScorer, "in_bfloat16")
+    unmeasured = {"bfloat16_deviation": None, OPENVINO_DEVIATION: None}
+    assert validate(_scorer(), images, may_be_selected=never) == measured | unmeasured
+    assert asked == [measured["auroc"]]
+    assert measured["bfloat16_deviation"] > 0
+
+
+def test_whole_images_that_are_encoded_together_score_as_if_alone(folder: Path) -> None:
+    scorer = _scorer(mode="whole", size=32)
+    images = validation_images(str(folder / "manifest.parquet"), 100)
+    outcome = validate(scorer, images)
+    alone = [scorer(image.read()).image_score for image in images if not image.uri.endswith("/3.png")]
+    assert outcome["image_scores"] == pytest.approx(alone, rel=1e-5)
+    assert outcome["unreadable"] == [str(folder / "3.png")]
+    assert len(outcome["reference"]) == NORMALS - 1
 
 
 def test_the_digest_is_of_the_scores_in_any_order(folder: Path) -> None:
