@@ -34,7 +34,7 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
     model = build_network(settings)
     _start(model, tiles["normal"])
     network: nn.Module = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
-    optimiser = torch.optim.Adam(model.parameters(), training.learning_rate)
+    optimiser = torch.optim.Adam(model.parameters(), training.learning_rate, fused=True)
     for step in range(training.steps):
         if step == training.steps // 2:
             started = time.perf_counter()

@@ -1,10 +1,12 @@
-"""What Ray costs: images/s of `raysvq score` beside bare loops over the same images, model and cores.
+"""What Ray costs: images per second of `raysvq score` beside bare loops over the same images and cores.
 
-Run: python -m benchmarks.scoring [--images 5000] [--rounds 3] [--json FILE]. Three ways, in turn:
+Run: python -m benchmarks.scoring [--images 5000] [--large 1000] [--rounds 3] [--cases NAME ...]
+[--json FILE]. Ways, in turn:
 
     raysvq   the batch job, on a cluster started on this machine
     bare     one process per core, each with its share of the images: same decoder, model, engine and rows
-    naive    one process, one thing after the other: Pillow, then one tile at a time in float32
+    naive    one process, one thing after the other: Pillow, then one tile at a time in float32 with PyTorch
+    bank     as bare, a memory bank of 12,000 patches on the same stem in place of the model (features alone)
 
 raysvq and bare read the images from local disk, and then from an S3 server on this machine, where raysvq
 leaves its results as well. Rates are of the steady state, from the first scored image to the last; ratios
@@ -14,9 +16,7 @@ are medians over the rounds. `start-up` is a job of ten images as a command, fro
 from __future__ import annotations
 
 import argparse
-import io
 import json
-import multiprocessing
 import os
 import statistics
 import subprocess
@@ -24,8 +24,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,44 +32,61 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import ray
-import torch
-from PIL import Image
 
+from benchmarks.bare_scoring import bank_scorer, own_scorer, rate, run_bare, run_naive
+from benchmarks.hardware import processor
 from devtools.s3_server import BUCKET, s3_server, upload
 from devtools.untrained import untrained_bundle
 from raysvq.data.index import build_index
-from raysvq.data.manifest import open_manifest
-from raysvq.imaging.tiling import cut, plan_tiles
-from raysvq.model.bundle import load_bundle, save_bundle
+from raysvq.model.bundle import save_bundle
 from raysvq.model.bundle_summary import OPENVINO_DEVIATION, Reference
 from raysvq.model.device import relative_deviation
 from raysvq.model.engines import Backend, choose_backend, engines_with_bfloat16, look_around
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
-from raysvq.results.writer import write_unit
 from raysvq.runtime.cluster import connect
-from raysvq.scoring.fetch import fetch, in_groups
 from raysvq.scoring.job import score
-from raysvq.scoring.rows import Row, score_row
-from raysvq.scoring.work import provenance
 from raysvq.settings import Settings, load_settings
 
-CASES = {
-    "64 x 64 tiles": ["tiles.mode=tiles", "tiles.size=64"],
-    "256 x 256 whole": ["tiles.mode=whole", "tiles.size=256"],
-}
-NETWORK = ["model.hidden=64", "model.codebook_size=256", "model.embedding_dim=32"]
-SIDE, PICTURES = 256, 64
-NAIVE_IMAGES = 300
+SMALL, LARGE = (256, 256), (1200, 1600)
+PICTURES = 64
+FEW = {SMALL: 300, LARGE: 100}  # images for slow ways
+WAYS = ("raysvq disk", "bare disk", "raysvq s3", "bare s3", "naive", "bank")
+RATIOS = ("of bare disk", "of bare s3", "of naive", "of bank")
 
 
-def make_images(folder: Path, count: int) -> None:
+@dataclass(frozen=True)
+class Case:
+    """A configuration, the height and width of its images, and what is set besides."""
+
+    config: str
+    shape: tuple[int, int]
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As `--cases` has it."""
+        ending = "".join(f"-{text.split('=')[1]}" for text in self.overrides)
+        return f"{self.config}-{'small' if self.shape == SMALL else 'large'}{ending}"
+
+
+CASES = [
+    Case("features", SMALL, ("scoring.engine=torch", "scoring.precision=float32")),
+    Case("features", SMALL, ("scoring.precision=float32",)),
+    Case("features", SMALL, ("scoring.precision=bfloat16",)),
+    Case("features", LARGE),
+    Case("textures", SMALL),
+    Case("textures", LARGE),
+]
+
+
+def make_images(folder: Path, count: int, shape: tuple[int, int] = SMALL) -> None:
     """JPEG files of textured pictures; PICTURES different ones under `count` names."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     encoded = []
-    for _ in range(PICTURES):
-        noise = cv2.GaussianBlur(rng.normal(size=(SIDE, SIDE, 3)), (0, 0), 2)
+    for _ in range(min(count, PICTURES)):
+        noise = cv2.GaussianBlur(rng.normal(size=(*shape, 3)), (0, 0), 2)
         picture = np.clip(noise / noise.std() * 25 + 128, 0, 255).astype(np.uint8)
         encoded.append(cv2.imencode(".jpg", picture)[1].tobytes())
     for number in range(count):
@@ -95,9 +111,9 @@ def make_model(uri: str, settings: Settings, examples: list[Path]) -> Backend:
 
 
 def run_raysvq(manifest: str, model: str, out: str, settings: Settings) -> float:
-    """Images/s."""
+    """Images per second of the batch job."""
     score(manifest, model, out, settings)
-    return _rate(read_scores(out, columns=["scored_at"])["scored_at"].to_pylist())
+    return rate(read_scores(out, columns=["scored_at"])["scored_at"].to_pylist())
 
 
 def start_up(manifest: str, model: str, out: str) -> float:
@@ -108,128 +124,81 @@ def start_up(manifest: str, model: str, out: str) -> float:
     return time.monotonic() - started
 
 
-def run_bare(manifest: str, model: str, out: Path, settings: Settings, backend: Backend) -> float:
-    """Images per second of one process per core."""
-    rows = open_manifest(manifest).to_table().to_pylist()
-    cores = os.cpu_count() or 1
-    context = multiprocessing.get_context("spawn")
-    ready = context.Barrier(cores)
-    shares = [(rows[core::cores], model, str(out), settings, backend, ready) for core in range(cores)]
-    processes = [context.Process(target=_bare_process, args=share) for share in shares]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    files = (out / "scores").glob("*.parquet")
-    return _rate(
-        [at for file in files for at in pq.read_table(file, partitioning=None)["scored_at"].to_pylist()]
-    )
-
-
-def _bare_process(
-    rows: list[Row], model: str, out: str, settings: Settings, backend: Backend, ready: Any
-) -> None:
-    torch.set_num_threads(1)
-    bundle = load_bundle(model)
-    scorer = ImageScorer(
-        bundle.model, bundle.settings, settings.scoring, precision=backend.precision, engine=backend.engine
-    )
-    origin = provenance(bundle, "bare", "bare", backend)
-    together = 16 if bundle.settings.tiles.mode == "whole" else 1
-    ready.wait()
-    for start in range(0, len(rows), 128):
-        scored = []
-        for group in in_groups(fetch(rows[start : start + 128]), together):
-            results = scorer.score_many([content for _, content in group])  # type: ignore[misc]
-            scored += [
-                score_row(row, result, bundle.decisions, origin)  # type: ignore[arg-type]
-                for (row, _), result in zip(group, results, strict=True)
-            ]
-        write_unit(out, f"{os.getpid()}-{start}", {"scores": scored, "rejects": [], "maps": []}, {})
-
-
-def run_naive(files: list[Path], model: str) -> float:
-    """Images/s of the plain way."""
-    bundle = load_bundle(model)
-    started = time.perf_counter()
-    with torch.inference_mode():
-        for file in files:
-            image = np.asarray(Image.open(io.BytesIO(file.read_bytes())).convert("RGB"))
-            for tile in cut(image, plan_tiles(*image.shape[:2], bundle.settings.tiles)):
-                pixels = torch.from_numpy(tile.astype(np.float32) / 255).permute(2, 0, 1)[None]
-                float(bundle.model.distance_map(pixels).square().sum().sqrt())
-    return len(files) / (time.perf_counter() - started)
-
-
-def run_case(number: int, overrides: list[str], place: dict[str, str], folder: Path, rounds: int) -> Row:
+def run_case(case: Case, place: dict[str, str], folder: Path, rounds: int) -> dict[str, Any]:
     """All ways, `rounds` times in turn."""
-    settings = load_settings(None, [*overrides, *NETWORK])
-    files = sorted((folder / "images").iterdir())
-    models = {name: f"{base}/model-{number}" for name, base in place.items()}
+    settings = load_settings(case.config, list(case.overrides))
+    size = "small" if case.shape == SMALL else "large"
+    files = sorted((folder / size).iterdir())
+    models = {name: f"{base}/model-{case.name}" for name, base in place.items()}
     backend = make_model(models["disk"], settings, files[:16])
     make_model(models["s3"], settings, files[:16])
     connect(settings.ray)
     found: dict[str, list[float]] = defaultdict(list)
     for turn in range(rounds):
-        found["naive"].append(run_naive(files[:NAIVE_IMAGES], models["disk"]))
+        found["naive"].append(run_naive(files[: FEW[case.shape]], models["disk"]))
         for name, base in place.items():
-            manifest, what = f"{base}/manifest.parquet", f"{number}-{turn}"
-            bare_out = folder / f"bare-{name}-{what}"
-            found[f"bare {name}"].append(run_bare(manifest, models[name], bare_out, settings, backend))
-            out = f"{base}/raysvq-{what}"
+            manifest, ending = f"{base}/{size}.parquet", f"{case.name}-{turn}"
+            bare = folder / f"bare-{name}-{ending}"
+            found[f"bare {name}"].append(
+                run_bare(manifest, models[name], bare, settings, backend, own_scorer)
+            )
+            out = f"{base}/raysvq-{ending}"
             found[f"raysvq {name}"].append(run_raysvq(manifest, models[name], out, settings))
+        if case.config == "features":
+            bank, manifest = folder / f"bank-{case.name}-{turn}", f"{place['disk']}/{size}-few.parquet"
+            found["bank"].append(run_bare(manifest, models["disk"], bank, settings, backend, bank_scorer))
     ray.shutdown()
-    start = start_up(f"{place['disk']}/ten.parquet", models["disk"], str(folder / f"ten-{number}"))
-    row: Row = {"precision": backend.precision, "engine": backend.engine, "start_up_s": start}
+    start = start_up(f"{place['disk']}/{size}-ten.parquet", models["disk"], str(folder / f"ten-{case.name}"))
+    row: dict[str, Any] = {"case": case.name, "images": len(files)}
+    row |= {"precision": backend.precision, "engine": backend.engine, "start_up_s": start}
     row |= {way: statistics.median(rates) for way, rates in found.items()}
-    for name in place:
-        row[f"of bare {name}"] = _ratio(found[f"raysvq {name}"], found[f"bare {name}"])
-    return row | {"of naive": _ratio(found["raysvq disk"], found["naive"]), "rounds": dict(found)}
+    for ratio in RATIOS:
+        way = ratio.removeprefix("of ")
+        ours = "raysvq s3" if way == "bare s3" else "raysvq disk"
+        if way in found:
+            row[ratio] = statistics.median(map(lambda a, b: a / b, found[ours], found[way]))
+    return row | {"rounds": dict(found)}
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, print a line per case, write the JSON anew after each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--images", type=int, default=5000, help="images of 256 x 256 pixels (default 5000)")
+    parser.add_argument("--large", type=int, default=1000, help="images of 1600 x 1200 (default 1000)")
     parser.add_argument("--rounds", type=int, default=3, help="times that all ways are run (default 3)")
+    names = [case.name for case in CASES]
+    parser.add_argument("--cases", nargs="+", default=names, choices=names, help="default: all")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments = parser.parse_args()
+    cases = [case for case in CASES if case.name in arguments.cases]
+    rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name, s3_server(Path(name) / "s3") as server:
         folder = Path(name)
         os.environ |= server.environment
-        make_images(folder / "images", arguments.images)
         place = {"disk": str(folder), "s3": f"s3://{BUCKET}"}
-        upload(folder / "images", f"{place['s3']}/images")
-        for base in place.values():
-            build_index(f"{base}/images", f"{base}/manifest.parquet", load_settings().split)
-        whole = pq.read_table(folder / "manifest.parquet", partitioning=None)
-        pq.write_table(whole.slice(0, 10), folder / "ten.parquet")
-        rows = [
-            {"case": case, "images": arguments.images}
-            | run_case(number, overrides, place, folder, arguments.rounds)
-            for number, (case, overrides) in enumerate(CASES.items())
-        ]
-    print(f"\n{arguments.images} JPEG images of {SIDE} x {SIDE} pixels, {os.cpu_count()} cores; images/s")
-    ways = ["raysvq disk", "bare disk", "raysvq s3", "bare s3", "naive"]
-    ratios = ["of bare disk", "of bare s3", "of naive"]
-    print(f"{'':<17}{'':<19}" + "".join(f"{name:>13}" for name in [*ways, *ratios]) + f"{'start-up, s':>13}")
-    for row in rows:
-        print(
-            f"{row['case']:<17}{row['engine'] + ' ' + row['precision']:<19}"
-            + "".join(f"{row[way]:>13.1f}" for way in ways)
-            + "".join(f"{row[ratio]:>13.2f}" for ratio in ratios)
-            + f"{row['start_up_s']:>13.1f}"
-        )
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"cores": os.cpu_count(), "rows": rows}, indent=1) + "\n")
+        for size, shape, count in (("small", SMALL, arguments.images), ("large", LARGE, arguments.large)):
+            make_images(folder / size, count, shape)
+            upload(folder / size, f"{place['s3']}/{size}")
+            for base in place.values():
+                build_index(f"{base}/{size}", f"{base}/{size}.parquet", load_settings().split)
+            whole = pq.read_table(folder / f"{size}.parquet", partitioning=None)
+            pq.write_table(whole.slice(0, 10), folder / f"{size}-ten.parquet")
+            pq.write_table(whole.slice(0, FEW[shape]), folder / f"{size}-few.parquet")
+        hardware = f"{processor()}, {os.cpu_count()} cores"
+        print(f"{hardware}; images/s\n{_line('', '', [*WAYS, *RATIOS, 'start-up, s'])}", flush=True)
+        for case in cases:
+            row = run_case(case, place, folder, arguments.rounds)
+            rows.append(row)
+            cells = [f"{row[way]:.1f}" if way in row else "" for way in WAYS]
+            cells += [f"{row[ratio]:.2f}" if ratio in row else "" for ratio in RATIOS]
+            backend = f"{row['engine']} {row['precision']}"
+            print(_line(case.name, backend, [*cells, f"{row['start_up_s']:.1f}"]), flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
 
 
-def _rate(times: list[datetime]) -> float:
-    return (len(times) - 1) / (max(times) - min(times)).total_seconds()
-
-
-def _ratio(ours: list[float], theirs: list[float]) -> float:
-    return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+def _line(name: str, backend: str, cells: list[str]) -> str:
+    return f"{name:<31}{backend:<19}" + "".join(f"{cell:>13}" for cell in cells)
 
 
 if __name__ == "__main__":
