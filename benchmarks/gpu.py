@@ -121,7 +121,7 @@ def make_case(name: str, device: torch.device, ceilings: Ceilings, files: list[b
         positions = model.encode(features).movedim(1, -1).flatten(0, 2)
         some = torch.randperm(len(positions), device=device)[:_FITTED]
         model.quantizer.initialize(positions[some], seed=0)
-        model.fit_deviations(features)
+        model.fit_deviations(features, lambda _: None)
     return Case(name, settings, model.eval(), files, tiles, device, ceilings, 0.001 if quick else 0.3)
 
 

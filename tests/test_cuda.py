@@ -85,7 +85,7 @@ def _model(settings: Settings, contents: list[bytes]) -> Network:
         features = model.extract_features(to_model_input(tiles, torch.device("cpu")))
         model.fit_statistics(features)
         model.quantizer.initialize(model.encode(features).movedim(1, -1).flatten(0, 2), seed=0)
-        model.fit_deviations(features)
+        model.fit_deviations(features, lambda _: None)
         if isinstance(model, FeatureDictionary):
             model.learned_weight.fill_(0.5)
     return model.eval()

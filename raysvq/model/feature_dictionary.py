@@ -23,7 +23,7 @@ from raysvq.model.quantizer import Quantized, square_norms
 from raysvq.model.stems import CELL, build_stem
 from raysvq.settings import Settings
 
-_PRIOR = 60  # images that the deviation over all positions counts as, beside those seen at a position
+_PRIOR = 150  # images that the deviation over all positions counts as, beside those seen at a position
 _LEARNED = 2.0  # weight of the learned dimensions' distance, in deviations of normals
 _LEAST = 1e-6  # lower bound of a deviation, so that no distance becomes infinite
 
@@ -104,12 +104,22 @@ class FeatureDictionary(Network):
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
 
     @torch.no_grad()
-    def fit_deviations(self, features: Tensor) -> None:
-        """Set s_l from the (N, C, h, w) features of normal tiles of rank 0 and the codes as they are."""
+    def fit_deviations(self, features: Tensor, place_codes: Callable[[Tensor], None]) -> None:
+        """Set s_l from the (N, C, h, w) features of normal tiles of rank 0; codes stay as last placed.
+
+        Each half of the tiles is measured by codes placed among the other half: tiles lie nearer to codes that
+        they had a part in than new ones will, the more so the fewer they are.
+
+        Args:
+            place_codes: places the codes among the features of some tiles.
+        """
+        halves = (features[0::2], features[1::2]) if len(features) > 1 else (features, features)
         parts = []
-        for some in torch.split(features, 16):
-            encoded, nearest, _ = self._find(self.standardise(some))
-            parts.append(_as_map(self._by_depth(encoded, nearest)[:, :-1], some))
+        for measured, others in zip(halves, reversed(halves), strict=True):
+            place_codes(others)
+            for some in torch.split(measured, 16):
+                encoded, nearest, _ = self._find(self.standardise(some))
+                parts.append(_as_map(self._by_depth(encoded, nearest)[:, :-1], some))
         self.deviations.copy_(deviations(torch.cat(parts)))
         take_from_first(self.deviations)
 

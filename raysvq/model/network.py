@@ -80,8 +80,12 @@ class Network(nn.Module, ABC):
         """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) output of frozen layers, else the pixels."""
         return pixels
 
-    def fit_deviations(self, features: Tensor) -> None:
-        """Measure on the (N, S, h, w) features of normal tiles what scales distances to a new codebook."""
+    def fit_deviations(self, features: Tensor, place_codes: Callable[[Tensor], None]) -> None:
+        """Measure on the (N, S, h, w) features of normal tiles what scales distances to the codebook.
+
+        Args:
+            place_codes: places the codes among the features of some tiles.
+        """
 
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:

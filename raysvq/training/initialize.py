@@ -112,14 +112,19 @@ def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Set
             if sum(map(len, taken)) >= wanted:
                 break
         features = torch.cat(taken)
-        taken = list(torch.split(features, [len(part) for part in taken]))  # views: one copy is held
+        del taken
         model.fit_statistics(features)
         take_from_first(model.mean)
         take_from_first(model.std)
-        share = -(-INITIAL_POSITIONS // len(taken))
-        chosen = torch.cat([_some(model.encode(part), share) for part in taken])
-        model.quantizer.initialize(chosen, settings.training.seed)
-        model.fit_deviations(features)
+
+        def place_codes(tiles: Tensor) -> None:
+            each = -(-INITIAL_POSITIONS // len(tiles))
+            parts = torch.split(tiles, settings.training.batch_size)
+            chosen = torch.cat([_some(model.encode(part), each * len(part)) for part in parts])
+            model.quantizer.initialize(chosen, settings.training.seed)
+
+        model.fit_deviations(features, place_codes)
+        place_codes(features)
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:

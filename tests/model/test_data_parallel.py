@@ -129,7 +129,7 @@ def features_run(rank: int, world: int) -> Results:
         network = FeatureDictionary(settings)
         channels = len(network.mean)
         network.quantizer.initialize(torch.randn(100, channels), seed=rank)
-        network.fit_deviations(torch.randn(3, channels, 8, 8))
+        network.fit_deviations(torch.randn(3, channels, 8, 8), lambda _: None)
         for _ in range(30):
             encoded = torch.randn(2, channels + 3, 4, 4)
             codes = network.quantizer.nearest_indices(encoded[:, :channels]).flatten()

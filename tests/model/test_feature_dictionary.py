@@ -40,7 +40,7 @@ def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> Featur
         features = model.extract_features(normals)
         model.fit_statistics(features)
         model.quantizer.initialize(_positions(model.encode(features)), seed=0)
-        model.fit_deviations(features)
+        model.fit_deviations(features, lambda _: None)
         for _ in range(40):
             output = model(features)
             model.update_codebook(
@@ -128,7 +128,7 @@ def test_without_labelled_outliers_features_alone_count(
 ) -> None:
     model = make_model(settings)
     features = model.extract_features(normals)
-    model.fit_deviations(features)
+    model.fit_deviations(features, lambda _: None)
     output = model(features)
     codes = output.quantized.indices.flatten()
     model.update_codebook(_positions(output.encoded), codes, labelled=False)
@@ -193,7 +193,7 @@ def test_deviations_are_those_of_distances_to_the_codes_at_each_place(
     tiles = 20  # more than are measured at once
     with torch.no_grad():
         features = model.extract_features(torch.rand(tiles, 3, 64, 64))
-        model.fit_deviations(features)
+        model.fit_deviations(features, lambda _: None)
         apart = _apart(model, features)[:, :S].split(DEPTHS, dim=1)
     distances = torch.stack([part.norm(dim=1) for part in apart], dim=1)
     assert model.deviations.shape == (4, 8, 8)
@@ -233,7 +233,7 @@ def test_distances_that_never_vary_do_not_divide_by_nothing(model: FeatureDictio
     assert (deviations(torch.full((4, 2, 5, 5), 7.0)) > 0).all()
     with torch.no_grad():
         grey = model.extract_features(torch.full((3, 3, 64, 64), 0.5))
-        model.fit_deviations(grey[:1])
+        model.fit_deviations(grey[:1], lambda _: None)
         assert torch.isfinite(model.nearest(grey)[0]).all()
 
 

@@ -39,7 +39,7 @@ def features() -> Features:
             positions = model.encode(found).movedim(1, -1).flatten(0, 2)
             codes = positions[torch.randint(len(positions), (_CODES,))]
             model.quantizer.codebook[:, : codes.shape[1]] = codes + 0.3 * torch.randn_like(codes)
-            model.fit_deviations(found)
+            model.fit_deviations(found, lambda _: None)
             model.learned_weight.fill_(0.5)
         return ImageScorer(model, settings, settings.scoring)
 
