@@ -107,8 +107,8 @@ class FeatureDictionary(Network):
     def fit_deviations(self, features: Tensor, place_codes: Callable[[Tensor], None]) -> None:
         """Set s_l from the (N, C, h, w) features of normal tiles of rank 0; codes stay as last placed.
 
-        Each half of the tiles is measured by codes placed among the other half: tiles lie nearer to codes that
-        they had a part in than new ones will, the more so the fewer they are.
+        Each half of the tiles is measured by codes placed among the other half: tiles lie nearer to codes
+        that they had a part in than new ones will, the more so the fewer they are.
 
         Args:
             place_codes: places the codes among the features of some tiles.

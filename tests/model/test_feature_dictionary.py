@@ -200,11 +200,30 @@ def test_deviations_are_those_of_distances_to_the_codes_at_each_place(
     torch.testing.assert_close(model.deviations.double(), deviations(distances), rtol=1e-4, atol=1e-6)
 
 
+def test_each_half_of_the_tiles_is_measured_by_codes_of_the_other(model: FeatureDictionary) -> None:
+    with torch.no_grad():
+        features = model.extract_features(torch.rand(5, 3, 64, 64))
+    code = torch.zeros_like(model.quantizer.codebook)
+
+    def place(tiles: torch.Tensor) -> None:
+        placed.append(tiles)
+        model.quantizer.codebook.copy_(code + float(len(placed)))  # the first half near 1, the second near 2
+
+    placed: list[torch.Tensor] = []
+    model.fit_deviations(features, place)
+    assert [part.tolist() for part in placed] == [features[1::2].tolist(), features[0::2].tolist()]
+    with torch.no_grad():
+        encoded = model.standardise(features).double()
+    apart = torch.cat([encoded[0::2] - 1, encoded[1::2] - 2]).split(DEPTHS, dim=1)
+    distances = torch.stack([part.norm(dim=1) for part in apart], dim=1)
+    torch.testing.assert_close(model.deviations.double(), deviations(distances), rtol=1e-4, atol=1e-6)
+
+
 def test_deviations_by_hand() -> None:
     distances = torch.tensor([[4.0, 0.0, 4.0], [4.0, 8.0, 4.0]])[:, None, None]  # variances 0, 16, 0
     there = torch.tensor([4.0, 8.0, 4.0])  # averaged with neighbours, 1 : 2 : 1, beyond the border as at it
     everywhere = 32 / 6  # 2 of 6 values differ from their mean by 4
-    by_hand = (2 / 62 * there + 60 / 62 * everywhere).sqrt()
+    by_hand = (2 / 152 * there + 150 / 152 * everywhere).sqrt()
     torch.testing.assert_close(deviations(distances), by_hand.view(1, 1, 3))
 
 
@@ -216,8 +235,8 @@ def test_the_fewer_tiles_the_more_a_place_is_drawn_to_all() -> None:
     def variance(tiles: int) -> torch.Tensor:
         return deviations(pair.repeat(tiles // 2, 1, 1, 1))[0, 4].square()
 
-    few, prior, many = variance(2), variance(60), variance(60_000)
-    torch.testing.assert_close(few[[0, 8]], torch.tensor([0.0, 36.0]) * 2 / 62 + everywhere * 60 / 62)
+    few, prior, many = variance(2), variance(150), variance(150_000)
+    torch.testing.assert_close(few[[0, 8]], torch.tensor([0.0, 36.0]) * 2 / 152 + everywhere * 150 / 152)
     torch.testing.assert_close(prior[[0, 8]], (torch.tensor([0.0, 36.0]) + everywhere) / 2)
     torch.testing.assert_close(many[[0, 8]], torch.tensor([0.0, 36.0]), rtol=2e-3, atol=2e-2)
 
