@@ -98,15 +98,16 @@ def _score_share(
 def run_naive(files: list[Path], model: str) -> float:
     """Images per second of one process, one thing after the other: Pillow, a tile at a time, float32."""
     bundle = load_bundle(model)
-    side = bundle.settings.tiles.size
+    tiling = bundle.settings.tiles
+    mode = "RGB" if tiling.channels == 3 else "L"
     started = time.perf_counter()
     with torch.inference_mode():
         for file in files:
-            image = Image.open(io.BytesIO(file.read_bytes())).convert("RGB")
-            if bundle.settings.tiles.mode == "whole":
-                image = image.resize((side, side), Image.Resampling.BOX)
-            pixels = np.asarray(image)
-            for tile in cut(pixels, plan_tiles(*pixels.shape[:2], bundle.settings.tiles)):
+            image = Image.open(io.BytesIO(file.read_bytes())).convert(mode)
+            if tiling.mode == "whole":
+                image = image.resize((tiling.size, tiling.size), Image.Resampling.BOX)
+            pixels = np.atleast_3d(np.asarray(image))
+            for tile in cut(pixels, plan_tiles(*pixels.shape[:2], tiling)):
                 given = torch.from_numpy(tile.astype(np.float32) / 255).permute(2, 0, 1)[None]
                 float(bundle.model.distance_map(given).square().sum().sqrt())
     return len(files) / (time.perf_counter() - started)

@@ -6,6 +6,7 @@ Run: python -m benchmarks.scoring [--images 5000] [--large 1000] [--rounds 3] [-
     raysvq   the batch job, on a cluster started on this machine
     bare     one process per core, each with its share of the images: same decoder, model, engine and rows
     naive    one process, one thing after the other: Pillow, then one tile at a time in float32 with PyTorch
+    torch    as bare, with PyTorch in float32 (features alone)
     bank     as bare, a memory bank of 12,000 patches on the same stem in place of the model (features alone)
 
 raysvq and bare read the images from local disk, and then from an S3 server on this machine, where raysvq
@@ -41,7 +42,7 @@ from raysvq.data.index import build_index
 from raysvq.model.bundle import save_bundle
 from raysvq.model.bundle_summary import OPENVINO_DEVIATION, Reference
 from raysvq.model.device import relative_deviation
-from raysvq.model.engines import Backend, choose_backend, engines_with_bfloat16, look_around
+from raysvq.model.engines import EXACT, Backend, choose_backend, engines_with_bfloat16, look_around
 from raysvq.model.scorer import ImageScorer
 from raysvq.results import read_scores
 from raysvq.runtime.cluster import connect
@@ -49,10 +50,11 @@ from raysvq.scoring.job import score
 from raysvq.settings import Settings, load_settings
 
 SMALL, LARGE = (256, 256), (1200, 1600)
+BESIDE = {"torch": own_scorer, "bank": bank_scorer}
 PICTURES = 64
-FEW = {SMALL: 300, LARGE: 100}  # images for slow ways
-WAYS = ("raysvq disk", "bare disk", "raysvq s3", "bare s3", "naive", "bank")
-RATIOS = ("of bare disk", "of bare s3", "of naive", "of bank")
+FEW = {SMALL: 600, LARGE: 100}  # images for slow ways
+WAYS = ("raysvq disk", "bare disk", "raysvq s3", "bare s3", "naive", "torch", "bank")
+RATIOS = ("of bare disk", "of bare s3", "of naive", "of torch", "of bank")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ class Case:
 
 
 CASES = [
-    Case("features", SMALL, ("scoring.engine=torch", "scoring.precision=float32")),
     Case("features", SMALL, ("scoring.precision=float32",)),
     Case("features", SMALL, ("scoring.precision=bfloat16",)),
     Case("features", LARGE),
@@ -144,9 +145,9 @@ def run_case(case: Case, place: dict[str, str], folder: Path, rounds: int) -> di
             )
             out = f"{base}/raysvq-{ending}"
             found[f"raysvq {name}"].append(run_raysvq(manifest, models[name], out, settings))
-        if case.config == "features":
-            bank, manifest = folder / f"bank-{case.name}-{turn}", f"{place['disk']}/{size}-few.parquet"
-            found["bank"].append(run_bare(manifest, models["disk"], bank, settings, backend, bank_scorer))
+        for way, scoring_with in BESIDE.items() if case.config == "features" else ():
+            few, out = f"{place['disk']}/{size}-few.parquet", folder / f"{way}-{case.name}-{turn}"
+            found[way].append(run_bare(few, models["disk"], out, settings, EXACT, scoring_with))
     ray.shutdown()
     start = start_up(f"{place['disk']}/{size}-ten.parquet", models["disk"], str(folder / f"ten-{case.name}"))
     row: dict[str, Any] = {"case": case.name, "images": len(files)}
@@ -184,7 +185,7 @@ def main() -> None:
             whole = pq.read_table(folder / f"{size}.parquet", partitioning=None)
             pq.write_table(whole.slice(0, 10), folder / f"{size}-ten.parquet")
             pq.write_table(whole.slice(0, FEW[shape]), folder / f"{size}-few.parquet")
-        hardware = f"{processor()}, {os.cpu_count()} cores"
+        hardware = processor()
         print(f"{hardware}; images/s\n{_line('', '', [*WAYS, *RATIOS, 'start-up, s'])}", flush=True)
         for case in cases:
             row = run_case(case, place, folder, arguments.rounds)
