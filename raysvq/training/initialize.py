@@ -128,9 +128,15 @@ def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Set
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:
-    yield batches.whole()
+    """Batches of normal tiles, each tile once: the last is cut where it began again."""
+    drawn = 0
     while batches.position.normal.epoch == 0:
-        yield batches.whole()
+        batch = batches.whole()
+        normals = batch.pixels[: len(batch.pixels) - batch.outliers]
+        drawn += len(normals)
+        position = batches.position.normal
+        again = drawn - (drawn - position.row) // position.epoch if position.epoch else 0
+        yield Batch(normals[: len(normals) - again], 0, None)
 
 
 def _some(encoded: Tensor, count: int) -> Tensor:

@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import pytest
 import torch
 
 from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import build_network
 from raysvq.settings import Settings
+from raysvq.training import initialize as initialize_module
 from raysvq.training.data_loading import Batch, Place, Tiles
 from raysvq.training.initialize import initialize, initialize_from_data
 from raysvq.training.shuffling import in_memory
@@ -73,3 +75,16 @@ def test_copies_of_labelled_tiles_take_part(small: Build) -> None:
     _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
     drawn = torch.cat([batch.pixels[-batch.outliers :] for batch in itertools.islice(batches, 8)])
     assert len(torch.unique(drawn, dim=0)) == 1 + 3
+
+
+@pytest.mark.parametrize("count", [2, 7, 8, 9, 22])  # of tiles; batches have 8
+def test_start_sees_each_tile_once(small: Build, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    settings = small(training={"batch_size": 8, "flips": False})
+    normal = {"tile": np.random.default_rng(0).integers(0, 65536, (count, 16, 16, 3)).astype(np.uint16)}
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        initialize_module, "initialize_from_data", lambda _, batches, __: seen.extend(batches)
+    )
+    initialize(settings, Tiles(in_memory(normal)), Place(torch.device("cpu")))
+    tiles = torch.cat([batch.pixels for batch in seen])
+    assert len(tiles) == len(torch.unique(tiles, dim=0)) == count
