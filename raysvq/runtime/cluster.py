@@ -86,8 +86,12 @@ def connect(settings: RaySettings) -> Capacity:
 
 def find_capacity() -> Capacity:
     """What the cluster that this process has joined has to offer now."""
-    resources = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in resources))
+    return Capacity(tuple(Node(each.get("CPU", 0.0), each.get("GPU", 0.0)) for each in machines_up()))
+
+
+def machines_up() -> list[Mapping[str, float]]:
+    """What each machine that is up has, free or not, by Ray's names."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def can_grow() -> bool:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import ray
 
 from raysvq import log
+from raysvq.runtime.cluster import machines_up
 
 QUIET_S = 60.0
 Needs = Mapping[str, float]  # what a task asks Ray for, such as {"CPU": 1.0}
@@ -57,12 +58,11 @@ def listed(needs: Needs) -> str:
 
 def _is_there(needs: Needs) -> bool:
     """Whether a machine that is up has so much, free or not."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return any(all(each.get(kind, 0) >= needs[kind] for kind in needs) for each in machines)
+    return any(all(each.get(kind, 0) >= needs[kind] for kind in needs) for each in machines_up())
 
 
 def _cluster() -> str:
-    nodes = sum(node["Alive"] for node in ray.nodes())
+    nodes = len(machines_up())
     total, free = ray.cluster_resources(), ray.available_resources()
     parts = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
     return f"the cluster has {nodes} node(s), {', '.join(parts)}"

@@ -209,13 +209,14 @@ def _bfloat16_deviations(scorer: ImageScorer, exact: Sequence[ScoredImage]) -> d
     Args:
         exact: images of this rank, with their scores in float32.
     """
+    engines = engines_with_bfloat16(scorer.settings.model, scorer.model.has_bfloat16)
+    scorers = {engine: scorer.in_bfloat16(engine) for engine in engines}
     deviations: list[tuple[EngineName, float]] = []
-    for engine in engines_with_bfloat16(scorer.settings.model, scorer.model.has_bfloat16):
-        in_bfloat16 = scorer.in_bfloat16(engine)
-        for one in exact:
-            with suppress(OSError):  # it could be read a moment ago; one fewer is compared
-                deviation = relative_deviation(in_bfloat16(one.image.read()).image_score, one.score)
-                deviations.append((engine, deviation))
+    for one in exact if scorers else ():
+        with suppress(OSError):  # it could be read a moment ago; one fewer is compared
+            content = one.image.read()
+            for engine, in_bfloat16 in scorers.items():
+                deviations.append((engine, relative_deviation(in_bfloat16(content).image_score, one.score)))
     gathered = _gather(deviations)
     return {engine: max(value for of, value in gathered if of == engine) for engine, _ in gathered}
 
