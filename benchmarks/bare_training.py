@@ -49,9 +49,8 @@ def train(tiles: dict[str, Tensor], settings: Settings) -> float:
         loss.total.backward()
         optimiser.step()
         encoded = output.encoded[: len(normal)].detach().movedim(1, -1).flatten(0, 2)
-        model.update_codebook(
-            encoded, output.quantized.indices[: len(normal)].flatten(), labelled=outliers > 0
-        )
+        labelled = len(tiles["outlier"]) if outliers else 0
+        model.update_codebook(encoded, output.quantized.indices[: len(normal)].flatten(), labelled)
     steps = training.steps - training.steps // 2
     return steps * training.batch_size / (time.perf_counter() - started)
 

@@ -24,4 +24,4 @@ def tiles(samples: Samples, training: TrainingSettings) -> Tiles:
     if samples.outlier is None:
         return Tiles(in_memory(samples.normal))
     outlier = with_copies(in_memory(samples.outlier), training.outlier_copies, training.seed)
-    return Tiles(in_memory(samples.normal), outlier)
+    return Tiles(in_memory(samples.normal), outlier, labelled=len(samples.outlier["weight"]))

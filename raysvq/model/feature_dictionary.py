@@ -24,7 +24,8 @@ from raysvq.model.stems import CELL, build_stem
 from raysvq.settings import Settings
 
 _PRIOR = 150  # images that the deviation over all positions counts as, beside those seen at a position
-_LEARNED = 2.0  # weight of the learned dimensions' distance, in deviations of normals
+_MOST_LEARNED = 12.0  # weight of the learned dimensions' distance with many labels, in deviations of normals
+_HALF_LEARNED = 10  # labelled outliers that give it half that weight
 _LEAST = 1e-6  # lower bound of a deviation, so that no distance becomes infinite
 
 
@@ -124,7 +125,7 @@ class FeatureDictionary(Network):
         take_from_first(self.deviations)
 
     @torch.no_grad()
-    def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
+    def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: int) -> Tensor:
         """Follow one step's normal encodings, and how far their learned dimensions lie from the codes."""
         if labelled:
             learned = (encoded - self.quantizer.codebook[indices])[:, self.stem.channels :].norm(dim=1)
@@ -132,7 +133,8 @@ class FeatureDictionary(Network):
             decay = torch.where(self.learned_moments.any(), self.quantizer.current_decay, 0.0)
             self.learned_moments.lerp_(means, (1 - decay).float())
             mean, square = self.learned_moments
-            self.learned_weight.copy_(_LEARNED / (square - mean.square()).clamp(min=_LEAST**2).sqrt())
+            deviation = (square - mean.square()).clamp(min=_LEAST**2).sqrt()
+            self.learned_weight.copy_(learned_deviations(labelled) / deviation)
         return self.quantizer.update(encoded, indices)
 
     def quantize(self, features: Tensor) -> tuple[Tensor, Quantized]:
@@ -197,6 +199,14 @@ def _as_map(positions: Tensor, like: Tensor) -> Tensor:
     """(P, C) -> (B, C, h, w), on the grid of another map."""
     batch, _, height, width = like.shape
     return positions.view(batch, height, width, -1).movedim(-1, 1)
+
+
+def learned_deviations(labelled: int) -> float:
+    """How many deviations of normals the learned dimensions' distance counts as: more with more labels.
+
+    A few labelled outliers may mislead; what many agree on may weigh more than what is unusual.
+    """
+    return _MOST_LEARNED * labelled / (labelled + _HALF_LEARNED)
 
 
 def deviations(distances: Tensor) -> Tensor:

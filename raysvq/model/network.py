@@ -95,11 +95,11 @@ class Network(nn.Module, ABC):
     def losses(self, output: Output, beta: float) -> TileLosses:
         """L(U) of each tile of a batch, per grid position, in float32."""
 
-    def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: bool) -> Tensor:
+    def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: int) -> Tensor:
         """Update the codebook with one step's normal encodings (P, d) and their codes (P,).
 
         Args:
-            labelled: whether the step had labelled outliers.
+            labelled: number of labelled outliers that training draws from.
 
         Returns:
             (K,) how often each code was used, over all ranks.

@@ -50,10 +50,10 @@ from raysvq.training.chunks import (
     value,
     with_units,
 )
-from raysvq.training.data_loading import Tiles
+from raysvq.training.data_loading import Tiles, tiles_of
 from raysvq.training.decoding import Attempts
 from raysvq.training.in_process import train_codebook, train_in_process
-from raysvq.training.shuffling import Columns, in_memory
+from raysvq.training.shuffling import Columns
 from raysvq.training.validation import (
     ScoredImage,
     ValidationImage,
@@ -334,7 +334,7 @@ def train_without(fold: int | None, folds: Folds, data: FoldData, settings: Sett
         return train_codebook(settings, Tiles(normal, None, True))
     at_the_end = settings.training.model_copy(update={"validate_every": settings.training.steps})
     once = settings.model_copy(update={"training": at_the_end})
-    tiles = Tiles(normal, in_memory(outlier), True)
+    tiles = tiles_of(normal, outlier, settings.training.outlier_copies, True)
     return train_in_process(once, tiles, None, _no_validation, progress=None)[0]
 
 

@@ -14,7 +14,7 @@ from raysvq.model.scorer import to_model_input
 from raysvq.settings import TrainingSettings
 from raysvq.training.augmentation import mirrored
 from raysvq.training.frozen_features import draw_positions, gather_positions
-from raysvq.training.shuffling import Columns, EndlessBatches, Position, Room, Source
+from raysvq.training.shuffling import Columns, EndlessBatches, Position, Room, Source, in_memory
 
 _NORMAL, _OUTLIER, _FLIPS, _POSITIONS = range(4)  # each random stream has a seed of its own
 
@@ -53,6 +53,11 @@ class Tiles:
     normal: Source
     outlier: Source | None = None
     frozen_features: bool = False  # rows have `features` of the stem, not `tile`, and outliers their copies
+    labelled: int = 0  # number of outlier tiles, their copies not counted
+
+    def __post_init__(self) -> None:
+        if (self.outlier is None) != (self.labelled == 0):
+            raise ValueError(f"`labelled` is the number of outlier tiles; found {self.labelled}")
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,18 @@ class Batches:
         if "features" in columns:
             return torch.from_numpy(columns["features"]).movedim(-1, 1)
         return to_model_input(columns["tile"], self._device)
+
+
+def tiles_of(normal: Source, outlier: Columns | None, copies: int, frozen_features: bool) -> Tiles:
+    """Tiles whose outliers are in memory.
+
+    Args:
+        copies: of each outlier among rows with features; other rows have none yet.
+    """
+    if outlier is None:
+        return Tiles(normal, None, frozen_features)
+    labelled = len(outlier["weight"]) // (1 + copies if frozen_features else 1)
+    return Tiles(normal, in_memory(outlier), frozen_features, labelled)
 
 
 def outliers_per_step(tiles: int, fraction: float) -> int:

@@ -17,7 +17,7 @@ from raysvq.model.network import Network
 from raysvq.model.quantizer import nearest_indices
 from raysvq.settings import Settings
 from raysvq.training.checkpoint import TrainingState, load_model, load_state
-from raysvq.training.data_loading import Batches, Place, Tiles
+from raysvq.training.data_loading import Batches, Place, Tiles, tiles_of
 from raysvq.training.initialize import initialize, save
 from raysvq.training.shuffling import Columns, in_memory
 from raysvq.training.trainer import Trainer, Validate, best_step, fit
@@ -55,7 +55,8 @@ def train_in_process(
     """
     tiles = normal
     if not isinstance(tiles, Tiles):
-        tiles = Tiles(in_memory(tiles), in_memory(outlier) if outlier else None, "features" in tiles)
+        copies = settings.training.outlier_copies
+        tiles = tiles_of(in_memory(tiles), outlier, copies, "features" in tiles)
     place = Place(local_device(settings))
     with contextlib.ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -89,7 +90,7 @@ def train_codebook(settings: Settings, tiles: Tiles) -> Network:
         with torch.inference_mode():
             features = model.standardise(batch.pixels).movedim(1, -1).flatten(0, 2)
             indices = nearest_indices(features, model.quantizer.codebook[:, : features.shape[1]])
-            model.update_codebook(nn.functional.pad(features, (0, learned)), indices, labelled=False)
+            model.update_codebook(nn.functional.pad(features, (0, learned)), indices, labelled=0)
     return model.eval()
 
 

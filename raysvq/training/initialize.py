@@ -64,7 +64,7 @@ def initialize(
     batches = Batches(settings.training, _network_inputs(tiles, model, settings), place, position)
     if not checkpoint:
         initialize_from_data(model, _an_epoch(batches), settings)
-    trainer = Trainer(model, optimiser, settings, state, progress, wrap(model))
+    trainer = Trainer(model, optimiser, settings, state, tiles.labelled, progress, wrap(model))
     if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
     else:
@@ -82,8 +82,8 @@ def _network_inputs(tiles: Tiles, model: Network, settings: Settings) -> Tiles:
     if outlier and settings.training.outlier_copies:
         outlier = with_copies(outlier, settings.training.outlier_copies, settings.training.seed)
     if settings.model.encoder == "features":
-        return Tiles(frozen_features(normal, model), frozen_features(outlier, model) if outlier else None)
-    return Tiles(normal, outlier)
+        normal, outlier = frozen_features(normal, model), outlier and frozen_features(outlier, model)
+    return replace(tiles, normal=normal, outlier=outlier)
 
 
 def save(folder: Path, trainer: Trainer, batches: Batches, place: Place) -> None:

@@ -281,7 +281,8 @@ def _train_rank(config: dict[str, Any]) -> TrainingState:
     place = Place(ray.train.torch.get_device(), context.get_world_rank(), context.get_world_size())
     if place.device.type == "cpu":
         torch.set_num_threads(config["threads"])
-    tiles = Tiles(_shard("normal"), _shard("outlier") if config["outlier_tiles"] else None)
+    labelled = config["outlier_tiles"]
+    tiles = Tiles(_shard("normal"), _shard("outlier") if labelled else None, labelled=labelled)
     progress = config["progress"] if place.rank == 0 else None
     restored = ray.train.get_checkpoint()
     with restored.as_directory() if restored else contextlib.nullcontext() as folder:

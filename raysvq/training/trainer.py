@@ -90,6 +90,7 @@ class Trainer:
         optimiser: torch.optim.Optimizer,
         settings: Settings,
         state: TrainingState,
+        labelled: int,
         progress: Callable[[str], None] | None = None,
         network: nn.Module | None = None,
     ) -> None:
@@ -97,6 +98,7 @@ class Trainer:
 
         Args:
             state: updated in place.
+            labelled: number of outlier tiles that batches are drawn from, copies not counted.
             progress: takes lines of progress; None on ranks that print nothing.
             network: the model wrapped for data-parallel training; None: the model itself.
         """
@@ -104,6 +106,7 @@ class Trainer:
         self.optimiser = optimiser
         self.settings = settings
         self.state = state
+        self.labelled = labelled
         self.progress = progress
         self.network = model if network is None else network
         self.device = model.mean.device
@@ -183,7 +186,8 @@ class Trainer:
         if loss.kept is not None:
             encoded, indices = encoded[loss.kept], indices[loss.kept]
         positions = encoded.movedim(1, -1).flatten(0, 2)
-        return loss, self.model.update_codebook(positions, indices.flatten(), labelled=batch.outliers > 0)
+        labelled = self.labelled if batch.outliers else 0
+        return loss, self.model.update_codebook(positions, indices.flatten(), labelled)
 
     def _require_plausible(self, losses: list[Tensor]) -> None:
         """Raise, on every rank alike, where one of the last losses has diverged."""

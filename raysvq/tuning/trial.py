@@ -130,7 +130,7 @@ def _store(number: int, trained: _Trained, settings: Settings, state: SweepState
 
 def _in_process(settings: Settings, metric: str, curve: LearningCurve, data: TrialData) -> _Trained:
     """Train in this process. The time taken does not include the wait for shared images."""
-    tiles = data.tiles()
+    tiles = data.tiles(settings.training.outlier_copies)
     items = list(data.items())
     curve.begin_training()
     started = time.monotonic()
@@ -145,7 +145,7 @@ def _in_process(settings: Settings, metric: str, curve: LearningCurve, data: Tri
     seconds = time.monotonic() - started
     scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)
     images = counted_images(metric, [item.image for item in items], settings)
-    return _Trained(scorer, seconds, images, progress, data.outlier_tiles(settings.training.outlier_copies))
+    return _Trained(scorer, seconds, images, progress, tiles.labelled)
 
 
 def _validate(scorer: ImageScorer, data: TrialData, metric: str, curve: LearningCurve) -> dict[str, Any]:

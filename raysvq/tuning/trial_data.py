@@ -29,8 +29,8 @@ from raysvq.training.chunks import (
     validation_part,
     value,
 )
-from raysvq.training.data_loading import Tiles
-from raysvq.training.shuffling import BLOCK, Columns, in_memory, pieces
+from raysvq.training.data_loading import Tiles, tiles_of
+from raysvq.training.shuffling import BLOCK, Columns, pieces
 from raysvq.training.validation import validation_images
 from raysvq.tuning.trial_metrics import SYNTHETIC_AUROC, Evaluated
 
@@ -44,10 +44,14 @@ class TrialData:
     validation: Sequence[Chunk]  # lists of ValidationItem
     features: bool  # whether rows have features in place of tiles
 
-    def tiles(self) -> Tiles:
-        """The tiles for `raysvq.training.in_process.train_in_process`."""
+    def tiles(self, copies: int) -> Tiles:
+        """The tiles for `raysvq.training.in_process.train_in_process`.
+
+        Args:
+            copies: `training.outlier_copies`.
+        """
         outlier = None if self.outlier is None else value(self.outlier)
-        return Tiles(self._normal, in_memory(outlier) if outlier else None, self.features)
+        return tiles_of(self._normal, outlier, copies, self.features)
 
     def _normal(self) -> Iterator[Columns]:
         def chunk_by_chunk() -> Iterator[Columns]:
@@ -55,13 +59,6 @@ class TrialData:
                 yield value(chunk)
 
         return pieces(chunk_by_chunk, BLOCK)
-
-    def outlier_tiles(self, copies: int) -> int:
-        """Number of labelled tiles, their copies not counted."""
-        if self.outlier is None:
-            return 0
-        columns = value(self.outlier)
-        return len(columns["weight"]) // (1 + copies if self.features else 1)
 
     def items(self) -> Iterator[ValidationItem]:
         """The validation images."""
