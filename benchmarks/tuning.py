@@ -186,7 +186,7 @@ def _without_labels(paths: Paths, codes: int, size: int) -> Iterator[tuple[float
     labels = read_manifest(paths.test).images
     trained = train_in_process(
         settings,
-        data.tiles(settings.training.outlier_copies),
+        tiles,
         None,
         partial(validate, images=normal),
         progress=None,

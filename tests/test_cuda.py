@@ -235,7 +235,7 @@ def test_the_codebook_starts_and_follows_as_on_the_cpu(small: Build, encoder: st
 def _follow(network: Network, encoded: Tensor, choosing: int) -> Tensor:
     encoded = encoded.to(network.mean.device)
     indices = network.quantizer.nearest_indices(encoded[:, :choosing])
-    return network.update_codebook(encoded.movedim(1, -1).flatten(0, 2), indices.flatten(), labelled=True)
+    return network.update_codebook(encoded.movedim(1, -1).flatten(0, 2), indices.flatten(), labelled=2)
 
 
 def _assert_alike(found: Network, wanted: Network, rel: float) -> None:

@@ -26,6 +26,7 @@ from raysvq.settings import Settings
 _PRIOR = 150  # images that the deviation over all positions counts as, beside those seen at a position
 _MOST_LEARNED = 12.0  # weight of the learned dimensions' distance with many labels, in deviations of normals
 _HALF_LEARNED = 10  # labelled outliers that give it half that weight
+_TRIMMINGS = 2  # times that doubtful tiles are told from the others
 _LEAST = 1e-6  # lower bound of a deviation, so that no distance becomes infinite
 
 
@@ -105,24 +106,57 @@ class FeatureDictionary(Network):
         return TileLosses(reconstruction + codebook + beta * commitment, reconstruction, commitment)
 
     @torch.no_grad()
-    def fit_deviations(self, features: Tensor, place_codes: Callable[[Tensor], None]) -> None:
+    def fit_deviations(
+        self,
+        features: Tensor,
+        place_codes: Callable[[Tensor], None],
+        doubtful: Tensor | None = None,
+        trim: float = 0.0,
+    ) -> Tensor:
         """Set s_l from the (N, C, h, w) features of normal tiles of rank 0; codes stay as last placed.
 
         Each half of the tiles is measured by codes placed among the other half: tiles lie nearer to codes
-        that they had a part in than new ones will, the more so the fewer they are.
+        that they had a part in than new ones will, the more so the fewer they are. Of the doubtful ones
+        those with the largest distances are left out, and all measured anew without them, twice.
 
-        Args:
-            place_codes: places the codes among the features of some tiles.
+        Returns:
+            (N,) bool: the tiles that are not left out.
         """
-        halves = (features[0::2], features[1::2]) if len(features) > 1 else (features, features)
-        parts = []
-        for measured, others in zip(halves, reversed(halves), strict=True):
-            place_codes(others)
-            for some in torch.split(measured, 16):
-                encoded, nearest, _ = self._find(self.standardise(some))
-                parts.append(_as_map(self._by_depth(encoded, nearest)[:, :-1], some))
-        self.deviations.copy_(deviations(torch.cat(parts)))
+        usual = torch.ones(len(features), dtype=torch.bool, device=features.device)
+        distances = self._held_out_distances(features, usual, place_codes)
+        left_out = 0 if doubtful is None else int(trim * int(doubtful.sum()))
+        for _ in range(_TRIMMINGS if left_out else 0):
+            scores = (distances / deviations(distances[usual])).sum(1).flatten(1)
+            largest = scores.topk(max(1, scores.shape[1] // 100), dim=1).values.mean(1)
+            ranked = torch.where(doubtful, largest, -torch.inf) if doubtful is not None else largest
+            usual = torch.ones_like(usual).index_fill_(0, ranked.topk(left_out).indices, False)
+            distances = self._held_out_distances(features, usual, place_codes)
+        self.deviations.copy_(deviations(distances[usual]))
         take_from_first(self.deviations)
+        return usual
+
+    def _held_out_distances(
+        self, features: Tensor, usual: Tensor, place_codes: Callable[[Tensor], None]
+    ) -> Tensor:
+        """Distances of each half of the tiles to codes placed among the usual ones of the other. (N, L, h, w)
+
+        Of a single tile, to codes placed in itself.
+        """
+        half = torch.where(usual, usual.cumsum(0) - 1, (~usual).cumsum(0)) % 2
+        distances = features.new_empty(len(features), len(self.depths), *features.shape[2:])
+        for number in range(min(2, len(features))):
+            others = usual & (half != number)
+            place_codes(features[others if others.any() else usual])
+            distances[half == number] = self._depth_distances(features[half == number])
+        return distances
+
+    def _depth_distances(self, features: Tensor) -> Tensor:
+        """(N, C, h, w) features -> (N, L, h, w) distances to the nearest code at each depth."""
+        parts = []
+        for some in torch.split(features, 16):
+            encoded, nearest, _ = self._find(self.standardise(some))
+            parts.append(_as_map(self._by_depth(encoded, nearest)[:, :-1], some))
+        return torch.cat(parts)
 
     @torch.no_grad()
     def update_codebook(self, encoded: Tensor, indices: Tensor, labelled: int) -> Tensor:

@@ -80,12 +80,24 @@ class Network(nn.Module, ABC):
         """(B, C, H, W) pixels in [0, 1] -> (B, S, h, w) output of frozen layers, else the pixels."""
         return pixels
 
-    def fit_deviations(self, features: Tensor, place_codes: Callable[[Tensor], None]) -> None:
+    def fit_deviations(
+        self,
+        features: Tensor,
+        place_codes: Callable[[Tensor], None],
+        doubtful: Tensor | None = None,
+        trim: float = 0.0,
+    ) -> Tensor:
         """Measure on the (N, S, h, w) features of normal tiles what scales distances to the codebook.
 
         Args:
             place_codes: places the codes among the features of some tiles.
+            doubtful: (N,) bool, tiles that may show a defect; None: none does.
+            trim: share of the doubtful ones to leave out.
+
+        Returns:
+            (N,) bool: the tiles that the codebook may start from.
         """
+        return torch.ones(len(features), dtype=torch.bool, device=features.device)
 
     @abstractmethod
     def encode(self, features: Tensor) -> Tensor:

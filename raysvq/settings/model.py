@@ -83,8 +83,8 @@ class ObjectiveSettings(Section):
         0.1,
         ge=0,
         lt=0.5,
-        description="Share of a step's unlabelled tiles, those with the largest loss, that is left out; they"
-        " take part with training.unlabelled.",
+        description="Share of the unlabelled normal tiles (training.unlabelled, training.verified) that is"
+        " left out, those least like the others: at the start of the features encoder, and in each step.",
     )
 
 

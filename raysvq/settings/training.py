@@ -38,6 +38,11 @@ class TrainingSettings(Section):
     unlabelled: bool = Field(
         False, description="Take images without a label as normal, save those that objective.trim leaves out."
     )
+    verified: bool = Field(
+        True,
+        description="Images labelled normal show no defect. false: some may, and are left out as unlabelled"
+        " ones are: objective.trim is the share of those least like the others.",
+    )
     positions_per_tile: int = Field(
         256,
         ge=1,

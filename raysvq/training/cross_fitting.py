@@ -327,10 +327,13 @@ def train_without(fold: int | None, folds: Folds, data: FoldData, settings: Sett
         for part in data.items:
             learnt = [item.features for item in value(part) if _is_learnt(item, fold, folds)]
             if learnt:
-                yield {"features": np.stack(learnt)}
+                yield {"features": np.stack(learnt)} | doubt(len(learnt))
+
+    def doubt(count: int) -> Columns:
+        return {} if settings.training.verified else {"unknown": np.ones(count, np.bool_)}
 
     outlier = _outliers(fold, folds, data)
-    if outlier is None:
+    if outlier is None and settings.training.verified:
         return train_codebook(settings, Tiles(normal, None, True))
     at_the_end = settings.training.model_copy(update={"validate_every": settings.training.steps})
     once = settings.model_copy(update={"training": at_the_end})

@@ -64,7 +64,7 @@ def initialize(
     batches = Batches(settings.training, _network_inputs(tiles, model, settings), place, position)
     if not checkpoint:
         initialize_from_data(model, _an_epoch(batches), settings)
-    trainer = Trainer(model, optimiser, settings, state, tiles.labelled, progress, wrap(model))
+    trainer = Trainer(model, optimiser, settings, state, progress, wrap(model), tiles.labelled)
     if checkpoint and before == place.workers:
         load_random(checkpoint, place.rank, place.device)
     else:
@@ -105,10 +105,12 @@ def _marked_all_over(outlier: Source) -> Source:
 def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Settings) -> None:
     """Compute mean and deviation, and initialize the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
+    doubtful: list[Tensor] = []
     wanted = INITIAL_PIXELS[settings.model.encoder] / settings.tiles.size**2
     with torch.no_grad():
         for batch in batches:
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
+            doubtful.append(_marked(batch.unlabelled, taken[-1]))
             if sum(map(len, taken)) >= wanted:
                 break
         features = torch.cat(taken)
@@ -123,8 +125,14 @@ def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Set
             chosen = torch.cat([_some(model.encode(part), each * len(part)) for part in parts])
             model.quantizer.initialize(chosen, settings.training.seed)
 
-        model.fit_deviations(features, place_codes)
-        place_codes(features)
+        usual = model.fit_deviations(features, place_codes, torch.cat(doubtful), settings.objective.trim)
+        place_codes(features[usual])
+
+
+def _marked(which: Tensor | None, tiles: Tensor) -> Tensor:
+    """(N,) bool of the tiles that int64 indices name; None names none."""
+    marked = torch.zeros(len(tiles), dtype=torch.bool, device=tiles.device)
+    return marked if which is None else marked.index_fill_(0, which, True)
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:
@@ -136,7 +144,8 @@ def _an_epoch(batches: Batches) -> Iterator[Batch]:
         drawn += len(normals)
         position = batches.position.normal
         again = drawn - (drawn - position.row) // position.epoch if position.epoch else 0
-        yield Batch(normals[: len(normals) - again], 0, None)
+        first, unlabelled = normals[: len(normals) - again], batch.unlabelled
+        yield Batch(first, 0, None, None if unlabelled is None else unlabelled[unlabelled < len(first)])
 
 
 def _some(encoded: Tensor, count: int) -> Tensor:

@@ -57,8 +57,9 @@ def normal_tiles(
 ) -> ray.data.Dataset:
     """Tiles of the normal images of some splits: `tile` (S, S, C) uint16 over the full scale, S = tiles.seen.
 
-    With `training.unlabelled` also tiles of images without a label; the column `unknown` marks them. An image
-    that cannot be read, or has changed since it was indexed, is left out and named through `progress`.
+    With `training.unlabelled` also tiles of images without a label. The column `unknown` marks tiles that may
+    show a defect: these, and without `training.verified` all. An image that cannot be read, or has changed
+    since it was indexed, is left out and named through `progress`.
 
     Args:
         attempts: see `guarded`.
@@ -142,19 +143,22 @@ def _cut(rows: ray.data.Dataset, cutter: Cutter) -> ray.data.Dataset:
 
 def normal_cutter(settings: Settings, progress: Progress, attempts: Attempts | None = None) -> Cutter:
     """A function from manifest rows to the tiles of each image, with `unknown` where that applies."""
-    unlabelled = settings.training.unlabelled
+    training = settings.training
 
-    def columns(tiles: npt.NDArray[np.uint16], unknown: bool) -> Batch:
-        return {"tile": tiles} | ({"unknown": np.full(len(tiles), unknown)} if unlabelled else {})
+    def columns(tiles: npt.NDArray[np.uint16], label: str | None) -> Batch:
+        if training.verified and not training.unlabelled:
+            return {"tile": tiles}
+        unknown = not training.verified or label == UNKNOWN
+        return {"tile": tiles, "unknown": np.full(len(tiles), unknown)}
 
     def cut_normals(table: pa.Table) -> Iterator[Batch]:
         configure(settings.storage)
-        yield columns(_no_tiles(settings.tiles), False)  # gives the columns' types if no image can be read
+        yield columns(_no_tiles(settings.tiles), None)  # gives the columns' types if no image can be read
         rows = table.to_pylist()
         with guarded(_task(rows), settings, attempts) as guard:
             for row in rows:
                 if (loaded := _load(row, settings, progress, guard)) is not None:
-                    yield columns(loaded[1], unlabelled and row["label"] == UNKNOWN)
+                    yield columns(loaded[1], row["label"])
 
     return cut_normals
 

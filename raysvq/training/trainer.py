@@ -90,17 +90,17 @@ class Trainer:
         optimiser: torch.optim.Optimizer,
         settings: Settings,
         state: TrainingState,
-        labelled: int,
         progress: Callable[[str], None] | None = None,
         network: nn.Module | None = None,
+        labelled: int = 0,
     ) -> None:
         """Make a trainer.
 
         Args:
             state: updated in place.
-            labelled: number of outlier tiles that batches are drawn from, copies not counted.
             progress: takes lines of progress; None on ranks that print nothing.
             network: the model wrapped for data-parallel training; None: the model itself.
+            labelled: number of outlier tiles that batches are drawn from, copies not counted.
         """
         self.model = model
         self.optimiser = optimiser

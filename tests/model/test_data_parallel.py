@@ -67,7 +67,7 @@ class Trained:
         self.optimiser.step()
         encoded = output.encoded[: len(normal)].movedim(1, -1).flatten(0, 2)
         indices = output.quantized.indices[: len(normal)].flatten()
-        self.used = self.model.update_codebook(encoded, indices, labelled=True)
+        self.used = self.model.update_codebook(encoded, indices, labelled=2)
         return loss
 
     def results(self, name: str) -> Results:
@@ -133,7 +133,7 @@ def features_run(rank: int, world: int) -> Results:
         for _ in range(30):
             encoded = torch.randn(2, channels + 3, 4, 4)
             codes = network.quantizer.nearest_indices(encoded[:, :channels]).flatten()
-            network.update_codebook(encoded.movedim(1, -1).flatten(0, 2), codes, labelled=True)
+            network.update_codebook(encoded.movedim(1, -1).flatten(0, 2), codes, labelled=2)
         for name, value in network.state_dict().items():
             if not name.startswith(("stem.", "head.")):  # drawn by each rank for itself
                 results[f"{kind}.{name}"] = value.detach()

@@ -43,9 +43,7 @@ def model(settings: Settings, make_model: Make, normals: torch.Tensor) -> Featur
         model.fit_deviations(features, lambda _: None)
         for _ in range(40):
             output = model(features)
-            model.update_codebook(
-                _positions(output.encoded), output.quantized.indices.flatten(), labelled=True
-            )
+            model.update_codebook(_positions(output.encoded), output.quantized.indices.flatten(), labelled=2)
     return model
 
 
@@ -103,8 +101,9 @@ def test_distance_is_the_sum_over_depths_in_deviations_and_of_learned_dimensions
     torch.testing.assert_close(found.double(), by_hand, rtol=1e-4, atol=1e-4)
 
 
-def test_learned_dimensions_weigh_twice_the_reciprocal_of_their_deviation_on_normals(
-    settings: Settings, make_model: Make, normals: torch.Tensor
+@pytest.mark.parametrize(("labelled", "weight"), [(2, 2.0), (10, 6.0), (20, 8.0)])
+def test_learned_dimensions_weigh_more_deviations_of_normals_the_more_outliers_are_labelled(
+    settings: Settings, make_model: Make, normals: torch.Tensor, labelled: int, weight: float
 ) -> None:
     model = make_model(settings)
     means: list[torch.Tensor] = []
@@ -116,10 +115,12 @@ def test_learned_dimensions_weigh_twice_the_reciprocal_of_their_deviation_on_nor
             means.append(torch.stack([learned.mean(), learned.square().mean()]))
             decay = model.quantizer.current_decay
             codes = output.quantized.indices.flatten()
-            model.update_codebook(_positions(output.encoded), codes, labelled=True)
+            model.update_codebook(_positions(output.encoded), codes, labelled)
             # The first step has no average to follow.
             mean, square = means[0] if len(means) == 1 else decay * means[0] + (1 - decay) * means[1]
-            assert float(model.learned_weight) == pytest.approx(2 * float(square - mean**2) ** -0.5, rel=1e-3)
+            assert float(model.learned_weight) == pytest.approx(
+                weight * float(square - mean**2) ** -0.5, rel=1e-3
+            )
     assert not torch.allclose(means[0], means[1])
 
 
@@ -131,7 +132,7 @@ def test_without_labelled_outliers_features_alone_count(
     model.fit_deviations(features, lambda _: None)
     output = model(features)
     codes = output.quantized.indices.flatten()
-    model.update_codebook(_positions(output.encoded), codes, labelled=False)
+    model.update_codebook(_positions(output.encoded), codes, labelled=0)
     before = model.nearest(features)[0]
     with torch.no_grad():
         for parameter in model.head.parameters():
@@ -217,6 +218,38 @@ def test_each_half_of_the_tiles_is_measured_by_codes_of_the_other(model: Feature
     apart = torch.cat([encoded[0::2] - 1, encoded[1::2] - 2]).split(DEPTHS, dim=1)
     distances = torch.stack([part.norm(dim=1) for part in apart], dim=1)
     torch.testing.assert_close(model.deviations.double(), deviations(distances), rtol=1e-4, atol=1e-6)
+
+
+def _start(model: FeatureDictionary, features: torch.Tensor, doubtful: torch.Tensor | None) -> torch.Tensor:
+    """Start with `trim=0.2`; the tiles that were not left out."""
+
+    def place(tiles: torch.Tensor) -> None:
+        model.quantizer.initialize(_positions(model.encode(tiles)), seed=0)
+
+    return model.fit_deviations(features, place, doubtful, 0.2)
+
+
+def test_doubtful_tiles_that_are_least_like_the_others_are_left_out(model: FeatureDictionary) -> None:
+    features = torch.randn(10, S, 8, 8, generator=torch.Generator().manual_seed(0))
+    features[3, :, :2, :2] += 20
+    features[6, :, 5:, 5:] += 20
+    everything = torch.ones(10, dtype=torch.bool)
+    assert (~_start(model, features, everything)).nonzero().flatten().tolist() == [3, 6]
+    trimmed = model.deviations.clone()
+    _start(model, features[_start(model, features, everything)], None)
+    torch.testing.assert_close(trimmed, model.deviations)
+    verified = everything.clone()
+    verified[3] = False
+    left_out = (~_start(model, features, verified)).nonzero().flatten().tolist()
+    assert left_out == [6], "of nine a fifth is one; a verified tile stays"
+    assert (model.deviations[:, :2, :2] > trimmed[:, :2, :2]).all()
+
+
+def test_without_doubt_every_tile_is_kept(model: FeatureDictionary) -> None:
+    features = torch.randn(10, S, 8, 8, generator=torch.Generator().manual_seed(0))
+    features[3] += 20
+    for doubtful in (None, torch.zeros(10, dtype=torch.bool)):
+        assert _start(model, features, doubtful).all()
 
 
 def test_deviations_by_hand() -> None:

@@ -55,7 +55,7 @@ def test_a_step_reaches_all_that_learns_and_the_codebook(network: Network, setti
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in learning)
     before = network.quantizer.codebook.clone()
     encoded = output.encoded[:3].detach().movedim(1, -1).flatten(0, 2)
-    used = network.update_codebook(encoded, output.quantized.indices[:3].flatten(), labelled=True)
+    used = network.update_codebook(encoded, output.quantized.indices[:3].flatten(), labelled=2)
     assert int(used.sum()) == 3 * side**2
     assert not torch.equal(network.quantizer.codebook, before)
 

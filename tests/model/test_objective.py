@@ -237,7 +237,7 @@ def test_a_bounded_form_stays_bounded_in_training(form: str, kind: str) -> None:
         loss.total.backward()
         optimiser.step()
         encoded = output.encoded[:6].detach().movedim(1, -1).flatten(0, 2)
-        model.update_codebook(encoded, output.quantized.indices[:6].flatten(), labelled=True)
+        model.update_codebook(encoded, output.quantized.indices[:6].flatten(), labelled=2)
         assert 0 <= _value(loss.total) < 10
     assert all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
 

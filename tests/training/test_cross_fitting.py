@@ -27,6 +27,7 @@ from raysvq.training.cross_fitting import (
     fold_data,
     label_gain,
     score_fold,
+    train_without,
 )
 from raysvq.training.data_loading import Tiles
 from raysvq.training.in_process import train_codebook, train_in_process
@@ -153,6 +154,23 @@ def test_the_codebook_alone_comes_out_as_of_a_whole_training(
         one, other = (item.score(ImageScorer(model, settings, settings.scoring)) for model in (alone, whole))
         assert one.image_score == other.image_score
         assert np.array_equal(one.anomaly_map, other.anomaly_map)
+
+
+def test_normal_images_that_nobody_verified_may_be_left_out(
+    manifest: str, settings: Settings, data: FoldData
+) -> None:
+    training = settings.training.model_copy(update={"verified": False})
+    folds = cut_folds(_images(manifest), 2, 0)
+    alone = replace(data, outlier=None)
+
+    def deviations(trim: float) -> np.ndarray:
+        objective = settings.objective.model_copy(update={"trim": trim})
+        changed = settings.model_copy(update={"training": training, "objective": objective})
+        return train_without(0, folds, alone, changed).state_dict()["deviations"].numpy()
+
+    kept = train_without(0, folds, alone, settings).state_dict()["deviations"].numpy()
+    np.testing.assert_allclose(deviations(0.0), kept)
+    assert not np.allclose(deviations(0.4), kept)
 
 
 def test_a_run_that_is_started_again_trains_no_fold_twice(

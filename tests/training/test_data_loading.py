@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raysvq.settings import Settings
-from raysvq.training.data_loading import Batches, DataPosition, Place, Tiles
+from raysvq.training.data_loading import Batches, DataPosition, Place, tiles_of
 from raysvq.training.shuffling import Columns, Position, in_memory
 
 Build = Callable[..., Settings]
@@ -26,7 +26,7 @@ def _tiles(count: int, offset: int = 0) -> np.ndarray:
 def _batches(
     settings: Settings, normal: Columns, outlier: Columns | None = None, place: Any = None
 ) -> Batches:
-    tiles = Tiles(in_memory(normal), in_memory(outlier) if outlier else None)
+    tiles = tiles_of(in_memory(normal), outlier, 0, "features" in normal)
     return Batches(settings.training, tiles, place or Place(CPU))
 
 
@@ -103,7 +103,7 @@ def test_batches_go_on_from_a_position_as_if_never_stopped(small: Build) -> None
     whole = _batches(small(), rows, outliers)
     for _ in range(13):
         next(whole)
-    tiles = Tiles(in_memory(rows), in_memory(outliers))
+    tiles = tiles_of(in_memory(rows), outliers, 0, False)
     broken = Batches(small().training, tiles, Place(CPU), whole.position)
     for _ in range(20):
         one, other = next(whole), next(broken)

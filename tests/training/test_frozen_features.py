@@ -14,7 +14,7 @@ from raysvq.model.network import Network, build_network
 from raysvq.model.scorer import ImageScorer, to_model_input
 from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
-from raysvq.training.data_loading import Place, Tiles
+from raysvq.training.data_loading import Place, tiles_of
 from raysvq.training.frozen_features import frozen_features, gather_positions
 from raysvq.training.in_process import train_in_process
 from raysvq.training.initialize import initialize
@@ -152,7 +152,7 @@ def test_labelled_by_tile_no_position_comes_first(features: Settings) -> None:
     for labels in ("tile", "position"):
         objective = features.objective.model_copy(update={"labels": labels})
         settings = features.model_copy(update={"objective": objective, "training": training})
-        tiles = Tiles(in_memory({"features": rows[16:]}), in_memory(outlier), frozen_features=True)
+        tiles = tiles_of(in_memory({"features": rows[16:]}), outlier, 0, frozen_features=True)
         _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
         drawn = [batch.pixels[-batch.outliers :, 0] for batch, _ in zip(batches, range(20), strict=False)]
         shares[labels] = float(torch.isin(torch.cat(drawn), first).float().mean())

@@ -13,7 +13,7 @@ from raysvq.model.feature_dictionary import FeatureDictionary
 from raysvq.model.network import build_network
 from raysvq.settings import Settings
 from raysvq.training import initialize as initialize_module
-from raysvq.training.data_loading import Batch, Place, Tiles
+from raysvq.training.data_loading import Batch, Place, Tiles, tiles_of
 from raysvq.training.initialize import initialize, initialize_from_data
 from raysvq.training.shuffling import in_memory
 
@@ -71,7 +71,7 @@ def test_copies_of_labelled_tiles_take_part(small: Build) -> None:
     rng = np.random.default_rng(0)
     normal = {"tile": rng.integers(0, 65536, (40, 16, 16, 3)).astype(np.uint16)}
     outlier = {"tile": normal["tile"][:1], "weight": np.ones((1, 4, 4), np.float32)}
-    tiles = Tiles(in_memory(normal), in_memory(outlier))
+    tiles = tiles_of(in_memory(normal), outlier, 0, frozen_features=False)
     _, batches = initialize(settings, tiles, Place(torch.device("cpu")))
     drawn = torch.cat([batch.pixels[-batch.outliers :] for batch in itertools.islice(batches, 8)])
     assert len(torch.unique(drawn, dim=0)) == 1 + 3

@@ -133,6 +133,14 @@ def test_unlabelled_images_are_told_apart_where_they_take_part(disk: Any) -> Non
     assert all("unknown" not in batch for batch in normal_cutter(_settings(), Said(), FIRST)(rows))
 
 
+def test_normal_images_that_nobody_verified_are_unknown_too(disk: Any) -> None:
+    values = _settings().model_dump()
+    settings = parse_settings(values | {"training": {"verified": False}})
+    rows = _rows(disk.image("a.png", (16, 32)), labels=["normal"])
+    batches = list(normal_cutter(settings, Said(), FIRST)(rows))
+    assert np.concatenate([batch["unknown"] for batch in batches]).tolist() == [True, True]
+
+
 def test_outliers_without_an_anomalous_tile_are_refused() -> None:
     tiles = _settings(anomalous_fraction=0.5).tiles
     with pytest.raises(DataError, match=r"none of the 3 labelled outliers .* tiles\.anomalous_fraction=0\.5"):
