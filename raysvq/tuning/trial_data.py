@@ -86,6 +86,7 @@ def data_key(settings: Settings) -> str:
             "training": training(
                 seed=settings.training.seed,
                 outlier_copies=settings.training.outlier_copies,
+                verified=settings.training.verified,
                 validation_images=settings.training.validation_images,
             ),
         }

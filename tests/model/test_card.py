@@ -95,6 +95,13 @@ def fact(bundle: Bundle, title: str, name: str) -> str:
     return facts(make_card(bundle))[title, name]
 
 
+def test_it_says_where_normal_images_were_not_verified(trained: Bundle) -> None:
+    assert ("Trained on", "verified") not in facts(make_card(trained))
+    training = trained.settings.training.model_copy(update={"verified": False})
+    doubted = replace(trained, settings=trained.settings.model_copy(update={"training": training}))
+    assert fact(doubted, "Trained on", "verified").startswith("no: 10% of the normal tiles")
+
+
 def test_it_says_what_it_was_trained_on(trained: Bundle) -> None:
     assert fact(trained, "Trained on", "manifest") == "`/plant/manifest.parquet`"
     assert fact(trained, "Trained on", "normal images") == "10"

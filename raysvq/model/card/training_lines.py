@@ -51,6 +51,9 @@ def _trained_on(bundle: Bundle) -> Iterator[Line]:
     yield Line("normal images", UNKNOWN if normals is None else f"{normals:,}")
     if training.get("unlabelled"):
         yield Line("images without a label", f"{training['unlabelled']:,}, taken as normal for the most part")
+    if not bundle.settings.training.verified:
+        share = bundle.settings.objective.trim
+        yield Line("verified", f"no: {share:.0%} of the normal tiles, those least like the others, left out")
     yield Line("labelled outliers", _outliers(training, data))
     yield Line("groups", _groups(data))
     yield Line("taken", _taken(data))
