@@ -124,13 +124,12 @@ class FeatureDictionary(Network):
         """
         usual = torch.ones(len(features), dtype=torch.bool, device=features.device)
         distances = self._held_out_distances(features, usual, place_codes)
-        left_out = 0 if doubtful is None else int(trim * int(doubtful.sum()))
-        for _ in range(_TRIMMINGS if left_out else 0):
-            scores = (distances / deviations(distances[usual])).sum(1).flatten(1)
-            largest = scores.topk(max(1, scores.shape[1] // 100), dim=1).values.mean(1)
-            ranked = torch.where(doubtful, largest, -torch.inf) if doubtful is not None else largest
-            usual = torch.ones_like(usual).index_fill_(0, ranked.topk(left_out).indices, False)
-            distances = self._held_out_distances(features, usual, place_codes)
+        if doubtful is not None and trim:  # so on all ranks or on none, as all place codes together
+            for _ in range(_TRIMMINGS):
+                scores = (distances / deviations(distances[usual])).sum(1).flatten(1)
+                largest = scores.topk(max(1, scores.shape[1] // 100), dim=1).values.mean(1)
+                usual = _without_largest(largest, doubtful, trim)
+                distances = self._held_out_distances(features, usual, place_codes)
         self.deviations.copy_(deviations(distances[usual]))
         take_from_first(self.deviations)
         return usual
@@ -144,10 +143,11 @@ class FeatureDictionary(Network):
         """
         half = torch.where(usual, usual.cumsum(0) - 1, (~usual).cumsum(0)) % 2
         distances = features.new_empty(len(features), len(self.depths), *features.shape[2:])
-        for number in range(min(2, len(features))):
-            others = usual & (half != number)
+        for number in (0, 1):
+            others, measured = usual & (half != number), half == number
             place_codes(features[others if others.any() else usual])
-            distances[half == number] = self._depth_distances(features[half == number])
+            if measured.any():
+                distances[measured] = self._depth_distances(features[measured])
         return distances
 
     def _depth_distances(self, features: Tensor) -> Tensor:
@@ -233,6 +233,13 @@ def _as_map(positions: Tensor, like: Tensor) -> Tensor:
     """(P, C) -> (B, C, h, w), on the grid of another map."""
     batch, _, height, width = like.shape
     return positions.view(batch, height, width, -1).movedim(-1, 1)
+
+
+def _without_largest(scores: Tensor, doubtful: Tensor, trim: float) -> Tensor:
+    """(N,) bool: all but the `trim` share of the doubtful tiles that has the largest scores."""
+    ranked = scores.masked_fill(~doubtful, -torch.inf)
+    left_out = ranked.topk(int(trim * int(doubtful.sum()))).indices
+    return torch.ones_like(scores, dtype=torch.bool).index_fill_(0, left_out, False)
 
 
 def learned_deviations(labelled: int) -> float:

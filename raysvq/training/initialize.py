@@ -105,12 +105,13 @@ def _marked_all_over(outlier: Source) -> Source:
 def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Settings) -> None:
     """Compute mean and deviation, and initialize the codebook, from the first normal tiles."""
     taken: list[Tensor] = []
-    doubtful: list[Tensor] = []
+    unlabelled: list[Tensor] = []
     wanted = INITIAL_PIXELS[settings.model.encoder] / settings.tiles.size**2
     with torch.no_grad():
         for batch in batches:
             taken.append(batch.pixels[: len(batch.pixels) - batch.outliers])
-            doubtful.append(_marked(batch.unlabelled, taken[-1]))
+            if batch.unlabelled is not None:
+                unlabelled.append(_marked(batch.unlabelled, taken[-1]))
             if sum(map(len, taken)) >= wanted:
                 break
         features = torch.cat(taken)
@@ -125,14 +126,14 @@ def initialize_from_data(model: Network, batches: Iterator[Batch], settings: Set
             chosen = torch.cat([_some(model.encode(part), each * len(part)) for part in parts])
             model.quantizer.initialize(chosen, settings.training.seed)
 
-        usual = model.fit_deviations(features, place_codes, torch.cat(doubtful), settings.objective.trim)
+        doubtful = torch.cat(unlabelled) if unlabelled else None
+        usual = model.fit_deviations(features, place_codes, doubtful, settings.objective.trim)
         place_codes(features[usual])
 
 
-def _marked(which: Tensor | None, tiles: Tensor) -> Tensor:
-    """(N,) bool of the tiles that int64 indices name; None names none."""
-    marked = torch.zeros(len(tiles), dtype=torch.bool, device=tiles.device)
-    return marked if which is None else marked.index_fill_(0, which, True)
+def _marked(which: Tensor, tiles: Tensor) -> Tensor:
+    """(N,) bool of the tiles that int64 indices name."""
+    return torch.zeros(len(tiles), dtype=torch.bool, device=tiles.device).index_fill_(0, which, True)
 
 
 def _an_epoch(batches: Batches) -> Iterator[Batch]:

@@ -252,6 +252,19 @@ def test_without_doubt_every_tile_is_kept(model: FeatureDictionary) -> None:
         assert _start(model, features, doubtful).all()
 
 
+def test_all_ranks_place_codes_equally_often_however_many_tiles_they_have(model: FeatureDictionary) -> None:
+    def times(tiles: int, doubted: int) -> int:
+        placed: list[int] = []
+        features = torch.randn(tiles, S, 8, 8, generator=torch.Generator().manual_seed(0))
+        model.fit_deviations(
+            features, lambda some: placed.append(len(some)), torch.arange(tiles) < doubted, 0.2
+        )
+        assert min(placed) > 0
+        return len(placed)
+
+    assert times(1, 0) == times(1, 1) == times(3, 2) == times(20, 0) == times(20, 20)
+
+
 def test_deviations_by_hand() -> None:
     distances = torch.tensor([[4.0, 0.0, 4.0], [4.0, 8.0, 4.0]])[:, None, None]  # variances 0, 16, 0
     there = torch.tensor([4.0, 8.0, 4.0])  # averaged with neighbours, 1 : 2 : 1, beyond the border as at it
