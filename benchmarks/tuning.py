@@ -181,16 +181,9 @@ def _without_labels(paths: Paths, codes: int, size: int) -> Iterator[tuple[float
     """Of a model, for each top_k: `synthetic_auroc` on validation, and image AUROC on test."""
     settings = load_settings("features", [f"model.codebook_size={codes}", f"tiles.size={size}"])
     data = prepare(paths.learn, settings, SYNTHETIC_AUROC, print_line, lambda part: part())
-    tiles = data.tiles(settings.training.outlier_copies)
     normal = [item.image for item in data.items() if not item.image.anomalous]
     labels = read_manifest(paths.test).images
-    trained = train_in_process(
-        settings,
-        tiles,
-        None,
-        partial(validate, images=normal),
-        progress=None,
-    )
+    trained = train_in_process(settings, data.tiles(), None, partial(validate, images=normal), progress=None)
     for top_k in TOP_K:
         anomaly = settings.anomaly.model_copy(update={"top_k": top_k})
         changed = settings.model_copy(update={"anomaly": anomaly})

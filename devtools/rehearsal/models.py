@@ -57,11 +57,7 @@ def _train(manifest: str, settings: Settings, out: str) -> str:
     data = prepare(manifest, settings, IMAGE_AUROC, lambda _: None, lambda part: part())
     images = validation_images(manifest, settings.training.validation_images)
     model, state = train_in_process(
-        settings,
-        data.tiles(settings.training.outlier_copies),
-        None,
-        partial(validate, images=images),
-        progress=None,
+        settings, data.tiles(), None, partial(validate, images=images), progress=None
     )
     bundle = export_bundle(model, settings, state, state.history, learnt)
     write_training_ids(manifest, settings, learnt_splits(learnt["folds"]), out)

@@ -130,7 +130,7 @@ def _store(number: int, trained: _Trained, settings: Settings, state: SweepState
 
 def _in_process(settings: Settings, metric: str, curve: LearningCurve, data: TrialData) -> _Trained:
     """Train in this process. The time taken does not include the wait for shared images."""
-    tiles = data.tiles(settings.training.outlier_copies)
+    tiles = data.tiles()
     items = list(data.items())
     curve.begin_training()
     started = time.monotonic()

@@ -43,15 +43,12 @@ class TrialData:
     outlier: Chunk | None  # Columns, with copies where they are features
     validation: Sequence[Chunk]  # lists of ValidationItem
     features: bool  # whether rows have features in place of tiles
+    copies: int  # of each outlier, where rows have features
 
-    def tiles(self, copies: int) -> Tiles:
-        """The tiles for `raysvq.training.in_process.train_in_process`.
-
-        Args:
-            copies: `training.outlier_copies`.
-        """
+    def tiles(self) -> Tiles:
+        """The tiles for `raysvq.training.in_process.train_in_process`."""
         outlier = None if self.outlier is None else value(self.outlier)
-        return tiles_of(self._normal, outlier, copies, self.features)
+        return tiles_of(self._normal, outlier, self.copies, self.features)
 
     def _normal(self) -> Iterator[Columns]:
         def chunk_by_chunk() -> Iterator[Columns]:
@@ -118,6 +115,7 @@ def prepare(
             for numbered in chunks(enumerate(images), CHUNK_IMAGES)
         ],
         settings.model.encoder == "features",
+        settings.training.outlier_copies,
     )
 
 

@@ -104,8 +104,9 @@ def trained(small: Callable[..., Settings], tmp_path: Path) -> Bundle:
     build_index(write_sample(tmp_path / "sample", seed=1, normal=16, anomalous=14), manifest, settings.split)
     summary, images = require_trainable(manifest, settings)
     data = prepare(manifest, settings, IMAGE_AUROC, lambda _: None, lambda part: part())
-    tiles, validation = data.tiles(settings.training.outlier_copies), partial(validate, images=images)
-    model, state = train_in_process(settings, tiles, None, validation, progress=None)
+    model, state = train_in_process(
+        settings, data.tiles(), None, partial(validate, images=images), progress=None
+    )
     return export_bundle(model, settings, state, state.history, summary)
 
 

@@ -52,7 +52,7 @@ def test_chunks_are_small_and_come_to_what_training_reads(manifest: str, small: 
     images = len(select(manifest, split="train", label="normal"))
     assert len(data.normal) == -(-images // CHUNK_IMAGES) >= 3
     assert max(len(chunk["tile"]) for chunk in data.normal) < len(whole.normal["tile"]) / 2
-    tiles = data.tiles(3)
+    tiles = data.tiles()
     assert np.array_equal(join(list(tiles.normal()))["tile"], whole.normal["tile"])
     assert tiles.outlier is not None
     assert whole.outlier is not None
@@ -94,7 +94,7 @@ def test_an_error_is_handed_to_the_trials(error: Exception, kind: type[Exception
     chunk, _ = make_chunk(part, StorageSettings(), None)
     assert isinstance(chunk, kind)
     with pytest.raises(kind, match=str(error)):
-        list(TrialData([chunk], None, [], False).tiles(0).normal())
+        list(TrialData([chunk], None, [], False, 0).tiles().normal())
 
 
 @pytest.fixture
@@ -128,6 +128,6 @@ def test_nothing_is_prepared_on_a_head_without_cpus_and_each_data_once(
             settings.model_copy(update={"objective": settings.objective.model_copy(update={"eta": eta})})
         )
     (data,) = ray.get(store.catalog.find.remote(trial_data.data_key(settings)))
-    assert len(join(list(data.tiles(0).normal()))["tile"]) > 0
+    assert len(join(list(data.tiles().normal()))["tile"]) > 0
     assert len(list(data.items())) == len(validation_images(manifest, 512))
     assert len(lines) == 1
