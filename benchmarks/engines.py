@@ -53,7 +53,7 @@ def measure(config: str, rounds: int) -> list[dict[str, Any]]:
             model, settings, settings.scoring, precision=backend.precision, engine=backend.engine
         )
         held, started = psutil.Process().memory_info().rss, time.perf_counter()
-        found = scorer.nearest(tiles)[0]
+        found = scorer.distances(tiles)
         first = time.perf_counter() - started
         exact = found if exact is None else exact
         largest, typical = (float(pool(np.abs(found / exact - 1))) for pool in (np.max, np.median))

@@ -97,7 +97,9 @@ def main() -> None:
             started = time.process_time()
             anomaly_map = score(content)
             seconds[way] += time.process_time() - started
-            found[way]["image"].append(image_score(anomaly_map, np.zeros(1), bundle.settings.anomaly))
+            found[way]["image"].append(
+                image_score(anomaly_map.reshape(1, -1), np.zeros(1), bundle.settings.anomaly)
+            )
             found[way]["tile"].extend(_shares(anomaly_map, tiling))
             span = (anomaly_map.shape[0] * CELL, anomaly_map.shape[1] * CELL)
             found[way]["pixel"].extend(upsample(anomaly_map, span, (height, width)).ravel()[chosen])

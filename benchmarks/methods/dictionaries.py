@@ -56,11 +56,11 @@ class Dictionary(nn.Module):
         self.entries = choose((drawn - self.mean.flatten()) / self.std.flatten())
 
     def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) pixels in [0, 1] -> (B, h, w) distances to the nearest entries, and these."""
+        """(B, 3, H, W) pixels in [0, 1] -> (B, 1, h, w) distances to the nearest entries, and these."""
         found = ((self.extract(pixels) - self.mean) / self.std).movedim(1, -1)
         indices = nearest_indices(found.flatten(0, 2), self.entries)
         distances = torch.linalg.vector_norm(found - self.entries[indices].view_as(found), dim=-1)
-        return distances, indices.view_as(distances)
+        return distances[:, None], indices.view_as(distances)
 
 
 def fit_kmeans(manifest: str, settings: Settings) -> ImageScorer:

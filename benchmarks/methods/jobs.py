@@ -20,7 +20,6 @@ from benchmarks.methods.protocol import Manifests, Paths, Results, measure, scor
 from benchmarks.methods.records import Records, Run, code_digest, run_digest
 from benchmarks.methods.registry import METHODS
 from raysvq.errors import DataError, TrainingError
-from raysvq.model.anomaly import image_score
 from raysvq.settings import AnomalySettings, Settings
 from raysvq.training.in_process import local_device
 
@@ -181,10 +180,7 @@ def run(part: tuple[Job, ...], predictions: Path, cache: FeatureCache | None = N
 
 def _pooled(results: Results, settings: AnomalySettings) -> Results:
     """The same maps with other image scores."""
-    return {
-        name: replace(result, image_score=image_score(result.map_values, result.tile_scores, settings))
-        for name, result in results.items()
-    }
+    return {name: replace(result, image_score=result.pooled(settings)) for name, result in results.items()}
 
 
 def _run(job: Job) -> Run:

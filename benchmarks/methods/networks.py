@@ -60,7 +60,7 @@ class PixelNetwork(nn.Module):
     def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """As raysvq's networks; without a codebook every position has the one code 0."""
         distances = self.distance_map(pixels)
-        return distances, torch.zeros_like(distances, dtype=torch.int64)
+        return distances[:, None], torch.zeros_like(distances, dtype=torch.int64)
 
 
 def first_normals(samples: Samples, settings: Settings) -> Tensor:

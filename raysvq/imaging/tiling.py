@@ -149,28 +149,28 @@ class Mosaic:
     A tile that stands between cells shares its values out by area. Whole-image mode: the tile's own map.
     """
 
-    def __init__(self, tiling: Tiling, cell: int) -> None:
+    def __init__(self, tiling: Tiling, cell: int, terms: int) -> None:
         """`cell` is the image pixels along the side of a map cell; 1 for maps at full resolution."""
         side = tiling.size // cell
         height = side if tiling.whole else -(-tiling.height // cell)
         width = side if tiling.whole else -(-tiling.width // cell)
-        self.values = np.zeros((height, width), np.float32)  # spans `map_span` pixels of the image
+        self.values = np.zeros((terms, height, width), np.float32)  # spans `map_span` pixels of the image
         self._down = _placements(tiling.ys, side, height, cell)
         self._across = _placements(tiling.xs, side, width, cell)
         self._placed = 0
 
     def add(self, maps: npt.NDArray[np.float32]) -> None:
-        """Place the maps of the next tiles, (t, size / cell, size / cell)."""
+        """Place the maps of the next tiles, (t, terms, size / cell, size / cell)."""
         for tile in maps:
             row, column = divmod(self._placed, len(self._across))
             for rows, tile_rows, down in self._down[row]:
                 for columns, tile_columns, across in self._across[column]:
-                    part = tile[tile_rows, tile_columns]
+                    part = tile[:, tile_rows, tile_columns]
                     if down is not None:
                         part = down[:, None] * part
                     if across is not None:
                         part = part * across
-                    self.values[rows, columns] += part
+                    self.values[:, rows, columns] += part
             self._placed += 1
 
 

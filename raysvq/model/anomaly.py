@@ -32,15 +32,18 @@ def tile_scores(distances: Floats) -> Floats:
     return np.asarray(np.sqrt(squares), np.float32)
 
 
-def image_score(map_values: Floats, scores: Floats, settings: AnomalySettings) -> float:
-    """Pool the values of an image's map, or its tiles' scores, into one number; larger is more anomalous."""
+def image_score(terms: Floats, scores: Floats, settings: AnomalySettings) -> float:
+    """Pool an image's map, or its tiles' scores, into one number; larger is more anomalous.
+
+    Args:
+        terms: (R, N) values of the terms whose sum is the map. Each is pooled by itself, and then they are
+            added: what labels have taught counts in full wherever in the image it is found.
+    """
     if settings.pooling == "tile_max":
         return float(scores.max())
-    if settings.pooling == "map_max":
-        return float(map_values.max())
-    values = map_values.ravel()
-    largest = np.partition(values, -min(settings.top_k, values.size))[-settings.top_k :]
-    return float(largest.mean(dtype=np.float64))
+    count = 1 if settings.pooling == "map_max" else min(settings.top_k, terms.shape[1])
+    largest = np.partition(terms, -count, axis=1)[:, -count:]
+    return float(largest.mean(axis=1, dtype=np.float64).sum())
 
 
 def share_over(map_values: Floats, threshold: float) -> float:

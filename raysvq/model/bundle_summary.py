@@ -17,12 +17,12 @@ from raysvq.model.engines import EngineName
 from raysvq.settings import Settings, digest, parse_settings, with_new_names
 from raysvq.storage import join, read_bytes
 
-FORMAT = 6
-EARLIER = (3, 4, 5)  # are still read, but for dictionaries of features
+FORMAT = 7
+EARLIER = (3, 4, 5, 6)  # are still read, but for dictionaries of features
 DECISIONS = "decisions.json"
 WEIGHTS = "weights.safetensors"
 OPENVINO_DEVIATION = "openvino_bfloat16_deviation"  # in `Reference.validation`
-_WITH_DECISIONS = (5, 6)  # in a file of their own
+_WITH_DECISIONS = (5, 6, 7)  # in a file of their own
 _THRESHOLDS = ("image_threshold", "threshold_rule", "pixel_threshold")  # of `reference`, in EARLIER
 
 
@@ -137,8 +137,8 @@ def read_files(folder: str) -> tuple[BundleSummary, bytes, int]:
 def _require_same_distance(folder: str, found: int, settings: Settings) -> None:
     if found in EARLIER and settings.model.encoder == "features":
         raise BundleError(
-            f"model bundle {folder}: found a dictionary of features of format {found}, expected {FORMAT}: the"
-            " features and their distances were defined otherwise, and scores would change; train again"
+            f"model bundle {folder}: found a dictionary of features of format {found}, expected {FORMAT}: its"
+            " features, distances or image scores were defined otherwise, and would change; train again"
         )
 
 

@@ -24,8 +24,8 @@ from raysvq.model.stems import CELL, build_stem
 from raysvq.settings import Settings
 
 _PRIOR = 150  # images that the deviation over all positions counts as, beside those seen at a position
-_MOST_LEARNED = 12.0  # weight of the learned dimensions' distance with many labels, in deviations of normals
-_HALF_LEARNED = 10  # labelled outliers that give it half that weight
+_MOST_LEARNED = 4.0  # weight of the learned dimensions' distance with many labels, in deviations of normals
+_HALF_LEARNED = 20  # labelled outliers that give it half that weight
 _TRIMMINGS = 2  # times that doubtful tiles are told from the others
 _LEAST = 1e-6  # lower bound of a deviation, so that no distance becomes infinite
 
@@ -40,7 +40,8 @@ class FeatureDictionary(Network):
     The distance of a position is the sum of its distances at the L depths that the stem taps, each in
     deviations of normals: Σ_l ‖f_l − q_l‖ / s_l + learned_weight · ‖g − q_g‖. How far normals lie
     differs by depth, and by place: along a border, and all over an object that always lies alike (Defard et
-    al., PaDiM, ICPR 2021). The last term counts only once labelled outliers have shaped g.
+    al., PaDiM, ICPR 2021). The last term counts only once labelled outliers have shaped g. An image score
+    pools it by itself: what is like a labelled outlier counts in full, wherever else the image is unusual.
     """
 
     cell = CELL
@@ -175,10 +176,11 @@ class FeatureDictionary(Network):
         encoded, nearest, indices = self._find(self.standardise(features))
         parts = self._by_depth(encoded, nearest)
         scales = self.deviations.flatten(1).T.repeat(len(features), 1)  # (P, L)
-        distances = (parts[:, :-1] / scales).sum(1) + self.learned_weight * parts[:, -1]
-        squares, distances = (found.view_as(indices) for found in (parts.square().sum(1), distances))
+        terms = torch.stack([(parts[:, :-1] / scales).sum(1), self.learned_weight * parts[:, -1]], dim=1)
+        squares = parts.square().sum(1).view_as(indices)
         near = _as_map(nearest, features)
-        return _as_map(encoded, features), Quantized(near.detach(), near, indices, squares, distances)
+        quantized = Quantized(near.detach(), near, indices, squares, _as_map(terms, features))
+        return _as_map(encoded, features), quantized
 
     def _by_depth(self, encoded: Tensor, nearest: Tensor) -> Tensor:
         """Distances to the nearest code at each depth and in learned dimensions. (P, L + 1)"""
@@ -222,7 +224,8 @@ class FeatureDictionary(Network):
         with torch.autocast(encoded.device.type, enabled=False):
             squares = square_norms(encoded.detach().float() - nearest.detach()).view_as(indices)
             near = _as_map(nearest, target)
-            return _as_map(encoded, target), Quantized(near.detach(), near, indices, squares, squares.sqrt())
+            distances = squares.sqrt()[:, None]
+            return _as_map(encoded, target), Quantized(near.detach(), near, indices, squares, distances)
 
     def _reconstruct(self, quantize: Tensor) -> Tensor:
         """The code's own features: D(Q(U)) = q_f. Nothing to learn."""
@@ -245,7 +248,7 @@ def _without_largest(scores: Tensor, doubtful: Tensor, trim: float) -> Tensor:
 def learned_deviations(labelled: int) -> float:
     """How many deviations of normals the learned dimensions' distance counts as: more with more labels.
 
-    A few labelled outliers may mislead; what many agree on may weigh more than what is unusual.
+    A few labelled outliers may mislead, and no number of them speaks of defects of other kinds.
     """
     return _MOST_LEARNED * labelled / (labelled + _HALF_LEARNED)
 

@@ -166,17 +166,20 @@ class Network(nn.Module, ABC):
         return self._quantize(self.standardise(features))
 
     def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S, h, w) features -> (B, h, w) distances ‖E_i − e_k(i)‖₂ and codes k(i). No decoder is run."""
+        """(B, S, h, w) features -> (B, R, h, w) terms of distances, (B, h, w) codes k(i). No decoder is run.
+
+        The sum of the terms is the distance; of most networks it has one, ‖E_i − e_k(i)‖₂.
+        """
         quantized = self.quantize(features)[1]
-        return quantized.distances, quantized.indices
+        return quantized.terms, quantized.indices
 
     def nearest_map(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) pixels in [0, 1] -> (B, h, w) distances and codes. No decoder is run."""
+        """(B, C, H, W) pixels in [0, 1] -> (B, R, h, w) terms of distances, (B, h, w) codes."""
         return self.nearest(self.extract_features(pixels))
 
     def distance_map(self, pixels: Tensor) -> Tensor:
         """(B, C, H, W) pixels in [0, 1] -> (B, h, w) distances. No decoder is run."""
-        return self.nearest_map(pixels)[0]
+        return self.nearest_map(pixels)[0].sum(1)
 
 
 def build_network(settings: Settings) -> Network:

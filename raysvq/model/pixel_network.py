@@ -134,7 +134,7 @@ class _BFloat16Nearest:
         self.half_norms = 0.5 * codes.square().sum(dim=1)  # (K,)
 
     def __call__(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) pixels in [0, 1] -> (B, h, w) float32 distances to the nearest codes.
+        """(B, C, H, W) pixels in [0, 1] -> (B, 1, h, w) float32 distances to the nearest codes.
 
         With them (B, h * w / 4) these codes, of every fourth position.
         """
@@ -147,5 +147,5 @@ class _BFloat16Nearest:
             nearest.append(apart.amin(dim=1))
             codes.append(apart[::_EVERY].argmin(dim=1))  # on CPUs it takes five times as long as amin
         squares = positions.square().sum(dim=1) + 2 * torch.cat(nearest)
-        shape = len(encoded), *encoded.shape[2:]
+        shape = len(encoded), 1, *encoded.shape[2:]
         return squares.clamp_(min=0).sqrt_().view(shape), torch.cat(codes).view(len(encoded), -1)

@@ -24,7 +24,12 @@ class Quantized:
     nearest: Tensor  # (B, d, h, w) the nearest embeddings; gradients reach a learnable codebook
     indices: Tensor  # (B, h, w) int64
     squares: Tensor  # (B, h, w) ‖E_i − e_k(i)‖₂²; no gradient
-    distances: Tensor  # (B, h, w) for scores: the root of squares, which may be weighted by dimension
+    terms: Tensor  # (B, R, h, w) of the distance for scores: the root of squares, or a weighted sum of roots
+
+    @property
+    def distances(self) -> Tensor:
+        """(B, h, w) for scores."""
+        return self.terms.sum(1)
 
 
 class Quantizer(nn.Module):
@@ -76,7 +81,7 @@ class Quantizer(nn.Module):
             nearest = self.lookup(indices)
             squares = square_norms((encoded.detach() - nearest.detach()).movedim(1, -1))
             quantize = encoded + (nearest - encoded).detach()
-            return Quantized(quantize, nearest, indices, squares, squares.sqrt())
+            return Quantized(quantize, nearest, indices, squares, squares.sqrt()[:, None])
 
     def nearest_indices(self, encoded: Tensor) -> Tensor:
         """Codes nearest to (B, d, h, w) encodings, or, with fewer channels, nearest in the leading ones.

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from itertools import islice
+from functools import cached_property, lru_cache, partial
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision, send
 from raysvq.model.engines import Engine, EngineName, Nearest
 from raysvq.model.network import Network, cell_size
-from raysvq.settings import ScoringSettings, Settings
+from raysvq.settings import AnomalySettings, ScoringSettings, Settings
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -38,17 +38,28 @@ class ImageResult:
 
     tiling: Tiling
     tile_scores: npt.NDArray[np.float32]  # (T,)
-    anomaly_map: npt.NDArray[np.float32]  # (h, w) 0 outside the region of interest
+    terms: npt.NDArray[np.float32]  # (R, h, w) of the distances; 0 outside the region of interest
     span: tuple[int, int]  # (height, width) in image pixels that the map spans
     image_score: float
     codes: npt.NDArray[np.uint16]  # (P,) nearest ones of grid positions in the region, tile by tile
     signals: Signals  # of the whole image
     inside: Marks | None = None  # (h, w) cells in the region of interest; None: all
 
+    @cached_property
+    def anomaly_map(self) -> npt.NDArray[np.float32]:
+        """(h, w) distances; 0 outside the region of interest."""
+        return np.asarray(self.terms.sum(axis=0))
+
     @property
     def map_values(self) -> npt.NDArray[np.float32]:
         """(N,) values of the map in the region of interest."""
         return self.anomaly_map.ravel() if self.inside is None else self.anomaly_map[self.inside]
+
+    def pooled(self, settings: AnomalySettings) -> float:
+        """The image score of these terms and tile scores."""
+        everywhere = self.terms.reshape(len(self.terms), -1)
+        values = everywhere if self.inside is None else self.terms[:, self.inside]
+        return image_score(values, self.tile_scores, settings)
 
 
 class ImageScorer:
@@ -126,10 +137,8 @@ class ImageScorer:
             tiling, tile = image
             sums = SignalSums()
             sums.add(tile)
-            distances, codes = next(nearest)
-            results.append(
-                _or_error(partial(self.result, tiling, sums=sums), [(distances[None], codes[None])])
-            )
+            terms, codes = next(nearest)
+            results.append(_or_error(partial(self.result, tiling, sums=sums), [(terms[None], codes[None])]))
         return results
 
     def _open(self, content: bytes) -> CutImage:
@@ -153,19 +162,22 @@ class ImageScorer:
         """The result for an image.
 
         Args:
-            nearest: (t, h, w) distances and codes of consecutive tiles.
+            nearest: (t, R, h, w) terms of distances, and codes, of consecutive tiles.
             sums: over the same tiles, complete once `nearest` is at its end.
 
         Raises:
             DecodeError: none of its map's cells is inside the region of interest.
         """
         cell = cell_size(self.settings.model)
-        mosaic, scores, codes = Mosaic(tiling, cell), [], []
+        parts = iter(nearest)
+        first = next(parts)
+        mosaic, scores, codes = Mosaic(tiling, cell, first[0].shape[1]), [], []
         span = map_span(tiling, cell)
-        inside = self._inside(tiling, mosaic.values.shape, span)
+        inside = self._inside(tiling, mosaic.values.shape[1:], span)
         in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
-        for distances, indices in nearest:
-            mosaic.add(distances)
+        for terms, indices in chain([first], parts):
+            mosaic.add(terms)
+            distances = terms.sum(axis=1)
             if in_tiles is None:
                 scores.append(tile_scores(distances))
                 codes.append(indices.ravel())
@@ -174,10 +186,10 @@ class ImageScorer:
                 scores.append(tile_scores(np.where(marks, distances, np.float32(0))))
                 codes.append(_codes_inside(indices, marks))
         if inside is not None:
-            mosaic.values[~inside] = 0
+            mosaic.values[:, ~inside] = 0
         joined, used = np.concatenate(scores), np.concatenate(codes)
         result = ImageResult(tiling, joined, mosaic.values, span, 0.0, used, sums.signals(), inside)
-        return replace(result, image_score=image_score(result.map_values, joined, self.settings.anomaly))
+        return replace(result, image_score=result.pooled(self.settings.anomaly))
 
     def _inside(self, tiling: Tiling, shape: tuple[int, ...], span: tuple[int, int]) -> Marks | None:
         if self._cells_inside is None:
@@ -196,10 +208,10 @@ class ImageScorer:
 
     def distances(self, tiles: Pixels) -> npt.NDArray[np.float32]:
         """(T, S, S, C) tiles, with their halo -> (T, h, w) distances to the codebook."""
-        return self.nearest(tiles)[0]
+        return np.asarray(self.nearest(tiles)[0].sum(axis=1))
 
     def nearest(self, tiles: Pixels) -> Nearest:
-        """(T, S, S, C) tiles, with their halo -> (T, h, w) distances to the codebook, and nearest codes.
+        """(T, S, S, C) tiles, with their halo -> (T, R, h, w) terms of distances, and nearest codes.
 
         The codes are (T, h, w), or (T, p) of some positions of each tile.
         """
@@ -212,14 +224,14 @@ class ImageScorer:
             batch = min(batch, max(1, _CPU_PIXELS // self.settings.tiles.seen**2))
 
         def nearest(tiles: Pixels) -> Nearest:
-            distances, codes = [], []
+            terms, codes = [], []
             with torch.inference_mode(), exact_convolutions():
                 for start in range(0, len(tiles), batch):
                     pixels = to_model_input(tiles[start : start + batch], self.device)
                     near, indices = nearest_map(pixels)
-                    distances.append(near.float().cpu().numpy())
+                    terms.append(near.float().cpu().numpy())
                     codes.append(indices.cpu().numpy().astype(np.uint16))
-            return np.concatenate(distances), np.concatenate(codes)
+            return np.concatenate(terms), np.concatenate(codes)
 
         return nearest
 

@@ -73,8 +73,8 @@ class ValidationItem:
             return scorer(self.read(scorer.settings.scoring.max_pixels))
         with torch.inference_mode(), exact_convolutions():
             features = torch.from_numpy(self.features).to(scorer.device).float().movedim(-1, 0)
-            distances, codes = (found.cpu().numpy() for found in scorer.model.nearest(features[None]))
-        return scorer.result(self.tiling, [(distances, codes.astype(np.uint16))], self.sums)
+            terms, codes = (found.cpu().numpy() for found in scorer.model.nearest(features[None]))
+        return scorer.result(self.tiling, [(terms, codes.astype(np.uint16))], self.sums)
 
 
 def normal_part(rows: pa.Table, settings: Settings, progress: Progress) -> Columns:

@@ -96,10 +96,13 @@ def test_tiles_hold_the_pixels_of_their_place(tiling: Tiling, planes: tuple[int,
 
 def _stitch(maps: np.ndarray, tiling: Tiling, cell: int) -> np.ndarray:
     """The tiles' maps come in two parts, the second of which may start within a row of tiles."""
-    mosaic = Mosaic(tiling, cell)
-    mosaic.add(maps[: len(maps) // 2])
-    mosaic.add(maps[len(maps) // 2 :])
-    return mosaic.values
+    terms = np.stack([maps, 2 * maps], axis=1)
+    mosaic = Mosaic(tiling, cell, 2)
+    mosaic.add(terms[: len(maps) // 2])
+    mosaic.add(terms[len(maps) // 2 :])
+    stitched: np.ndarray = mosaic.values[0]
+    np.testing.assert_allclose(mosaic.values[1], 2 * stitched, rtol=1e-6)
+    return stitched
 
 
 @settings(deadline=None)

@@ -43,12 +43,20 @@ def test_large_distances_do_not_overflow() -> None:
 )
 def test_pooling(pooling: str, top_k: int, expected: float) -> None:
     settings = AnomalySettings.model_validate({"pooling": pooling, "top_k": top_k})
-    assert image_score(MAP, SCORES, settings) == pytest.approx(expected)
+    assert image_score(MAP.reshape(1, -1), SCORES, settings) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("pooling", "expected"), [("map_max", 9 + 2), ("top_k", 7 + 1.5), ("tile_max", 7.5)])
+def test_each_term_is_pooled_by_itself(pooling: str, expected: float) -> None:
+    """A second term that is largest where the first is small counts in full."""
+    settings = AnomalySettings.model_validate({"pooling": pooling, "top_k": 2})
+    terms = np.stack([MAP.ravel(), np.array([2, 1, 0, 0, 0, 0], np.float32)])
+    assert image_score(terms, SCORES, settings) == pytest.approx(expected)
 
 
 def test_top_k_of_a_smaller_map_is_its_mean() -> None:
     settings = AnomalySettings(pooling="top_k", top_k=100)
-    assert image_score(MAP, SCORES, settings) == pytest.approx(4)
+    assert image_score(MAP.reshape(1, -1), SCORES, settings) == pytest.approx(4)
 
 
 def test_share_over_counts_what_is_above_the_threshold() -> None:

@@ -149,21 +149,21 @@ def test_damaged_json_is_refused(folder: Path, name: str) -> None:
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("found", [1, "6", None])
+@pytest.mark.parametrize("found", [1, "7", None])
 def test_another_format_version_is_refused(folder: Path, found: Any) -> None:
     _edit(folder, format=found)
-    with pytest.raises(BundleError, match=f"found format {found!r}, expected 3, 4, 5 or 6; train again"):
+    with pytest.raises(BundleError, match=f"found format {found!r}, expected 3, 4, 5, 6 or 7; train again"):
         load_bundle(str(folder))
 
 
 def test_a_bundle_of_a_newer_version_is_no_reason_to_train_again(folder: Path) -> None:
-    _edit(folder, format=7)
-    newer = "found format 7, expected 3, 4, 5 or 6; a newer version of raysvq wrote it: install that"
+    _edit(folder, format=8)
+    newer = "found format 8, expected 3, 4, 5, 6 or 7; a newer version of raysvq wrote it: install that"
     with pytest.raises(BundleError, match=newer):
         load_bundle(str(folder))
 
 
-@pytest.mark.parametrize("found", [3, 4, 5])
+@pytest.mark.parametrize("found", [3, 4, 5, 6])
 def test_a_dictionary_of_features_of_an_earlier_format_is_to_be_trained_again(
     bundle: Bundle, small: Callable[..., Settings], tmp_path: Path, found: int
 ) -> None:
@@ -174,13 +174,16 @@ def test_a_dictionary_of_features_of_an_earlier_format_is_to_be_trained_again(
     save_bundle(made, str(tmp_path))
     assert load_bundle(str(tmp_path)).model_digest == made.model_digest
     _edit(tmp_path, format=found)
-    words = rf"{tmp_path}: found a dictionary of features of format {found}, expected 6: .*; train again"
+    words = rf"{tmp_path}: found a dictionary of features of format {found}, expected 7: .*; train again"
     with pytest.raises(BundleError, match=words):
         load_bundle(str(tmp_path))
 
 
-def test_a_bundle_of_format_5_reads_as_one_of_now(bundle: Bundle, folder: Path) -> None:
-    _edit(folder, format=5)
+@pytest.mark.parametrize("found", [5, 6])
+def test_a_network_of_pixels_of_an_earlier_format_reads_as_one_of_now(
+    bundle: Bundle, folder: Path, found: int
+) -> None:
+    _edit(folder, format=found)
     loaded = load_bundle(str(folder))
     assert loaded.settings == bundle.settings
     assert loaded.decisions == bundle.decisions

@@ -101,7 +101,7 @@ def test_distance_is_the_sum_over_depths_in_deviations_and_of_learned_dimensions
     torch.testing.assert_close(found.double(), by_hand, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("labelled", "weight"), [(2, 2.0), (10, 6.0), (20, 8.0)])
+@pytest.mark.parametrize(("labelled", "weight"), [(5, 0.8), (20, 2.0), (60, 3.0)])
 def test_learned_dimensions_weigh_more_deviations_of_normals_the_more_outliers_are_labelled(
     settings: Settings, make_model: Make, normals: torch.Tensor, labelled: int, weight: float
 ) -> None:
@@ -345,7 +345,7 @@ def test_a_bundle_holds_the_stem(
 
 def test_a_stem_in_bfloat16_moves_distances_little(model: FeatureDictionary, normals: torch.Tensor) -> None:
     with torch.inference_mode():
-        exact, close = model.distance_map(normals[:3]), model.bfloat16_nearest_map()(normals[:3])[0]
+        exact, close = model.distance_map(normals[:3]), model.bfloat16_nearest_map()(normals[:3])[0].sum(1)
     assert close.dtype == torch.float32
     assert 0 < (close / exact - 1).abs().mean() < 0.05
     assert next(model.stem.parameters()).dtype == torch.float32

@@ -86,12 +86,10 @@ def test_values_of_a_model_that_finds_half(small: Build, tmp_path: Path) -> None
     marked = ValidationImage("/m.png", True, str(tmp_path / "mask.png"))
 
     def evaluated(image: ValidationImage, top: float, bottom: float, score: float) -> Evaluated:
-        anomaly_map = np.repeat(np.array([top, bottom], np.float32), 8)[:, None] * np.ones(
-            (1, 16), np.float32
-        )
+        terms = np.repeat(np.array([top, bottom], np.float32), 8)[None, :, None] * np.ones(16, np.float32)
         tiles = np.array([top, top, bottom, bottom], np.float32)
         no_codes = np.zeros(0, np.uint16)
-        return Evaluated(image, ImageResult(tiling, tiles, anomaly_map, (64, 64), score, no_codes, Signals()))
+        return Evaluated(image, ImageResult(tiling, tiles, terms, (64, 64), score, no_codes, Signals()))
 
     seen = [
         evaluated(marked, 5.0, 1.0, 5.0),

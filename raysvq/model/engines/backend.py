@@ -17,7 +17,7 @@ from raysvq.settings import ModelSettings, ScoringSettings
 from raysvq.settings.model import LITE_NAMES
 
 EngineName = Literal["torch", "openvino"]
-Nearest = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]  # distances, codes
+Nearest = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]  # terms of distances, codes
 
 # (B, S, S, C) tiles, with their halo -> (B, h, w) distances to the codebook, and (B, h, w) nearest codes, or
 # (B, p) of some positions of each tile.

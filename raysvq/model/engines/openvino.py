@@ -43,12 +43,12 @@ class OpenVinoEngine:
         self._requests: dict[tuple[int, ...], Any] = {}  # by shape of a batch and bytes of a value
 
     def __call__(self, tiles: Pixels) -> Nearest:
-        """(T, S, S, C) uint8 or uint16 -> (T, h, w) distances and codes."""
+        """(T, S, S, C) uint8 or uint16 -> (T, R, h, w) terms of distances, (T, h, w) codes."""
         batch = min(self._tile_batch, max(1, _PIXELS // tiles.shape[1] ** 2))
         parts = (tiles[start : start + batch] for start in range(0, len(tiles), batch))
         found = [self._nearest(part, (batch, *tiles.shape[1:])) for part in parts]
-        distances, codes = zip(*found, strict=True)
-        return np.concatenate(distances), np.concatenate(codes)
+        terms, codes = zip(*found, strict=True)
+        return np.concatenate(terms), np.concatenate(codes)
 
     def _nearest(self, tiles: Pixels, shape: tuple[int, ...]) -> Nearest:
         given = tiles if tiles.dtype == np.uint8 else tiles.astype(np.float32)
@@ -59,8 +59,8 @@ class OpenVinoEngine:
             self._requests[key] = self._compiled(shape, given.dtype)
         request = self._requests[key]
         request.infer([np.ascontiguousarray(given)], share_inputs=True)
-        distances, codes = (request.get_output_tensor(number).data[: len(tiles)] for number in range(2))
-        return distances.copy(), codes.astype(np.uint16)
+        terms, codes = (request.get_output_tensor(number).data[: len(tiles)] for number in range(2))
+        return terms.copy(), codes.astype(np.uint16)
 
     def _compiled(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
         """A request to infer batches of this shape.
@@ -113,7 +113,7 @@ class _Graph(nn.Module):
         self.model = model
 
     def forward(self, tiles: Tensor) -> tuple[Tensor, Tensor]:
-        """What `raysvq.model.scorer.to_model_input` makes of them, and then distances and codes."""
+        """What `raysvq.model.scorer.to_model_input` makes of them, and then terms of distances, and codes."""
         full_scale = tiles.float() * 257 if tiles.dtype == torch.uint8 else tiles
         return self.model.nearest_map((full_scale * (1 / FULL_SCALE)).permute(0, 3, 1, 2))
 

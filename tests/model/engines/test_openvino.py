@@ -32,12 +32,14 @@ def _in_openvino(scorer: ImageScorer) -> ImageScorer:
 
 
 def _require_same(scorer: ImageScorer, tiles: Pixels) -> None:
-    distances, codes = scorer.nearest(tiles)
+    terms, codes = scorer.nearest(tiles)
     near, indices = _in_openvino(scorer).nearest(tiles)
-    assert (near.dtype, indices.dtype) == (distances.dtype, codes.dtype)
+    assert (near.dtype, indices.dtype) == (terms.dtype, codes.dtype)
     same = indices == codes
     assert same.mean() > 0.999  # between two codes rounding may decide
-    np.testing.assert_allclose(near[same], distances[same], rtol=CLOSE)
+    assert near.shape == terms.shape
+    for found, expected in zip(np.moveaxis(near, 1, 0), np.moveaxis(terms, 1, 0), strict=True):
+        np.testing.assert_allclose(found[same], expected[same], rtol=CLOSE)
 
 
 @pytest.mark.parametrize("pretrained", [True, False], ids=["shipped weights", "random weights"])
@@ -92,7 +94,7 @@ def test_of_equal_codes_the_first_is_the_nearest(features: Features) -> None:
 def test_bfloat16_is_computed_where_it_is_asked_for(features: Features) -> None:
     scorer = features()
     tiles = photographs(2, 64)
-    exact, found = scorer.nearest(tiles)[0], scorer.in_bfloat16("openvino").nearest(tiles)[0]
+    exact, found = scorer.distances(tiles), scorer.in_bfloat16("openvino").distances(tiles)
     apart = np.abs(found / exact - 1)
     assert apart.max() > 1e-4
     assert apart.mean() < 0.03

@@ -156,7 +156,7 @@ def test_a_transformer_scores_in_bfloat16(write: Write, tmp_path: Path) -> None:
     model, _ = write(str(tmp_path / "dino"))
     pixels = torch.rand(2, 3, SIDE, SIDE)
     with torch.inference_mode():
-        exact, close = model.distance_map(pixels), model.bfloat16_nearest_map()(pixels)[0]
+        exact, close = model.distance_map(pixels), model.bfloat16_nearest_map()(pixels)[0].sum(1)
     assert 0 < (close / exact - 1).abs().mean() < 0.05
 
 
