@@ -1,13 +1,14 @@
 """How well anomalies are found: ss-VQ-VAE beside other methods, on the same images, draws and metrics.
 
 Run: python -m benchmarks.accuracy [--sets NAME ...] [--methods NAME ...] [--labels N ... | --gammas G ...]
-     [--hidden SHARE ...] [--seeds N ...] [--data FOLDER] [--json FILE] [--predictions FOLDER]
-     [--cache FOLDER] [--jobs N] [--plot FILE.svg] [--set SECTION.NAME=VALUE ...]
+     [--hidden SHARE ...] [--unseen-types] [--seeds N ...] [--data FOLDER] [--json FILE]
+     [--predictions FOLDER] [--cache FOLDER] [--jobs N] [--plot FILE.svg] [--set SECTION.NAME=VALUE ...]
 
 --data holds a folder for each set, an image tree or a `listing.csv`; by default RAYSVQ_DATA, or
 ../shared/data. A run is a method on one draw of a set, with so many labelled outliers, or so large a share
-gamma of them, and with the share --hidden of the training images being defects that count as normal. All
-methods and levels of a draw are measured on the same test images; `benchmarks/methods/draws.py` says which.
+gamma of them, and with the share --hidden of the training images being defects that count as normal. With
+--unseen-types no defect of a labelled type is tested; sets of a single type are left out. All methods and
+levels of a draw are measured on the same test images; `benchmarks/methods/draws.py` says which.
 
 A run that stands in the JSON with the same draw and settings, and whose scores are there, is not run again,
 so that an interrupted command goes on where it was; after a change of code use another file. Runs take one

@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser, labels: list[int]) -> None:
     """Options of data, draws and place; `labels` is the default of `--labels`."""
     parser.add_argument("--sets", nargs="+", default=SETS, help=f"default: {' '.join(SETS)}")
     parser.add_argument("--labels", nargs="+", type=int, default=labels, help="numbers of labelled outliers")
+    parser.add_argument(
+        "--unseen-types", action="store_true", help="labels are of one defect type, the test of all others"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="default: five draws")
     parser.add_argument("--data", type=Path, default=DATA, help="folder that holds the sets")
     parser.add_argument("--json", type=Path, help="file of finished runs, read and added to")
@@ -53,7 +56,8 @@ def levels_of(arguments: argparse.Namespace) -> list[Level]:
     if getattr(arguments, "gammas", None):
         asked = [Level("gamma", value) if value else NO_LABELS for value in arguments.gammas]
     shares = [0.0, *getattr(arguments, "hidden", [])]
-    return [Level(level.kind, level.value, share) for share in shares for level in asked]
+    unseen = arguments.unseen_types
+    return [Level(level.kind, level.value, share, unseen) for share in shares for level in asked]
 
 
 @contextlib.contextmanager

@@ -7,6 +7,9 @@ hidden is not tested at all, and every draw tests equally many places. An anomal
 trains can only be set aside. How many: 20, or 10 and those that make a tenth of the training images, but at
 most two thirds of the anomalous images.
 
+Or labels are of one defect type alone, another in every draw, and the test has the others: nobody can label
+the kinds of defect that have not occurred yet.
+
 Smaller levels are part of larger ones. A fifth of the labelled images goes to the validation split; methods
 that cross-fit learn from both splits. Normal images are split as `raysvq index` splits them.
 """
@@ -42,10 +45,11 @@ class Level:
     kind: str  # outliers or gamma
     value: float
     hidden: float = 0.0  # share of the normal training images that are unlabelled defects
+    unseen_types: bool = False  # the tested defects are of other types than the labelled ones
 
     def __str__(self) -> str:
         hidden = f", hidden={self.hidden:g}" if self.hidden else ""
-        return f"{self.kind}={self.value:g}{hidden}"
+        return f"{self.kind}={self.value:g}{hidden}{', unseen types' if self.unseen_types else ''}"
 
     def labelled(self, normals: int) -> int:
         """Number of labelled outliers beside so many normal images."""
@@ -56,8 +60,8 @@ class Level:
         return number_for_share(self.hidden, normals)
 
     def without_labels(self) -> Level:
-        """The same hidden defects, and no labelled ones."""
-        return Level("outliers", 0, self.hidden)
+        """The same test and hidden defects, and no labelled ones."""
+        return Level("outliers", 0, self.hidden, self.unseen_types)
 
 
 NO_LABELS = Level("outliers", 0)
@@ -90,13 +94,19 @@ def draw(rows: Sequence[Row], root: str, level: Level, seed: int, largest: Level
             the test.
 
     Raises:
-        DataError: the set has too few anomalous images for the level, or too few are left to test.
+        DataError: the set has too few anomalous images for the level, too few are left to test, or it has
+            fewer than two defect types where those of the test are to be unseen.
     """
     based = _with_splits(rows, root, seed)
     normals = sum(row["split"] in _LEARNT and row["label"] == NORMAL for row in based)
-    needed = largest.labelled(normals) + largest.unlabelled(normals)
-    aside = _units_aside(based, root, seed, max(_aside(based, normals), needed))
     spare = [row for row in based if row["label"] == ANOMALOUS and row["split"] not in _LEARNT]
+    if level.unseen_types:
+        known = _known_type(spare, seed)
+        spare = [row for row in spare if row["defect_type"] == known]
+        aside = {unit_of(row, root) for row in spare}
+    else:
+        needed = largest.labelled(normals) + largest.unlabelled(normals)
+        aside = _units_aside(based, root, seed, max(_aside(based, normals), needed))
     spare = [row for row in spare if row["split"] == NONE or unit_of(row, root) in aside]
     spare.sort(key=lambda row: chance(seed, "labelled", _name(row, root)))
     labelled, hidden = level.labelled(normals), level.unlabelled(normals)
@@ -141,6 +151,14 @@ def _aside(rows: Sequence[Row], normals: int) -> int:
     """How many anomalous images are set aside."""
     anomalous = sum(row["label"] == ANOMALOUS for row in rows)
     return min(max(LABELS, BESIDE_HIDDEN + number_for_share(HIDDEN, normals)), int(_MOST_ASIDE * anomalous))
+
+
+def _known_type(anomalous: Sequence[Row], seed: int) -> str:
+    """The defect type whose images can be labelled, each type in turn. Raises DataError without a second."""
+    types = sorted({row["defect_type"] or "" for row in anomalous})
+    if len(types) < 2:
+        raise DataError(f"unseen types: found {len(types)} defect type, expected at least 2")
+    return types[seed % len(types)]
 
 
 def _units_aside(rows: Sequence[Row], root: str, seed: int, wanted: int) -> set[str]:

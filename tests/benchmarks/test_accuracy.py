@@ -172,7 +172,7 @@ def test_tiles_that_a_method_did_not_cut_take_their_score_from_the_map(
         tiling = results[image.image_id].tiling
         mask = MaskReader().read(image.mask_uri, tiling.height, tiling.width)
         truth = np.zeros((tiling.height, tiling.width), np.float32) if mask is None else np.float32(mask)
-        results[image.image_id] = replace(results[image.image_id], anomaly_map=truth)
+        results[image.image_id] = replace(results[image.image_id], terms=truth[None])
     found = measure(results, manifest)
     assert found["pixel_auroc"] == found["tile_auroc"] == 1
 
@@ -196,11 +196,13 @@ def test_a_run_is_told_apart_by_all_that_decides_its_figures() -> None:
 
 
 def test_levels_are_all_labels_with_and_without_hidden_defects() -> None:
-    asked = argparse.Namespace(labels=[0, 5], gammas=None, hidden=[0.1])
+    asked = argparse.Namespace(unseen_types=False, labels=[0, 5], gammas=None, hidden=[0.1])
     labels = [Level("outliers", value, share) for share in (0.0, 0.1) for value in (0, 5)]
     assert levels_of(asked) == labels
     asked.gammas, asked.hidden = [0, 0.2], []
     assert levels_of(asked) == [NO_LABELS, Level("gamma", 0.2)]
+    asked.gammas, asked.unseen_types = None, True
+    assert levels_of(asked) == [Level("outliers", value, 0.0, True) for value in (0, 5)]
 
 
 def test_settings_of_a_command_leave_the_pooling_of_the_banks() -> None:

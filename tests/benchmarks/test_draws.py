@@ -15,9 +15,10 @@ ROOT = "/data/set/"
 LEVELS = [NO_LABELS, Level("outliers", 1), Level("outliers", 20), Level("outliers", 10, 0.05)]
 
 
-def _row(name: str, label: str, split: str, group: str | None = None) -> Row:
+def _row(name: str, label: str, split: str, group: str | None = None, defect_type: str = "pit") -> Row:
     info = ObjectInfo(ROOT + name, 1, None, None)
-    return row_of(info, label=label, split=split, group=group, mask_uri=f"{name}.mask")
+    mask = f"{name}.mask"
+    return row_of(info, label=label, split=split, group=group, mask_uri=mask, defect_type=defect_type)
 
 
 def _ungrouped(normals: int = 80, anomalous: int = 60) -> list[Row]:
@@ -90,6 +91,24 @@ def test_an_anomalous_image_of_a_part_that_trains_is_labelled_and_never_tested()
     drawn = draw(rows, ROOT, Level("outliers", 20), 3)
     assert _groups(drawn.test) == {f"part {p}" for p in range(40, 60)}
     assert _groups([row for row in drawn.learn if row["label"] == "anomalous"]) <= _groups(rows[:80])
+
+
+def test_no_defect_of_a_labelled_type_is_tested_where_types_are_to_be_unseen() -> None:
+    rows = _ungrouped(anomalous=0)
+    kinds = ("crack", "dent", "pit")
+    rows += [_row(f"bad/{k}-{n}", "anomalous", "test", None, k) for k in kinds for n in range(15)]
+    for seed, known in enumerate(kinds):
+        levels = [Level("outliers", value, 0.0, True) for value in (0, 5, 10)]
+        drawn = [draw(rows, ROOT, level, seed) for level in levels]
+        for one, level in zip(drawn, levels, strict=True):
+            assert one.test == drawn[0].test
+            labelled = [row for row in one.learn if row["label"] == "anomalous"]
+            assert [row["defect_type"] for row in labelled] == [known] * int(level.value)
+        tested = [row["defect_type"] for row in drawn[0].test if row["label"] == "anomalous"]
+        assert sorted(tested) == sorted(15 * [kind for kind in kinds if kind != known])
+        assert sum(row["label"] == "normal" for row in drawn[0].test) == 20
+    with pytest.raises(DataError, match="found 1 defect type, expected at least 2"):
+        draw(_ungrouped(), ROOT, Level("outliers", 5, 0.0, True), 0)
 
 
 def test_a_set_without_splits_is_split_as_raysvq_splits_it() -> None:

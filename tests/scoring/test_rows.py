@@ -138,7 +138,7 @@ def test_a_map_row_fits_its_table_and_gives_the_map_back(source: Source, result:
 
 
 def test_a_map_that_is_not_contiguous_is_stored_row_by_row(source: Source, result: ImageResult) -> None:
-    turned = replace(result, anomaly_map=np.arange(6, dtype=np.float32).reshape(2, 3).T)
+    turned = replace(result, terms=np.arange(6, dtype=np.float32).reshape(2, 3).T[None])
     row = map_row(source(), turned)
     np.testing.assert_array_equal(np.frombuffer(row["values"], "<f4").reshape(3, 2), turned.anomaly_map)
 
@@ -178,7 +178,7 @@ def test_what_is_not_finite_becomes_a_reject_and_never_a_sound_image(
     spoilt_map[0, 0] = spoilt_tiles[-1] = value
     for what, spoilt in {
         "score": replace(result, image_score=value),
-        "map": replace(result, anomaly_map=spoilt_map),
+        "map": replace(result, terms=spoilt_map[None]),
         "tile scores": replace(result, tile_scores=spoilt_tiles),
     }.items():
         found = require_finite(spoilt)
