@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from raysvq.imaging.region import Region
 from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.feature_dictionary import FeatureDictionary, deviations
+from raysvq.model.scorer import ImageScorer
 from raysvq.model.stems.efficientnet import EfficientNetLite
 from raysvq.settings import Settings
 from raysvq.training.frozen_features import gather_positions
 
 Build = Callable[..., Settings]
 Make = Callable[[Settings], FeatureDictionary]
+Draw = Callable[..., np.ndarray]
+Encode = Callable[[np.ndarray], bytes]
 
 DEPTHS = [tap.channels for tap in EfficientNetLite().taps]
 S = sum(DEPTHS)
@@ -122,6 +127,21 @@ def test_learned_dimensions_weigh_more_deviations_of_normals_the_more_outliers_a
                 weight * float(square - mean**2) ** -0.5, rel=1e-3
             )
     assert not torch.allclose(means[0], means[1])
+
+
+def test_an_image_score_pools_features_and_learned_dimensions_each_by_itself(
+    model: FeatureDictionary, settings: Settings, picture: Draw, png: Encode
+) -> None:
+    left = Region(polygon=((0, 0), (0.5, 0), (0.5, 1), (0, 1)))
+    scorer = ImageScorer(model, settings, settings.scoring)
+    content = png(picture(96, 160))
+    for result in (scorer(content), scorer.within(left.read())(content)):
+        everywhere = np.ones_like(result.anomaly_map, bool)
+        features, learned = result.terms[:, everywhere if result.inside is None else result.inside]
+        pooled = [np.sort(term)[-settings.anomaly.top_k :].mean() for term in (features, learned)]
+        assert min(pooled) > 0
+        assert result.image_score == pytest.approx(sum(pooled), rel=1e-6)
+        np.testing.assert_allclose(result.map_values, features + learned, rtol=1e-6)
 
 
 def test_without_labelled_outliers_features_alone_count(
