@@ -48,9 +48,8 @@ class ImageResult:
     @cached_property
     def anomaly_map(self) -> npt.NDArray[np.float32]:
         """(h, w) distances; 0 outside the region of interest."""
-        if len(self.terms) == 1:
-            return self.terms[0]  # the map of a large image need not be held twice
-        return np.asarray(self.terms.sum(axis=0))
+        # The map of a large image need not be held twice.
+        return np.asarray(self.terms[0] if len(self.terms) == 1 else self.terms.sum(axis=0))
 
     @property
     def map_values(self) -> npt.NDArray[np.float32]:
