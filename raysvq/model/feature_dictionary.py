@@ -188,11 +188,6 @@ class FeatureDictionary(Network):
         parts = torch.split(apart, [*self.depths, apart.shape[1] - self.stem.channels], dim=1)
         return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1)
 
-    def without_labels(self) -> FeatureDictionary:
-        own = copy.deepcopy(self)
-        own.learned_weight.zero_()
-        return own
-
     def distance_weights(self) -> Tensor:
         """(C + d,): what the distance gives a dimension, by its depth, at the mean over the grid."""
         scales = [*self.deviations.mean(dim=(1, 2)).reciprocal(), self.learned_weight]

@@ -129,10 +129,6 @@ class Network(nn.Module, ABC):
             SettingsError: the layers cannot compute in it (`has_bfloat16`).
         """
 
-    def without_labels(self) -> Network | None:
-        """A copy that scores without what labelled outliers taught it; None: that cannot be taken out."""
-        return None
-
     def distance_weights(self) -> Tensor:
         """(d,) weight of each dimension of E(U) − Q(U) in a squared distance."""
         return torch.ones_like(self.quantizer.codebook[0])
@@ -168,7 +164,8 @@ class Network(nn.Module, ABC):
     def nearest(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, S, h, w) features -> (B, R, h, w) terms of distances, (B, h, w) codes k(i). No decoder is run.
 
-        The sum of the terms is the distance; of most networks it has one, ‖E_i − e_k(i)‖₂.
+        The sum of the terms is the distance. A network has one, ‖E_i − e_k(i)‖₂, or beside that of the
+        dictionary a second one that holds all that labelled outliers taught it.
         """
         quantized = self.quantize(features)[1]
         return quantized.terms, quantized.indices

@@ -62,6 +62,12 @@ class ImageResult:
         values = everywhere if self.inside is None else self.terms[:, self.inside]
         return image_score(values, self.tile_scores, settings)
 
+    def pooled_without_labels(self, settings: AnomalySettings) -> float | None:
+        """The image score without what labelled outliers taught; None where that cannot be taken out."""
+        if len(self.terms) == 1 or settings.pooling == "tile_max":
+            return None
+        return replace(self, terms=self.terms[:1]).pooled(settings)
+
 
 class ImageScorer:
     """Scores whole images with one model on one device."""

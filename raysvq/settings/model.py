@@ -93,7 +93,7 @@ class AnomalySettings(Section):
 
     pooling: Literal["tile_max", "map_max", "top_k"] = Field(
         "top_k",
-        description="Image score: largest tile score (eq. 5), largest map value, or mean of top_k largest; the last"
-        " two of the dictionary's distance and of what labels taught, added.",
+        description="Image score: largest tile score (eq. 5), largest map value, or mean of top_k largest;"
+        " the last two of the dictionary's distance and of what labels taught, added.",
     )
     top_k: int = Field(16, ge=1, description="top_k: number of map cells averaged.")

@@ -298,22 +298,21 @@ def score_fold(fold: int, folds: Folds, data: FoldData, settings: Settings) -> p
     Returns:
         `image_id`, `score`, `score_without_labels` and the sampled `cells` of the map of each image.
     """
-    scorer_of = partial(ImageScorer, settings=settings, scoring=settings.scoring)
     model = train_without(fold, folds, data, settings)
-    scorer = scorer_of(model, device=model.mean.device)
-    plain = model.without_labels() if _outliers(fold, folds, data) else None
-    label_free = plain and scorer_of(plain, device=model.mean.device)
+    scorer = ImageScorer(model, settings, settings.scoring, model.mean.device)
+    has_labels = _outliers(fold, folds, data) is not None
     rows = []
     for item in _items(data.items):
         if folds.of.get(item.image.image_id) == fold:
             result = item.score(scorer)
             seed = settings.training.seed
             scored = scored_image(item.image, result.image_score, result.anomaly_map, seed)
+            label_free = result.pooled_without_labels(settings.anomaly) if has_labels else None
             rows.append(
                 {
                     "image_id": item.image.image_id,
                     "score": scored.score,
-                    "score_without_labels": item.score(label_free).image_score if label_free else None,
+                    "score_without_labels": label_free,
                     "cells": scored.cells,
                 }
             )

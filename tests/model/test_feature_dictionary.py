@@ -14,7 +14,7 @@ from raysvq.model.bundle import Bundle, load_bundle, make_bundle, save_bundle
 from raysvq.model.feature_dictionary import FeatureDictionary, deviations
 from raysvq.model.scorer import ImageScorer
 from raysvq.model.stems.efficientnet import EfficientNetLite
-from raysvq.settings import Settings
+from raysvq.settings import AnomalySettings, Settings
 from raysvq.training.frozen_features import gather_positions
 
 Build = Callable[..., Settings]
@@ -142,6 +142,12 @@ def test_an_image_score_pools_features_and_learned_dimensions_each_by_itself(
         assert min(pooled) > 0
         assert result.image_score == pytest.approx(sum(pooled), rel=1e-6)
         np.testing.assert_allclose(result.map_values, features + learned, rtol=1e-6)
+        label_free = result.pooled_without_labels(settings.anomaly)
+        assert label_free == pytest.approx(pooled[0], rel=1e-6)
+    tile_max = AnomalySettings(pooling="tile_max")
+    assert result.pooled_without_labels(tile_max) is None
+    model.learned_weight.zero_()
+    assert scorer.within(left.read())(content).image_score == label_free
 
 
 def test_without_labelled_outliers_features_alone_count(
