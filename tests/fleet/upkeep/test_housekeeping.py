@@ -25,8 +25,9 @@ from raysvq.storage import create_file, put_file, remove_file, write_bytes
 from tests.fleet.plant import FIRST, Killed, Plant, kill_at
 
 GRACE = timedelta(hours=24)
+TODAY = datetime.now(UTC).date()  # also when midnight passes in between
 # So long that the results of FIRST go, and later ones stay.
-DAYS = (datetime.now(UTC).date() - FIRST).days - 1
+DAYS = (TODAY - FIRST).days - 1
 RETENTION = f"retention_days: {DAYS}"
 
 Seen = dict[str, Any]
@@ -52,6 +53,7 @@ def plant(built: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan
     monkeypatch.setattr(housekeeping, "MANY_COMMITS", 4)
     monkeypatch.setattr(housekeeping, "NIGHTS_APART", 2)
     monkeypatch.setattr(housekeeping, "MANY_NIGHTS", 2)
+    monkeypatch.setattr(Fleet, "today", lambda fleet, now: TODAY)
     return copy_of(built, tmp_path / "plant")
 
 
