@@ -150,7 +150,12 @@ class Mosaic:
     """
 
     def __init__(self, tiling: Tiling, cell: int, terms: int) -> None:
-        """`cell` is the image pixels along the side of a map cell; 1 for maps at full resolution."""
+        """Start with zeros.
+
+        Args:
+            cell: image pixels along the side of a map cell; 1 for maps at full resolution.
+            terms: number of maps of a tile.
+        """
         side = tiling.size // cell
         height = side if tiling.whole else -(-tiling.height // cell)
         width = side if tiling.whole else -(-tiling.width // cell)
