@@ -19,8 +19,8 @@ from raysvq.settings.model import LITE_NAMES
 EngineName = Literal["torch", "openvino"]
 Nearest = tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]  # terms of distances, codes
 
-# (B, S, S, C) tiles, with their halo -> (B, R, h, w) terms of distances to the codebook, and (B, h, w) nearest
-# codes, or (B, p) of some positions of each tile.
+# (B, S, S, C) tiles, with their halo -> (B, R, h, w) terms of distances to the codebook, and (B, h, w)
+# nearest codes, or (B, p) of some positions of each tile.
 Engine = Callable[[Pixels], Nearest]
 
 _TITLES: dict[EngineName, str] = {"torch": "PyTorch", "openvino": "OpenVINO"}
