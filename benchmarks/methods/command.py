@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -57,7 +57,7 @@ def levels_of(arguments: argparse.Namespace) -> list[Level]:
         asked = [Level("gamma", value) if value else NO_LABELS for value in arguments.gammas]
     shares = [0.0, *getattr(arguments, "hidden", [])]
     unseen = arguments.unseen_types
-    return [Level(level.kind, level.value, share, unseen) for share in shares for level in asked]
+    return [replace(level, hidden=share, unseen_types=unseen) for share in shares for level in asked]
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raysvq.data.manifest import Row
 from raysvq.data.split import Draw as OutlierDraw
@@ -61,7 +61,7 @@ class Level:
 
     def without_labels(self) -> Level:
         """The same test and hidden defects, and no labelled ones."""
-        return Level("outliers", 0, self.hidden, self.unseen_types)
+        return replace(self, kind="outliers", value=0)
 
 
 NO_LABELS = Level("outliers", 0)

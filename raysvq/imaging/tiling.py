@@ -157,8 +157,7 @@ class Mosaic:
             terms: number of maps of a tile.
         """
         side = tiling.size // cell
-        height = side if tiling.whole else -(-tiling.height // cell)
-        width = side if tiling.whole else -(-tiling.width // cell)
+        height, width = map_shape(tiling, cell)
         self.values = np.zeros((terms, height, width), np.float32)  # spans `map_span` pixels of the image
         self._down = _placements(tiling.ys, side, height, cell)
         self._across = _placements(tiling.xs, side, width, cell)
@@ -179,11 +178,19 @@ class Mosaic:
             self._placed += 1
 
 
+def map_shape(tiling: Tiling, cell: int) -> tuple[int, int]:
+    """(height, width) in cells of a stitched map."""
+    if tiling.whole:
+        return tiling.size // cell, tiling.size // cell
+    return -(-tiling.height // cell), -(-tiling.width // cell)
+
+
 def map_span(tiling: Tiling, cell: int) -> tuple[int, int]:
     """(height, width) in image pixels that a stitched map spans from the top left corner."""
     if tiling.whole:
         return tiling.height, tiling.width
-    return -(-tiling.height // cell) * cell, -(-tiling.width // cell) * cell
+    rows, columns = map_shape(tiling, cell)
+    return rows * cell, columns * cell
 
 
 def tiles_of_map(values: npt.NDArray[Any], tiling: Tiling, cell: int) -> Iterator[npt.NDArray[Any]]:

@@ -19,7 +19,7 @@ from raysvq.imaging.decode import DecodeError, Pixels
 from raysvq.imaging.pixels import FULL_SCALE, CutImage, load_tiles, open_tiles
 from raysvq.imaging.region import Marks, ReadRegion
 from raysvq.imaging.signals import Signals, SignalSums
-from raysvq.imaging.tiling import Mosaic, Tiling, map_span, tiles_of_map, without_halo
+from raysvq.imaging.tiling import Mosaic, Tiling, map_shape, map_span, tiles_of_map, without_halo
 from raysvq.model.anomaly import image_score, tile_scores
 from raysvq.model.device import Precision, send
 from raysvq.model.engines import Engine, EngineName, Nearest
@@ -54,19 +54,21 @@ class ImageResult:
     @property
     def map_values(self) -> npt.NDArray[np.float32]:
         """(N,) values of the map in the region of interest."""
-        return self.anomaly_map.ravel() if self.inside is None else self.anomaly_map[self.inside]
+        return self._in_region(self.anomaly_map)
 
     def pooled(self, settings: AnomalySettings) -> float:
         """The image score of these terms and tile scores."""
-        everywhere = self.terms.reshape(len(self.terms), -1)
-        values = everywhere if self.inside is None else self.terms[:, self.inside]
-        return image_score(values, self.tile_scores, settings)
+        return image_score(self._in_region(self.terms), self.tile_scores, settings)
 
     def pooled_without_labels(self, settings: AnomalySettings) -> float | None:
         """The image score without what labelled outliers taught; None where that cannot be taken out."""
         if len(self.terms) == 1 or settings.pooling == "tile_max":
             return None
         return replace(self, terms=self.terms[:1]).pooled(settings)
+
+    def _in_region(self, maps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(..., h, w) -> (..., N) values in the region of interest."""
+        return maps.reshape(*maps.shape[:-2], -1) if self.inside is None else maps[..., self.inside]
 
 
 class ImageScorer:
@@ -176,12 +178,12 @@ class ImageScorer:
             DecodeError: none of its map's cells is inside the region of interest.
         """
         cell = cell_size(self.settings.model)
+        span = map_span(tiling, cell)
+        inside = self._inside(tiling, map_shape(tiling, cell), span)
+        in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
         parts = iter(nearest)
         first = next(parts)
         mosaic, scores, codes = Mosaic(tiling, cell, first[0].shape[1]), [], []
-        span = map_span(tiling, cell)
-        inside = self._inside(tiling, mosaic.values.shape[1:], span)
-        in_tiles = None if inside is None else tiles_of_map(inside, tiling, cell)
         for terms, indices in chain([first], parts):
             mosaic.add(terms)
             distances = terms.sum(axis=1)

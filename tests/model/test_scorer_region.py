@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from raysvq.imaging.decode import DecodeError
 from raysvq.imaging.region import Region
+from raysvq.imaging.signals import SignalSums
 from raysvq.model.anomaly import find_regions
+from raysvq.model.engines import Nearest
 from raysvq.model.network import Network
 from raysvq.model.scorer import ImageResult, ImageScorer
 from raysvq.settings import Settings
@@ -109,6 +111,13 @@ def test_an_image_without_a_cell_inside_is_rejected(
     else:
         with pytest.raises(DecodeError, match="none of it is inside the region of interest"):
             within(content)
+        with pytest.raises(DecodeError, match="none of it is inside the region of interest"):
+            within.result(within._open(content).tiling, _never_read(), SignalSums())
+
+
+def _never_read() -> Iterator[Nearest]:
+    raise AssertionError("tiles were encoded, though no cell counts")
+    yield
 
 
 def test_codes_are_those_of_positions_inside(

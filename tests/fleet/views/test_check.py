@@ -52,7 +52,8 @@ def test_a_model_that_cannot_be_used_is_named_for_its_cameras_alone(world: World
     models = {
         "missing": "is not a complete model bundle",
         "models@champion": "champion.alias.json does not exist; `raysvq promote` makes an alias",
-        "newer": "found format 99, expected 3, 4, 5, 6 or 7; a newer version of raysvq wrote it",
+        "newer": "found format 99, expected 3, 4, 5, 6 or 7;"
+        " a newer version of raysvq wrote it: install that",
     }
     for model, why in models.items():
         found = _with_overrides(world, {"match": {"camera": "a"}, "model": model})
